@@ -1,0 +1,1 @@
+"""Alignments: which senone, phone and word each frame belongs to."""

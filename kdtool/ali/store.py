@@ -1,0 +1,179 @@
+"""Alignments in memory and on disk.
+
+In: one ``Alignment`` an utterance (per frame senone, HMM state and phone, word spans).
+Out: ``ali.safetensors`` (all utterances end to end) and ``index.jsonl`` in one folder, read back by
+``AlignmentSet``. Frames are 10 ms frames of the original utterance.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+
+ALI_FILE, INDEX_FILE, META_FILE = "ali.safetensors", "index.jsonl", "meta.json"
+
+
+@dataclass
+class Segments:
+    """Runs of frames that share one unit: ``ids``, ``start`` frame and ``length`` in frames, int32 (N,) each."""
+
+    ids: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass
+class Alignment:
+    """What each frame of one utterance was aligned to.
+
+    ``pdf`` int32 (T,), ``state`` int16 (T,) (0 is a phone's first state), ``phone`` int16 (T,);
+    ``phone_start`` int32 (N,): first frame of each phone, rising from 0, so that two equal phones in a row
+    are told apart; ``words``: (word, start frame, number of frames), silence left out.
+    """
+
+    id: str
+    pdf: np.ndarray
+    state: np.ndarray
+    phone: np.ndarray
+    phone_start: np.ndarray
+    words: list[tuple[str, int, int]]
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.pdf)
+
+    def phone_segments(self) -> Segments:
+        """One segment a phone (ids are phone ids); they cover all frames."""
+        start = self.phone_start.astype(np.int32)
+        return Segments(self.phone[start].astype(np.int32), start, _lengths(start, self.num_frames))
+
+    def senone_segments(self) -> Segments:
+        """One segment a visited HMM state of a phone (ids are pdfs): self-loop frames are one segment."""
+        new = np.zeros(self.num_frames, dtype=bool)
+        new[self.phone_start] = True
+        new[1:] |= self.state[1:] != self.state[:-1]
+        start = np.flatnonzero(new).astype(np.int32)
+        return Segments(self.pdf[start].astype(np.int32), start, _lengths(start, self.num_frames))
+
+    def check(self) -> None:
+        """Raise KdError unless the parts fit each other."""
+        frames, start = self.num_frames, self.phone_start
+        if frames == 0 or not len(self.state) == len(self.phone) == frames:
+            raise KdError(
+                f"alignment of {self.id}: {frames} pdfs, {len(self.state)} states, {len(self.phone)} phones; "
+                "each frame needs one of each: align again"
+            )
+        if len(start) == 0 or start[0] != 0 or start[-1] >= frames or np.any(np.diff(start) <= 0):
+            raise KdError(f"alignment of {self.id}: phone starts must rise from 0 to below {frames}; align again")
+        owner = np.repeat(self.phone[start], _lengths(start, frames))
+        if np.any(owner != self.phone):
+            raise KdError(f"alignment of {self.id}: a frame's phone differs from its segment's; align again")
+        end = 0
+        for word, first, length in self.words:
+            if first < end or length <= 0 or first + length > frames:
+                raise KdError(f"alignment of {self.id}: word {word} at {first}+{length} overlaps or passes {frames} frames")
+            end = first + length
+
+
+def _lengths(start: np.ndarray, total: int) -> np.ndarray:
+    return np.diff(start, append=total).astype(np.int32)
+
+
+def save_alignments(folder: Path, alignments: Iterable[Alignment], meta: dict[str, Any] | None = None) -> int:
+    """Write all alignments (checked, in the given order) and ``meta.json`` to ``folder``; returns how many."""
+    from kdtool.core.tables import write_json, write_jsonl
+    from kdtool.core.tensors import save_tensors
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept, rows, offset, phone_offset = [], [], 0, 0
+    for ali in alignments:
+        ali.check()
+        kept.append(ali)
+        rows.append({
+            "id": ali.id, "offset": offset, "num_frames": ali.num_frames,
+            "phone_offset": phone_offset, "phones": len(ali.phone_start), "words": [list(w) for w in ali.words],
+        })  # fmt: skip
+        offset += ali.num_frames
+        phone_offset += len(ali.phone_start)
+    if len({row["id"] for row in rows}) != len(rows):
+        raise KdError(f"{folder}: an utterance id occurs twice among {len(rows)} alignments; make ids unique")
+    kinds = {"pdf": np.int32, "state": np.int16, "phone": np.int16, "phone_start": np.int32}
+    tensors = {
+        name: np.concatenate([getattr(a, name) for a in kept] or [np.zeros(0)]).astype(kind)
+        for name, kind in kinds.items()
+    }
+    save_tensors(folder / ALI_FILE, tensors, {"utterances": str(len(rows))})
+    write_jsonl(folder / INDEX_FILE, rows)
+    write_json(folder / META_FILE, meta or {})
+    return len(rows)
+
+
+class AlignmentSet:
+    """All alignments of one folder, by supervision id."""
+
+    def __init__(self, folder: Path, tensors: dict[str, np.ndarray], rows: list[dict[str, Any]], meta: dict[str, Any]):
+        self.folder, self.meta = Path(folder), meta
+        self.ids = [row["id"] for row in rows]
+        self._tensors = tensors
+        self._rows = {row["id"]: row for row in rows}
+
+    @classmethod
+    def open(cls, folder: Path) -> AlignmentSet:
+        """Open an alignment folder; files that do not fit each other are a KdError."""
+        from kdtool.core.tables import read_json, read_jsonl
+        from kdtool.core.tensors import load_tensors
+
+        folder = Path(folder)
+        tensors = load_tensors(folder / ALI_FILE)
+        rows = list(read_jsonl(folder / INDEX_FILE))
+        frames, phones = sum(r["num_frames"] for r in rows), sum(r["phones"] for r in rows)
+        if set(tensors) != {"pdf", "state", "phone", "phone_start"}:
+            raise KdError(f"{folder / ALI_FILE} is not an alignment file; make the alignment again")
+        if len(tensors["pdf"]) != frames or len(tensors["phone_start"]) != phones:
+            raise KdError(
+                f"{folder}: {INDEX_FILE} counts {frames} frames and {phones} phones, {ALI_FILE} holds "
+                f"{len(tensors['pdf'])} and {len(tensors['phone_start'])}; make the alignment again"
+            )
+        return cls(folder, tensors, rows, read_json(folder / META_FILE))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, utterance: object) -> bool:
+        return utterance in self._rows
+
+    def get(self, utterance: str) -> Alignment:
+        """The alignment of one supervision id; KdError if it was dropped or never there."""
+        if utterance not in self._rows:
+            raise KdError(f"{self.folder} has no alignment of {utterance}; see dropped.tsv there, or align this set")
+        row = self._rows[utterance]
+        frames = slice(row["offset"], row["offset"] + row["num_frames"])
+        phones = slice(row["phone_offset"], row["phone_offset"] + row["phones"])
+        return Alignment(
+            id=utterance,
+            pdf=self._tensors["pdf"][frames],
+            state=self._tensors["state"][frames],
+            phone=self._tensors["phone"][frames],
+            phone_start=self._tensors["phone_start"][phones],
+            words=[(word, start, length) for word, start, length in row["words"]],
+        )
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 of the alignment's content (both files)."""
+        from kdtool.core.tensors import file_digest
+
+        parts = file_digest(self.folder / ALI_FILE) + file_digest(self.folder / INDEX_FILE)
+        return hashlib.sha256(parts.encode()).hexdigest()

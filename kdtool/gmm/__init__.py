@@ -1,0 +1,1 @@
+"""Gaussian mixture models, the tree of tied states, and their training."""

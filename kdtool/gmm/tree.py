@@ -1,0 +1,99 @@
+"""Tied HMM states: which output distribution ("pdf", senone) a phone has in which context.
+
+In: a dense table ``pdf_map[left, centre, right, state]``, made by ``kdtool.gmm.tree_build`` or, for
+monophone systems, by ``Tree.monophone``. Out: the same table with look-ups, a digest that models and
+alignments carry to be told apart, and the file ``tree.safetensors``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+
+TREE_FILE = "tree.safetensors"
+
+
+class Tree:
+    """Map from (left phone, centre phone, right phone, HMM state) to a pdf number.
+
+    ``pdf_map`` is int32 of shape (P, P, P, S): P is the number of phones + 1 and the index is the phone id
+    (0 stands for the edge of the utterance and behaves as silence does); S is the largest number of states
+    a phone has; -1 stands where there is no such state. Every pdf belongs to one centre phone and one state.
+    """
+
+    def __init__(self, pdf_map: np.ndarray) -> None:
+        table = np.ascontiguousarray(pdf_map, dtype=np.int32)
+        if table.ndim != 4 or len(set(table.shape[:3])) != 1 or table.size == 0:
+            raise KdError(f"a tree table has shape (P, P, P, S), not {table.shape}; build the tree again")
+        self.pdf_map = table
+        self.num_pdfs = int(table.max()) + 1
+        self.pdf_phone, self.pdf_state = self._owners(table, self.num_pdfs)
+
+    @staticmethod
+    def _owners(table: np.ndarray, num_pdfs: int) -> tuple[np.ndarray, np.ndarray]:
+        phone = np.full(num_pdfs, -1, dtype=np.int32)
+        state = np.full(num_pdfs, -1, dtype=np.int32)
+        for centre in range(table.shape[1]):
+            for s in range(table.shape[3]):
+                pdfs = np.unique(table[:, centre, :, s])
+                pdfs = pdfs[pdfs >= 0]
+                if np.any(phone[pdfs] >= 0):
+                    raise KdError(
+                        f"a pdf of phone {centre}, state {s} also belongs to phone {int(phone[pdfs].max())}: "
+                        "a tree must not share pdfs between phones or states; build the tree again"
+                    )
+                phone[pdfs], state[pdfs] = centre, s
+        missing = np.flatnonzero(phone < 0)
+        if num_pdfs == 0 or missing.size:
+            raise KdError(f"the tree has {num_pdfs} pdfs, of which {missing.size} are never used; build it again")
+        return phone, state
+
+    @classmethod
+    def monophone(cls, num_states: Mapping[int, int]) -> Tree:
+        """One pdf for each state of each phone, whatever its neighbours. num_states: phone id -> states."""
+        size, depth = max(num_states) + 1, max(num_states.values())
+        table = np.full((size, size, size, depth), -1, dtype=np.int32)
+        pdf = 0
+        for phone in sorted(num_states):
+            for s in range(num_states[phone]):
+                table[:, phone, :, s] = pdf
+                pdf += 1
+        return cls(table)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 of the table: two trees are the same tree exactly if their digests agree."""
+        head = "x".join(str(n) for n in self.pdf_map.shape).encode()
+        return hashlib.sha256(head + self.pdf_map.astype("<i4").tobytes()).hexdigest()
+
+    @functools.cached_property
+    def num_states(self) -> np.ndarray:
+        """int32 (P,): the number of states of each phone (0 where the id is no phone)."""
+        return (self.pdf_map.max(axis=(0, 2)) >= 0).sum(axis=1).astype(np.int32)
+
+    def save(self, folder: Path) -> None:
+        """Write ``tree.safetensors`` into ``folder``."""
+        from kdtool.core.tensors import save_tensors
+
+        save_tensors(Path(folder) / TREE_FILE, {"pdf_map": self.pdf_map}, {"digest": self.digest})
+
+    @classmethod
+    def load(cls, folder: Path) -> Tree:
+        """Read ``tree.safetensors``; a table that does not match its own digest is a KdError."""
+        from kdtool.core.tensors import load_metadata, load_tensors
+
+        path = Path(folder) / TREE_FILE
+        tensors = load_tensors(path)
+        if "pdf_map" not in tensors:
+            raise KdError(f"{path} holds no tree; point to a GMM folder, or train it again")
+        tree = cls(tensors["pdf_map"])
+        stored = load_metadata(path).get("digest")
+        if stored != tree.digest:
+            raise KdError(f"{path}: the table's digest is {tree.digest[:12]}, the file says {str(stored)[:12]}; train again")
+        return tree

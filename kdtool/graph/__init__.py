@@ -1,0 +1,1 @@
+"""Training and decoding graphs; the only room that may import k2."""

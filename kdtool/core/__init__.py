@@ -1,0 +1,1 @@
+"""Plumbing that knows no model: errors, options, steps, jobs, tables, tensors, progress."""

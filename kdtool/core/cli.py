@@ -1,0 +1,171 @@
+"""Options of a step.  In: a frozen dataclass (its fields are the options) and the command line.  Out: paths and config.
+
+Order of precedence: command line, then --config FILE (YAML), then the dataclass's defaults. Nothing is evaluated: YAML
+is read by the safe loader, and unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kdtool.core.errors import KdError, UsageError
+
+C = TypeVar("C")
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """Options that every step has."""
+
+    nj: int = 2
+    force: bool = False
+    dry_run: bool = False
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise UsageError(f"{message}\n{self.format_usage().strip()}\n--help lists the options")
+
+
+def parse_args(
+    config_cls: type[C], positionals: Sequence[tuple[str, str]], argv: Sequence[str] | None, *, prog: str, description: str
+) -> tuple[dict[str, Any], C, Common]:
+    """Parse a step's command line.
+
+    Args:
+        config_cls: frozen dataclass; fields of type int, float, str, bool, Path (or `| None`) are given as text, list and
+            dict fields as YAML text.
+        positionals: (name, help); a name that ends in '...' takes one path or more.
+
+    Returns:
+        The positional paths by name, the config, and the options that all steps share.
+
+    Raises:
+        UsageError: an unknown option, a bad value, an unknown key in the config file.
+    """
+    parser = _Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    for name, text in positionals:
+        plain = name.removesuffix("...")
+        parser.add_argument(plain, type=Path, help=text, nargs="+" if plain != name else None)  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(config_cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(config_cls)
+    for f in fields.values():
+        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc,operator]
+        text = f"{f.metadata.get('help', '')} (default: {default})".strip().replace("%", "%%")
+        parser.add_argument("--" + f.name.replace("_", "-"), dest="opt_" + f.name, metavar=f.name.upper(), help=text)
+    parser.add_argument("--config", type=Path, help="YAML file with values for these options")
+    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
+    parser.add_argument("--force", action="store_true", help="run even when the output is up to date")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run and why, run nothing")
+    args = vars(parser.parse_args(argv))
+    if args["nj"] < 1:
+        raise UsageError(f"--nj {args['nj']}: at least 1")
+    values = _from_config_file(args["config"], fields, hints) if args["config"] else {}
+    for name in fields:
+        if (given := args["opt_" + name]) is not None:
+            values[name] = _convert(name, given, hints[name], "--" + name.replace("_", "-"))
+    paths = {name.removesuffix("..."): args[name.removesuffix("...")] for name, _ in positionals}
+    return paths, config_cls(**values), Common(args["nj"], args["force"], args["dry_run"])
+
+
+def _from_config_file(path: Path, fields: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as e:
+        raise UsageError(f"--config {path}: no such file") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise UsageError(f"--config {path}: not plain YAML ({e})") from e
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path}: 'key: value' lines wanted")
+    unknown = sorted(str(k) for k in content if k not in fields)
+    if unknown:
+        raise UsageError(f"--config {path}: unknown {', '.join(unknown)}; known are {', '.join(sorted(fields))}")
+    return {k: _convert(k, v, hints[k], f"--config {path}: {k}") for k, v in content.items()}
+
+
+def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
+    """Turn text or a YAML value into the field's type."""
+    options = [h for h in typing.get_args(hint)] if _is_union(hint) else [hint]
+    if type(None) in options and (value is None or value in ("", "none")):
+        return None
+    wanted = next(h for h in options if h is not type(None))
+    base = typing.get_origin(wanted) or wanted
+    try:
+        if base is bool:
+            return _to_bool(value)
+        if base is int and (isinstance(value, bool) or float(value) != int(float(value))):
+            raise ValueError("a whole number is wanted")
+        if base in (int, float, str, Path):
+            return base(value)
+        if base in (list, tuple, dict):
+            return _structured(value, base)
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"{where} {value!r}: not a valid {base.__name__} ({e})") from e
+    raise UsageError(f"{where}: fields of type {hint} are not supported")
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _to_bool(value: Any) -> bool:
+    text = str(value).lower()
+    if text in ("true", "yes", "1"):
+        return True
+    if text in ("false", "no", "0"):
+        return False
+    raise ValueError("true or false wanted")
+
+
+def _structured(value: Any, base: type) -> Any:
+    import yaml
+
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise ValueError(f"not plain YAML: {e}") from e
+    if base is dict and not isinstance(value, dict):
+        raise ValueError("a YAML mapping is wanted")
+    if base is not dict and not isinstance(value, list):
+        raise ValueError("a YAML list is wanted")
+    return base(value)
+
+
+def cli_main(main: Callable[[], None]) -> typing.NoReturn:
+    """Run a step's main and turn errors into one message on stderr and the agreed exit status.
+
+    2 usage error, 1 failure, 130 interrupted; a programming error keeps its traceback (and status 1).
+    """
+    prog = Path(sys.argv[0]).name
+    signal.signal(signal.SIGTERM, _on_term)
+    try:
+        main()
+    except KdError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(e.exit_status)
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+        print(f"error: {e.filename or 'write'}: {e.strerror}; free space or mend the permissions, then run the same "
+              "command again", file=sys.stderr)  # fmt: skip
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _on_term(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,128 @@
+"""Content digests: of files, of folders, of a step's output, of source code.  In: paths.  Out: hex strings.
+
+A folder that a step made counts by its completion record (a Merkle tree over the recipe); any other folder counts by the
+content of all its files. A file whose size and modification time are as recorded is not read again.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import read_json
+from kdtool.core.tensors import file_digest
+
+RECORD = ".done.json"
+# Logs, versions and options differ between runs that make the same thing.
+NOT_CONTENT = {"log", "env.json", "config.yaml"}
+Stats = dict[str, list[Any]]
+
+
+def combine(parts: Iterable[str]) -> str:
+    """One digest of several strings, in their order."""
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def output_files(folder: Path) -> list[Path]:
+    """The files that are a step's output: not hidden, no log, not inside a nested step's folder; sorted."""
+    found: list[Path] = []
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        if entry.name.startswith(".") or entry.name in NOT_CONTENT:
+            continue
+        path = Path(entry.path)
+        if entry.is_dir():
+            if not (path / RECORD).exists():
+                found += output_files(path)
+        else:
+            found.append(path)
+    return found
+
+
+def stat_digest(path: Path, known: Stats, key: str) -> list[Any]:
+    """[size, mtime_ns, digest] of a file; the digest is taken from `known` when size and time are unchanged."""
+    stat = path.stat()
+    old = known.get(key)
+    if old and old[0] == stat.st_size and old[1] == stat.st_mtime_ns:
+        return old
+    return [stat.st_size, stat.st_mtime_ns, file_digest(path)]
+
+
+def folder_stats(folder: Path, known: Stats) -> Stats:
+    """Relative name -> [size, mtime_ns, digest] of a step's output files."""
+    names = {str(p.relative_to(folder)): p for p in output_files(folder)}
+    return {name: stat_digest(p, known, name) for name, p in names.items()}
+
+
+def stats_digest(stats: Stats) -> str:
+    """Digest of an output folder, from its file digests."""
+    return combine(f"{name} {stats[name][2]}" for name in sorted(stats))
+
+
+def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
+    """Digest of an input by its content; `fresh` collects the statistics for the next time.
+
+    Raises:
+        KdError: the path does not exist, or a step's folder has been altered since it was made.
+    """
+    if not path.exists():
+        raise KdError(f"{path}: missing; run the stage that makes it first (--list-stages shows them)")
+    if path.is_dir() and (path / RECORD).exists():
+        record = read_json(path / RECORD)
+        changed = altered_files(path, record)
+        if changed:
+            raise KdError(f"{path}: changed since it was made ({changed}); run its stage again to restore it")
+        return str(record["digest"])
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        fresh[str(file)] = stat_digest(file, known, str(file))
+    return combine(f"{file.relative_to(path)} {fresh[str(file)][2]}" for file in files)
+
+
+def altered_files(folder: Path, record: dict[str, Any]) -> str:
+    """The first output file that is missing or no longer has the recorded content, in words; '' when all are as made."""
+    for name, (size, mtime, digest) in record["outputs"].items():
+        path = folder / name
+        if not path.exists():
+            return f"{name} is missing"
+        stat = path.stat()
+        if stat.st_size != size:
+            return f"{name} has {stat.st_size} bytes, was made with {size}"
+        if stat.st_mtime_ns != mtime and file_digest(path) != digest:
+            return f"{name} has other content"
+    return ""
+
+
+def code_digest(packages: Iterable[str]) -> str:
+    """Digest of the packages' source, comments, layout and docstrings left out: what they do, not how they read."""
+    root = Path(__file__).resolve().parents[2]
+    parts = []
+    for package in sorted(packages):
+        place = root.joinpath(*package.split("."))
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        for file in files:
+            parts.append(f"{file.relative_to(root)} {_source_digest(file)}")
+    return combine(parts)
+
+
+def _source_digest(file: Path) -> str:
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and body and _is_text(body[0]):
+            body.pop(0)
+    return combine([ast.dump(tree)])
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is equal for equal values."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,13 @@
+"""The two kinds of error that a user may see, and the exit status of each."""
+
+
+class KdError(Exception):
+    """A failure with a cause: what happened, to which file or utterance, both numbers, what to do next. Exit 1."""
+
+    exit_status = 1
+
+
+class UsageError(KdError):
+    """The command line or a config file is wrong; nothing was started. Exit 2."""
+
+    exit_status = 2

@@ -1,0 +1,130 @@
+"""Text on disk: symbol tables, JSON, JSON lines.  In: paths.  Out: dicts; every write is deterministic and whole.
+
+A file is written beside its place and renamed, so a reader never sees half of it. Gzip headers carry no time and no
+name: equal content gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from kdtool.core.errors import KdError
+
+
+@contextmanager
+def open_text(path: Path | str, mode: str = "r") -> Iterator[IO[str]]:
+    """Open a text file, gzip when its name ends in .gz; mode is 'r' or 'w'.
+
+    Raises:
+        KdError: the file is missing, not UTF-8, or not valid gzip.
+    """
+    path = Path(path)
+    if mode == "w":
+        yield from _write_whole(path)
+        return
+    if mode != "r":
+        raise ValueError(f"mode {mode!r}: 'r' or 'w'")
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path, "rt", encoding="utf-8") as f:
+                yield f  # type: ignore[misc]
+        else:
+            with open(path, encoding="utf-8") as f:
+                yield f
+    except FileNotFoundError as e:
+        raise KdError(f"{path}: no such file; check the path") from e
+    except UnicodeDecodeError as e:
+        raise KdError(f"{path}: not UTF-8 at byte {e.start}; convert it with iconv") from e
+    except (EOFError, gzip.BadGzipFile) as e:
+        raise KdError(f"{path}: broken gzip file ({e}); make or fetch it again") from e
+
+
+def _write_whole(path: Path) -> Iterator[IO[str]]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as raw:
+            if path.suffix == ".gz":
+                packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6)
+                with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as packed_text:
+                    yield packed_text
+            else:
+                text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
+                yield text
+                text.flush()
+                text.detach()
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_lines(path: Path | str) -> list[str]:
+    """All lines of a text file (gzip too) without their line ends."""
+    with open_text(path) as f:
+        return [line.rstrip("\n") for line in f]
+
+
+def read_table(path: Path | str) -> dict[str, int]:
+    """A symbol table, one 'symbol id' a line.
+
+    Raises:
+        KdError: a malformed line (its number is named), a symbol or an id that comes twice.
+    """
+    table: dict[str, int] = {}
+    seen: set[int] = set()
+    for number, line in enumerate(read_lines(path), 1):
+        fields = line.split()
+        if len(fields) != 2 or not fields[1].lstrip("-").isdigit():
+            raise KdError(f"{path}, line {number}: {line!r} is not 'symbol id'; make the folder again")
+        symbol, index = fields[0], int(fields[1])
+        if symbol in table or index in seen:
+            raise KdError(f"{path}, line {number}: {line!r} comes twice; make the folder again")
+        table[symbol] = index
+        seen.add(index)
+    return table
+
+
+def write_table(path: Path | str, table: dict[str, int]) -> None:
+    """Write a symbol table in the order of its ids."""
+    with open_text(path, "w") as f:
+        for symbol, index in sorted(table.items(), key=lambda item: item[1]):
+            f.write(f"{symbol} {index}\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """One JSON document; KdError when it is missing or broken."""
+    with open_text(path) as f:
+        try:
+            return json.load(f)
+        except json.JSONDecodeError as e:
+            raise KdError(f"{path}: broken JSON ({e}); make it again") from e
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """One JSON document, keys sorted, readable."""
+    with open_text(path, "w") as f:
+        json.dump(value, f, indent=1, sort_keys=True, ensure_ascii=False)
+        f.write("\n")
+
+
+def read_jsonl(path: Path | str) -> Iterator[Any]:
+    """One JSON document a line; KdError names a broken line."""
+    with open_text(path) as f:
+        for number, line in enumerate(f, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as e:
+                raise KdError(f"{path}, line {number}: broken JSON ({e}); make it again") from e
+
+
+def write_jsonl(path: Path | str, rows: Iterable[Any]) -> None:
+    """One JSON document a line, keys in the order given."""
+    with open_text(path, "w") as f:
+        for row in rows:
+            f.write(json.dumps(row, ensure_ascii=False) + "\n")

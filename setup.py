@@ -1,0 +1,14 @@
+"""Package description; the recipes set PYTHONPATH themselves and do not need an installation."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="kdtool",
+    version=next(line.split('"')[1] for line in Path("kdtool/__init__.py").read_text().splitlines() if "__version__" in line),
+    description="Speech recognition recipes that distil language models into acoustic models",
+    license="Apache-2.0",
+    packages=find_packages(include=["kdtool", "kdtool.*"]),
+    python_requires=">=3.10",
+)

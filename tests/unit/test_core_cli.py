@@ -1,0 +1,142 @@
+"""Options, tables, tensors, jobs: the interface that users and steps rely on."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdtool.core.cli import parse_args
+from kdtool.core.dropped import account
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.jobs import run_commands, split
+from kdtool.core.tables import open_text, read_jsonl, read_table, write_jsonl, write_table
+from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    num_leaves: int = 800
+    share: float = 0.02
+    kind: str = "mfcc"
+    flag: bool = False
+    lm: Path | None = None
+    heads: list = dataclasses.field(default_factory=list)
+
+
+def parse(*argv: str) -> tuple[dict, Config, object]:
+    return parse_args(Config, [("data", "in"), ("out", "out")], argv, prog="toy", description="Toy.")
+
+
+def test_command_line_over_config_file_over_default(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("num_leaves: 20\nkind: fbank\nheads:\n  - {unit: phone}\n")
+    paths, cfg, _ = parse("--config", str(config), "--num-leaves", "30", "--flag", "yes", "a", "b c; rm -rf $HOME")
+    assert cfg == Config(num_leaves=30, kind="fbank", flag=True, heads=[{"unit": "phone"}])
+    assert paths["out"] == Path("b c; rm -rf $HOME")
+
+
+@pytest.mark.parametrize("argv", [
+    ("--no-such", "1", "a", "b"), ("a",), ("--num-leaves", "many", "a", "b"), ("--num-leaves", "1.5", "a", "b"),
+    ("--flag", "perhaps", "a", "b"), ("--config", "/nowhere.yaml", "a", "b"), ("--nj", "0", "a", "b"), ("--num", "3", "a", "b"),
+    ("--heads", "{a: 1}", "a", "b"),
+])  # fmt: skip
+def test_usage_errors(argv):
+    with pytest.raises(UsageError):
+        parse(*argv)
+
+
+@pytest.mark.parametrize("text", ["unknown_key: 1", "- a", "num_leaves: [1", "kind: !!python/object/apply:os.system ['true']"])
+def test_bad_config_files(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UsageError):
+        parse("--config", str(tmp_path / "c.yaml"), "a", "b")
+
+
+def test_tables_refuse_what_they_cannot_read(tmp_path):
+    write_table(tmp_path / "t", {"b": 1, "a": 0})
+    assert (tmp_path / "t").read_text() == "a 0\nb 1\n" and read_table(tmp_path / "t") == {"a": 0, "b": 1}
+    for bad in ("a\n", "a 1\na 2\n", "a 1\nb 1\n", "a b\n"):
+        (tmp_path / "t").write_text(bad)
+        with pytest.raises(KdError, match="line"):
+            read_table(tmp_path / "t")
+
+
+def test_gzip_is_deterministic_and_broken_gzip_is_named(tmp_path):
+    for name in ("a.gz", "b.gz"):
+        write_jsonl(tmp_path / name, [{"x": 1}] * 1000)
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    (tmp_path / "a.gz").write_bytes((tmp_path / "b.gz").read_bytes()[:30])
+    with pytest.raises(KdError, match=r"a\.gz"):
+        list(read_jsonl(tmp_path / "a.gz"))
+
+
+def test_nothing_half_written_stays(tmp_path):
+    with pytest.raises(RuntimeError), open_text(tmp_path / "x", "w") as f:
+        f.write("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensors_round_trip_with_sorted_metadata(tmp_path):
+    arrays = {"b": np.arange(6, dtype=np.int32).reshape(2, 3), "a": np.float32(2.0)}
+    save_tensors(tmp_path / "x", arrays, {"z": "1", "y": "2"})
+    save_tensors(tmp_path / "y", dict(reversed(arrays.items())), {"y": "2", "z": "1"})
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+    assert load_metadata(tmp_path / "x") == {"z": "1", "y": "2"}
+    assert (load_tensors(tmp_path / "x")["b"] == arrays["b"]).all() and load_tensors(tmp_path / "x")["a"].shape == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\xff" * 100])
+def test_corrupt_tensor_file_is_named(tmp_path, content):
+    (tmp_path / "bad.safetensors").write_bytes(content)
+    with pytest.raises(KdError, match=r"bad\.safetensors"):
+        load_tensors(tmp_path / "bad.safetensors")
+
+
+def test_account(tmp_path):
+    account(10, 9, [("u1", "too\tshort")], max_share=0.1, where="toy", work=tmp_path)
+    assert (tmp_path / "dropped.tsv").read_text() == "u1\ttoo short\n"
+    one, two = [("u", "r")], [("u", "r"), ("v", "r")]
+    for total, kept, dropped in ((10, 8, one), (10, 8, two), (1, 0, one), (0, 0, []), (4, 2, one * 2)):
+        with pytest.raises(KdError):
+            account(total, kept, dropped, max_share=0.1, where="toy", work=tmp_path)
+
+
+def test_split_covers_everything_once():
+    for n in range(7):
+        assert [i for j in (1, 2, 3) for i in split(range(n), j, 3)] == list(range(n))
+
+
+def test_failing_job_is_reported_with_log_and_redo(tmp_path):
+    bad = [sys.executable, "-c", "import sys; print('the cause', file=sys.stderr); sys.exit(3)"]
+    with pytest.raises(KdError, match=r"(?s)1 of 2 jobs failed: 2 \(exit status 3\).*the cause.*redo"):
+        run_commands([[sys.executable, "-c", "pass"], bad], [tmp_path / "1", tmp_path / "2"], name="toy", at_once=2)
+
+
+def test_children_die_with_their_parent(tmp_path):
+    child = "import time; time.sleep(60)"
+    command = [sys.executable, "-c", child, f"marker-{tmp_path.name}"]
+    parent = (f"from pathlib import Path; from kdtool.core.jobs import run_commands\n"
+              f"run_commands([{command!r}], [Path({str(tmp_path / 'log')!r})], name='x', at_once=1)")  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=Path(__file__).parents[2])
+    mine = ["pgrep", "-f", f"[m]arker-{tmp_path.name}$"]
+    limit = time.monotonic() + 20
+    while subprocess.run(mine, capture_output=True, check=False).returncode and time.monotonic() < limit:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    time.sleep(0.5)
+    assert subprocess.run(mine, capture_output=True, check=False).returncode == 1
+
+
+def test_launcher_replaces_names_without_a_shell(tmp_path):
+    command = [sys.executable, "-m", "kdtool.core.launch", "SYS=a,b", str(tmp_path / "SYS.log"), "touch", str(tmp_path / "SYS $(id)")]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == 0
+    assert (tmp_path / "a $(id)").exists() and (tmp_path / "b $(id)").exists()
+    assert subprocess.run(command[:4], cwd=Path(__file__).parents[2], check=False, capture_output=True).returncode == 2

@@ -1,0 +1,119 @@
+"""The completion mechanism: up to date, what changed, whole or absent, killed and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from kdtool.core.cli import Common
+from kdtool.core.errors import KdError
+from kdtool.core.step import run_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    size: int = 3
+    note: Path | None = None
+
+
+def make(out: Path, source: Path, cfg: Config = Config(), force: bool = False, content: str = "x") -> bool:
+    def body(work: Path) -> None:
+        (work / "result").write_text(content * cfg.size + source.read_text())
+
+    code = ("kdtool.core.progress",)
+    return run_step("toy", out=out, inputs={"source": source}, options=cfg, code=code, body=body, common=Common(force=force))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_text("one")
+    return path
+
+
+def test_second_run_is_up_to_date_and_changes_name_their_cause(tmp_path, source, capsys):
+    out = tmp_path / "exp" / "toy"
+    assert make(out, source)
+    assert not make(out, source)
+    assert "toy: up to date" in capsys.readouterr().out
+    os.utime(source, (1, 1))
+    assert not make(out, source), "a new time stamp is not new content"
+    source.write_text("two")
+    assert make(out, source)
+    assert "changed: input source" in capsys.readouterr().out
+    assert make(out, source, Config(size=4))
+    assert "option size 3 -> 4" in capsys.readouterr().out
+    assert not make(out, source, Config(size=4, note=tmp_path)), "paths count as inputs or not at all"
+
+
+def test_altered_output_is_made_again_and_refused_as_input(tmp_path, source, capsys):
+    out = tmp_path / "toy"
+    make(out, source)
+    (out / "result").write_text("half")
+    with pytest.raises(KdError, match="result has 4 bytes"):
+        make(tmp_path / "next", out)
+    assert make(out, source)
+    assert "its output was altered" in capsys.readouterr().out
+
+
+def test_failure_leaves_the_old_output_and_nothing_that_counts(tmp_path, source):
+    out = tmp_path / "toy"
+    make(out, source)
+
+    def broken(work: Path) -> None:
+        (work / "result").write_text("half made")
+        raise KdError("no")
+
+    with pytest.raises(KdError):
+        run_step("toy", out=out, inputs={"source": source}, options={"a": 1}, code=(), body=broken, common=Common())
+    assert (out / "result").read_text() == "xxxone"
+    with pytest.raises(KdError):
+        run_step("toy", out=tmp_path / "new", inputs={"source": source}, options={}, code=(), body=broken, common=Common())
+    assert not (tmp_path / "new").exists()
+
+
+def test_nested_steps_stay_only_while_their_parent_stays_the_same(tmp_path, source):
+    out = tmp_path / "toy"
+    make(out, source)
+    make(out / "nested", source)
+    make(out, source, force=True)
+    assert (out / "nested" / "result").exists()
+    make(out, source, content="y")
+    make(out, source, force=True, content="y")
+    assert not (out / "nested").exists()
+
+
+def test_missing_input(tmp_path):
+    with pytest.raises(KdError, match="missing"):
+        make(tmp_path / "toy", tmp_path / "nowhere")
+
+
+def test_killed_run_is_resumed_in_its_folder(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(textwrap.dedent("""
+        import os, signal, sys
+        from pathlib import Path
+        from kdtool.core.cli import Common
+        from kdtool.core.step import run_step
+
+        def body(work):
+            n = int((work / "count").read_text()) if (work / "count").exists() else 0
+            (work / "count").write_text(str(n + 1))
+            if n == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        run_step("toy", out=Path(sys.argv[1]), inputs={}, options={}, code=(), body=body, common=Common(), resumable=True)
+    """))
+    command = [sys.executable, str(script), str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run(command, check=False, env=environment).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert subprocess.run(command, check=False, env=environment).returncode == 0
+    assert (tmp_path / "out" / "count").read_text() == "2"

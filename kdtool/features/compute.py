@@ -1,0 +1,179 @@
+"""One job of the feature step.  In: manifests, this job's share of the utterances.  Out: arrays and a part of the index.
+
+Run by kdtool.features.extract through kdtool.core.jobs: writes WORK/storage/*/*.npy, WORK/parts/cuts.J.jsonl (Lhotse
+cuts), sums.J.safetensors (for the speaker statistics), info.J.json (dropped utterances, resampled recordings).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdtool.core.cli import cli_main
+from kdtool.core.errors import KdError
+from kdtool.core.jobs import split
+from kdtool.core.progress import progress
+from kdtool.core.tables import write_json, write_jsonl
+from kdtool.core.tensors import save_tensors
+from kdtool.features.cmvn import utterance_sums
+
+SAMPLING_RATE = 16000
+KINDS = {"mfcc": 13, "fbank": 80}
+MIN_SAMPLES = 400  # one 25 ms window; reflection at the edges needs half a window of real samples
+
+
+def make_extractor(kind: str) -> Any:
+    """Lhotse's Kaldi-compatible extractor: 25 ms window, 10 ms shift, no dither (equal audio gives equal features).
+
+    mfcc: 13 cepstra from 23 mel bins, C0 included; fbank: 80 log mel energies. snip_edges is off, so an utterance of
+    d seconds has round(100 d) frames.
+    """
+    from lhotse.features.kaldi.extractors import Fbank, FbankConfig, Mfcc, MfccConfig
+
+    if kind == "mfcc":
+        return Mfcc(MfccConfig(num_ceps=KINDS[kind], dither=0.0, snip_edges=False, use_energy=False))
+    if kind == "fbank":
+        return Fbank(FbankConfig(num_filters=KINDS[kind], dither=0.0, snip_edges=False))
+    raise KdError(f"feature kind {kind!r} is unknown; known are {', '.join(KINDS)}")
+
+
+def copy_id(source_id: str, speed: float) -> str:
+    """The id of an utterance's copy at a speed (Lhotse's own scheme); the original keeps its id."""
+    return source_id if speed == 1.0 else f"{source_id}_sp{speed}"
+
+
+def make_cut(supervision: Any, recording: Any, speed: float) -> Any:
+    """A Lhotse cut for one utterance at one speed, resampled to 16 kHz where the recording has another rate.
+
+    A perturbed speed counts as another speaker, as in Kaldi: pitch and formants move with it.
+    """
+    from lhotse import MonoCut
+    from lhotse.utils import fastcopy
+
+    channel = supervision.channel[0] if isinstance(supervision.channel, list) else supervision.channel
+    speaker = supervision.speaker or supervision.recording_id
+    cut = MonoCut(
+        id=supervision.id,
+        start=supervision.start,
+        duration=supervision.duration,
+        channel=channel,
+        recording=recording,
+        supervisions=[fastcopy(supervision, start=0.0, channel=channel, speaker=copy_id(speaker, speed))],
+    )
+    if cut.sampling_rate != SAMPLING_RATE:
+        cut = cut.resample(SAMPLING_RATE)
+    if speed != 1.0:
+        cut = cut.perturb_speed(speed)
+    cut.custom = {"source_id": supervision.id, "speed": speed}
+    return cut
+
+
+def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
+    """Features of a cut: float32 (T, D).
+
+    Raises:
+        KdError: the audio is unreadable or too short, or the features are not what the duration promises.
+    """
+    from lhotse.utils import compute_num_frames
+
+    try:
+        samples = cut.load_audio()
+    except Exception as e:  # Lhotse's readers raise whatever their backend raises; every one means 'unreadable audio'
+        raise KdError(f"unreadable audio {audio_path(cut)}: {type(e).__name__} {e}") from e
+    if samples.shape[1] < MIN_SAMPLES:
+        raise KdError(f"{samples.shape[1]} samples are less than one window of {MIN_SAMPLES}")
+    if not np.isfinite(samples).all():
+        raise KdError("audio with NaN or infinite samples")
+    feats = np.ascontiguousarray(extractor.extract(samples, SAMPLING_RATE), dtype=np.float32)
+    wanted = compute_num_frames(cut.duration, extractor.frame_shift, SAMPLING_RATE)
+    if feats.shape[0] != wanted:
+        raise KdError(f"{feats.shape[0]} frames, {wanted} expected for {cut.duration:.4f} s")
+    if not np.isfinite(feats).all():
+        raise KdError("features with NaN or infinite values")
+    return feats
+
+
+def audio_path(cut: Any) -> str:
+    """Where the cut's audio lies, for messages."""
+    return ", ".join(str(source.source) for source in cut.recording.sources)
+
+
+def describe(cut: Any, feats: np.ndarray, extractor: Any, key: str) -> Any:
+    """The cut with its feature manifest; storage_path is relative to the feature folder."""
+    from lhotse import Features
+
+    cut.features = Features(
+        type=extractor.name,
+        num_frames=feats.shape[0],
+        num_features=feats.shape[1],
+        frame_shift=extractor.frame_shift,
+        sampling_rate=SAMPLING_RATE,
+        start=cut.start,
+        duration=cut.duration,
+        storage_type="numpy_files",
+        storage_path="storage",
+        storage_key=key,
+        recording_id=cut.recording_id,
+        channels=cut.channel,
+    )
+    return cut
+
+
+def run_job(data: Path, work: Path, kind: str, speeds: list[float], job: int, num_jobs: int) -> None:
+    """Extract this job's share and write its part of the index."""
+    import torch
+    from lhotse import RecordingSet, SupervisionSet
+    from lhotse.features.io import NumpyFilesWriter
+
+    torch.set_num_threads(1)
+    recordings = RecordingSet.from_jsonl(data / "recordings.jsonl.gz")
+    supervisions = split(list(SupervisionSet.from_jsonl(data / "supervisions.jsonl.gz")), job, num_jobs)
+    extractor = make_extractor(kind)
+    writer = NumpyFilesWriter(str(work / "storage"))
+    cuts, dropped, sums = [], [], [np.zeros((0, 2, KINDS[kind]))]
+    rates: Counter[int] = Counter()
+    for supervision in progress(supervisions, len(supervisions), f"{kind} features, job {job}"):
+        if supervision.recording_id not in recordings:
+            reason = f"its recording {supervision.recording_id} is not in {data.name}/recordings.jsonl.gz"
+            dropped += [(copy_id(supervision.id, speed), reason) for speed in speeds]
+            continue
+        recording = recordings[supervision.recording_id]
+        rates[recording.sampling_rate] += 1
+        for speed in speeds:
+            try:
+                cut = make_cut(supervision, recording, speed)
+                feats = extract_cut(cut, extractor)
+            except KdError as e:
+                dropped.append((copy_id(supervision.id, speed), str(e)))
+                continue
+            cuts.append(describe(cut, feats, extractor, writer.write(cut.id, feats)).to_dict())
+            sums.append(utterance_sums(feats)[None])
+    parts = work / "parts"
+    write_jsonl(parts / f"cuts.{job}.jsonl", cuts)
+    save_tensors(parts / f"sums.{job}.safetensors", {"sums": np.concatenate(sums)})
+    others = {str(rate): count for rate, count in rates.items() if rate != SAMPLING_RATE}
+    write_json(parts / f"info.{job}.json", {"dropped": dropped, "resampled": others})
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line of one job; users run steps/extract_features.sh instead."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--kind", required=True, choices=list(KINDS))
+    parser.add_argument("--speeds", required=True)
+    parser.add_argument("--job", type=int, required=True)
+    parser.add_argument("--num-jobs", type=int, required=True)
+    args = parser.parse_args(argv)
+    logging.getLogger("lhotse").setLevel(logging.ERROR)
+    speeds = [float(s) for s in args.speeds.split(",")]
+    run_job(args.data, args.work, args.kind, speeds, args.job, args.num_jobs)
+
+
+if __name__ == "__main__":
+    cli_main(main)

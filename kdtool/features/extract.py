@@ -1,0 +1,144 @@
+"""Step: extract features.  In: data/<set> (Lhotse manifests).  Out: data/<set>/<kind>.
+
+The folder: cuts.jsonl.gz (Lhotse MonoCuts with features, paths relative to the folder), storage/ (numpy files),
+index.json (what kdtool.features.store reads), cmvn.safetensors (per-speaker mean and std), dropped.tsv.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.digest import RECORD
+from kdtool.core.dropped import account
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.jobs import run_array
+from kdtool.core.step import run_step
+from kdtool.core.tables import read_json, read_jsonl, write_json, write_jsonl
+from kdtool.core.tensors import load_tensors, save_tensors
+
+KINDS = ("mfcc", "fbank")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the feature step."""
+
+    kind: str = field(default="mfcc", metadata={"help": "mfcc (13 cepstra with C0) or fbank (80 log mel energies)"})
+    speeds: str = field(default="1.0", metadata={"help": "comma-separated speed factors, one copy each, e.g. 0.9,1.0,1.1"})
+    max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
+
+
+def parse_speeds(text: str) -> list[float]:
+    """'0.9,1.0' -> [0.9, 1.0]; UsageError unless all differ and lie in 0.5 to 2."""
+    try:
+        speeds = [float(s) for s in text.split(",")]
+    except ValueError as e:
+        raise UsageError(f"--speeds {text!r}: numbers separated by commas wanted, as in 0.9,1.0,1.1") from e
+    if len(set(speeds)) != len(speeds) or not all(0.5 <= s <= 2.0 for s in speeds):
+        raise UsageError(f"--speeds {text!r}: every factor once, each between 0.5 and 2")
+    return speeds
+
+
+def check_data(data: Path) -> int:
+    """Number of utterances in the data folder; KdError when it is no data folder, is empty or has an id twice."""
+    for name in ("recordings.jsonl.gz", "supervisions.jsonl.gz"):
+        if not (data / name).is_file():
+            raise KdError(f"{data}: {name} is missing; prepare the corpus first (local/*/prepare_data.sh)")
+    ids = Counter(str(row["id"]) for row in read_jsonl(data / "supervisions.jsonl.gz"))
+    if not ids:
+        raise KdError(f"{data}/supervisions.jsonl.gz: no utterances; prepare the corpus again")
+    if twice := [i for i, n in ids.items() if n > 1]:
+        raise KdError(f"{data}/supervisions.jsonl.gz: utterance {twice[0]} occurs {ids[twice[0]]} times; ids must be unique")
+    if bad := [i for i in ids if "/" in i]:
+        raise KdError(f"{data}/supervisions.jsonl.gz: utterance id {bad[0]!r} holds a '/', which no file name can; rename it")
+    return len(ids)
+
+
+def data_inputs(data: Path) -> dict[str, Path]:
+    """What a data folder counts by: its record; a folder made by other means by its manifests.
+
+    Its other content does not count, because feature folders are made inside it.
+    """
+    if (data / RECORD).is_file():
+        return {"data": data}
+    return {name: data / f"{name}.jsonl.gz" for name in ("recordings", "supervisions")}
+
+
+def collect(work: Path, kind: str, speeds: list[float], nj: int, total: int, max_dropped: float) -> None:
+    """Join the jobs' parts into one index, in the order of the data set whatever the number of jobs."""
+    from kdtool.features.cmvn import speaker_stats
+
+    cuts: list[dict[str, Any]] = []
+    dropped: list[tuple[str, str]] = []
+    stats = []
+    resampled: Counter[str] = Counter()
+    for job in range(1, nj + 1):
+        part = list(read_jsonl(work / "parts" / f"cuts.{job}.jsonl"))
+        sums = load_tensors(work / "parts" / f"sums.{job}.safetensors")["sums"]
+        stats += [(cut["supervisions"][0]["speaker"], cut["features"]["num_frames"], s) for cut, s in zip(part, sums, strict=True)]
+        info = read_json(work / "parts" / f"info.{job}.json")
+        dropped += [(utt, reason) for utt, reason in info["dropped"]]
+        resampled.update(info["resampled"])
+        cuts += part
+    for rate, count in sorted(resampled.items()):
+        print(f"note: {count} recordings of {rate} Hz were resampled to 16000 Hz", file=sys.stderr)
+    account(total * len(speeds), len(cuts), dropped, max_share=max_dropped, where=f"{kind} features", work=work)
+    write_jsonl(work / "cuts.jsonl.gz", cuts)
+    save_tensors(work / "cmvn.safetensors", speaker_stats(stats))
+    index = {"kind": kind, "dim": cuts[0]["features"]["num_features"], "speeds": speeds, "utterances": [index_row(c) for c in cuts]}
+    write_json(work / "index.json", index)
+    shutil.rmtree(work / "parts")
+
+
+def index_row(cut: dict[str, Any]) -> dict[str, Any]:
+    """What store.UttInfo holds, and the file."""
+    supervision, features = cut["supervisions"][0], cut["features"]
+    return {
+        "id": cut["id"],
+        "source_id": cut["custom"]["source_id"],
+        "speaker": supervision["speaker"],
+        "text": supervision.get("text") or "",
+        "speed": cut["custom"]["speed"],
+        "num_frames": features["num_frames"],
+        "file": f"{features['storage_path']}/{features['storage_key']}",
+    }
+
+
+def extract(data: Path, work: Path, kind: str, speeds: list[float], *, nj: int, max_dropped: float = 0.05) -> None:
+    """Extract the features of a data folder into `work` with nj processes."""
+    total = check_data(data)
+    nj = min(nj, total)
+    (work / "parts").mkdir()
+    (work / "storage").mkdir()
+    # repr round-trips a float, so the jobs see the very same factors
+    argv = [str(data), str(work), "--kind", kind, "--speeds", ",".join(map(repr, speeds))]
+    run_array("kdtool.features.compute", argv, nj=nj, log_dir=work / "log", name=f"extract_{kind}")
+    collect(work, kind, speeds, nj, total, max_dropped)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    positionals = [("data", "data folder with recordings and supervisions"), ("out", "feature folder to make")]
+    paths, cfg, common = parse_args(Config, positionals, argv, prog="steps/extract_features.sh", description=__doc__ or "")
+    if cfg.kind not in KINDS:
+        raise UsageError(f"--kind {cfg.kind}: known are {', '.join(KINDS)}")
+    speeds = parse_speeds(cfg.speeds)
+    run_step(
+        f"{cfg.kind} features of {paths['data'].name}",
+        out=paths["out"],
+        inputs=data_inputs(paths["data"]),
+        options=cfg,
+        code=("kdtool.features",),
+        body=lambda work: extract(paths["data"], work, cfg.kind, speeds, nj=common.nj, max_dropped=cfg.max_dropped),
+        common=common,
+    )
+
+
+if __name__ == "__main__":
+    cli_main(main)

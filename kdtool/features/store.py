@@ -1,0 +1,118 @@
+"""Reading a feature folder.  In: data/<set>/<kind> as made by kdtool.features.extract.  Out: arrays and facts by id.
+
+Needs numpy only: training code can read features without importing Lhotse. All times are 10 ms frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import read_json
+from kdtool.core.tensors import load_tensors
+
+FRAME_SHIFT = 0.01
+MIN_STD = 1e-3  # a constant coefficient (digital silence) must not be blown up into noise
+
+
+@dataclass(frozen=True)
+class UttInfo:
+    """One utterance or speed-perturbed copy; `source_id` is the supervision it was made from, num_frames in 10 ms frames."""
+
+    id: str
+    source_id: str
+    speaker: str
+    text: str
+    speed: float
+    num_frames: int
+
+
+def source_frames(num_frames: int, speed: float, num_source_frames: int) -> np.ndarray:
+    """Which frame of the original utterance each frame of a speed-perturbed copy shows.
+
+    Returns:
+        int64 (num_frames,): min(floor((t + 0.5) * speed), num_source_frames - 1). Frame t is centred on
+        (t + 0.5) * 10 ms of the copy, which is (t + 0.5) * speed * 10 ms of the original.
+    """
+    if num_frames < 0 or num_source_frames < 1 or not speed > 0:
+        raise KdError(f"source_frames: {num_frames} frames of {num_source_frames} at speed {speed} make no sense")
+    index = np.floor((np.arange(num_frames) + 0.5) * speed).astype(np.int64)
+    return np.minimum(index, num_source_frames - 1)
+
+
+class FeatureSet:
+    """The features of one data set, read from disk on demand.
+
+    Attributes:
+        ids: utterance ids in the order of the data set (copies of one utterance stand together).
+        kind, dim: "mfcc" or "fbank", and the number of coefficients D.
+        folder: where the features lie.
+    """
+
+    def __init__(self, folder: Path, header: dict[str, Any], cmvn: dict[str, np.ndarray], *, cache: bool) -> None:
+        self.folder = folder
+        self.kind: str = header["kind"]
+        self.dim: int = header["dim"]
+        self._infos: dict[str, UttInfo] = {}
+        self._files: dict[str, str] = {}
+        for row in header["utterances"]:
+            name = row["file"]
+            self._files[row["id"]] = name
+            self._infos[row["id"]] = UttInfo(**{k: v for k, v in row.items() if k != "file"})
+        self.ids: list[str] = list(self._infos)
+        self._cmvn = cmvn
+        self._cache: dict[tuple[str, bool], np.ndarray] | None = {} if cache else None
+
+    @classmethod
+    def open(cls, folder: Path | str, *, cache: bool = False) -> FeatureSet:
+        """Open a feature folder; cache=True keeps every array that was read in memory.
+
+        Raises:
+            KdError: the folder is not a feature folder or is damaged.
+        """
+        folder = Path(folder)
+        if not (folder / "index.json").is_file():
+            raise KdError(f"{folder}: no features here (index.json is missing); run steps/extract_features.sh first")
+        header = read_json(folder / "index.json")
+        cmvn = load_tensors(folder / "cmvn.safetensors")
+        return cls(folder, header, cmvn, cache=cache)
+
+    def info(self, utt: str) -> UttInfo:
+        """Facts about one utterance; KdError when the id is unknown."""
+        try:
+            return self._infos[utt]
+        except KeyError:
+            raise KdError(f"{self.folder}: no features for utterance {utt}; was it dropped? see dropped.tsv there") from None
+
+    def get(self, utt: str, normalise: bool = True) -> np.ndarray:
+        """Features of one utterance: float32 (T, D), contiguous; normalised to mean 0 and variance 1 per speaker.
+
+        Raises:
+            KdError: unknown id, or a file that is missing, damaged or not of the shape the index says.
+        """
+        if self._cache is not None and (utt, normalise) in self._cache:
+            return self._cache[utt, normalise]
+        info = self.info(utt)
+        feats = self._read(info)
+        if normalise:
+            feats = (feats - self._cmvn[f"{info.speaker}.mean"]) / self._cmvn[f"{info.speaker}.std"]
+        feats = np.ascontiguousarray(feats, dtype=np.float32)
+        if self._cache is not None:
+            self._cache[utt, normalise] = feats
+        return feats
+
+    def _read(self, info: UttInfo) -> np.ndarray:
+        path = self.folder / self._files[info.id]
+        redo = "delete the folder and extract the features again"
+        try:
+            feats = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as e:
+            raise KdError(f"{path} (utterance {info.id}): unreadable features ({e}); {redo}") from e
+        if feats.shape != (info.num_frames, self.dim):
+            raise KdError(f"{path} (utterance {info.id}): shape {feats.shape}, the index says "
+                          f"{(info.num_frames, self.dim)}; {redo}")  # fmt: skip
+        return feats

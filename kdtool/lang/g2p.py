@@ -1,0 +1,133 @@
+"""Grapheme-to-phoneme conversion with Phonetisaurus.  In: a lexicon and words without pronunciation.  Out: one each.
+
+Joint n-grams over letter-phone chunks (Novak, Minematsu & Hirose 2016, doi 10.1017/S1351324915000315), trained offline.
+EM over the whole lexicon takes minutes, so the chunk model is estimated on a sample of the words and then aligns all of
+them: CMUdict in half a minute instead of three and a half, word error 26.3% instead of 25.6% on 2,000 held-out words.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import random
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+from kdtool.core.jobs import run_commands, split
+from kdtool.lang.lexicon import Lexicon, Pron
+from kdtool.lang.tools import run_tool
+
+SPELLED = re.compile(r"[A-Z']*[A-Z][A-Z']*")
+CHUNKS = ["--seq1_del=false", "--seq2_del=true", "--seq1_max=2", "--seq2_max=2", "--grow=false"]
+EM_ITERATIONS = 8
+NOT_LETTERS = "not spelled with A to Z and the apostrophe"
+
+
+def tool_folders() -> tuple[Path, Path]:
+    """Folders of Phonetisaurus' programs and libraries; KdError when the package is not there for this machine."""
+    spec = importlib.util.find_spec("phonetisaurus")
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        programs, libraries = (Path(location) / part / platform.machine() for part in ("bin", "lib"))
+        if (programs / "phonetisaurus-align").is_file():
+            return programs, libraries
+    raise KdError(f"the package phonetisaurus (with programs for {platform.machine()}) is not installed; set the environment up "
+                  "again (utils/setup_env.sh), or leave the missing words out with --g2p false")  # fmt: skip
+
+
+def sample_words(words: Sequence[str], wanted: int, seed: int) -> list[str]:
+    """`wanted` words drawn at random, sorted; all when wanted is 0 or more than there are."""
+    if wanted <= 0 or wanted >= len(words):
+        return sorted(words)
+    return sorted(random.Random(seed).sample(sorted(words), wanted))
+
+
+class G2p:
+    """A converter trained on a lexicon; temporary files and logs go under `work`.
+
+    Args:
+        order: of the joint n-gram model.
+        align_words: words that the chunk model is estimated on.
+        nj: parallel processes for the alignment (the result does not depend on it).
+    """
+
+    def __init__(self, work: Path, *, order: int = 6, align_words: int = 20000, nj: int = 1, seed: int = 0) -> None:
+        self.temporary, self.log = work / "g2p", work / "log"
+        self.order, self.align_words, self.nj, self.seed = order, align_words, nj, seed
+        self.programs, libraries = tool_folders()
+        inherited = os.environ.get("LD_LIBRARY_PATH")
+        self.env = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join([str(libraries), *([inherited] if inherited else [])])}
+
+    def train(self, lexicon: Lexicon, max_words: int = 0) -> None:
+        """Train on (a sample of `max_words` of) the words that are spelled with letters.
+
+        Raises:
+            KdError: no such words, or a program fails.
+        """
+        words = sample_words([w for w in lexicon if SPELLED.fullmatch(w)], max_words, self.seed)
+        if not words:
+            raise KdError("the lexicon has no word spelled with A to Z to learn G2P from; give a larger lexicon or --g2p false")
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        model = self.temporary / "chunks.fst"
+        some = sample_words(words, self.align_words, self.seed)
+        self._align(some, lexicon, "sample", [f"--iter={EM_ITERATIONS}", f"--write_model={model}"])
+        if len(some) < len(words):
+            self._align_all(words, lexicon, model)
+        else:
+            (self.temporary / "sample.corpus").rename(self.temporary / "all.corpus")
+        arpa = self.temporary / "joint.arpa"
+        corpus = self.temporary / "all.corpus"
+        if not corpus.stat().st_size:
+            raise KdError(f"no word of the {len(words)} of the lexicon could be aligned with its phones; give a larger lexicon or --g2p false")
+        self._run(["estimate-ngram", "-o", str(self.order), "-t", str(corpus), "-wl", str(arpa)], "g2p_ngram.log")
+        self._run(["phonetisaurus-arpa2wfst", f"--lm={arpa}", f"--ofile={self.temporary / 'model.fst'}"], "g2p_model.log")
+
+    def apply(self, words: Sequence[str]) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
+        """Pronunciations of the words, and (word, reason) of those without one."""
+        can = sorted({w for w in words if SPELLED.fullmatch(w)})
+        failed = [(w, NOT_LETTERS) for w in sorted(set(words) - set(can))]
+        found: dict[str, Pron] = {}
+        if can:
+            listing, output = self.temporary / "words.txt", self.temporary / "prons.tsv"
+            listing.write_text("".join(f"{w}\n" for w in can), encoding="utf-8")
+            command = ["phonetisaurus-g2pfst", f"--model={self.temporary / 'model.fst'}", "--nbest=1", f"--wordlist={listing}"]
+            self._run(command, "g2p_apply.log", stdout=output)
+            for line in output.read_text(encoding="utf-8").splitlines():
+                word, _score, phones = (line.split("\t") + ["", ""])[:3]
+                if phones.split():
+                    found.setdefault(word, tuple(phones.split()))
+        failed += [(w, "the G2P model found no pronunciation") for w in can if w not in found]
+        return found, sorted(failed)
+
+    def clean(self) -> None:
+        """Remove the temporary files."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def _align_all(self, words: Sequence[str], lexicon: Lexicon, model: Path) -> None:
+        loaded = ["--load_model=true", f"--model_file={model}"]
+        parts = [f"part{j}" for j in range(1, self.nj + 1)]
+        commands = []
+        for j, part in enumerate(parts, 1):
+            commands.append(self._align_command(split(words, j, self.nj), lexicon, part, loaded))
+        logs = [self.log / f"g2p_align_{part}.log" for part in parts]
+        # The array runner hands its own environment on, and env(1) adds the libraries' folder to it.
+        library = f"LD_LIBRARY_PATH={self.env['LD_LIBRARY_PATH']}"
+        run_commands([["env", library, *c] for c in commands], logs, name="G2P alignment", at_once=self.nj)
+        with open(self.temporary / "all.corpus", "wb") as corpus:
+            for part in parts:
+                with open(self.temporary / f"{part}.corpus", "rb") as f:
+                    shutil.copyfileobj(f, corpus)
+
+    def _align(self, words: Sequence[str], lexicon: Lexicon, name: str, options: list[str]) -> None:
+        run_tool(self._align_command(words, lexicon, name, options), self.log / f"g2p_align_{name}.log", env=self.env)
+
+    def _align_command(self, words: Sequence[str], lexicon: Lexicon, name: str, options: list[str]) -> list[str]:
+        source, corpus = self.temporary / f"{name}.tsv", self.temporary / f"{name}.corpus"
+        source.write_text("".join(f"{w}\t{' '.join(p)}\n" for w in words for p in lexicon[w]), encoding="utf-8")
+        return [str(self.programs / "phonetisaurus-align"), f"--input={source}", f"--ofile={corpus}", *CHUNKS, *options]
+
+    def _run(self, command: list[str], log: str, stdout: Path | None = None) -> None:
+        run_tool([str(self.programs / command[0]), *command[1:]], self.log / log, env=self.env, stdout=stdout)

@@ -1,0 +1,117 @@
+"""Reading data/lang.  In: the folder made by kdtool.lang.prepare.  Out: phones, words, pronunciations, topology, subwords."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.digest import combine
+from kdtool.core.errors import KdError
+from kdtool.core.tables import read_lines, read_table
+from kdtool.core.tensors import file_digest
+
+Prons = dict[str, list[tuple[int, ...]]]
+
+
+@dataclass
+class Lang:
+    """A language folder in memory.
+
+    Attributes:
+        phones, words, subwords: symbol -> id (phones and words: <eps> is 0; subwords: sentencepiece's ids).
+        phone_names: phone symbol by id.
+        prons: the decoding lexicon: word -> pronunciations as phone ids, <UNK> included.
+        sil, spn, silence_ids: the silence and spoken-noise phones.
+        num_states: HMM states of each phone id (strict left-to-right, self-loop on each).
+        oov: the word that stands for words outside the lexicon.
+    """
+
+    folder: Path
+    phones: dict[str, int]
+    phone_names: list[str]
+    prons: Prons
+    words: dict[str, int]
+    sil: int
+    spn: int
+    silence_ids: set[int]
+    num_states: dict[int, int]
+    oov: str
+    subwords: dict[str, int]
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Lang:
+        """Read and check a language folder.
+
+        Raises:
+            KdError: it is none, or its tables do not fit together; the file and line are named.
+        """
+        folder = Path(folder)
+        if not (folder / "phones.txt").is_file():
+            raise KdError(f"{folder}: no language folder (phones.txt is missing); run steps/prepare_lang.sh first")
+        phones, words = read_table(folder / "phones.txt"), read_table(folder / "words.txt")
+        names = sorted(phones, key=phones.__getitem__)
+        if [phones[n] for n in names] != list(range(len(names))) or names[0] != "<eps>":
+            raise KdError(f"{folder}/phones.txt: ids must be 0 (<eps>), 1, 2 .. without gaps; prepare the lang again")
+        silence = [line.strip() for line in read_lines(folder / "silence_phones.txt") if line.strip()]
+        if missing := [p for p in silence if p not in phones]:
+            raise KdError(f"{folder}/silence_phones.txt: {missing[0]} is not in phones.txt; prepare the lang again")
+        oov = read_lines(folder / "oov.txt")[0].strip()
+        prons = read_prons(folder / "lexicon.txt", phones)
+        if strange := [w for w in prons if w not in words]:
+            raise KdError(f"{folder}/lexicon.txt: {strange[0]} is not in words.txt; prepare the lang again")
+        if oov not in prons:
+            raise KdError(f"{folder}/lexicon.txt: {oov} of oov.txt has no pronunciation; prepare the lang again")
+        states = {phones[p]: n for p, n in read_table_any(folder / "topo.txt").items()}
+        return cls(
+            folder, phones, names, prons, words, phones[silence[0]], phones[silence[1]], {phones[p] for p in silence},
+            states, oov, read_table(folder / "subwords.txt"),
+        )  # fmt: skip
+
+    @cached_property
+    def text_prons(self) -> Prons:
+        """Pronunciations of all words of the LM text that have one: `prons` and the words beyond the vocabulary.
+
+        For LMs over phones or senones, which would lose most sentences if a rare word removed the whole of them.
+        """
+        return {**read_prons(self.folder / "text_lexicon.txt", self.phones), **self.prons}
+
+    @cached_property
+    def bpe(self) -> Any:
+        """The sentencepiece processor (sentencepiece is imported on first use)."""
+        import sentencepiece
+
+        path = self.folder / "bpe.model"
+        try:
+            return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+        except (OSError, RuntimeError) as e:
+            raise KdError(f"{path}: unreadable sentencepiece model ({e}); delete {self.folder} and prepare the lang again") from e
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the content: phones, words, pronunciations, topology and subwords."""
+        names = ("phones.txt", "words.txt", "lexicon.txt", "topo.txt", "silence_phones.txt", "oov.txt", "bpe.model")
+        return combine(file_digest(self.folder / name) for name in names)
+
+
+def read_prons(path: Path, phones: dict[str, int]) -> Prons:
+    """'WORD P1 P2 ..' lines -> phone ids; KdError names the line of a phone that is not in the table."""
+    prons: Prons = {}
+    for number, line in enumerate(read_lines(path), 1):
+        word, *names = line.split() or [""]
+        if not word or not names or any(n not in phones for n in names):
+            raise KdError(f"{path}, line {number}: {line!r} is not 'WORD PHONE ..' with phones of phones.txt; prepare the lang again")
+        prons.setdefault(word, []).append(tuple(phones[n] for n in names))
+    return prons
+
+
+def read_table_any(path: Path) -> dict[str, int]:
+    """'symbol number' lines where numbers may repeat (topo.txt)."""
+    table: dict[str, int] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        fields = line.split()
+        if len(fields) != 2 or not fields[1].isdigit() or fields[0] in table:
+            raise KdError(f"{path}, line {number}: {line!r} is not 'phone states'; prepare the lang again")
+        table[fields[0]] = int(fields[1])
+    return table

@@ -1,0 +1,168 @@
+"""Step: the language folder.  In: a lexicon, LM text, training transcripts.  Out: data/lang.
+
+The folder: words.txt, phones.txt, silence_phones.txt, oov.txt, topo.txt, lexicon.txt (the decoding vocabulary),
+text_lexicon.txt (words of the LM text beyond it), g2p.tsv, oov_failed.tsv, bpe.model, subwords.txt, stats.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.step import run_step
+from kdtool.core.tables import open_text, write_json, write_table
+from kdtool.lang.lexicon import SIL, SPN, UNK, Lexicon, Pron, read_lexicon, write_lexicon
+from kdtool.lang.vocab import most_frequent, text_words, transcript_words
+
+STATES = 3
+RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the language step."""
+
+    vocab_size: int = field(default=20000, metadata={"help": "most frequent words of the LM text that get into the vocabulary"})
+    min_count: int = field(default=1, metadata={"help": "a word of the LM text must occur this often"})
+    phone_set: str = field(default="arpabet", metadata={"help": "arpabet: other phones in the lexicon are errors; any: all allowed"})
+    g2p: bool = field(default=True, metadata={"help": "false: words that the lexicon lacks become <UNK>"})
+    g2p_max_words: int = field(default=0, metadata={"help": "words of the lexicon that G2P learns from, 0 for all"})
+    g2p_order: int = field(default=6, metadata={"help": "order of G2P's joint n-gram model"})
+    bpe_size: int = field(default=500, metadata={"help": "number of subword units"})
+    bpe_sentences: int = field(default=50000, metadata={"help": "sentences that the subwords are learnt from, 0 for all"})
+    seed: int = field(default=0, metadata={"help": "seed of the random samples"})
+
+
+@dataclass
+class Chosen:
+    """Which words get in: vocabulary (decoding), beyond (only LMs over phones use them); how often each occurs."""
+
+    vocabulary: list[str]
+    beyond: list[str]
+    training: Counter[str]
+    text: Counter[str]
+
+
+def choose_words(data: Path, lm_text: Path, cfg: Config) -> Chosen:
+    """All words of the training transcripts and the most frequent ones of the LM text."""
+    training, text = transcript_words(data), text_words(lm_text)
+    for word in RESERVED:
+        if word in training or word in text:
+            raise KdError(f"the word {word} occurs in {data if word in training else lm_text}; the name is reserved, remove it there")
+    vocabulary = set(training) | set(most_frequent(text, cfg.vocab_size, cfg.min_count))
+    return Chosen(sorted(vocabulary), sorted(set(text) - vocabulary), training, text)
+
+
+def pronounce(chosen: Chosen, lexicon: Lexicon, work: Path, cfg: Config, nj: int) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
+    """Pronunciations by G2P for the words that the lexicon lacks, and (word, reason) of those that stay without."""
+    missing = [w for w in (*chosen.vocabulary, *chosen.beyond) if w not in lexicon]
+    if not missing:
+        return {}, []
+    if not cfg.g2p:
+        return {}, [(w, "not in the lexicon, and G2P is off") for w in sorted(missing)]
+    from kdtool.lang.g2p import NOT_LETTERS, SPELLED, G2p
+
+    if not any(SPELLED.fullmatch(w) for w in missing):
+        return {}, [(w, NOT_LETTERS) for w in sorted(missing)]
+    print(f"G2P for {len(missing)} words that the lexicon lacks", file=sys.stderr, flush=True)
+    g2p = G2p(work, order=cfg.g2p_order, nj=nj, seed=cfg.seed)
+    g2p.train(lexicon, cfg.g2p_max_words)
+    found, failed = g2p.apply(missing)
+    g2p.clean()
+    return found, failed
+
+
+def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon) -> None:
+    """words.txt, phones.txt, lexicon.txt, text_lexicon.txt, silence_phones.txt, oov.txt, topo.txt."""
+    used = {p for prons in (*lexicon.values(), *beyond.values()) for pron in prons for p in pron}
+    phones = [SIL, SPN, *sorted(used - {SIL, SPN})]
+    words = ["<eps>", *sorted(lexicon), UNK, "#0", "<s>", "</s>"]
+    write_table(work / "phones.txt", {p: i for i, p in enumerate(["<eps>", *phones])})
+    write_table(work / "words.txt", {w: i for i, w in enumerate(words)})
+    write_lexicon(work / "lexicon.txt", {**lexicon, UNK: [(SPN,)]})
+    write_lexicon(work / "text_lexicon.txt", beyond)
+    for name, lines in {
+        "silence_phones.txt": [SIL, SPN],
+        "oov.txt": [UNK],
+        "topo.txt": [f"{p} {STATES}" for p in phones],
+    }.items():
+        with open_text(work / name, "w") as f:
+            f.writelines(line + "\n" for line in lines)
+
+
+def report(work: Path, chosen: Chosen, source: Lexicon, known: Lexicon, made: dict[str, Pron], failed: list[tuple[str, str]]) -> None:
+    """Counts of words by where their pronunciation comes from, printed and in stats.json; g2p.tsv, oov_failed.tsv."""
+    for name, rows in (("g2p.tsv", sorted((w, " ".join(p)) for w, p in made.items())), ("oov_failed.tsv", failed)):
+        with open_text(work / name, "w") as f:
+            f.writelines(f"{word}\t{value}\n" for word, value in rows)
+    in_lexicon = sum(w in source for w in chosen.vocabulary)
+    by_g2p = sum(w in made for w in chosen.vocabulary)
+    left_out = len(chosen.vocabulary) - in_lexicon - by_g2p
+    stats = {
+        "vocabulary": len(known), "from_lexicon": in_lexicon, "from_g2p": by_g2p, "without_pronunciation": left_out,
+        "training_tokens": chosen.training.total(), "training_oov_tokens": sum(n for w, n in chosen.training.items() if w not in known),
+        "text_tokens": chosen.text.total(), "text_oov_tokens": sum(n for w, n in chosen.text.items() if w not in known),
+        "text_words_beyond": len(chosen.beyond),
+    }  # fmt: skip
+    write_json(work / "stats.json", stats)
+    print(
+        f"vocabulary: {len(known)} words, {in_lexicon} from the lexicon, {by_g2p} by G2P; {left_out} without pronunciation are <UNK>\n"
+        f"outside it: {stats['training_oov_tokens']} of {stats['training_tokens']} words of the training transcripts, "
+        f"{100 * stats['text_oov_tokens'] / stats['text_tokens']:.2f}% of the LM text's words",
+        file=sys.stderr,
+    )
+    lost = [(w, reason) for w, reason in failed if w in chosen.training]
+    for word, reason in lost[:10]:
+        print(f"  training word {word} is <UNK>: {reason}", file=sys.stderr)
+
+
+def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, cfg: Config, nj: int) -> None:
+    """Make the language folder in `work`."""
+    from kdtool.lang.subwords import train_bpe, write_bpe
+
+    chosen = choose_words(data, lm_text, cfg)
+    source = read_lexicon(lexicon_path, cfg.phone_set)
+    if source.unknown:
+        print(f"{lexicon_path}: {len(source.unknown)} pronunciations with unknown phones are left out:", file=sys.stderr)
+        for number, word, strange in source.unknown[:10]:
+            print(f"  line {number}: {word}: {' '.join(strange)}", file=sys.stderr)
+    made, failed = pronounce(chosen, source.prons, work, cfg, nj)
+    prons: Lexicon = {**{w: [p] for w, p in made.items()}, **source.prons}
+    known = {w: prons[w] for w in chosen.vocabulary if w in prons}
+    if not known:
+        raise KdError(f"no word of the vocabulary has a pronunciation in {lexicon_path}; is it the lexicon of this language?")
+    write_tables(work, known, {w: prons[w] for w in chosen.beyond if w in prons})
+    report(work, chosen, source.prons, known, made, failed)
+    model = train_bpe(lm_text / "text.gz", cfg.bpe_size, cfg.bpe_sentences, cfg.seed)
+    print(f"subwords: {write_bpe(work, model)} BPE pieces", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    positionals = [
+        ("lexicon", "lexicon file in CMUdict's or LibriSpeech's format"),
+        ("lm_text", "folder with the normalised LM text"),
+        ("data", "training data folder (its transcripts)"),
+        ("out", "language folder to make"),
+    ]
+    paths, cfg, common = parse_args(Config, positionals, argv, prog="steps/prepare_lang.sh", description=__doc__ or "")
+    if cfg.vocab_size < 1 or cfg.min_count < 1 or cfg.bpe_size < 10 or not 2 <= cfg.g2p_order <= 9:
+        raise UsageError("--vocab-size and --min-count: at least 1; --bpe-size: at least 10; --g2p-order: 2 to 9")
+    supervisions = paths["data"] / "supervisions.jsonl.gz"
+    run_step(
+        "language",
+        out=paths["out"],
+        inputs={"lexicon": paths["lexicon"], "lm_text": paths["lm_text"], "transcripts": supervisions},
+        options=cfg,
+        code=("kdtool.lang",),
+        body=lambda work: prepare(paths["lexicon"], paths["lm_text"], paths["data"], work, cfg, common.nj),
+        common=common,
+    )
+
+
+if __name__ == "__main__":
+    cli_main(main)

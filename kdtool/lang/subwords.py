@@ -1,0 +1,61 @@
+"""Subword units.  In: LM text.  Out: a sentencepiece BPE model and its table, the same bytes on every run."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import open_text, write_table
+
+
+def sample_sentences(text: Path, total: int, wanted: int, seed: int) -> Iterator[str]:
+    """`wanted` of the `total` lines of a text (plain or .gz), drawn at random, in their order; all when wanted is 0."""
+    chosen = None if wanted <= 0 or wanted >= total else set(random.Random(seed).sample(range(total), wanted))
+    with open_text(text) as lines:
+        for number, line in enumerate(lines):
+            if chosen is None or number in chosen:
+                yield line.rstrip("\n")
+
+
+def count_lines(text: Path) -> int:
+    """Number of lines of a text (plain or .gz)."""
+    with open_text(text) as lines:
+        return sum(1 for _ in lines)
+
+
+def train_bpe(text: Path, size: int, sentences: int, seed: int) -> bytes:
+    """Train a byte-pair model of `size` pieces on a sample of the text; one thread, so the result does not vary.
+
+    Raises:
+        KdError: the text is too small for that many pieces.
+    """
+    import sentencepiece
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sample_sentences(text, count_lines(text), sentences, seed),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            num_threads=1,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as e:
+        raise KdError(f"{text}: no BPE model of {size} pieces can be made of it ({e}); lower --bpe-size") from e
+    return model.getvalue()
+
+
+def write_bpe(folder: Path, model: bytes) -> int:
+    """Write bpe.model and subwords.txt ('piece id'); returns the number of pieces."""
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    (folder / "bpe.model").write_bytes(model)
+    write_table(folder / "subwords.txt", {processor.id_to_piece(i): i for i in range(len(processor))})
+    return len(processor)

@@ -1,0 +1,45 @@
+"""External programs.  In: a command and a log.  Out: its files, or an error that shows the end of the log."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from kdtool.core.errors import KdError
+from kdtool.core.jobs import die_with_parent
+
+
+def run_tool(
+    command: Sequence[str],
+    log: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: IO[Any] | int = subprocess.DEVNULL,
+    stdout: Path | None = None,
+) -> None:
+    """Run a program and wait; its standard error goes to `log`, its output to `stdout` (by default to the log too).
+
+    Raises:
+        KdError: it cannot be started or fails; the message ends with the last lines of the log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as files:
+        f = files.enter_context(open(log, "wb"))
+        f.write(f"# {shlex.join(command)}\n".encode())
+        f.flush()
+        out = files.enter_context(open(stdout, "wb")) if stdout else f
+        try:
+            done = subprocess.run(
+                list(command), stdin=stdin, stdout=out, stderr=f, env=env, preexec_fn=die_with_parent, check=False
+            )
+        except OSError as e:
+            raise KdError(f"{command[0]} cannot be started: {e}; set the environment up again (utils/setup_env.sh)") from e
+    status = done.returncode
+    if status:
+        tail = "\n".join("  " + line for line in log.read_text(errors="replace").splitlines()[-8:])
+        kind = f"exit status {status}" if status > 0 else f"signal {-status}"
+        raise KdError(f"{Path(command[0]).name} failed ({kind}); the end of {log}:\n{tail}")

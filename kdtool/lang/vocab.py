@@ -1,0 +1,46 @@
+"""The vocabulary.  In: training transcripts and LM text.  Out: word counts and the words that get into data/lang."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import open_text, read_jsonl
+
+
+def transcript_words(data: Path) -> Counter[str]:
+    """Word counts of the transcripts in data/<set>.
+
+    Raises:
+        KdError: no transcripts, or a word that is not upper-case (the corpus step did not normalise).
+    """
+    path = data / "supervisions.jsonl.gz"
+    if not path.is_file():
+        raise KdError(f"{path}: no such file; prepare the corpus first (local/*/prepare_data.sh)")
+    counts: Counter[str] = Counter()
+    for row in read_jsonl(path):
+        text = row.get("text") or ""
+        if text != text.upper():
+            raise KdError(f"{path}, utterance {row['id']}: {text[:60]!r} is not upper-case; normalise the transcripts first")
+        counts.update(text.split())
+    if not counts:
+        raise KdError(f"{path}: no words in the transcripts; prepare the corpus again")
+    return counts
+
+
+def text_words(lm_text: Path) -> Counter[str]:
+    """Word counts of an LM text folder (text.gz); KdError when it holds no words."""
+    counts: Counter[str] = Counter()
+    with open_text(lm_text / "text.gz") as lines:
+        for line in lines:
+            counts.update(line.split())
+    if not counts:
+        raise KdError(f"{lm_text}/text.gz: no words in it; prepare the LM text again (local/*/prepare_lm_text.sh)")
+    return counts
+
+
+def most_frequent(counts: Counter[str], size: int, min_count: int) -> list[str]:
+    """The `size` most frequent words that occur at least `min_count` times; equal counts in alphabetical order."""
+    enough = [(word, n) for word, n in counts.items() if n >= min_count]
+    return [word for word, _ in sorted(enough, key=lambda item: (-item[1], item[0]))[:size]]

@@ -1,0 +1,191 @@
+"""Step: a word n-gram LM with KenLM.  In: LM text, lang, dev transcripts.  Out: data/lm_<n>.
+
+The folder: lm.arpa, lm.bin (KenLM's binary), vocab.txt, ppl.json (perplexity and OOV rate on dev). Words outside the
+lang's vocabulary are <unk>. Modified Kneser-Ney smoothing (Heafield et al. 2013, aclanthology.org/P13-2121).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.step import run_step
+from kdtool.core.tables import open_text, read_jsonl, read_table, write_json
+from kdtool.lang.tools import run_tool
+
+NOT_WORDS = ("<eps>", "#0", "<s>", "</s>", "<UNK>")
+MAX_ORDER = 6
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the n-gram step."""
+
+    order: int = field(default=3, metadata={"help": "n"})
+    prune: str = field(default="", metadata={"help": "count thresholds by order, such as '0 3 5'; n-grams up to it go; empty keeps all"})
+    memory: str = field(default="1G", metadata={"help": "sorting memory of lmplz, such as 1G or 20%", "key": False})
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Scores of a set: tokens are words and sentence ends; ppl leaves words outside the vocabulary out of both sums."""
+
+    sentences: int
+    words: int
+    oov_words: int
+    oov_rate: float
+    tokens: int
+    log10_prob: float
+    log10_prob_with_oov: float
+    ppl: float
+    ppl_with_oov: float
+
+
+def parse_prune(text: str, order: int) -> list[str]:
+    """'0 3 5' -> lmplz' arguments; UsageError unless they start with 0, do not fall, and are at most `order`."""
+    fields = text.split()
+    if not fields:
+        return []
+    if not all(f.isdigit() for f in fields) or len(fields) > order or int(fields[0]):
+        raise UsageError(f"--prune {text!r}: up to {order} whole numbers wanted, the first one 0 (no word is pruned)")
+    if any(int(a) > int(b) for a, b in zip(fields, fields[1:], strict=False)):
+        raise UsageError(f"--prune {text!r}: a threshold must not be lower than the one before")
+    return ["--prune", *fields]
+
+
+def find_program(name: str) -> str:
+    """KenLM's program on PATH; KdError when it is not there."""
+    if found := shutil.which(name):
+        return found
+    raise KdError(f"{name} is not on PATH; set the environment up again (utils/setup_env.sh builds KenLM)")
+
+
+def estimate(text: Path, arpa: Path, log: Path, *, order: int, prune: Sequence[str] = (), vocab: Path | None = None, memory: str = "1G") -> bool:
+    """Estimate an ARPA file from a text (plain or .gz, one sentence a line); temporary files lie beside `arpa`.
+
+    Returns:
+        True when the text was too small for Kneser-Ney discounts of its own and fixed ones were used in some order.
+
+    Raises:
+        KdError: lmplz is missing or fails.
+    """
+    lmplz = find_program("lmplz")
+    temporary = arpa.parent / "lmplz.tmp"
+    temporary.mkdir()
+    try:
+        plain = temporary / "text"
+        with open_text(text) as source, open(plain, "w", encoding="utf-8") as f:
+            shutil.copyfileobj(source, f, 1 << 20)
+        if not plain.stat().st_size:
+            raise KdError(f"{text}: empty text; prepare the LM text again")
+        limit = ["--limit_vocab_file", str(vocab)] if vocab else []
+        command = [lmplz, "-o", str(order), *prune, *limit, "--discount_fallback", "-S", memory, "-T", f"{temporary}/"]
+        run_tool([*command, "--text", str(plain), "--arpa", str(arpa)], log)
+    finally:
+        shutil.rmtree(temporary)
+    return "fallback" in log.read_text(errors="replace").partition("\n")[2].lower()
+
+
+def perplexity(model: Any, sentences: Iterable[str]) -> Perplexity:
+    """Score sentences with a kenlm.Model (sentence start and end included)."""
+    count = words = oov = 0
+    known = all_ = 0.0
+    for sentence in sentences:
+        count += 1
+        for logp, _length, is_oov in model.full_scores(sentence, bos=True, eos=True):
+            all_ += logp
+            known += 0.0 if is_oov else logp
+            oov += is_oov
+            words += 1
+        words -= 1  # the sentence end is a token, not a word
+    tokens = words + count
+    if not words:
+        raise KdError("perplexity: the set has no words; give a data folder with transcripts")
+    return Perplexity(
+        count, words, oov, oov / words, tokens, known, all_, 10 ** (-known / max(1, tokens - oov)), 10 ** (-all_ / tokens)
+    )  # fmt: skip
+
+
+def transcripts(data: Path) -> list[str]:
+    """Transcripts of a data folder."""
+    path = data / "supervisions.jsonl.gz"
+    if not path.is_file():
+        raise KdError(f"{path}: no such file; prepare the corpus first (local/*/prepare_data.sh)")
+    texts = [row.get("text") or "" for row in read_jsonl(path)]
+    return [" ".join(t.split()) for t in texts if t.split()]
+
+
+def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None:
+    """Make the LM folder in `work`."""
+    import kenlm
+
+    words = [w for w in read_table(lang / "words.txt") if w not in NOT_WORDS]
+    vocab = work / "vocab.txt"
+    with open_text(vocab, "w") as f:
+        f.writelines(w + "\n" for w in words)
+    arpa, binary = work / "lm.arpa", work / "lm.bin"
+    prune = parse_prune(cfg.prune, cfg.order)
+    fallback = estimate(
+        lm_text / "text.gz", arpa, work / "log" / "lmplz.log", order=cfg.order, prune=prune, vocab=vocab, memory=cfg.memory
+    )  # fmt: skip
+    if fallback:
+        print("note: the text is too small for Kneser-Ney discounts of its own; KenLM's fallback discounts are used", file=sys.stderr)
+    run_tool([find_program("build_binary"), "-T", f"{work}/", "probing", str(arpa), str(binary)], work / "log" / "build_binary.log")
+    counts = ngram_counts(arpa)
+    scores = perplexity(kenlm.Model(str(binary)), transcripts(dev))
+    write_json(work / "ppl.json", {"order": cfg.order, "prune": cfg.prune, "ngrams": counts, "fallback_discounts": fallback,
+                                   "vocabulary": len(words), "dev": {"set": dev.name, **asdict(scores)}})  # fmt: skip
+    print(
+        f"{cfg.order}-gram: {' + '.join(map(str, counts))} n-grams; {dev.name}: perplexity {scores.ppl:.1f}, with OOV "
+        f"{scores.ppl_with_oov:.1f}, OOV rate {100 * scores.oov_rate:.2f}% ({scores.oov_words} of {scores.words} words)",
+        file=sys.stderr,
+    )
+
+
+def ngram_counts(arpa: Path) -> list[int]:
+    """The numbers of n-grams in an ARPA file's header."""
+    counts = []
+    with open(arpa, encoding="utf-8") as f:
+        for line in f:
+            if line.startswith("ngram "):
+                counts.append(int(line.split("=")[1]))
+            elif line.startswith("\\1-grams"):
+                break
+    return counts
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    positionals = [
+        ("lm_text", "folder with the normalised LM text"),
+        ("lang", "language folder (its vocabulary)"),
+        ("dev", "data folder whose transcripts are scored"),
+        ("out", "LM folder to make"),
+    ]
+    paths, cfg, common = parse_args(Config, positionals, argv, prog="steps/train_ngram.sh", description=__doc__ or "")
+    if not 2 <= cfg.order <= MAX_ORDER:
+        raise UsageError(f"--order {cfg.order}: 2 to {MAX_ORDER}")
+    parse_prune(cfg.prune, cfg.order)
+    run_step(
+        f"{cfg.order}-gram LM",
+        out=paths["out"],
+        inputs={
+            "lm_text": paths["lm_text"],
+            "vocabulary": paths["lang"] / "words.txt",
+            "dev transcripts": paths["dev"] / "supervisions.jsonl.gz",
+        },
+        options=cfg,
+        code=("kdtool.lm.ngram", "kdtool.lang.tools"),
+        body=lambda work: train(paths["lm_text"], paths["lang"], paths["dev"], work, cfg),
+        common=common,
+    )
+
+
+if __name__ == "__main__":
+    cli_main(main)

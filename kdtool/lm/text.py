@@ -1,0 +1,136 @@
+"""Step: LM text.  In: one sentence a line (plain or .gz).  Out: text.gz, upper-case A to Z and apostrophe; stats.json.
+
+Sentences that equal a transcript of a held-out set (--exclude) are left out, so that perplexities and word error rates on
+it are honest.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.step import run_step
+from kdtool.core.tables import open_text, read_jsonl, write_json
+
+PLAIN = re.compile(r"[A-Z' ]*")
+OTHER = re.compile(r"[^A-Z' ]+")
+APOSTROPHES = str.maketrans({c: "'" for c in "\u2019\u2018\u02bc\u00b4`"})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the LM text step."""
+
+    max_lines: int = field(default=0, metadata={"help": "keep a random sample of this many sentences, 0 for all"})
+    exclude: Path | None = field(default=None, metadata={"help": "data folder whose transcripts must not be in the text"})
+    seed: int = field(default=0, metadata={"help": "seed of the sample"})
+
+
+def normalise(line: str) -> str:
+    """Upper-case letters A to Z, apostrophes and single spaces; accents go, other characters part words.
+
+    Returns '' for lines without a word. Raises ValueError for digits, which nobody can read aloud with certainty.
+    """
+    text = line.strip()
+    if not PLAIN.fullmatch(text):
+        text = unicodedata.normalize("NFKD", text.translate(APOSTROPHES)).upper()
+        text = "".join(c for c in text if not unicodedata.combining(c))
+        if any(c.isdigit() for c in text):
+            raise ValueError("digits")
+        text = OTHER.sub(" ", text)
+    return " ".join(word for word in text.split() if word.strip("'"))
+
+
+def sentences(source: Path, held_out: set[str], counts: Counter[str]) -> Iterator[str]:
+    """The normalised sentences to keep; `counts` tells lines in, sentences out and why lines were dropped."""
+    with open_text(source) as lines:
+        for line in lines:
+            counts["lines_in"] += 1
+            try:
+                text = normalise(line)
+            except ValueError:
+                counts["dropped_digits"] += 1
+                continue
+            if not text:
+                counts["dropped_empty"] += 1
+            elif text in held_out:
+                counts["dropped_held_out"] += 1
+            else:
+                counts["sentences"] += 1
+                yield text
+
+
+def transcripts(data: Path | None) -> set[str]:
+    """The normalised transcripts of a data folder."""
+    if data is None:
+        return set()
+    path = data / "supervisions.jsonl.gz"
+    if not path.is_file():
+        raise KdError(f"--exclude {data}: no supervisions.jsonl.gz there; prepare that data set first")
+    found = set()
+    for row in read_jsonl(path):
+        try:
+            found.add(normalise(row.get("text") or ""))
+        except ValueError:
+            continue  # a transcript with digits equals no sentence, because those with digits are dropped
+    return found
+
+
+def prepare(source: Path, work: Path, cfg: Config) -> None:
+    """Write text.gz and stats.json; KdError when no sentence is left."""
+    held_out = transcripts(cfg.exclude)
+    counts: Counter[str] = Counter()
+    chosen = None
+    if cfg.max_lines:
+        # Two passes, so that a text larger than memory can be sampled.
+        total = sum(1 for _ in sentences(source, held_out, counts))
+        chosen = set(random.Random(cfg.seed).sample(range(total), min(cfg.max_lines, total)))
+        counts.clear()
+    words = kept = 0
+    with open_text(work / "text.gz", "w") as f:
+        for number, text in enumerate(sentences(source, held_out, counts)):
+            if chosen is None or number in chosen:
+                f.write(text + "\n")
+                kept += 1
+                words += text.count(" ") + 1
+    if not kept:
+        raise KdError(f"{source}: no sentence is left of {counts['lines_in']} lines ({dict(counts)}); name a text with one sentence a line")
+    counts["dropped_by_sampling"] = counts["sentences"] - kept
+    counts["sentences"] = kept
+    dropped = {k.removeprefix("dropped_"): counts[k] for k in sorted(counts) if k.startswith("dropped_") and counts[k]}
+    write_json(work / "stats.json", {"lines_in": counts["lines_in"], "sentences": kept, "words": words, "dropped": dropped})
+    print(f"LM text: {counts['lines_in']} lines in, {kept} sentences out ({words} words), dropped: {dropped or 'none'}", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    positionals = [("text", "text with one sentence a line, plain or .gz"), ("out", "LM text folder to make")]
+    prog = "local/librispeech/prepare_lm_text.sh"
+    paths, cfg, common = parse_args(Config, positionals, argv, prog=prog, description=__doc__ or "")
+    if cfg.max_lines < 0:
+        raise UsageError(f"--max-lines {cfg.max_lines}: 0 (all) or more")
+    inputs = {"text": paths["text"]}
+    if cfg.exclude is not None:
+        transcripts(cfg.exclude)  # a wrong folder is told before anything is hashed
+        inputs["exclude"] = cfg.exclude / "supervisions.jsonl.gz"
+    run_step(
+        "LM text",
+        out=paths["out"],
+        inputs=inputs,
+        options=cfg,
+        code=("kdtool.lm.text",),
+        body=lambda work: prepare(paths["text"], work, cfg),
+        common=common,
+    )
+
+
+if __name__ == "__main__":
+    cli_main(main)

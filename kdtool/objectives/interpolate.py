@@ -1,0 +1,44 @@
+"""Label interpolation on the main head: target (1 - lambda) onehot + lambda P_senone.
+
+In: logits (N, V), hard labels, a row of ``Posteriors`` for the frames that have a teacher.  Out: losses (M,) in nats.
+Source: LST (Bai et al. 2019, arXiv 1907.06017), Futami et al. 2020 (arXiv 2008.03822).  This is the cross-entropy
+with the mixed target, the teacher's unkept mass as one bucket; frames that no teacher speaks about (silence) have
+plain cross-entropy.
+"""
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdtool.objectives.soft import tempered
+from kdtool.objectives.sparse import truncated_cross_entropy
+from kdtool.objectives.targets import FrameTargets, rows
+
+
+class LabelInterpolation:
+    """(1 - weight) CE(label) + weight CE(P^T); ``weight`` is the papers' lambda.
+
+    ``temperature`` is the teacher's alone; ``teacher_temperature`` is what its posteriors already have.
+    """
+
+    uses_posteriors = True
+
+    def __init__(self, weight: float = 0.1, temperature: float = 1.0, teacher_temperature: float = 1.0) -> None:
+        if not 0.0 <= weight <= 1.0:
+            raise ValueError(f"weight {weight} is not in [0, 1]")
+        if temperature <= 0.0 or teacher_temperature <= 0.0:
+            raise ValueError(f"temperature {temperature}, teacher's {teacher_temperature}: both must be above 0")
+        self.weight = weight
+        self.still_to_temper = temperature / teacher_temperature
+
+    def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor:
+        unit_row, posteriors = targets.teacher()
+        labelled = targets.labels >= 0
+        logits, unit_row = rows(logits, labelled), rows(unit_row, labelled)
+        hard = F.cross_entropy(logits, rows(targets.labels, labelled), reduction="none")
+        taught = unit_row >= 0
+        row = rows(unit_row, taught)
+        mass, rest, _ = tempered(posteriors, logits.shape[1], self.still_to_temper)
+        soft = truncated_cross_entropy(rows(logits, taught), row, posteriors.ids, mass, rest)
+        extra = hard.new_zeros(hard.shape).masked_scatter(taught, soft - rows(hard, taught))
+        return hard + self.weight * extra

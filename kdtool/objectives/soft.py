@@ -1,0 +1,69 @@
+"""Soft auxiliary head: KL(P^T || Q^T) * T^2 from a teacher's truncated distribution (Hinton et al. 2015).
+
+In: logits (N, V), a row of ``Posteriors`` for each frame.  Out: losses (M,) in nats.
+
+Only the K kept entries of a unit are known one by one; what was not kept is one bucket.  The divergence is taken
+between the K + 1 masses, so by the data-processing inequality it is never above the dense one, and it is the dense one
+at K = V.  With T != 1 the bucket's mass under P^T depends on how the rest is spread, which a truncated dump does not
+say: it is taken as spread evenly over the V - K entries (the least committed choice), so that 'dense' above means the
+teacher completed in this way; at T = 1 the way of completing makes no difference.  The student is tempered over all V
+outputs, always.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from kdtool.objectives.sparse import truncated_cross_entropy
+from kdtool.objectives.targets import FrameTargets, Posteriors, rows
+
+
+def tempered(posteriors: Posteriors, num_units: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Masses of the teacher's P^(1 / temperature): kept (U, K), rest (U,), and the entropy (U,) of the K + 1 in nats.
+
+    Each row sums to one.  Where every unit is kept the bucket is empty and the kept entries are normalised.
+    """
+    kept = (posteriors.logp > -torch.inf).sum(1)
+    left = (num_units - kept).to(posteriors.logp.dtype)
+    spread = left.clamp(min=1.0).log()
+    rest = spread + (posteriors.rest_logp - spread) / temperature
+    rest = torch.where(left > 0, rest, torch.full_like(rest, -torch.inf))
+    log_mass = torch.log_softmax(torch.cat([posteriors.logp / temperature, rest[:, None]], dim=1), dim=1)
+    mass = log_mass.exp()
+    entropy = -torch.where(mass > 0, mass * log_mass, torch.zeros_like(mass)).sum(1)
+    return mass[:, :-1], mass[:, -1], entropy
+
+
+class SoftLabels:
+    """KL from the teacher's to the head's distribution at ``temperature``, scaled by its square.
+
+    The square keeps the gradient's size when the temperature changes.  ``entropy_scale`` 0 < s <= 1 weights a frame by
+    1 - s * H / log V: what the teacher is unsure of counts less (0, the default, weights all frames alike).
+    ``teacher_temperature``: the temperature that the posteriors already have (a dump may be made with one).
+    """
+
+    uses_posteriors = True
+
+    def __init__(self, temperature: float = 1.0, entropy_scale: float = 0.0, teacher_temperature: float = 1.0) -> None:
+        if temperature <= 0.0 or teacher_temperature <= 0.0:
+            raise ValueError(f"temperature {temperature}, teacher's {teacher_temperature}: both must be above 0")
+        if not 0.0 <= entropy_scale <= 1.0:
+            raise ValueError(f"entropy_scale {entropy_scale} is not in [0, 1]")
+        self.temperature, self.still_to_temper = temperature, temperature / teacher_temperature
+        self.entropy_scale = entropy_scale
+
+    def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor:
+        unit_row, posteriors = targets.teacher()
+        mask = unit_row >= 0
+        row = rows(unit_row, mask)
+        mass, rest, entropy = tempered(posteriors, logits.shape[1], self.still_to_temper)
+        scaled = rows(logits, mask)
+        if self.temperature != 1.0:
+            scaled = scaled / self.temperature
+        cross = truncated_cross_entropy(scaled, row, posteriors.ids, mass, rest)
+        loss = (cross - entropy[row]) * self.temperature ** 2
+        if self.entropy_scale:
+            loss = loss * (1.0 - self.entropy_scale * entropy[row] / math.log(max(2, logits.shape[1])))
+        return loss

@@ -1,0 +1,59 @@
+"""Targets of a batch of frames, as the objectives read them.
+
+In: hard labels per frame, and teacher distributions per unit (truncated: kept entries and one bucket for the rest).
+Out: ``FrameTargets``, where every frame points at its unit's row instead of carrying a copy of the distribution.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """Truncated distributions of U units: ``ids`` (U, K) int64, ``logp`` (U, K) and ``rest_logp`` (U,) in nats.
+
+    A slot whose ``logp`` is -inf is empty (its id is ignored).  ``rest_logp`` is the log mass of all that was not
+    kept (-inf: nothing).
+    """
+
+    ids: Tensor
+    logp: Tensor
+    rest_logp: Tensor
+
+
+@dataclass(frozen=True)
+class FrameTargets:
+    """Targets of N frames.
+
+    labels: (N,) int64, hard label of each frame, -1 where there is none.
+    unit_row: (N,) int64, row of the frame's unit in ``posteriors``, -1 where no teacher speaks; None without a teacher.
+    """
+
+    labels: Tensor
+    unit_row: Tensor | None = None
+    posteriors: Posteriors | None = None
+
+    def teacher(self) -> tuple[Tensor, Posteriors]:
+        """(unit_row, posteriors); ValueError when these targets carry no teacher."""
+        if self.unit_row is None or self.posteriors is None:
+            raise ValueError("this objective needs teacher posteriors, the targets carry hard labels only")
+        return self.unit_row, self.posteriors
+
+
+class Objective(Protocol):
+    """Maps logits (N, V) and the targets of the N frames to losses (M,) in nats, one for each frame with a target.
+
+    ``uses_posteriors`` says whether the targets must carry a teacher's distributions.  M = 0 is allowed.
+    """
+
+    uses_posteriors: bool
+
+    def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor: ...
+
+
+def rows(values: Tensor, mask: Tensor) -> Tensor:
+    """``values[mask]``, without the copy when every row is wanted (the usual case for hard labels)."""
+    return values if bool(mask.all()) else values[mask]

@@ -1,0 +1,115 @@
+"""Which frames an update sees.
+
+In: ``Material`` and the numbers of the epoch and update.  Out: ``Batch``: chunks of features with their context, labels and
+unit rows of the frames that the trunk has outputs for.
+
+Everything follows from (seed, epoch) and (seed, update): no generator's state has to be stored to go on after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdtool.student.data import Copy, Material
+
+Window = tuple[int, int]  # (index of the copy, first frame; may lie before frame 0 by a little)
+
+
+@dataclass
+class Batch:
+    """feats float32 (B, D, T); labels int64 (B * n,), -1 past an utterance's end; rows: one (B * n,) a table; ids: B copies."""
+
+    feats: np.ndarray
+    labels: np.ndarray
+    rows: list[np.ndarray]
+    ids: list[str]
+
+
+class Sampler:
+    """Fixed-length chunks in random order: every epoch sees each utterance once, in one of its speeds.
+
+    A chunk is ``chunk`` frames, of which every ``subsampling``-th has an output; chunks start at random frames, so over
+    the epochs all frames serve as labels.
+    """
+
+    def __init__(self, material: Material, *, seed: int, chunk: int, batch: int, subsampling: int) -> None:
+        self.material, self.seed, self.chunk, self.batch, self.subsampling = material, seed, chunk, batch, subsampling
+        frames = sum(sum(len(material.copies[c].labels) for c in g) / len(g) for g in material.groups)
+        self.batches_per_epoch = max(1, round(frames / (chunk * batch)))
+        self._plans: dict[int, list[list[Window]]] = {}
+
+    @property
+    def outputs(self) -> int:
+        """Output frames a chunk."""
+        return -(-self.chunk // self.subsampling)
+
+    def windows(self, update: int) -> list[Window]:
+        """The chunks of update number ``update`` (from 0)."""
+        epoch, position = divmod(update, self.batches_per_epoch)
+        if epoch not in self._plans:
+            self._plans = {epoch: self._plan(epoch)}
+        return self._plans[epoch][position]
+
+    def _plan(self, epoch: int) -> list[list[Window]]:
+        rng = np.random.default_rng([self.seed, 1, epoch])
+        first = np.random.default_rng([self.seed, 2]).integers(0, 1 << 16, len(self.material.groups))
+        windows: list[Window] = []
+        for group, offset in zip(self.material.groups, first, strict=True):
+            copy = group[int(offset + epoch) % len(group)]
+            windows += [(copy, start) for start in self._starts(len(self.material.copies[copy].labels), rng)]
+        order = rng.permutation(len(windows))
+        return [[windows[i] for i in part] for part in np.array_split(order, self.batches_per_epoch)]
+
+    def _starts(self, frames: int, rng: np.random.Generator) -> list[int]:
+        """First frames of the chunks of one copy: as many as fit best; what they leave over lies at random between them."""
+        count = max(1, round(frames / self.chunk))
+        spare = frames - count * self.chunk
+        if spare >= 0:
+            gaps = np.sort(rng.integers(0, spare + 1, count))
+            return [int(i * self.chunk + g) for i, g in enumerate(gaps)]
+        if count == 1:
+            return [int(rng.integers(spare, 1))]
+        jitter = rng.integers(-self.subsampling, self.subsampling + 1, count)
+        return [int(round(i * (frames - self.chunk) / (count - 1)) + j) for i, j in enumerate(jitter)]
+
+
+def make_batch(material: Material, windows: Sequence[Window], *, outputs: int, subsampling: int, left: int, input_frames: int) -> Batch:
+    """Cut the windows out, with ``left`` frames of context before; beyond its ends an utterance repeats its edge frames."""
+    copies = [material.copies[c] for c, _ in windows]
+    feats = np.stack([_cut(c, start - left, input_frames) for c, (_, start) in zip(copies, windows, strict=True)])
+    centres = np.stack([start + subsampling * np.arange(outputs) for _, start in windows])
+    labels = np.stack([_look_up(c.labels, t) for c, t in zip(copies, centres, strict=True)])
+    rows = [np.stack([_look_up(c.rows[k], t) for c, t in zip(copies, centres, strict=True)]).ravel() for k in range(len(material.tables))]
+    return Batch(feats, labels.ravel().astype(np.int64), rows, [c.id for c in copies])
+
+
+def _cut(copy: Copy, start: int, length: int) -> np.ndarray:
+    index = np.arange(start, start + length).clip(0, len(copy.feats) - 1)
+    return np.ascontiguousarray(copy.feats[index].T, dtype=np.float32)
+
+
+def _look_up(values: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    inside = (frames >= 0) & (frames < len(values))
+    return np.where(inside, values[frames.clip(0, len(values) - 1)], -1)
+
+
+def mask_features(
+    feats: np.ndarray, rng: np.random.Generator, *, freq_masks: int, freq_width: int, time_masks: int, time_width: int
+) -> None:
+    """SpecAugment without warping (Park et al. 2019), in place on (B, D, T): masked cells become 0, the speaker's mean.
+
+    It changes features only, never their position: labels and posteriors stay in step.
+    """
+    batch, bins, frames = feats.shape
+    for b in range(batch):
+        for _ in range(freq_masks):
+            width = int(rng.integers(0, min(freq_width, bins) + 1))
+            low = int(rng.integers(0, bins - width + 1))
+            feats[b, low : low + width] = 0.0
+        for _ in range(time_masks):
+            width = int(rng.integers(0, min(time_width, frames) + 1))
+            low = int(rng.integers(0, frames - width + 1))
+            feats[b, :, low : low + width] = 0.0

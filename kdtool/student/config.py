@@ -1,0 +1,109 @@
+"""Options of a student.  In: YAML fields.  Out: frozen dataclasses.  Imports no torch, so that --help is fast."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdtool.core.errors import UsageError
+
+UNITS = ("senone", "phone", "subword")
+
+
+def _help(text: str, **metadata: Any) -> dict[str, Any]:
+    return {"help": text, **metadata}
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """What ``steps/train_student.sh`` can be told."""
+
+    posts: str = field(default="", metadata=_help("posterior dumps of the teachers, comma-separated folders, one a unit", key=False))
+    seed: int = field(default=0, metadata=_help("seed of the weights, the order, the dropout and the masks"))
+    encoder: str = field(default="tdnnf", metadata=_help("trunk: a name of kdtool/student/encoders"))
+    encoder_options: dict = field(default_factory=dict, metadata=_help("the trunk's own options, {dim: 512, ...}"))
+    hidden: int = field(default=256, metadata=_help("width of the main head's projection below its softmax"))
+    head_dropout: float = field(default=0.0, metadata=_help("dropout in the heads' projections"))
+    main: str = field(default="ce", metadata=_help("objective of the main head: ce or interpolate"))
+    main_options: dict = field(default_factory=dict, metadata=_help("its options, such as {label_smoothing: 0.1} or {weight: 0.1}"))
+    heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind: soft or hard, temperature, hidden, top_k}]"))
+    epochs: float = field(default=10.0, metadata=_help("passes over the utterances, each in one of its speeds a pass"))
+    chunk: int = field(default=150, metadata=_help("frames (10 ms) of a training chunk"))
+    batch: int = field(default=32, metadata=_help("chunks an update"))
+    optimizer: str = field(default="adamw", metadata=_help("adamw or sgd"))
+    lr: float = field(default=0.002, metadata=_help("highest learning rate"))
+    final_lr: float = field(default=0.02, metadata=_help("the last learning rate, as a share of the highest"))
+    warmup: float = field(default=0.05, metadata=_help("share of the updates in which the rate rises"))
+    decay: str = field(default="cosine", metadata=_help("how the rate falls after the warm-up: cosine, exponential or linear"))
+    weight_decay: float = field(default=0.01, metadata=_help("decoupled decay of weight matrices"))
+    clip: float = field(default=5.0, metadata=_help("largest gradient norm (0: no clipping)"))
+    average: float = field(default=0.995, metadata=_help("decay of the moving average of the weights (0: no averaging)"))
+    freq_masks: int = field(default=1, metadata=_help("SpecAugment: frequency masks a chunk"))
+    freq_width: int = field(default=15, metadata=_help("SpecAugment: widest frequency mask, in bins"))
+    time_masks: int = field(default=0, metadata=_help("SpecAugment: time masks a chunk"))
+    time_width: int = field(default=20, metadata=_help("SpecAugment: longest time mask, in frames"))
+    checkpoint_every: int = field(default=100, metadata=_help("updates between two checkpoints", key=False))
+    eval_epochs: float = field(default=1.0, metadata=_help("passes between two looks at dev; the best average there is kept"))
+    max_dropped: float = field(default=0.1, metadata=_help("largest share of training utterances without an alignment or posteriors"))
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "chunk", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} {getattr(self, name)}: it must be above 0")
+        for name in ("average", "warmup", "head_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise UsageError(f"{name} {getattr(self, name)}: from 0 to below 1")
+        self.head_specs()
+
+    def head_specs(self) -> list[HeadSpec]:
+        """The auxiliary heads; UsageError on an unknown or missing field, or two heads of one name."""
+        specs = [HeadSpec.make(entry) for entry in self.heads]
+        names = [s.name for s in specs]
+        if len(set(names)) != len(names):
+            raise UsageError(f"heads {', '.join(names)}: two heads of one unit and kind on the same layer")
+        return specs
+
+    def needs_posts(self) -> set[str]:
+        """Units of which a dump must be given (hard heads take their labels from the same segments)."""
+        return {s.unit for s in self.head_specs()} | ({"senone"} if self.main == "interpolate" else set())
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """One auxiliary head: what it predicts, where it sits, how much and how it learns.
+
+    ``layer``: index of the trunk's layer, 0 is the lowest, -1 the last.  ``top_k``: use at most the K likeliest units
+    of a posterior, the others go to its rest bucket (0: all that the dump kept).
+    """
+
+    unit: str
+    layer: int
+    weight: float
+    kind: str = "soft"
+    temperature: float = 1.0
+    entropy_scale: float = 0.0
+    hidden: int = 64
+    top_k: int = 0
+
+    @classmethod
+    def make(cls, entry: Any) -> HeadSpec:
+        """From one mapping of the config's ``heads``; UsageError names what is wrong with it."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(entry, dict) or not {"unit", "layer", "weight"} <= set(entry) or not set(entry) <= known:
+            raise UsageError(f"head {entry}: a mapping with unit, layer and weight is wanted; known are {', '.join(sorted(known))}")
+        spec = cls(**entry)
+        if spec.unit not in UNITS:
+            raise UsageError(f"head {entry}: unit '{spec.unit}', known are {', '.join(UNITS)}")
+        if spec.weight < 0 or spec.hidden < 1 or spec.top_k < 0:
+            raise UsageError(f"head {entry}: weight and top_k must not be negative, hidden at least 1")
+        return spec
+
+    @property
+    def name(self) -> str:
+        """Name in progress lines and checkpoints."""
+        return f"{self.unit}_{self.kind}_{self.layer}".replace("-", "m")
+
+    def objective_options(self) -> dict[str, float]:
+        """Keyword arguments of the head's objective."""
+        return {"temperature": self.temperature, "entropy_scale": self.entropy_scale} if self.kind == "soft" else {}

@@ -1,0 +1,173 @@
+"""Training material in memory.
+
+In: a feature folder (with speed-perturbed copies), an alignment folder, posterior dumps.
+Out: ``Material``: per copy its features and, frame by frame, its senone and the row of each teacher's unit.
+
+A copy's frames are looked up in the original's alignment and dump through the frame that they show
+(kdtool.features.store.source_frames), so one alignment and one dump serve all copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kdtool.ali.store import AlignmentSet
+from kdtool.core.errors import KdError
+from kdtool.features.store import FeatureSet, source_frames
+from kdtool.posteriors.dump import PosteriorDump
+
+
+@dataclass
+class Copy:
+    """One utterance at one speed: feats float16 (T, D), labels int32 (T,), rows: for each table int32 (T,), -1 for none."""
+
+    id: str
+    source_id: str
+    feats: np.ndarray
+    labels: np.ndarray
+    rows: list[np.ndarray]
+
+
+class UnitTable:
+    """Posteriors of one unit for all utterances, end to end: row r keeps entries offsets[r]:offsets[r + 1]."""
+
+    def __init__(self, unit: str, num_units: int, temperature: float) -> None:
+        self.unit, self.num_units, self.temperature = unit, num_units, temperature
+        self.base: dict[str, int] = {}
+        self._parts: dict[str, list[np.ndarray]] = {"unit_ids": [], "counts": [], "ids": [], "logp": [], "rest": []}
+        self._rows = 0
+        self.unit_ids = self.offsets = self.ids = self.logp = self.rest = np.zeros(0)
+
+    def add(self, dump: PosteriorDump, source_id: str, num_frames: int) -> np.ndarray:
+        """Append an utterance; its row of each of ``num_frames`` frames, -1 where no unit is (int32)."""
+        post = dump.get(source_id)
+        frames = np.full(num_frames, -1, dtype=np.int32)
+        rows = np.arange(self._rows, self._rows + len(post), dtype=np.int32)
+        if len(post):
+            begin = np.cumsum(post.length) - post.length
+            index = np.repeat(post.start - begin, post.length) + np.arange(post.length.sum())
+            if index.max() >= num_frames or np.diff(post.offsets).min() < 1:
+                raise KdError(f"{dump.folder}: {source_id} ends at frame {index.max() + 1} of {num_frames}, or one of its units "
+                              "keeps nothing; dump again")  # fmt: skip
+            frames[index] = np.repeat(rows, post.length)
+        for name, part in zip(self._parts, (post.unit_ids, np.diff(post.offsets), post.ids, post.logp, post.rest_logp), strict=True):
+            self._parts[name].append(part)
+        self._rows += len(post)
+        return frames
+
+    def finish(self) -> None:
+        """Join what was added."""
+        joined = {name: np.concatenate(parts) if parts else np.zeros(0, np.int32) for name, parts in self._parts.items()}
+        self.unit_ids, self.ids = joined["unit_ids"].astype(np.int32), joined["ids"].astype(np.int32)
+        self.logp, self.rest = joined["logp"].astype(np.float32), joined["rest"].astype(np.float32)
+        self.offsets = np.concatenate([[0], np.cumsum(joined["counts"], dtype=np.int64)])
+        top = max(int(self.ids.max(initial=-1)), int(self.unit_ids.max(initial=-1)))
+        if top >= self.num_units:
+            raise KdError(f"a {self.unit} dump holds unit {top}, its table has {self.num_units}; dump again")
+        self._parts.clear()
+
+    def padded(self, rows: np.ndarray, top_k: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(ids int64 (N, K), logp (N, K) padded with -inf, rest (N,)) of some rows; K is the most that one of them keeps.
+
+        With ``top_k`` the entries beyond it go to the rest bucket, so no mass is lost.
+        """
+        begin, counts = self.offsets[rows], np.diff(self.offsets)[rows]
+        columns = np.arange(int(counts.max(initial=1)))
+        filled = columns < counts[:, None]
+        source = np.where(filled, begin[:, None] + columns, begin[:, None])
+        ids = np.where(filled, self.ids[source], 0).astype(np.int64)
+        logp = np.where(filled, self.logp[source], np.float32(-np.inf))
+        rest = self.rest[rows]
+        if 0 < top_k < len(columns):
+            extra = np.exp(logp[:, top_k:]).sum(1) + np.exp(rest)
+            with np.errstate(divide="ignore"):
+                rest = np.log(extra)
+            ids, logp = ids[:, :top_k], logp[:, :top_k]
+        return np.ascontiguousarray(ids), np.ascontiguousarray(logp), rest
+
+
+@dataclass
+class Material:
+    """All copies, grouped by original: ``groups[i]`` are the indices of the copies of one utterance."""
+
+    copies: list[Copy]
+    groups: list[list[int]]
+    tables: list[UnitTable]
+    input_dim: int
+    feature_kind: str
+    num_pdfs: int
+    dropped: list[tuple[str, str]]
+    total: int
+
+    def counts(self) -> np.ndarray:
+        """How many frames each senone has, one copy of each utterance counted (int64 (num_pdfs,))."""
+        labels = np.concatenate([self.copies[g[0]].labels for g in self.groups])
+        return np.bincount(labels, minlength=self.num_pdfs)
+
+    def table(self, unit: str) -> int:
+        """Index of the unit's table; KdError when no dump of it was given."""
+        for i, table in enumerate(self.tables):
+            if table.unit == unit:
+                return i
+        raise KdError(f"no posteriors for unit '{unit}': a head or the main objective needs them; give their folder with --posts")
+
+
+def open_dumps(folders: Sequence[Path], alignment: AlignmentSet) -> list[PosteriorDump]:
+    """Open dumps; KdError when one is of another alignment, or two are of one unit."""
+    dumps = [PosteriorDump.open(f, alignment_digest=alignment.digest) for f in folders]
+    units = [d.unit for d in dumps]
+    if len(set(units)) != len(units):
+        raise KdError(f"--posts {', '.join(map(str, folders))}: units {', '.join(units)}; one dump a unit is wanted")
+    return dumps
+
+
+def load_material(features: FeatureSet, alignment: AlignmentSet, dumps: Sequence[PosteriorDump] = (), *, num_pdfs: int) -> Material:
+    """Read everything into memory (float16 features: 16 kB a second of speech and speed).
+
+    Args:
+        num_pdfs: number of senones of the tree that the alignment was made with.
+
+    Raises:
+        KdError: features and alignment of one utterance differ in length, a senone outside the tree, damaged input.
+    """
+    tables = [UnitTable(d.unit, d.num_units, float(d.meta.get("temperature", 1.0))) for d in dumps]
+    copies: list[Copy] = []
+    groups: dict[str, list[int]] = {}
+    dropped: list[tuple[str, str]] = []
+    source_rows: dict[str, list[np.ndarray]] = {}
+    for utt in features.ids:
+        info = features.info(utt)
+        source = info.source_id
+        reason = "" if source in alignment else "no alignment"
+        reason = reason or next((f"no {d.unit} posteriors" for d in dumps if source not in d), "")
+        if reason:
+            dropped.append((utt, reason))
+            continue
+        labels = alignment.get(source).pdf
+        check_lengths(features, utt, len(labels))
+        if int(labels.max()) >= num_pdfs:
+            raise KdError(f"{alignment.folder}: {source} has senone {labels.max()}, the tree has {num_pdfs}; align again")
+        if source not in source_rows:
+            source_rows[source] = [t.add(d, source, len(labels)) for t, d in zip(tables, dumps, strict=True)]
+        index = source_frames(info.num_frames, info.speed, len(labels))
+        feats = features.get(utt).astype(np.float16)
+        if not np.isfinite(feats).all():
+            raise KdError(f"{features.folder}: utterance {utt} has features that are not finite; extract the features again")
+        groups.setdefault(source, []).append(len(copies))
+        copies.append(Copy(utt, source, feats, labels[index].astype(np.int32), [r[index] for r in source_rows[source]]))
+    for table in tables:
+        table.finish()
+    return Material(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(features.ids))
+
+
+def check_lengths(features: FeatureSet, utt: str, aligned: int) -> None:
+    """KdError unless the copy is about as long as its aligned original divided by the speed (two frames of slack)."""
+    info = features.info(utt)
+    expected = aligned / info.speed
+    if abs(info.num_frames - expected) > (0.0 if info.speed == 1.0 else 2.0):
+        raise KdError(f"{features.folder}: utterance {utt} has {info.num_frames} frames at speed {info.speed}, the alignment "
+                      f"{aligned} of its original; they are not of the same audio: align again")  # fmt: skip

@@ -1,0 +1,103 @@
+"""What every trunk has in common, and the pieces that several are made of.
+
+In: features (B, D, T).  Out: one tensor (B, C, n) a layer.
+
+Layout is channels first everywhere: on the CPU a 1 x 1 ``Conv1d`` runs two to four times as fast as the same product
+as ``nn.Linear`` (oneDNN's kernels against the BLAS of the wheel).
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """A trunk that sees ``left`` and ``right`` frames around the first and last output's centre frame.
+
+    Attributes:
+        subsampling: input frames an output frame.
+        left, right: context in 10 ms frames; an input of left + (n - 1) * subsampling + 1 + right frames gives n outputs,
+            output j standing for input frame left + j * subsampling.
+        dims: channels of each layer that a head can attach to (index from 0; -1 is the last).
+    """
+
+    subsampling: int = 3
+    left: int = 0
+    right: int = 0
+    dims: list[int]
+
+    def forward(self, feats: Tensor) -> list[Tensor]:
+        """Hidden layers, all of the same number of frames n, aligned."""
+        raise NotImplementedError
+
+    def input_frames(self, outputs: int) -> int:
+        """Length of input that gives ``outputs`` output frames."""
+        return self.left + (outputs - 1) * self.subsampling + 1 + self.right
+
+    def constrain(self, update: int) -> None:
+        """Called after optimiser update number ``update``, for encoders whose weights have to keep a property."""
+
+
+class ChannelDropout(nn.Module):
+    """Drops whole channels of a sequence at once (one mask (B, C, 1) for all its frames).
+
+    Kaldi's choice for TDNN-F, and far cheaper than a random number an element.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"dropout {p} is not in [0, 1)")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        mask = torch.rand(x.shape[0], x.shape[1], 1, dtype=x.dtype, device=x.device) >= self.p
+        return x * (mask.to(x.dtype) / (1.0 - self.p))
+
+
+def conv_block(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, dropout: float = 0.0) -> nn.Sequential:
+    """Convolution without padding, ReLU, batch normalisation, channel dropout."""
+    return nn.Sequential(
+        nn.Conv1d(inputs, outputs, kernel, stride=stride, dilation=dilation),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm1d(outputs),
+        ChannelDropout(dropout),
+    )
+
+
+def crop(x: Tensor, left: int, right: int) -> Tensor:
+    """Drop ``left`` and ``right`` frames of (B, C, T)."""
+    return x[:, :, left : x.shape[2] - right]
+
+
+class Front(nn.Module):
+    """First two layers, common to the convolutional trunks: full rate, then one frame in ``subsampling``.
+
+    The first convolution sees ``kernel`` frames, the second ``stride_kernel`` of its outputs; both are odd, so that an
+    output stands for the centre frame.
+    """
+
+    def __init__(
+        self, input_dim: int, channels: int, outputs: int, *, kernel: int, stride_kernel: int, subsampling: int, dropout: float
+    ) -> None:
+        super().__init__()
+        if kernel % 2 == 0 or stride_kernel % 2 == 0:
+            raise ValueError(f"kernels {kernel} and {stride_kernel} must be odd, to have a centre frame")
+        if subsampling < 1:
+            raise ValueError(f"subsampling {subsampling} is below 1")
+        self.full = conv_block(input_dim, channels, kernel)
+        self.strided = conv_block(channels, outputs, stride_kernel, stride=subsampling, dropout=dropout)
+        self.context = (kernel - 1) // 2 + (stride_kernel - 1) // 2
+
+    def forward(self, feats: Tensor) -> Tensor:
+        hidden: Tensor = self.strided(self.full(feats))
+        return hidden
+
+
+def check_contexts(contexts: list[int]) -> list[int]:
+    """``contexts`` when all are whole numbers >= 0, else ValueError."""
+    if not contexts or any(int(c) != c or c < 0 for c in contexts):
+        raise ValueError(f"contexts {contexts}: a list of whole numbers from 0 up is wanted, one a layer")
+    return [int(c) for c in contexts]

@@ -1,0 +1,72 @@
+"""Factorised time-delay network, TDNN-F (Povey et al. 2018, "Semi-orthogonal low-rank matrix factorization").
+
+In: features (B, D, T).  Out: hidden layers (B, dim, n).
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kdtool.student.encoders.base import ChannelDropout, Encoder, Front, check_contexts, crop
+
+
+class FactorisedLayer(nn.Module):
+    """Linear bottleneck over (t - c, t), affine over (t, t + c), ReLU, batch normalisation, dropout, scaled bypass."""
+
+    def __init__(self, dim: int, bottleneck: int, context: int, dropout: float, bypass: float) -> None:
+        super().__init__()
+        kernel = 2 if context else 1
+        self.context, self.bypass = context, bypass
+        self.linear = nn.Conv1d(dim, bottleneck, kernel, dilation=max(1, context), bias=False)
+        self.affine = nn.Conv1d(bottleneck, dim, kernel, dilation=max(1, context))
+        self.relu = nn.ReLU(inplace=True)
+        self.norm = nn.BatchNorm1d(dim)
+        self.dropout = ChannelDropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.dropout(self.norm(self.relu(self.affine(self.linear(x)))))
+        return y + self.bypass * crop(x, self.context, self.context) if self.bypass else y
+
+    @torch.no_grad()
+    def orthogonalise(self) -> None:
+        """One step towards M M^T = a^2 I for the bottleneck's matrix M, a free ('floating' scale, section 2.2 there)."""
+        m = self.linear.weight.flatten(1)
+        p = m @ m.t()
+        scale2 = (p * p).sum() / p.trace()
+        ratio = (p * p).sum() * p.shape[0] / p.trace() ** 2
+        # Kaldi's safeguard: a large step overshoots when the singular values are far apart
+        speed = 0.125 if ratio <= 1.02 else 0.125 * (0.5 if ratio <= 1.1 else 0.25)
+        p.diagonal().sub_(scale2)
+        self.linear.weight.sub_(((4.0 * speed / scale2) * (p @ m)).view_as(self.linear.weight))
+
+
+class TdnnF(Encoder):
+    """``contexts``: for each layer, how many subsampled frames it looks to each side (0: a layer without splicing).
+
+    orthogonal_every: updates between two steps of the semi-orthogonal constraint (0: never).
+    """
+
+    def __init__(self, input_dim: int, *, dim: int = 512, bottleneck: int = 96, contexts: list[int] | None = None,
+                 dropout: float = 0.2, bypass: float = 0.66, front_dim: int = 128, front_kernel: int = 5,
+                 stride_kernel: int = 5, subsampling: int = 3, orthogonal_every: int = 4) -> None:
+        super().__init__()
+        self.contexts = check_contexts([1, 1, 0, 1, 1, 2, 2] if contexts is None else contexts)
+        self.subsampling = subsampling
+        self.front = Front(input_dim, front_dim, dim, kernel=front_kernel, stride_kernel=stride_kernel,
+                           subsampling=subsampling, dropout=dropout)
+        self.layers = nn.ModuleList(FactorisedLayer(dim, bottleneck, c, dropout, bypass) for c in self.contexts)
+        self.left = self.right = self.front.context + subsampling * sum(self.contexts)
+        self.dims = [dim] * (len(self.layers) + 1)
+        self.orthogonal_every = orthogonal_every
+
+    def forward(self, feats: Tensor) -> list[Tensor]:
+        hidden = [self.front(feats)]
+        for layer in self.layers:
+            hidden.append(layer(hidden[-1]))
+        ahead = [sum(self.contexts[i:]) for i in range(len(hidden))]
+        return [crop(h, c, c) for h, c in zip(hidden, ahead, strict=True)]
+
+    def constrain(self, update: int) -> None:
+        if self.orthogonal_every and update % self.orthogonal_every == 0:
+            for layer in self.layers:
+                layer.orthogonalise()  # type: ignore[operator]

@@ -1,0 +1,89 @@
+"""The student's whole loss: the main head's objective and the weighted auxiliary heads'.
+
+In: logits of each head (B, V, n) and a ``Batch``.  Out: the scalar to minimise, and each head's own mean loss in nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdtool.core.errors import KdError
+from kdtool.objectives import FrameTargets, Objective, Posteriors, make_objective
+from kdtool.student.batches import Batch
+from kdtool.student.config import StudentConfig
+from kdtool.student.data import Material
+from kdtool.student.model import AuxShape
+
+
+@dataclass(frozen=True)
+class Task:
+    """One head's training: objective, weight in the sum, and where its targets come from (index of the table or -1)."""
+
+    name: str
+    objective: Objective
+    weight: float
+    table: int
+    top_k: int
+
+
+class Losses:
+    """All heads' objectives over one material."""
+
+    def __init__(self, cfg: StudentConfig, material: Material) -> None:
+        self.material = material
+        self.aux_shapes: list[AuxShape] = []
+        main = make_objective(cfg.main, self._teacher_options(cfg.main_options, cfg.main == "interpolate", "senone"), auxiliary=False)
+        self.tasks = [Task("main", main, 1.0, material.table("senone") if main.uses_posteriors else -1, 0)]
+        for spec in cfg.head_specs():
+            table = material.table(spec.unit)
+            options: dict[str, Any] = dict(spec.objective_options())
+            objective = make_objective(spec.kind, self._teacher_options(options, spec.kind == "soft", spec.unit), auxiliary=True)
+            self.tasks.append(Task(spec.name, objective, spec.weight, table, spec.top_k))
+            self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, material.tables[table].num_units))
+        senones = [t for t in material.tables if t.unit == "senone"]
+        if senones and senones[0].num_units != material.num_pdfs:
+            raise KdError(f"the senone dump has {senones[0].num_units} units, the tree {material.num_pdfs}; dump this teacher again")
+
+    def _teacher_options(self, options: dict[str, Any], soft: bool, unit: str) -> dict[str, Any]:
+        """A dump may have been tempered when it was made; the objective must not do it twice."""
+        if not soft:
+            return options
+        made_at = self.material.tables[self.material.table(unit)].temperature
+        return {**options, "teacher_temperature": made_at}
+
+    def __call__(self, logits: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """(sum of the heads' weighted mean losses, mean loss of each head over the frames that have a target)."""
+        labels = torch.from_numpy(batch.labels)
+        total, means = labels.new_zeros((), dtype=torch.float32), {}
+        for task in self.tasks:
+            losses = task.objective(frames_first(logits[task.name]), self._targets(task, batch, labels))
+            if losses.numel() == 0:
+                continue
+            mean = losses.mean()
+            means[task.name] = float(mean.detach())
+            total = total + task.weight * mean
+        return total, means
+
+    def _targets(self, task: Task, batch: Batch, labels: Tensor) -> FrameTargets:
+        if task.table < 0:
+            return FrameTargets(labels)
+        table, rows = self.material.tables[task.table], batch.rows[task.table]
+        if task.name != "main":
+            labels = torch.from_numpy(np.where(rows >= 0, table.unit_ids[rows.clip(0)], -1).astype(np.int64))
+        if not task.objective.uses_posteriors:
+            return FrameTargets(labels)
+        wanted, inverse = np.unique(rows, return_inverse=True)
+        if len(wanted) and wanted[0] < 0:
+            wanted, inverse = wanted[1:], inverse - 1
+        ids, logp, rest = (torch.from_numpy(a) for a in table.padded(wanted, task.top_k))
+        return FrameTargets(labels, torch.from_numpy(inverse.reshape(-1)), Posteriors(ids, logp, rest))
+
+
+def frames_first(logits: Tensor) -> Tensor:
+    """(B, V, n) -> float32 (B * n, V)."""
+    return logits.permute(0, 2, 1).reshape(-1, logits.shape[1]).float()

@@ -1,0 +1,167 @@
+"""The student: a trunk, the main senone head, and auxiliary heads that exist in training only.
+
+In: features (B, D, T) at 10 ms.  Out: logits at one frame in ``subsampling`` (training), or log-posteriors (T, num_pdfs)
+of every 10 ms frame (decoding).  On disk: ``model.safetensors`` with trunk, main head and log priors; its metadata says
+how to build it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdtool.core.errors import KdError
+from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
+from kdtool.student.encoders import make_encoder
+from kdtool.student.encoders.base import ChannelDropout
+
+MODEL_FILE = "model.safetensors"
+FORMAT = "kdtool student 1"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model is built from; stored beside the weights."""
+
+    encoder: str
+    encoder_options: dict[str, Any]
+    input_dim: int
+    num_pdfs: int
+    hidden: int
+    feature_kind: str = "fbank"
+
+
+@dataclass(frozen=True)
+class AuxShape:
+    """An auxiliary head: trunk layer, width of its projection, number of units, dropout."""
+
+    name: str
+    layer: int
+    hidden: int
+    num_units: int
+
+
+class Head(nn.Module):
+    """Projection (1 x 1 convolution, ReLU, batch normalisation) and output layer: (B, C, n) -> logits (B, V, n)."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.project = nn.Conv1d(inputs, hidden, 1)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.dropout = ChannelDropout(dropout)
+        self.output = nn.Conv1d(hidden, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.output(self.dropout(self.norm(torch.relu(self.project(x)))))
+        return logits
+
+
+class Student(nn.Module):
+    """Trunk and heads.  ``log_priors`` (num_pdfs,): log relative frequency of each senone in the training alignment."""
+
+    log_priors: Tensor
+
+    def __init__(self, shape: Shape, aux: list[AuxShape] | None = None, head_dropout: float = 0.0) -> None:
+        super().__init__()
+        self.shape = shape
+        self.encoder = make_encoder(shape.encoder, shape.input_dim, shape.encoder_options)
+        dims = self.encoder.dims
+        self.main = Head(dims[-1], shape.hidden, shape.num_pdfs, head_dropout)
+        self.aux = nn.ModuleDict()
+        self.aux_layer: dict[str, int] = {}
+        for head in aux or []:
+            if not -len(dims) <= head.layer < len(dims):
+                raise KdError(f"head {head.name}: layer {head.layer}, the trunk '{shape.encoder}' has {len(dims)} layers, "
+                              f"0 to {len(dims) - 1} (or -1 for the last); change the head's layer")  # fmt: skip
+            self.aux[head.name] = Head(dims[head.layer], head.hidden, head.num_units, head_dropout)
+            self.aux_layer[head.name] = head.layer
+        self.register_buffer("log_priors", torch.zeros(shape.num_pdfs))
+
+    @property
+    def num_pdfs(self) -> int:
+        """Number of senones of the main head."""
+        return self.shape.num_pdfs
+
+    @property
+    def feature_kind(self) -> str:
+        """Kind of the features that it was trained on."""
+        return self.shape.feature_kind
+
+    def forward(self, feats: Tensor) -> dict[str, Tensor]:
+        """Logits of every head, (B, V, n) each, by name ('main' and the auxiliary heads' names).
+
+        feats: (B, D, encoder.input_frames(n)).
+        """
+        layers = self.encoder(feats)
+        logits = {"main": self.main(layers[-1])}
+        for name, head in self.aux.items():
+            logits[name] = head(layers[self.aux_layer[name]])
+        return logits
+
+    @torch.no_grad()
+    def log_posteriors(self, feats: np.ndarray) -> np.ndarray:
+        """Log-posteriors of all frames: float32 (T, D) -> float32 (T, num_pdfs), natural log.
+
+        The trunk works on one frame in ``subsampling``; it is run once from each starting frame, and the results are
+        interleaved, so that every 10 ms frame has an output of its own.
+
+        Raises:
+            KdError: no frames, or features of another size than those trained on.
+        """
+        if feats.ndim != 2 or feats.shape[1] != self.shape.input_dim or len(feats) == 0:
+            raise KdError(f"features of shape {feats.shape}, the model wants (frames > 0, {self.shape.input_dim}); "
+                          "were they made with the model's own feature settings?")  # fmt: skip
+        self.eval()
+        step = self.encoder.subsampling
+        outputs = -(-len(feats) // step)
+        wanted = self.encoder.input_frames(outputs)
+        index = np.arange(-self.encoder.left, -self.encoder.left + wanted + step - 1).clip(0, len(feats) - 1)
+        padded = torch.from_numpy(np.ascontiguousarray(feats[index].T))
+        shifted = torch.stack([padded[:, s : s + wanted] for s in range(step)])
+        logits = self.main(self.encoder(shifted)[-1])
+        frames = torch.log_softmax(logits, dim=1).permute(2, 0, 1).reshape(-1, self.num_pdfs)
+        return np.ascontiguousarray(frames[: len(feats)].numpy())
+
+    def save(self, folder: Path) -> None:
+        """Write the decoding model: trunk, main head and priors; auxiliary heads stay behind."""
+        tensors = {n: t for n, t in self.state_dict().items() if not n.startswith("aux.")}
+        meta = {"format": FORMAT, "shape": json.dumps(vars(self.shape), sort_keys=True)}
+        save_tensors(Path(folder) / MODEL_FILE, tensors, meta)
+
+    @classmethod
+    def load(cls, folder: Path) -> Student:
+        """The decoding model of a student's folder, in evaluation mode.
+
+        Raises:
+            KdError: no model there, a damaged file, or weights that do not fit the stored shape.
+        """
+        path = Path(folder) / MODEL_FILE
+        meta = load_metadata(path)
+        if meta.get("format") != FORMAT:
+            raise KdError(f"{path}: not a student of this version ('{meta.get('format')}' instead of '{FORMAT}'); train it again")
+        model = cls(Shape(**json.loads(meta["shape"])))
+        load_state(model, load_tensors(path), str(path))
+        return model.eval()
+
+
+def load_state(model: nn.Module, tensors: dict[str, np.ndarray], where: str) -> None:
+    """Put arrays into a module; KdError naming ``where`` and the first name that is missing, extra or of another shape."""
+    state = model.state_dict()
+    for name in sorted({*state, *tensors}):
+        have = tuple(tensors[name].shape) if name in tensors else None
+        want = tuple(state[name].shape) if name in state else None
+        if have != want:
+            raise KdError(f"{where}: tensor {name} has shape {have}, the model wants {want}; it belongs to another model, train again")
+    model.load_state_dict({name: torch.from_numpy(np.array(t)) for name, t in tensors.items()})
+
+
+def log_priors(counts: np.ndarray) -> Tensor:
+    """log((count + 1) / sum): add-one, so that a senone that no frame was aligned to has a finite prior."""
+    smoothed = counts.astype(np.float64) + 1.0
+    return torch.from_numpy(np.log(smoothed / smoothed.sum()).astype(np.float32))

@@ -1,0 +1,121 @@
+"""Train a student.
+
+In: training features (with speed copies) and their alignment, dev features and alignment, posterior dumps (--posts).
+Out: a folder with ``model.safetensors`` (trunk, main head, priors: what decoding needs), ``heads.safetensors`` (the whole
+network with its auxiliary heads, for looking at), ``curve.jsonl``, ``student.json`` and ``dropped.tsv``.
+
+Which weights are kept: of the moving averages looked at once every ``eval_epochs`` epochs, the one with the lowest frame
+cross-entropy on dev.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.step import run_step
+from kdtool.student.config import StudentConfig
+
+if TYPE_CHECKING:
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.student.data import Material
+    from kdtool.student.loop import Trainer
+
+POSITIONALS = [
+    ("feats", "training features, with their speed-perturbed copies"),
+    ("ali", "alignment of the training utterances"),
+    ("dev_feats", "features that the choice of the weights is made on"),
+    ("dev_ali", "their alignment, made with the same tree"),
+    ("out", "folder to make"),
+]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    paths, cfg, common = parse_args(StudentConfig, POSITIONALS, argv, prog="steps/train_student.sh", description=__doc__ or "")
+    posts = [Path(p) for p in cfg.posts.split(",") if p]
+    if cfg.needs_posts() and not posts:
+        raise UsageError(f"this config needs posteriors of {', '.join(sorted(cfg.needs_posts()))}: give --posts DIR,DIR,..")
+    inputs = {name: paths[name] for name in ("feats", "ali", "dev_feats", "dev_ali")}
+    run_step(
+        f"student {paths['out'].name}",
+        out=paths["out"],
+        inputs={**inputs, **{f"posts {i}": p for i, p in enumerate(posts)}},
+        options=cfg,
+        code=("kdtool.student", "kdtool.objectives"),
+        body=lambda work: train(cfg, inputs, posts, work),
+        common=common,
+        resumable=True,
+    )
+
+
+def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: Path) -> None:
+    """Load, train (or go on), export."""
+    from kdtool.core.dropped import account
+    from kdtool.student.loop import Trainer
+
+    material, dev = load(inputs, posts)
+    where = f"student {work.name.removeprefix('.').removesuffix('.work')}"
+    account(len(dev.copies) + len(dev.dropped), len(dev.copies), dev.dropped, max_share=cfg.max_dropped, where=f"{where}, dev", work=work)
+    (work / "dropped.tsv").replace(work / "dropped_dev.tsv")
+    account(material.total, len(material.copies), material.dropped, max_share=cfg.max_dropped, where=where, work=work)
+    trainer = Trainer(cfg, material, dev, work)
+    trainer.run()
+    export(trainer, work)
+
+
+def load(inputs: dict[str, Path], posts: list[Path]) -> tuple[Material, Material]:
+    """Training and dev material; KdError when their alignments are not of one tree."""
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.features.store import FeatureSet
+    from kdtool.student.data import load_material, open_dumps
+
+    ali, dev_ali = AlignmentSet.open(inputs["ali"]), AlignmentSet.open(inputs["dev_ali"])
+    if (one := ali.meta.get("tree_digest")) != (other := dev_ali.meta.get("tree_digest")):
+        raise KdError(f"{inputs['ali']} was made with tree {one}, {inputs['dev_ali']} with {other}; align both with one model")
+    num_pdfs = senones(ali)
+    material = load_material(FeatureSet.open(inputs["feats"]), ali, open_dumps(posts, ali), num_pdfs=num_pdfs)
+    dev = load_material(FeatureSet.open(inputs["dev_feats"]), dev_ali, num_pdfs=num_pdfs)
+    if (dev.input_dim, dev.feature_kind) != (material.input_dim, material.feature_kind):
+        raise KdError(f"{inputs['feats']} has {material.feature_kind} of {material.input_dim}, {inputs['dev_feats']} {dev.feature_kind} "
+                      f"of {dev.input_dim} coefficients; extract both alike")  # fmt: skip
+    return material, dev
+
+
+def senones(ali: AlignmentSet) -> int:
+    """Number of senones of the tree that an alignment was made with."""
+    if "num_pdfs" not in ali.meta:
+        raise KdError(f"{ali.folder}: meta.json does not say how many senones the tree has (num_pdfs); align again")
+    return int(ali.meta["num_pdfs"])
+
+
+def export(trainer: Trainer, work: Path) -> None:
+    """Write the decoding model and what is known of the training; the checkpoint goes."""
+    from kdtool.core.tables import write_json, write_jsonl
+    from kdtool.core.tensors import save_tensors
+    from kdtool.student.evaluate import evaluate
+    from kdtool.student.loop import BEST, CHECKPOINT
+
+    model = trainer.chosen()
+    score = evaluate(model, trainer.dev)
+    model.save(work)
+    if model.aux:
+        save_tensors(work / "heads.safetensors", model.state_dict())
+    kept = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("aux."))
+    dropped = sum(p.numel() for p in model.aux.parameters())
+    write_jsonl(work / "curve.jsonl", trainer.curve)
+    write_json(work / "student.json", {
+        "parameters": kept, "auxiliary_parameters": dropped, "updates": trainer.total, "chosen_update": trainer.best["update"],
+        "chosen_by": "dev frame cross-entropy", "dev_ce": score.ce, "dev_accuracy": score.accuracy, "dev_frames": score.frames,
+        "context_frames": [model.encoder.left, model.encoder.right], "subsampling": model.encoder.subsampling,
+    })  # fmt: skip
+    (work / CHECKPOINT).unlink(missing_ok=True)
+    (work / BEST).unlink(missing_ok=True)
+    print(f"  {kept / 1e6:.2f}M parameters; dev frame cross-entropy {score.ce:.4f}, accuracy {score.accuracy:.2%} "
+          f"(weights of update {trainer.best['update']} of {trainer.total})")  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli_main(main)

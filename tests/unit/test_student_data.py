@@ -1,0 +1,135 @@
+"""Material, chunks and masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from student_data import PDFS, make_material, write_dump, write_set
+
+from kdtool.ali.store import AlignmentSet
+from kdtool.core.errors import KdError
+from kdtool.features.store import FeatureSet
+from kdtool.student.batches import Sampler, make_batch, mask_features
+from kdtool.student.config import StudentConfig
+from kdtool.student.data import UnitTable, load_material, open_dumps
+from kdtool.student.losses import Losses
+
+
+def load(root: Path, posts: list[Path] | None = None, **kwargs):  # type: ignore[no-untyped-def]
+    feats, ali = write_set(root, **kwargs)
+    alignment = AlignmentSet.open(ali)
+    return load_material(FeatureSet.open(feats), alignment, open_dumps(posts or [], alignment), num_pdfs=PDFS)
+
+
+def test_labels_of_a_speed_copy_are_those_of_the_frames_it_shows(tmp_path: Path) -> None:
+    material = load(tmp_path, speeds=(0.9, 1.0, 1.1))
+    assert len(material.copies) == 12 and [len(g) for g in material.groups] == [3] * 4
+    for copy in material.copies:
+        # in the synthetic set the label can be read off the features, also of a copy
+        np.testing.assert_array_equal(copy.feats[:, :PDFS].argmax(1), copy.labels)
+    assert material.counts().sum() > 0
+
+
+def test_unit_rows_follow_the_speed_too(tmp_path: Path) -> None:
+    feats, ali = write_set(tmp_path, speeds=(0.9, 1.0, 1.1))
+    write_dump(tmp_path / "post", ali, "senone")
+    alignment = AlignmentSet.open(ali)
+    material = load_material(FeatureSet.open(feats), alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    table = material.tables[0]
+    for copy in material.copies:
+        taught = copy.rows[0] >= 0
+        np.testing.assert_array_equal(taught, copy.labels != 0)  # silence has no unit
+        np.testing.assert_array_equal(table.unit_ids[copy.rows[0][taught]], copy.labels[taught])
+
+
+def test_dropped_utterances_have_a_reason(tmp_path: Path) -> None:
+    feats, ali = write_set(tmp_path)
+    write_dump(tmp_path / "post", ali, "phone", drop="s0-u2")
+    alignment = AlignmentSet.open(ali)
+    features = FeatureSet.open(feats)
+    material = load_material(features, alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    assert material.dropped == [("s0-u2", "no phone posteriors")] and material.total == len(material.copies) + 1
+    other, _ = write_set(tmp_path / "b", seed=5)
+    nothing = load_material(FeatureSet.open(other), alignment, num_pdfs=PDFS)
+    assert not nothing.copies and {r for _, r in nothing.dropped} == {"no alignment"}
+
+
+def test_foreign_dumps_and_senones_are_refused(tmp_path: Path) -> None:
+    feats, ali = write_set(tmp_path)
+    _, other = write_set(tmp_path / "b", seed=3)
+    dump = write_dump(tmp_path / "post", other, "senone")
+    with pytest.raises(KdError, match="was dumped for alignment"):
+        open_dumps([dump], AlignmentSet.open(ali))
+    with pytest.raises(KdError, match="one dump a unit"):
+        open_dumps([dump, dump], AlignmentSet.open(other))
+    with pytest.raises(KdError, match="the tree has 3"):
+        load_material(FeatureSet.open(feats), AlignmentSet.open(ali), num_pdfs=3)
+
+
+def test_lengths_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    feats, _ = write_set(tmp_path, frames=60)
+    _, ali = write_set(tmp_path / "b", frames=61)
+    with pytest.raises(KdError, match="s0-u0 has 60 frames"):
+        load_material(FeatureSet.open(feats), AlignmentSet.open(ali), num_pdfs=PDFS)
+
+
+def test_top_k_moves_mass_to_the_rest() -> None:
+    table = UnitTable("phone", 5, 1.0)
+    table.unit_ids, table.offsets = np.zeros(2, np.int32), np.array([0, 3, 4])
+    table.ids, table.logp = np.array([4, 1, 2, 3], np.int32), np.log(np.array([0.5, 0.25, 0.15, 1.0], np.float32))
+    table.rest = np.log(np.array([0.1, 1e-30], np.float32))
+    ids, logp, rest = table.padded(np.array([0, 1]), top_k=2)
+    assert ids.tolist() == [[4, 1], [3, 0]]
+    np.testing.assert_allclose(np.exp(logp), [[0.5, 0.25], [1.0, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(rest), [0.25, 0.0], atol=1e-6)
+    ids, logp, rest = table.padded(np.array([1]))
+    assert ids.tolist() == [[3]]
+
+
+def test_every_frame_is_visited_about_once_an_epoch_and_the_order_is_repeatable() -> None:
+    material = make_material(8, 300, copies=3)
+    sampler = Sampler(material, seed=3, chunk=60, batch=4, subsampling=3)
+    again = Sampler(material, seed=3, chunk=60, batch=4, subsampling=3)
+    seen = {c.source_id: np.zeros(len(c.labels)) for c in material.copies}
+    epochs = []
+    for update in range(6 * sampler.batches_per_epoch):
+        windows = sampler.windows(update)
+        assert windows == again.windows(update)
+        epochs.append({c for c, _ in windows})
+        for copy, start in windows:
+            assert -3 <= start <= len(material.copies[copy].labels) - 60 + 3
+            seen[material.copies[copy].source_id][max(0, start) : max(0, start + 60)] += 1
+    assert all((v > 0).mean() > 0.97 and 4.5 < v.mean() < 7.0 for v in seen.values())
+    n = sampler.batches_per_epoch
+    first, second = set().union(*epochs[:n]), set().union(*epochs[n : 2 * n])
+    assert len(first) == len(second) == 8 and not first & second  # one copy of each a pass, another in the next
+    assert Sampler(material, seed=4, chunk=60, batch=4, subsampling=3).windows(0) != sampler.windows(0)
+
+
+def test_chunks_carry_their_context_and_the_centre_frames_labels() -> None:
+    material = make_material(2, 40)
+    copy = material.copies[0]
+    batch = make_batch(material, [(0, -2), (0, 30)], outputs=5, subsampling=3, left=4, input_frames=4 + 12 + 1 + 4)
+    assert batch.feats.shape == (2, 8, 21) and batch.labels.shape == (10,)
+    assert batch.labels[:5].tolist() == [-1, *copy.labels[[1, 4, 7, 10]]]
+    assert batch.labels[5:].tolist() == [*copy.labels[[30, 33, 36, 39]], -1]
+    np.testing.assert_array_equal(batch.feats[0, :, 4 + 3], copy.feats[1].astype(np.float32))  # centre of output 1
+    np.testing.assert_array_equal(batch.feats[0, :, :6], np.repeat(copy.feats[:1].T, 6, 1).astype(np.float32))
+    assert batch.ids == [copy.id, copy.id]
+
+
+def test_masks_are_bands_of_zeros_and_repeatable() -> None:
+    feats = np.ones((3, 8, 20), np.float32)
+    mask_features(feats, np.random.default_rng(1), freq_masks=1, freq_width=4, time_masks=0, time_width=0)
+    assert ((feats == 0).all(2) | (feats == 1).all(2)).all() and 0 < (feats == 0).sum() < feats.size
+    other = np.ones((3, 8, 20), np.float32)
+    mask_features(other, np.random.default_rng(1), freq_masks=1, freq_width=4, time_masks=0, time_width=0)
+    np.testing.assert_array_equal(feats, other)
+
+
+def test_losses_need_the_dumps_they_name(tmp_path: Path) -> None:
+    material = load(tmp_path)
+    with pytest.raises(KdError, match="--posts"):
+        Losses(StudentConfig(heads=[{"unit": "phone", "layer": 1, "weight": 0.3}]), material)

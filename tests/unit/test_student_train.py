@@ -1,0 +1,125 @@
+"""Training: it learns, it resumes to the bit, it says what is wrong."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from student_data import PDFS, make_material, write_dump, write_set
+
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.tensors import load_tensors
+from kdtool.student.config import StudentConfig
+from kdtool.student.evaluate import evaluate
+from kdtool.student.loop import Trainer
+from kdtool.student.model import Student
+from kdtool.student.optim import learning_rate
+from kdtool.student.train import main
+
+SMALL = {"encoder": "tdnnf", "encoder_options": {"dim": 24, "bottleneck": 8, "contexts": [1, 1], "front_dim": 12, "dropout": 0.1},
+         "hidden": 16, "chunk": 30, "batch": 6, "freq_masks": 0, "lr": 0.01}  # fmt: skip
+
+
+def config(**changes: object) -> StudentConfig:
+    return StudentConfig(**{**SMALL, **changes})  # type: ignore[arg-type]
+
+
+def test_a_label_of_the_current_frame_is_learnt_at_every_frame(tmp_path: Path) -> None:
+    """Off-by-one test: labels of neighbours are independent, so any shift would leave accuracy at chance."""
+    train, dev = make_material(12, 200, seed=0), make_material(3, 100, seed=9)
+    trainer = Trainer(config(epochs=25, eval_epochs=5, average=0.9), train, dev, tmp_path)
+    trainer.run()
+    model = trainer.chosen()
+    assert evaluate(model, dev).accuracy > 0.98
+    for copy in dev.copies:  # all frames, not only those of one phase of the subsampling
+        hits = model.log_posteriors(copy.feats.astype(np.float32)).argmax(1) == copy.labels
+        assert all(hits[s::3].mean() > 0.95 for s in range(3))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_resumed_training_is_bit_identical(tmp_path: Path, optimizer: str) -> None:
+    train, dev = make_material(6, 120, copies=3), make_material(2, 50, seed=9)
+    cfg = config(epochs=4, checkpoint_every=3, freq_masks=1, freq_width=2, optimizer=optimizer)
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    whole = Trainer(cfg, train, dev, tmp_path / "a")
+    whole.run()
+    for stop in (5, 2, 7, None):  # killed three times, also between checkpoints
+        Trainer(cfg, train, dev, tmp_path / "b").run(stop_after=stop)
+        torch.manual_seed(99)
+    resumed = Trainer(cfg, train, dev, tmp_path / "b")
+    resumed.run()
+    a, b = load_tensors(tmp_path / "a" / "checkpoint.safetensors"), load_tensors(tmp_path / "b" / "checkpoint.safetensors")
+    assert a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) for n in a)
+    assert whole.curve == resumed.curve and whole.best == resumed.best
+    for n, t in whole.chosen().state_dict().items():
+        assert torch.equal(t, resumed.chosen().state_dict()[n])
+
+
+def heads(kind: str) -> list[dict]:
+    return [{"unit": "senone", "layer": 2, "weight": 0.3, "kind": kind, "hidden": 8},
+            {"unit": "phone", "layer": 1, "weight": 0.3, "kind": kind, "hidden": 8}]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "files"), [
+    ({}, {"main"}),
+    ({"main": "interpolate", "main_options": {"weight": 0.2}}, {"main"}),
+    ({"heads": heads("soft")}, {"main", "senone_soft_2", "phone_soft_1"}),
+    ({"heads": heads("hard")}, {"main", "senone_hard_2", "phone_hard_1"}),
+])  # fmt: skip
+def test_from_folders_to_a_student_without_its_heads(tmp_path: Path, changes: dict, files: set[str]) -> None:
+    feats, ali = write_set(tmp_path, speeds=(0.9, 1.0))
+    dev_feats, dev_ali = write_set(tmp_path / "dev", utterances=2, seed=7)
+    posts = [write_dump(tmp_path / "p1", ali, "senone"), write_dump(tmp_path / "p2", ali, "phone", units=4, seed=1)]
+    argv = [str(p) for p in (feats, ali, dev_feats, dev_ali, tmp_path / "out")] + ["--epochs", "2", "--eval-epochs", "1"]
+    for name, value in {**SMALL, **changes}.items():
+        argv += [f"--{name.replace('_', '-')}", json.dumps(value) if isinstance(value, (dict, list)) else str(value)]
+    main([*argv, "--posts", ",".join(map(str, posts))])
+    curve = [json.loads(line) for line in (tmp_path / "out" / "curve.jsonl").read_text().splitlines()]
+    assert files == {k.removeprefix("train_") for k in curve[-1] if k.startswith("train_")} - {"accuracy"}
+    model = Student.load(tmp_path / "out")
+    assert not model.aux and torch.isfinite(model.log_priors).all()
+    np.testing.assert_allclose(np.exp(model.log_priors.numpy()).sum(), 1.0, rtol=1e-5)
+    assert (tmp_path / "out" / "heads.safetensors").exists() == (len(files) > 1)
+    assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
+    about = json.loads((tmp_path / "out" / "student.json").read_text())
+    assert (about["auxiliary_parameters"] > 0) == (len(files) > 1) and 0 <= about["dev_accuracy"] <= 1
+
+
+def test_missing_posts_and_bad_configs_are_usage_errors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give --posts"):
+        main([*["x"] * 4, str(tmp_path / "o"), "--main", "interpolate"])
+    with pytest.raises(UsageError, match="unit 'word'"):
+        config(heads=[{"unit": "word", "layer": 1, "weight": 0.1}])
+    with pytest.raises(UsageError, match="unit, layer and weight"):
+        config(heads=[{"unit": "phone"}])
+    with pytest.raises(UsageError, match="two heads"):
+        config(heads=[{"unit": "phone", "layer": 1, "weight": 0.1}] * 2)
+    with pytest.raises(UsageError, match="epochs"):
+        config(epochs=0)
+
+
+def test_a_loss_that_is_not_a_number_names_the_utterances(tmp_path: Path) -> None:
+    train = make_material(1, 60)
+    train.copies[0].feats[10] = np.nan
+    with pytest.raises(KdError, match="u0_0"):
+        Trainer(config(epochs=2), train, make_material(1, 60, seed=2), tmp_path).run()
+
+
+def test_an_alignment_of_another_tree_is_refused(tmp_path: Path) -> None:
+    feats, ali = write_set(tmp_path)
+    dev_feats, dev_ali = write_set(tmp_path / "dev", seed=7)
+    (dev_ali / "meta.json").write_text(json.dumps({"tree_digest": "other", "num_pdfs": PDFS}))
+    with pytest.raises(KdError, match="align both with one model"):
+        main([str(p) for p in (feats, ali, dev_feats, dev_ali, tmp_path / "out")])
+
+
+@pytest.mark.parametrize("decay", ["cosine", "exponential", "linear"])
+def test_learning_rate_rises_then_falls_to_its_end(decay: str) -> None:
+    cfg = StudentConfig(decay=decay, lr=0.01, final_lr=0.1, warmup=0.1)
+    rates = [learning_rate(u, 200, cfg) for u in range(200)]
+    assert rates.index(max(rates)) in (19, 20) and max(rates) == pytest.approx(0.01)
+    assert all(a >= b for a, b in itertools.pairwise(rates[20:])) and rates[-1] == pytest.approx(0.001, rel=0.05)

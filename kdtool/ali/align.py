@@ -1,0 +1,91 @@
+"""Step: align a set with a GMM.
+
+In: a feature folder, a lang folder, a GMM folder. Out: ali.safetensors, index.jsonl, words.ctm, phones.ctm, cuts.jsonl.gz,
+meta.json, dropped.tsv.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.step import run_step
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Options of the align step."""
+
+    max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
+
+
+def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> None:
+    """Align in `nj` jobs and join their parts in `work`."""
+    from kdtool.ali.export import export
+    from kdtool.ali.store import AlignmentSet, save_alignments
+    from kdtool.core.dropped import account
+    from kdtool.core.jobs import run_array
+    from kdtool.features.store import FeatureSet
+    from kdtool.gmm.folder import check_fits, open_gmm, original_ids, phones_digest
+    from kdtool.lang.lang import Lang
+
+    lang, features = Lang.load(paths["lang"]), FeatureSet.open(paths["feats"])
+    model, tree, feature = open_gmm(paths["gmm"])
+    check_fits(paths["gmm"], model, feature, lang, features)
+    ids = original_ids(features)
+    nj = min(nj, len(ids))
+    argv = [str(p) for p in (paths["feats"], paths["lang"], paths["gmm"], work)]
+    run_array("kdtool.ali.align_job", argv, nj=nj, log_dir=work / "log", name="align")
+    parts = [AlignmentSet.open(work / f"part.{job}") for job in range(1, nj + 1)]
+    frames = sum(p.meta["frames"] for p in parts)
+    loglike = sum(p.meta["loglike"] for p in parts)
+    unknown = sum(p.meta["unknown_words"] for p in parts)
+    dropped = [(u, reason) for p in parts for u, reason in p.meta["lost"]]
+    kept = save_alignments(work, (p.get(i) for p in parts for i in p.ids), {
+        "tree_digest": tree.digest, "lang_digest": lang.digest, "phones_digest": phones_digest(lang),
+        "num_pdfs": tree.num_pdfs, "frames": frames, "loglike_per_frame": loglike / max(frames, 1), "unknown_words": unknown,
+    })  # fmt: skip
+    for part in parts:
+        shutil.rmtree(part.folder)
+    account(len(ids), kept, dropped, max_share=cfg.max_dropped, where="align", work=work)
+    export(work, Path(paths["feats"]) / "cuts.jsonl.gz", lang.phone_names)
+    print(f"align: {frames} frames, log-likelihood a frame {loglike / frames:.3f}, {unknown} unknown words aligned as {lang.oov}",
+          file=sys.stderr)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    paths, cfg, common = parse_args(
+        AlignConfig,
+        [
+            ("feats", "feature folder of the set"),
+            ("lang", "lang folder"),
+            ("gmm", "GMM folder"),
+            ("out", "alignment folder to make"),
+        ],
+        argv,
+        prog="align",
+        description="Align a set with a GMM: senone, state and phone of each frame, word and phone spans.",
+    )
+    run(paths, cfg, common)
+
+
+def run(paths: dict[str, Any], cfg: AlignConfig, common: Common) -> None:
+    run_step(
+        "align",
+        out=paths["out"],
+        inputs={"features": paths["feats"], "lang": paths["lang"], "gmm": paths["gmm"]},
+        options=cfg,
+        code=("kdtool.ali", "kdtool.gmm.model", "kdtool.gmm.feats", "kdtool.gmm.shard", "kdtool.graph.training",
+              "kdtool.graph.k2api", "kdtool.features.store"),
+        body=lambda work: align_set(paths, work, cfg, common.nj),
+        common=common,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli_main(lambda: main(sys.argv[1:]))

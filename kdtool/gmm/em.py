@@ -1,0 +1,147 @@
+"""Expectation maximisation for the Gaussians, the frames' pdfs being given by an alignment (Viterbi training).
+
+In: frames with their pdf, a model. Out: float64 statistics; from their sum a better model, with more Gaussians if wanted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdtool.gmm.model import DiagGmm, expand
+
+MIN_OCCUPANCY = 10.0  # frames below which a Gaussian is dropped, as in Kaldi's gmm-est
+PERTURB = 0.01  # standard deviations that the halves of a split Gaussian are moved apart
+VARIANCE_FLOOR = 0.01  # share of the data's variance that a Gaussian's may not fall below
+
+
+@dataclass
+class Stats:
+    """Sums over frames, all float64: gamma (G,) occupancies, moments (G, 2 D) of [x^2, x]; log-likelihood and frames."""
+
+    gamma: np.ndarray
+    moments: np.ndarray
+    loglike: float
+    frames: int
+
+    @classmethod
+    def zeros(cls, num_gaussians: int, dim: int) -> Stats:
+        return cls(np.zeros(num_gaussians), np.zeros((num_gaussians, 2 * dim)), 0.0, 0)
+
+    def add(self, other: Stats) -> None:
+        self.gamma += other.gamma
+        self.moments += other.moments
+        self.loglike += other.loglike
+        self.frames += other.frames
+
+
+def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: Stats) -> None:
+    """Add the statistics of frames `feats` (T, D), aligned to `pdf` (T,), to `stats`."""
+    order = np.argsort(pdf, kind="stable")
+    x = expand(feats[order])
+    pdfs, starts = np.unique(pdf[order], return_index=True)
+    dim = 2 * feats.shape[1]
+    for j, start, stop in zip(pdfs.tolist(), starts.tolist(), [*starts[1:].tolist(), len(pdf)], strict=True):
+        rows = slice(int(model.offsets[j]), int(model.offsets[j + 1]))
+        frames = x[start:stop]
+        log_joint = frames @ model.quadratic[:, rows]
+        top = log_joint.max(axis=1, keepdims=True)
+        post = np.exp(log_joint - top)
+        total = post.sum(axis=1, keepdims=True)
+        post /= total
+        stats.loglike += float(top.sum(dtype=np.float64) + np.log(total).sum(dtype=np.float64))
+        stats.gamma[rows] += post.sum(axis=0, dtype=np.float64)
+        # Blocks of some thousand frames: float32 products, float64 sums.
+        for a in range(0, stop - start, 4096):
+            stats.moments[rows] += post[a : a + 4096].T @ frames[a : a + 4096, :dim]
+    stats.frames += len(pdf)
+
+
+def global_gaussian(feats: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance, float64 (D,), over all frames."""
+    n = sum(len(f) for f in feats)
+    mean = sum(f.sum(axis=0, dtype=np.float64) for f in feats) / n
+    var = sum(((f - mean) ** 2).sum(axis=0, dtype=np.float64) for f in feats) / n
+    return mean, var
+
+
+def single_gaussians(stats: Stats, floor: np.ndarray, fallback: tuple[np.ndarray, np.ndarray], tree_digest: str) -> DiagGmm:
+    """One Gaussian a pdf from per-pdf statistics; pdfs with hardly any frames get the fallback (mean, variance)."""
+    dim = stats.moments.shape[1] // 2
+    seen = stats.gamma >= MIN_OCCUPANCY
+    n = np.maximum(stats.gamma, 1e-10)[:, None]
+    mean = np.where(seen[:, None], stats.moments[:, dim:] / n, fallback[0])
+    var = np.where(seen[:, None], stats.moments[:, :dim] / n - mean**2, fallback[1])
+    count = len(stats.gamma)
+    return DiagGmm(mean, np.maximum(var, floor), np.ones(count), np.arange(count + 1), tree_digest)
+
+
+def reestimate(model: DiagGmm, stats: Stats, floor: np.ndarray) -> DiagGmm:
+    """The M-step. floor: smallest variance (D,). Gaussians below MIN_OCCUPANCY frames go, one a pdf always stays."""
+    dim = model.dim
+    owner = np.repeat(np.arange(model.num_pdfs), np.diff(model.offsets))
+    keep = stats.gamma >= MIN_OCCUPANCY
+    best = np.full(model.num_pdfs, -1.0)
+    np.maximum.at(best, owner, stats.gamma)
+    starving = best < MIN_OCCUPANCY
+    first = np.zeros(model.num_gaussians, bool)
+    first[model.offsets[:-1]] = True
+    keep |= first & starving[owner]
+    n = np.maximum(stats.gamma, 1e-10)[:, None]
+    enough = (stats.gamma >= MIN_OCCUPANCY)[:, None]
+    mean = np.where(enough, stats.moments[:, dim:] / n, model.means)
+    var = np.where(enough, np.maximum(stats.moments[:, :dim] / n - mean**2, floor), model.variances)
+    occupancy = np.where(enough[:, 0], stats.gamma, 1.0)[keep]
+    total = np.bincount(owner[keep], weights=occupancy, minlength=model.num_pdfs)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[keep], minlength=model.num_pdfs))])
+    return DiagGmm(mean[keep], var[keep], occupancy / total[owner[keep]], offsets, model.tree_digest)
+
+
+def pdf_occupancies(model: DiagGmm, stats: Stats) -> np.ndarray:
+    """Frames aligned to each pdf, float64 (num_pdfs,); `stats` belongs to `model`."""
+    return np.add.reduceat(stats.gamma, model.offsets[:-1])
+
+
+def split_targets(occupancy: np.ndarray, total: int, power: float, min_count: float) -> np.ndarray:
+    """How many Gaussians each pdf should have so that there are `total`, by occupancy ** power (Kaldi's GetSplitTargets).
+
+    A pdf gets another Gaussian only while it has `min_count` frames for each.
+    """
+    targets = np.ones(len(occupancy), np.int64)
+    heap = [(-(occ**power), j) for j, occ in enumerate(occupancy) if occ > 0]
+    heapq.heapify(heap)
+    left = total - len(targets)
+    while left > 0 and heap:
+        _, j = heapq.heappop(heap)
+        if occupancy[j] < (targets[j] + 1) * min_count:
+            continue
+        targets[j] += 1
+        left -= 1
+        heapq.heappush(heap, (-(occupancy[j] ** power) / targets[j], j))
+    return targets
+
+
+def mix_up(
+    model: DiagGmm, occupancy: np.ndarray, total: int, *, power: float, min_count: float, rng: np.random.Generator
+) -> DiagGmm:
+    """Split the heaviest Gaussians until there are about `total`; halves are moved apart by a random direction."""
+    targets = split_targets(occupancy, total, power, min_count)
+    means, variances, weights, offsets = [], [], [], [0]
+    for j in range(model.num_pdfs):
+        rows = slice(int(model.offsets[j]), int(model.offsets[j + 1]))
+        mean, var, weight = list(model.means[rows]), list(model.variances[rows]), list(model.weights[rows])
+        while len(mean) < targets[j]:
+            k = int(np.argmax(weight))
+            shift = PERTURB * rng.standard_normal(model.dim) * np.sqrt(var[k])
+            weight[k] /= 2
+            weight.append(weight[k])
+            mean.append(mean[k] - shift)
+            mean[k] = mean[k] + shift
+            var.append(var[k])
+        means += mean
+        variances += var
+        weights += weight
+        offsets.append(len(means))
+    return DiagGmm(np.stack(means), np.stack(variances), np.array(weights), np.array(offsets), model.tree_digest)

@@ -1,0 +1,103 @@
+"""A GMM folder: what is written at the end of training, and the checks when it is opened.
+
+Out: gmm.safetensors, tree.safetensors, phones.txt, feature.json, meta.json, history.jsonl.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import read_json, read_table, write_json, write_jsonl, write_table
+from kdtool.gmm.model import FEATURE_FILE, GMM_FILE, DiagGmm
+from kdtool.gmm.tree import TREE_FILE, Tree
+
+if TYPE_CHECKING:
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.features.store import FeatureSet
+    from kdtool.lang.lang import Lang
+
+PHONES_FILE = "phones.txt"
+
+
+def phones_digest(lang: Lang) -> str:
+    """sha256 of phone names, ids and numbers of states: what a model needs of a lang folder."""
+    topo = {str(p): int(n) for p, n in sorted(lang.num_states.items())}
+    return hashlib.sha256(json.dumps([dict(sorted(lang.phones.items())), topo]).encode()).hexdigest()
+
+
+def save_gmm(
+    folder: Path, model: DiagGmm, tree: Tree, lang: Lang, features: FeatureSet, deltas: int, history: list[dict[str, Any]]
+) -> None:
+    """Write a trained model with all that decides whether something else fits it."""
+    model.tree_digest = tree.digest
+    model.save(folder)
+    tree.save(folder)
+    write_table(folder / PHONES_FILE, lang.phones)
+    write_json(folder / FEATURE_FILE, {"kind": features.kind, "deltas": deltas, "dim": features.dim})
+    write_json(folder / "meta.json", {
+        "tree_digest": tree.digest, "lang_digest": lang.digest, "phones_digest": phones_digest(lang),
+        "num_pdfs": tree.num_pdfs, "num_gaussians": model.num_gaussians,
+        "loglike_per_frame": history[-1]["loglike"] if history else None,
+    })  # fmt: skip
+    write_jsonl(folder / "history.jsonl", history)
+
+
+def open_gmm(folder: Path) -> tuple[DiagGmm, Tree, dict[str, Any]]:
+    """Model, tree and feature.json of a GMM folder; KdError when the parts do not belong together."""
+    folder = Path(folder)
+    if not (folder / GMM_FILE).is_file():
+        raise KdError(f"{folder}: no GMM here ({GMM_FILE} is missing); train one with steps/train_mono.sh or steps/train_tri.sh")
+    model, tree = DiagGmm.load(folder), Tree.load(folder)
+    if model.tree_digest != tree.digest or model.num_pdfs != tree.num_pdfs:
+        raise KdError(
+            f"{folder}: {GMM_FILE} has {model.num_pdfs} pdfs of tree {model.tree_digest[:12]}, {TREE_FILE} has "
+            f"{tree.num_pdfs} of tree {tree.digest[:12]}: they come from different runs; train again"
+        )
+    return model, tree, read_json(folder / FEATURE_FILE)
+
+
+def check_fits(folder: Path, model: DiagGmm, feature: dict[str, Any], lang: Lang, features: FeatureSet) -> None:
+    """Raise KdError unless the lang folder has the model's phones and the features are of the model's kind."""
+    stored = read_json(folder / "meta.json").get("phones_digest")
+    if stored != phones_digest(lang):
+        phones = read_table(folder / PHONES_FILE)
+        differing = sorted({p for p in {*phones, *lang.phones} if phones.get(p) != lang.phones.get(p)})[:5]
+        raise KdError(
+            f"{folder} was trained with other phones or HMM topology than this lang folder has ({len(phones)} symbols there, "
+            f"{len(lang.phones)} here; differing: {', '.join(differing) or 'numbers of states'}); use the lang folder it was "
+            "trained with, or train again"
+        )
+    dim = features.dim * (feature["deltas"] + 1)
+    if features.kind != feature["kind"] or dim != model.dim:
+        raise KdError(
+            f"{folder} was trained on {feature['kind']} of dimension {model.dim} with deltas, these features are "
+            f"{features.kind} of dimension {dim}; extract {feature['kind']} features for this set"
+        )
+
+
+def check_alignment(alignments: AlignmentSet, lang: Lang) -> None:
+    """Raise KdError unless the alignment is over this lang folder's phones."""
+    if alignments.meta.get("phones_digest") != phones_digest(lang):
+        raise KdError(
+            f"{alignments.folder} was made with other phones or HMM topology than this lang folder has; "
+            "align again with this lang folder"
+        )
+
+
+def original_ids(features: FeatureSet) -> list[str]:
+    """Utterances at their own speed: GMMs neither train on nor align perturbed copies."""
+    ids = [i for i in features.ids if features.info(i).speed == 1.0]
+    if not ids:
+        raise KdError(f"{features.folder}: no utterance at speed 1.0 among {len(features.ids)}; extract features with it")
+    return ids
+
+
+def used_prons(lang: Lang, features: FeatureSet, ids: list[str]) -> dict[str, list[tuple[int, ...]]]:
+    """The part of the lexicon that the utterances' transcripts need, the unknown word included."""
+    words = {w for i in ids for w in features.info(i).text.split()} | {lang.oov}
+    known = lang.text_prons  # also has words beyond the decoding vocabulary: any pronunciation beats "unknown"
+    return {w: known[w] for w in sorted(words) if w in known}

@@ -1,0 +1,112 @@
+"""Diagonal-covariance Gaussian mixtures, one for each pdf of a tree.
+
+In: means, variances and weights from ``kdtool.gmm.em``. Out: log-likelihoods of frames in nats, and the files
+``gmm.safetensors``, ``feature.json``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+
+GMM_FILE, FEATURE_FILE = "gmm.safetensors", "feature.json"
+
+
+class DiagGmm:
+    """Gaussians of all pdfs end to end: pdf j owns rows offsets[j] to offsets[j + 1].
+
+    means, variances: (G, D) float64; weights: (G,) float64, summing to 1 within a pdf; offsets: int64 (num_pdfs + 1,).
+    """
+
+    def __init__(
+        self, means: np.ndarray, variances: np.ndarray, weights: np.ndarray, offsets: np.ndarray, tree_digest: str = ""
+    ) -> None:
+        self.means, self.variances = means.astype(np.float64), variances.astype(np.float64)
+        self.weights, self.offsets = weights.astype(np.float64), offsets.astype(np.int64)
+        self.tree_digest = tree_digest
+        if not (self.means.shape == self.variances.shape and len(self.means) == len(weights) == offsets[-1]):
+            raise KdError(
+                f"GMM: {len(means)} means, {len(variances)} variances, {len(weights)} weights, last offset {offsets[-1]}"
+            )
+        if np.any(np.diff(offsets) < 1) or not np.all(self.variances > 0) or not np.all(np.isfinite(self.means)):
+            raise KdError("GMM: a pdf without Gaussians, or a mean or variance that is not a number; train it again")
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """log N(x) = [x^2, x, 1] @ quadratic: one matrix product for all frames and Gaussians."""
+        inv = 1.0 / self.variances
+        const = np.log(self.weights) + 0.5 * (np.log(inv) - self.means**2 * inv - np.log(2 * np.pi)).sum(axis=1)
+        self.quadratic = np.concatenate([-0.5 * inv, self.means * inv, const[:, None]], axis=1).T.astype(np.float32)
+
+    @property
+    def num_pdfs(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_gaussians(self) -> int:
+        return len(self.weights)
+
+    @property
+    def dim(self) -> int:
+        return self.means.shape[1]
+
+    def log_likelihood(self, feats: np.ndarray, pdfs: np.ndarray | None = None) -> np.ndarray:
+        """Log-likelihoods (nats) of frames.
+
+        feats: (T, D); pdfs: which pdfs to score, all if None. Returns float32 (T, number of pdfs), contiguous.
+        """
+        import torch
+
+        if feats.ndim != 2 or feats.shape[1] != self.dim:
+            raise KdError(f"GMM of dimension {self.dim} given features of shape {feats.shape}; use the features it was trained on")
+        wanted = np.arange(self.num_pdfs) if pdfs is None else np.asarray(pdfs)
+        counts = (self.offsets[wanted + 1] - self.offsets[wanted]).astype(np.int64)
+        # Pdfs with equally many Gaussians form one dense block: log-sum-exp without ragged indexing.
+        order = np.argsort(counts, kind="stable")
+        rows = np.concatenate([np.arange(self.offsets[p], self.offsets[p + 1]) for p in wanted[order]])
+        scores = torch.from_numpy(self.quadratic[:, rows].T.copy()) @ torch.from_numpy(expand(feats)).T
+        out = torch.empty((len(wanted), len(feats)), dtype=torch.float32)
+        sizes, firsts = np.unique(counts[order], return_index=True)
+        start = 0
+        for size, first, last in zip(sizes, firsts, [*firsts[1:], len(order)], strict=True):
+            stop = start + (last - first) * size
+            block = scores[start:stop].view(last - first, size, len(feats))
+            out[torch.from_numpy(order[first:last])] = block[:, 0] if size == 1 else torch.logsumexp(block, dim=1)
+            start = stop
+        return out.T.contiguous().numpy()
+
+    def save(self, folder: Path) -> None:
+        """Write ``gmm.safetensors``."""
+        from kdtool.core.tensors import save_tensors
+
+        tensors = {
+            "means": self.means.astype(np.float32), "inv_vars": (1.0 / self.variances).astype(np.float32),
+            "log_weights": np.log(self.weights).astype(np.float32), "offsets": self.offsets,
+        }  # fmt: skip
+        save_tensors(Path(folder) / GMM_FILE, tensors, {"tree": self.tree_digest})
+
+    @classmethod
+    def load(cls, folder: Path) -> DiagGmm:
+        """Read ``gmm.safetensors``; a missing or foreign file is a KdError."""
+        from kdtool.core.tensors import load_metadata, load_tensors
+
+        path = Path(folder) / GMM_FILE
+        t = load_tensors(path)
+        if set(t) != {"means", "inv_vars", "log_weights", "offsets"}:
+            raise KdError(f"{path} is not a GMM file (it holds {', '.join(sorted(t))}); train the GMM again")
+        weights = np.exp(t["log_weights"].astype(np.float64))
+        digest = load_metadata(path).get("tree", "")
+        return cls(t["means"], 1.0 / t["inv_vars"].astype(np.float64), weights, t["offsets"], digest)
+
+
+def expand(feats: np.ndarray) -> np.ndarray:
+    """[x^2, x, 1] of each frame: float32 (T, 2 D + 1)."""
+    out = np.empty((len(feats), 2 * feats.shape[1] + 1), np.float32)
+    dim = feats.shape[1]
+    np.multiply(feats, feats, out=out[:, :dim])
+    out[:, dim : 2 * dim] = feats
+    out[:, -1] = 1.0
+    return out

@@ -1,0 +1,102 @@
+"""The training loop that monophone and triphone GMMs share.
+
+In: a pool of shards with a first alignment, a first model, a schedule. Out: the trained model and its history.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.core.progress import clock
+from kdtool.gmm.em import VARIANCE_FLOOR, Stats, mix_up, pdf_occupancies, reestimate
+from kdtool.gmm.model import DiagGmm
+from kdtool.gmm.pool import ShardPool
+
+NUM_SHARDS = 8
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """iterations; at which of them (1-based) to realign first; Gaussians grow evenly to `gaussians` until `grow_until`."""
+
+    iterations: int
+    realign: tuple[int, ...]
+    gaussians: int
+    grow_until: int
+    power: float
+    seed: int
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def gather_moments(pool: ShardPool) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of all frames, float64 (D,)."""
+    parts = [p for p in pool.call("moments") if p[0]]
+    if not parts:
+        raise KdError("no utterance is left to train on; see the reasons above")
+    frames = sum(p[0] for p in parts)
+    mean = sum(p[1] for p in parts) / frames
+    return mean, sum(p[2] for p in parts) / frames - mean**2
+
+
+def e_step(pool: ShardPool, model: DiagGmm) -> Stats:
+    """Statistics of all shards, summed in the order of the shards."""
+    stats = Stats.zeros(model.num_gaussians, model.dim)
+    for part in pool.call("accumulate", model):
+        stats.add(part)
+    return stats
+
+
+def realign(pool: ShardPool, model: DiagGmm) -> dict[str, Any]:
+    """Viterbi on all shards: share of frames changed, mean log-likelihood, utterances lost."""
+    parts = pool.call("realign", model)
+    frames = sum(p[1] for p in parts)
+    if frames == 0:
+        raise KdError("realignment lost every utterance; the model or the transcripts do not fit the audio")
+    lost = [item for p in parts for item in p[3]]
+    return {"changed": sum(p[0] for p in parts) / frames, "viterbi_loglike": sum(p[2] for p in parts) / frames, "lost": lost}
+
+
+def train(
+    pool: ShardPool, model: DiagGmm, variance: np.ndarray, plan: Schedule, label: str
+) -> tuple[DiagGmm, list[dict[str, Any]], list[tuple[str, str]]]:
+    """Run the schedule. variance: the data's (D,), for the floor.
+
+    Returns the model, one record an iteration (log-likelihood a frame in nats, Gaussians, frames changed), lost utterances.
+    """
+    rng = np.random.default_rng(plan.seed)
+    floor = VARIANCE_FLOOR * variance
+    start_count = model.num_gaussians
+    history: list[dict[str, Any]] = []
+    lost: list[tuple[str, str]] = []
+    begun = time.monotonic()
+    for it in range(1, plan.iterations + 1):
+        record: dict[str, Any] = {"iteration": it}
+        if it in plan.realign:
+            result = realign(pool, model)
+            lost += result.pop("lost")
+            record.update(result)
+        stats = e_step(pool, model)
+        record.update(loglike=stats.loglike / stats.frames, frames=stats.frames)
+        occupancy = pdf_occupancies(model, stats)
+        model = reestimate(model, stats, floor)
+        if it <= plan.grow_until:
+            target = start_count + round((plan.gaussians - start_count) * it / plan.grow_until)
+            if target > model.num_gaussians:
+                model = mix_up(model, occupancy, target, power=plan.power, min_count=20.0, rng=rng)
+        record["gaussians"] = model.num_gaussians
+        history.append(record)
+        changed = f", {record['changed']:.1%} of frames changed" if "changed" in record else ""
+        spent = time.monotonic() - begun
+        say(f"{label}: iteration {it}/{plan.iterations}, log-likelihood a frame {record['loglike']:.3f}, "
+            f"{model.num_gaussians} Gaussians{changed}; {clock(spent)} spent, "
+            f"about {clock(spent / it * (plan.iterations - it))} left")  # fmt: skip
+    return model, history, lost

@@ -1,0 +1,145 @@
+"""Growing the decision tree of tied triphone states.
+
+In: statistics of every (left, centre, right, state) that the training data shows, questions. Out: a ``Tree``. One root for
+each state of each phone; leaves are split greedily, best gain in likelihood first (Young, Odell and Woodland 1994).
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
+from kdtool.gmm.tree import Tree
+
+
+@dataclass
+class TreeStats:
+    """Sums by context: keys int64 (N, 4) = left, centre, right, state; count (N,), moments (N, 2 D) of [x^2, x], float64."""
+
+    keys: np.ndarray
+    count: np.ndarray
+    moments: np.ndarray
+
+
+@dataclass
+class _Leaf:
+    phone: int
+    state: int
+    left: np.ndarray  # bool (P,): left phones that lead here
+    right: np.ndarray
+    rows: np.ndarray  # which statistics are here
+    split: tuple[int, int, float] | None = None  # side (0 left, 1 right), question, gain
+
+
+def merge_stats(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> TreeStats:
+    """Sum the shards' statistics (in their order) by context."""
+    parts = [p for p in parts if len(p[0])]
+    if not parts:
+        raise KdError("no statistics for the tree: the alignments share no utterance with the features")
+    keys = np.concatenate([p[0] for p in parts])
+    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    order = np.argsort(inverse, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(inverse))[:-1]])
+    count = np.add.reduceat(np.concatenate([p[1] for p in parts])[order], starts)
+    moments = np.add.reduceat(np.concatenate([p[2] for p in parts])[order], starts, axis=0)
+    return TreeStats(unique, count, moments)
+
+
+def build_tree(
+    stats: TreeStats, num_states: dict[int, int], sil: int, silence: set[int], *, leaves: int, min_count: float, min_gain: float
+) -> tuple[Tree, list[tuple[int, ...]]]:
+    """Grow a tree to at most `leaves` pdfs. Silence phones are not split by context.
+
+    A split leaves at least `min_count` frames on each side and gains at least `min_gain` nats. Returns the tree and the
+    questions (phone sets).
+    """
+    size = max(num_states) + 1
+    questions = _questions(stats, sorted(num_states), size, sil)
+    table = question_table(questions, size, sil)
+    done: list[_Leaf] = []
+    heap: list[tuple[float, int, _Leaf]] = []
+    serial = 0
+    everything = np.ones(size, bool)
+    for phone in sorted(num_states):
+        for state in range(num_states[phone]):
+            rows = np.flatnonzero((stats.keys[:, 1] == phone) & (stats.keys[:, 3] == state))
+            leaf = _Leaf(phone, state, everything, everything, rows)
+            if phone not in silence:
+                leaf.split = _best_split(stats, leaf, table, min_count)
+            heapq.heappush(heap, (-leaf.split[2] if leaf.split else 0.0, serial, leaf))
+            serial += 1
+    while heap:
+        gain, _, leaf = heapq.heappop(heap)
+        if leaf.split is None or -gain < min_gain or len(done) + len(heap) + 1 >= leaves:
+            done.append(leaf)
+            continue
+        for child in _divide(stats, leaf, table):
+            child.split = _best_split(stats, child, table, min_count)
+            heapq.heappush(heap, (-child.split[2] if child.split else 0.0, serial, child))
+            serial += 1
+    return _to_tree(done, size, max(num_states.values())), questions
+
+
+def _questions(stats: TreeStats, phones: list[int], size: int, sil: int) -> list[tuple[int, ...]]:
+    """Cluster phones on the statistics of their states (summed over states and contexts)."""
+    count, moments = np.zeros(size), np.zeros((size, stats.moments.shape[1]))
+    np.add.at(count, stats.keys[:, 1], stats.count)
+    np.add.at(moments, stats.keys[:, 1], stats.moments)
+    return cluster_phones(count, moments, phones)
+
+
+def _best_split(stats: TreeStats, leaf: _Leaf, table: np.ndarray, min_count: float) -> tuple[int, int, float] | None:
+    """The question with the largest gain, or None."""
+    rows = leaf.rows
+    if stats.count[rows].sum() < 2 * min_count:
+        return None
+    count, moments = stats.count[rows], stats.moments[rows]
+    total_count, total_moments = count.sum(), moments.sum(axis=0)
+    whole = log_likelihood(total_count, total_moments)
+    best: tuple[int, int, float] | None = None
+    for side in (0, 1):
+        member = table[:, stats.keys[rows, 2 * side]].astype(np.float64)
+        yes_count, yes_moments = member @ count, member @ moments
+        no_count = total_count - yes_count
+        gain = log_likelihood(yes_count, yes_moments) + log_likelihood(no_count, total_moments - yes_moments) - whole
+        gain[(yes_count < min_count) | (no_count < min_count)] = -np.inf
+        q = int(np.argmax(gain))
+        if np.isfinite(gain[q]) and gain[q] > 0 and (best is None or gain[q] > best[2]):
+            best = (side, q, float(gain[q]))
+    return best
+
+
+def _divide(stats: TreeStats, leaf: _Leaf, table: np.ndarray) -> tuple[_Leaf, _Leaf]:
+    assert leaf.split is not None
+    side, q, _ = leaf.split
+    yes = table[q][stats.keys[leaf.rows, 2 * side]]
+    children = []
+    for answer in (True, False):
+        allowed = table[q] if answer else ~table[q]
+        left = leaf.left & allowed if side == 0 else leaf.left
+        right = leaf.right & allowed if side == 1 else leaf.right
+        children.append(_Leaf(leaf.phone, leaf.state, left, right, leaf.rows[yes == answer]))
+    return children[0], children[1]
+
+
+def _to_tree(leaves: list[_Leaf], size: int, depth: int) -> Tree:
+    """Number the leaves by phone, state and their sets, so that the numbering does not hang on the order of splits."""
+    leaves = sorted(leaves, key=lambda x: (x.phone, x.state, tuple(~x.left), tuple(~x.right)))
+    pdf_map = np.full((size, size, size, depth), -1, np.int32)
+    for pdf, leaf in enumerate(leaves):
+        pdf_map[np.ix_(leaf.left, [leaf.phone], leaf.right, [leaf.state])] = pdf
+    return Tree(pdf_map)
+
+
+def first_moments(tree: Tree, stats: TreeStats) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (num_pdfs,) and moments (num_pdfs, 2 D) of each leaf, from the tree's own statistics."""
+    pdf = tree.pdf_map[tuple(stats.keys.T)]
+    count, moments = np.zeros(tree.num_pdfs), np.zeros((tree.num_pdfs, stats.moments.shape[1]))
+    np.add.at(count, pdf, stats.count)
+    np.add.at(moments, pdf, stats.moments)
+    return count, moments

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Align a set with a GMM.  Usage: steps/align.sh [options] <feats> <lang> <gmm> <ali>   (--help lists the options)
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../utils/env.sh"
+exec "$KD_PYTHON" -m kdtool.ali.align "$@"

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# LibriSpeech-style corpus -> table of error rates: GMMs, cross-entropy, label interpolation, hierarchical distillation.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(cd "$here/../.." && pwd)"
+source "$root/utils/env.sh"
+source "$root/utils/recipe.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: egs/mini_librispeech/run.sh [options]
+  --tiny             small models and few updates: minutes, for a first look and for tests
+  --corpus DIR       folder in LibriSpeech's layout with train-clean-5 and dev-clean-2 (default: OpenSLR 31 is
+                     downloaded; with --tiny alone an embedded corpus is synthesised)
+  --lm-text FILE     LM text, a sentence a line, may be gzipped   } needed with --corpus; the word 'openslr'
+  --lexicon FILE     CMUdict or LibriSpeech lexicon               } downloads them (OpenSLR 11)
+  --work DIR         where data/ and exp/ go (default: this recipe's folder)
+  --stage N|NAME     first stage (default: 1)      --stop-stage N|NAME  last stage
+  --list-stages      numbers and names             --nj N               parallel processes (default: 2)
+TEXT
+}
+
+opt=([tiny]=false [corpus]="" [lm-text]="" [lexicon]="" [work]="$here" [stage]=1 [stop-stage]="" [nj]=2)
+stages=(corpus lang features lms mono tri align teachers posteriors students graphs decode results)
+about=(
+  [corpus]="Lhotse manifests of the training and dev sets"    [lang]="LM text, lexicon with G2P, topology, subwords"
+  [features]="MFCC for the GMMs, filterbanks for the students" [lms]="3-gram for the graph, 4-gram for rescoring"
+  [mono]="flat-start monophone GMM and its alignment"         [tri]="decision tree and triphone GMM"
+  [align]="senone alignments of both sets"                    [teachers]="LMs over senones, phones and subwords"
+  [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
+  [graphs]="decoding graphs"                                  [decode]="decoding and scoring"
+  [results]="results.json, RESULTS.md"
+)
+recipe_options "$@"
+for name in corpus lm-text lexicon work; do
+  if [[ -n "${opt[$name]}" && "${opt[$name]}" != openslr ]]; then opt[$name]="$(absolute "${opt[$name]}")"; fi
+done
+data="${opt[work]}/data" exp="${opt[work]}/exp" conf="$here/conf"
+if [[ "${opt[tiny]}" == true ]]; then conf="$here/conf/tiny"; fi
+units=senone,phone,subword
+systems=ce,mtl,li,hmt
+cd "$root"
+
+corpus() {
+  local/librispeech/find_corpus.sh "${opt[tiny]}" "${opt[corpus]}" "${opt[lm-text]}" "${opt[lexicon]}" "$data/source"
+  local/librispeech/prepare_data.sh --config "$conf/corpus.yaml" "$(<"$data/source/corpus")" "$data"
+}
+
+lang() {
+  local/librispeech/prepare_lm_text.sh --config "$conf/lm_text.yaml" "$(<"$data/source/lm_text")" "$data/dev_clean_2" "$data/lm_text"
+  steps/prepare_lang.sh --config "$conf/lang.yaml" "$(<"$data/source/lexicon")" "$data/lm_text" "$data/train_clean_5" "$data/lang"
+}
+
+features() {
+  for set in train_clean_5 dev_clean_2; do
+    steps/extract_features.sh --nj "${opt[nj]}" --config "$conf/mfcc.yaml" "$data/$set" "$data/$set/mfcc"
+    steps/extract_features.sh --nj "${opt[nj]}" --config "$conf/fbank_$set.yaml" "$data/$set" "$data/$set/fbank"
+  done
+}
+
+lms() {
+  for n in 3 4; do
+    steps/train_ngram.sh --config "$conf/lm_${n}gram.yaml" "$data/lm_text" "$data/lang" "$data/dev_clean_2" "$data/lm_${n}gram"
+  done
+}
+
+mono() {
+  steps/train_mono.sh --nj "${opt[nj]}" --config "$conf/mono.yaml" "$data/train_clean_5/mfcc" "$data/lang" "$exp/mono"
+  steps/align.sh --nj "${opt[nj]}" "$data/train_clean_5/mfcc" "$data/lang" "$exp/mono" "$exp/mono/ali_train"
+}
+
+tri() {
+  steps/train_tri.sh --nj "${opt[nj]}" --config "$conf/tri.yaml" "$data/train_clean_5/mfcc" "$data/lang" "$exp/mono/ali_train" "$exp/tri"
+}
+
+align() {
+  steps/align.sh --nj "${opt[nj]}" "$data/train_clean_5/mfcc" "$data/lang" "$exp/tri" "$exp/tri/ali_train"
+  steps/align.sh --nj "${opt[nj]}" "$data/dev_clean_2/mfcc" "$data/lang" "$exp/tri" "$exp/tri/ali_dev"
+}
+
+teachers() {
+  utils/launch.sh --max-jobs "${opt[nj]}" UNIT="$units" "$exp/log/teacher_UNIT.log" \
+    steps/train_teacher.sh --config "$conf/teacher_UNIT.yaml" "$data/lm_text" "$data/lang" "$exp/tri" "$exp/tri/ali_train" "$exp/tri/ali_dev" "$exp/teacher_UNIT"
+}
+
+posteriors() {
+  utils/launch.sh --max-jobs "${opt[nj]}" UNIT="$units" "$exp/log/posteriors_UNIT.log" \
+    steps/dump_posteriors.sh --nj 1 --config "$conf/posteriors.yaml" "$data/lang" "$exp/teacher_UNIT" "$exp/tri/ali_train" "$exp/teacher_UNIT/post_train"
+}
+
+students() {
+  utils/launch.sh --max-jobs "${opt[nj]}" SYS="$systems" "$exp/log/student_SYS.log" \
+    steps/train_student.sh --config "$conf/student_SYS.yaml" --posts "$exp/teacher_senone/post_train,$exp/teacher_phone/post_train,$exp/teacher_subword/post_train" \
+    "$data/train_clean_5/fbank" "$exp/tri/ali_train" "$data/dev_clean_2/fbank" "$exp/tri/ali_dev" "$exp/student_SYS"
+}
+
+graphs() {
+  for gmm in mono tri; do
+    steps/make_phone_graph.sh "$data/lang" "$exp/tri/ali_train" "$exp/$gmm" "$exp/$gmm/graph_phone"
+    steps/make_graph.sh "$data/lang" "$data/lm_3gram" "$exp/$gmm" "$exp/$gmm/graph_3gram"
+  done
+}
+
+decode() {
+  local system gmm kind
+  for system in mono tri student_{ce,mtl,li,hmt}; do
+    gmm=tri kind=fbank
+    case "$system" in mono | tri) gmm="$system" kind=mfcc ;; esac
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_phone.yaml" --ref-ali "$exp/tri/ali_dev" \
+      "$exp/$system" "$data/dev_clean_2/$kind" "$exp/$gmm/graph_phone" "$data/lang" "$exp/$system/decode_dev_phone"
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" --rescore-lm "$data/lm_4gram" \
+      "$exp/$system" "$data/dev_clean_2/$kind" "$exp/$gmm/graph_3gram" "$data/lang" "$exp/$system/decode_dev_3gram"
+  done
+}
+
+results() {
+  steps/collect_results.sh "$exp" "${opt[work]}/RESULTS.md"
+}
+
+recipe_run

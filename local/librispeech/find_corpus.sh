@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Decide where the corpus, the LM text and the lexicon come from, fetch or synthesise them if that was asked for.
+# Usage: local/librispeech/find_corpus.sh <tiny: true|false> <corpus|''> <lm-text|openslr|''> <lexicon|openslr|''> <out>
+# Out: <out>/corpus, <out>/lm_text, <out>/lexicon, each a file with one absolute path. Sources are never mixed silently.
+set -euo pipefail
+tiny="$1" corpus="$2" lm_text="$3" lexicon="$4" out="$5"
+here="$(dirname "${BASH_SOURCE[0]}")"
+source "$here/../../utils/env.sh"
+mkdir -p -- "$out"
+
+if [[ -n "$corpus" ]]; then
+  for name in lm_text lexicon; do
+    if [[ -z "${!name}" ]]; then
+      echo "error: --corpus was given without --${name/_/-}; give a file, or the word 'openslr' to download it" >&2
+      exit 2
+    fi
+  done
+elif [[ "$tiny" == true && -z "$lm_text$lexicon" ]]; then
+  "$here/make_embedded.sh" "$out/embedded"
+  corpus="$out/embedded" lm_text="$out/embedded/lm-text.txt.gz" lexicon="$out/embedded/lexicon.txt"
+else
+  "$here/download.sh" audio "$out/openslr"
+  corpus="$out/openslr/LibriSpeech"
+fi
+if [[ "${lm_text:-openslr}" == openslr || "${lexicon:-openslr}" == openslr ]]; then
+  "$here/download.sh" lm "$out/openslr"
+  if [[ "${lm_text:-openslr}" == openslr ]]; then lm_text="$out/openslr/librispeech-lm-norm.txt.gz"; fi
+  if [[ "${lexicon:-openslr}" == openslr ]]; then lexicon="$out/openslr/librispeech-lexicon.txt"; fi
+fi
+
+for name in corpus lm_text lexicon; do
+  if [[ ! -e "${!name}" ]]; then
+    option="${name/_/-}"
+    echo "error: --$option ${!name}: no such file or folder; check the path" >&2
+    exit 1
+  fi
+  printf '%s\n' "${!name}" >"$out/.$name"
+  mv -- "$out/.$name" "$out/$name"
+done
+echo "source: $corpus"

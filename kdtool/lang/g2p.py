@@ -81,7 +81,7 @@ class G2p:
         arpa = self.temporary / "joint.arpa"
         corpus = self.temporary / "all.corpus"
         if not corpus.stat().st_size:
-            raise KdError(f"no word of the {len(words)} of the lexicon could be aligned with its phones; give a larger lexicon or --g2p false")
+            raise KdError(f"none of the lexicon's {len(words)} words could be aligned to its phones; give a larger one or --g2p false")
         self._run(["estimate-ngram", "-o", str(self.order), "-t", str(corpus), "-wl", str(arpa)], "g2p_ngram.log")
         self._run(["phonetisaurus-arpa2wfst", f"--lm={arpa}", f"--ofile={self.temporary / 'model.fst'}"], "g2p_model.log")
 
@@ -96,7 +96,7 @@ class G2p:
             command = ["phonetisaurus-g2pfst", f"--model={self.temporary / 'model.fst'}", "--nbest=1", f"--wordlist={listing}"]
             self._run(command, "g2p_apply.log", stdout=output)
             for line in output.read_text(encoding="utf-8").splitlines():
-                word, _score, phones = (line.split("\t") + ["", ""])[:3]
+                word, _score, phones = [*line.split("\t"), "", ""][:3]
                 if phones.split():
                     found.setdefault(word, tuple(phones.split()))
         failed += [(w, "the G2P model found no pronunciation") for w in can if w not in found]

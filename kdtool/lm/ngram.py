@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def parse_prune(text: str, order: int) -> list[str]:
         return []
     if not all(f.isdigit() for f in fields) or len(fields) > order or int(fields[0]):
         raise UsageError(f"--prune {text!r}: up to {order} whole numbers wanted, the first one 0 (no word is pruned)")
-    if any(int(a) > int(b) for a, b in zip(fields, fields[1:], strict=False)):
+    if any(int(a) > int(b) for a, b in pairwise(fields)):
         raise UsageError(f"--prune {text!r}: a threshold must not be lower than the one before")
     return ["--prune", *fields]
 
@@ -66,7 +67,9 @@ def find_program(name: str) -> str:
     raise KdError(f"{name} is not on PATH; set the environment up again (utils/setup_env.sh builds KenLM)")
 
 
-def estimate(text: Path, arpa: Path, log: Path, *, order: int, prune: Sequence[str] = (), vocab: Path | None = None, memory: str = "1G") -> bool:
+def estimate(
+    text: Path, arpa: Path, log: Path, *, order: int, prune: Sequence[str] = (), vocab: Path | None = None, memory: str = "1G"
+) -> bool:
     """Estimate an ARPA file from a text (plain or .gz, one sentence a line); temporary files lie beside `arpa`.
 
     Returns:

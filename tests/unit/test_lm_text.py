@@ -1,0 +1,58 @@
+"""LM text: normalisation, held-out sentences, sampling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.tables import read_json, read_lines, write_jsonl
+from kdtool.lm.text import main, normalise
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("HELLO  WORLD\n", "HELLO WORLD"),
+        ("don\u2019t stop, please -- it's 'fine'.", "DON'T STOP PLEASE IT'S 'FINE'"),
+        ("Caf\u00e9 na\u00efve", "CAFE NAIVE"),
+        ("well-known", "WELL KNOWN"),
+        (" ' '' ...\n", ""),
+    ],
+)
+def test_normalise(line: str, wanted: str) -> None:
+    assert normalise(line) == wanted
+
+
+def test_digits_are_not_guessed() -> None:
+    with pytest.raises(ValueError, match="digits"):
+        normalise("in 1066")
+
+
+def test_step_drops_and_counts(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out"
+    source.write_text("one two\nThree, four!\n\nIN 1066\nSECRET SENTENCE\nfive\n")
+    (tmp_path / "dev").mkdir()
+    write_jsonl(tmp_path / "dev" / "supervisions.jsonl.gz", [{"id": "d", "text": "SECRET SENTENCE"}, {"id": "e", "text": "R2"}])
+    main([str(source), str(out), "--exclude", str(tmp_path / "dev")])
+    assert read_lines(out / "text.gz") == ["ONE TWO", "THREE FOUR", "FIVE"]
+    assert read_json(out / "stats.json") == {
+        "lines_in": 6, "sentences": 3, "words": 5, "dropped": {"digits": 1, "empty": 1, "held_out": 1},
+    }  # fmt: skip
+    main([str(source), str(out), "--max-lines", "2"])
+    sampled = read_lines(out / "text.gz")
+    assert len(sampled) == 2 and set(sampled) < {"ONE TWO", "THREE FOUR", "FIVE", "SECRET SENTENCE"}
+    assert read_json(out / "stats.json")["dropped"] == {"by_sampling": 2, "digits": 1, "empty": 1}
+
+
+def test_nothing_left_is_an_error(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out"
+    source.write_text("...\n123\n")
+    with pytest.raises(KdError, match="no sentence is left of 2 lines"):
+        main([str(source), str(out)])
+    assert not out.exists()
+    with pytest.raises(KdError, match="nowhere"):
+        main([str(source), str(out), "--exclude", str(tmp_path / "nowhere")])
+    with pytest.raises(UsageError, match="max-lines"):
+        main([str(source), str(out), "--max-lines", "-1"])

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Make the Python environment in <checkout>/.venv unless it is there and current.  Usage: utils/setup_env.sh [--force]
+#
+# .venv/env-<key> holds one environment, .venv/current points to it; <key> is a digest of the requirement files, of the
+# build script and of the checkout's place. The pointer is moved when an environment is complete, so an interrupted
+# set-up is never used. KD_PYTHON_ENV=/path/to/python: your own environment is checked, nothing is installed.
+# KD_BASE_PYTHON=/path/to/python3.11: build with this Python.
+set -euo pipefail
+here="$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# shellcheck source-path=SCRIPTDIR source=env.sh
+source "$here/env.sh"
+store="$KD_ROOT/.venv"
+
+die() {
+  printf 'error: set-up: %s\n' "$1" >&2
+  exit 1
+}
+
+wanted_key() {
+  { cd "$here" && sha256sum requirements*.txt build_env.sh; printf '%s %s\n' "$KD_ROOT" "${KD_BASE_PYTHON:-}"; } | sha256sum | cut -c1-16
+}
+
+base_version() {  # the version that an environment's Python has now; empty when the Python below it is gone
+  "$1/bin/python" -c 'import platform; print(platform.python_version())' 2>/dev/null || true
+}
+
+is_ready() {  # is_ready FOLDER: complete, and the Python below it is the one it was made with
+  [[ -f "$1/.ready" && "$(<"$1/.ready")" == "$(base_version "$1")" ]]
+}
+
+check_own() {  # the user's own environment: all imports work; asked again only when it or this checkout changed
+  [[ -x "$KD_PYTHON_ENV" ]] || exec "$KD_PYTHON"
+  local site stamp
+  site="$("$KD_PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" || die "KD_PYTHON_ENV=$KD_PYTHON does not start"
+  stamp="$KD_PYTHON $KD_KENLM_BIN $(stat -c '%Y %n' "$site" "$here/check_env.py")"
+  [[ -f "$store/own.checked" && "$(<"$store/own.checked")" == "$stamp" ]] && return
+  "$KD_PYTHON" "$here/check_env.py" "$KD_KENLM_BIN" || exit 1
+  mkdir -p "$store"
+  printf '*\n' >"$store/.gitignore"
+  printf '%s\n' "$stamp" >"$store/own.checked"
+}
+
+case "${1:-}" in
+  --help | -h) sed -n '2,8s/^# \{0,1\}//p' "$here/setup_env.sh"; exit 0 ;;
+  --force | '') ;;
+  *) printf 'error: unknown option %s; usage: utils/setup_env.sh [--force]\n' "$1" >&2; exit 2 ;;
+esac
+if [[ -n "${KD_PYTHON_ENV:-}" ]]; then
+  check_own
+  exit 0
+fi
+target="$store/env-$(wanted_key)"
+if [[ "${1:-}" != --force && "$(readlink "$store/current" 2>/dev/null)" == "${target##*/}" ]] && is_ready "$target"; then
+  exit 0
+fi
+
+mkdir -p "$store" || die "cannot make $store; this folder must be writable once"
+printf '*\n' >"$store/.gitignore"
+exec 8>"$store/lock"
+if ! flock -n 8; then
+  printf 'set-up: another set-up of this checkout is running; waiting for it\n' >&2
+  flock 8
+fi
+if [[ "${1:-}" == --force ]] || ! is_ready "$target"; then
+  rm -rf -- "$target"
+  "$here/build_env.sh" "$target" "$store/setup.log"
+fi
+ln -sfn "${target##*/}" "$store/.current.$$"
+mv -T "$store/.current.$$" "$store/current"
+for old in "$store"/env-*; do
+  if [[ "$old" != "$target" ]]; then rm -rf -- "$old"; fi
+done

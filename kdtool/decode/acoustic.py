@@ -1,0 +1,110 @@
+"""Acoustic scores for decoding, whatever the model.
+
+In: a model folder (GMM or student) and features. Out: per frame and pdf a log-likelihood, or a log-posterior with the
+model's log-priors beside it. A new kind of model is one class here and one line in ``KINDS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.features.store import FeatureSet
+
+
+class AcousticModel(Protocol):
+    """What decoding asks of a model.
+
+    ``log_prior``: float32 (num_pdfs,) to be subtracted with a scale, or None where scores are likelihoods already.
+    """
+
+    feature_kind: str
+    num_pdfs: int
+    log_prior: np.ndarray | None
+
+    def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
+        """float32 (T, num_pdfs), T being the utterance's 10 ms frames; nats, no prior subtracted."""
+
+
+class GmmScores:
+    """Log-likelihoods of a DiagGmm."""
+
+    log_prior: np.ndarray | None = None
+
+    def __init__(self, folder: Path) -> None:
+        from kdtool.gmm.folder import open_gmm
+
+        self._model, _, feature = open_gmm(folder)
+        self.feature_kind, self._deltas = feature["kind"], feature["deltas"]
+        self.num_pdfs = self._model.num_pdfs
+
+    def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
+        """Log-likelihoods (nats)."""
+        from kdtool.gmm.feats import gmm_features
+
+        return self._model.log_likelihood(gmm_features(features, utterance, self._deltas))
+
+
+class StudentScores:
+    """Log-posteriors of a student's main head."""
+
+    def __init__(self, folder: Path) -> None:
+        from kdtool.student.model import Student
+
+        self._model = Student.load(folder)
+        self.feature_kind, self.num_pdfs = self._model.feature_kind, self._model.num_pdfs
+        self.log_prior: np.ndarray | None = self._model.log_priors.numpy().astype(np.float32)
+
+    def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
+        """Log-posteriors (nats)."""
+        return self._model.log_posteriors(features.get(utterance))
+
+
+# The file that tells a kind of model, and what reads it.
+KINDS: dict[str, Callable[[Path], Any]] = {"gmm.safetensors": GmmScores, "model.safetensors": StudentScores}
+
+
+class Acoustic:
+    """A loaded model with checks: shape, features, numbers."""
+
+    def __init__(self, folder: Path, model: AcousticModel) -> None:
+        self.folder, self._model = folder, model
+        self.feature_kind, self.num_pdfs, self.log_prior = model.feature_kind, model.num_pdfs, model.log_prior
+        if self.log_prior is not None and not (self.log_prior.shape == (self.num_pdfs,) and np.all(np.isfinite(self.log_prior))):
+            raise KdError(f"{folder}: log-priors of shape {self.log_prior.shape} for {self.num_pdfs} pdfs, or not finite; train it again")
+
+    def check_features(self, features: FeatureSet) -> None:
+        """KdError unless the features are of the kind that the model was trained on."""
+        if features.kind != self.feature_kind:
+            raise KdError(f"{self.folder} wants {self.feature_kind} features, {features.folder} holds {features.kind}; give it the other folder")
+
+    def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
+        """float32 (T, num_pdfs) without any prior subtracted; KdError when the model answers with something else."""
+        scores = self._model.raw_scores(features, utterance)
+        wanted = (features.info(utterance).num_frames, self.num_pdfs)
+        if scores.shape != wanted or not np.all(np.isfinite(scores)):
+            raise KdError(f"{self.folder}: utterance {utterance} got scores of shape {scores.shape} instead of {wanted}, or not finite; "
+                          "the model is damaged or diverged: train it again")  # fmt: skip
+        return np.ascontiguousarray(scores, dtype=np.float32)
+
+    def scores(self, features: FeatureSet, utterance: str, prior_scale: float) -> np.ndarray:
+        """float32 (T, num_pdfs) log-likelihoods: log-posteriors less ``prior_scale`` x log-priors; GMMs ignore the scale."""
+        raw = self.raw_scores(features, utterance)
+        return raw if self.log_prior is None else raw - np.float32(prior_scale) * self.log_prior
+
+
+def load_acoustic(folder: Path) -> Acoustic:
+    """Open a model folder of any kind.
+
+    Raises:
+        KdError: no model there, or a damaged one.
+    """
+    folder = Path(folder)
+    for name, kind in KINDS.items():
+        if (folder / name).is_file():
+            return Acoustic(folder, kind(folder))
+    raise KdError(f"{folder}: no model here (none of {', '.join(KINDS)}); train it first")

@@ -1,0 +1,108 @@
+"""One job of a decode array: search a part of the utterances.
+
+In: model, features, graph, an options file written by ``kdtool.decode.decode``. Out: ``candidates.<J>.tsv.gz``,
+``failed.<J>.tsv`` (utterances without any path, with a reason) and ``seconds.<J>.json`` in the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdtool.core.cli import cli_main
+from kdtool.core.dropped import write_dropped
+from kdtool.core.errors import KdError
+from kdtool.core.jobs import split
+from kdtool.core.progress import progress
+from kdtool.core.tables import read_json, write_json
+from kdtool.decode.acoustic import load_acoustic
+from kdtool.decode.candidates import Candidate, write_candidates
+from kdtool.features.store import FeatureSet
+from kdtool.graph.decoding_graph import DecodingGraph
+from kdtool.graph.lattice import Lattice, best_paths, nbest, scale_weights
+from kdtool.graph.search import Beams, Searcher
+
+
+class Rescorer:
+    """Sentence scores of a KenLM model, with the graph's silence costs, in nats."""
+
+    def __init__(self, lm_dir: Path, silence_prob: float) -> None:
+        import kenlm
+
+        path = Path(lm_dir) / "lm.bin"
+        try:
+            self._model = kenlm.Model(str(path))
+        except OSError as e:
+            raise KdError(f"{path}: unreadable KenLM model ({e}); train the LM again") from e
+        if not math.isclose(silence_prob, 0.5):
+            raise KdError(f"the graph's silence probability is {silence_prob}; rescoring supports 0.5 only: make the graph again")
+
+    def __call__(self, words: tuple[str, ...]) -> float:
+        # With probability one half, every place where a silence may stand costs the same with and without it.
+        silence = (len(words) + 1) * math.log(0.5)
+        return float(self._model.score(" ".join(words), bos=True, eos=True)) * math.log(10.0) + silence
+
+
+def candidates_of(lattice: Lattice, graph: DecodingGraph, options: dict[str, Any], rescorer: Rescorer | None) -> list[Candidate]:
+    """The best path at every point of the scale grid, and with a rescoring LM an n-best list on top; no doubles."""
+    paths = best_paths(lattice, np.array(options["weights"]))
+    if rescorer:
+        centre = scale_weights(options["prior_scale"], options["lm_scale"])
+        paths += nbest(lattice, centre, count=options["nbest"], max_tokens=options["max_tokens"])
+    unique = {(p.words, tuple(np.round(p.parts, 4))): p for p in paths}
+    result = []
+    for path in unique.values():
+        words = tuple(graph.words[w] for w in path.words)
+        result.append(Candidate(words, path.parts, rescorer(words) if rescorer else None))
+    return result
+
+
+def main() -> None:
+    """Entry of the array's jobs; not called by hand."""
+    parser = argparse.ArgumentParser(prog="kdtool.decode.job", description=__doc__)
+    for name in ("model", "feats", "graph", "work"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--rescore-lm", type=Path)
+    parser.add_argument("--job", type=int, required=True)
+    parser.add_argument("--num-jobs", type=int, required=True)
+    args = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    options = read_json(args.work / "log" / "job.json")
+    features, acoustic = FeatureSet.open(args.feats), load_acoustic(args.model)
+    graph = DecodingGraph.load(args.graph)
+    searcher = Searcher(graph, Beams(**options["beams"]))
+    rescorer = Rescorer(args.rescore_lm, graph.meta["silence_prob"]) if args.rescore_lm else None
+    silent = np.isin(graph.words, ["<eps>", *graph.meta["silence_words"]])
+    utterances = split(options["utterances"], args.job, args.num_jobs)
+    rows, failed = [], []
+    seconds = {"acoustic": 0.0, "search": 0.0, "lattice": 0.0, "audio": 0.0}
+    for utterance in progress(utterances, len(utterances), f"decode {args.job}"):
+        times = [time.process_time()]
+        scores = acoustic.raw_scores(features, utterance)
+        times.append(time.process_time())
+        lattice = searcher.lattice(
+            scores, acoustic.log_prior, prior_scale=options["prior_scale"], lm_scale=options["lm_scale"], silent=silent
+        )
+        times.append(time.process_time())
+        if lattice is None:
+            failed.append((utterance, f"no path through the graph ({len(scores)} frames)"))
+            continue
+        rows.append((utterance, candidates_of(lattice, graph, options, rescorer)))
+        times.append(time.process_time())
+        for name, value in zip(("acoustic", "search", "lattice"), np.diff(times), strict=True):
+            seconds[name] += float(value)
+        seconds["audio"] += len(scores) / 100
+    write_candidates(args.work / f"candidates.{args.job}.tsv.gz", rows)
+    write_dropped(args.work / f"failed.{args.job}.tsv", failed)
+    write_json(args.work / "log" / f"seconds.{args.job}.json", seconds)
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,84 @@
+"""Error counts by kaldialign, and the choice of scales by two-fold tuning.
+
+In: references, and for each utterance the hypothesis at every point of a grid of scales. Out: per utterance counts at
+scales that were chosen on other speakers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Edit operations between a reference of ``words`` words and a hypothesis."""
+
+    words: int
+    sub: int
+    ins: int
+    dele: int
+
+    @property
+    def errors(self) -> int:
+        return self.sub + self.ins + self.dele
+
+
+def count_errors(ref: Sequence[str], hyp: Sequence[str]) -> Counts:
+    """Levenshtein alignment with unit costs (kaldialign); an empty hypothesis is all deletions."""
+    import kaldialign
+
+    found = kaldialign.edit_distance(list(ref), list(hyp))
+    return Counts(len(ref), int(found["sub"]), int(found["ins"]), int(found["del"]))
+
+
+def error_rate(counts: Sequence[Counts]) -> float:
+    """Percent: errors by reference words; KdError without any reference word."""
+    words = sum(c.words for c in counts)
+    if not words:
+        raise KdError("the references hold no word at all: no error rate can be given; check the data set's text")
+    return 100.0 * sum(c.errors for c in counts) / words
+
+
+def halves(utterances: Sequence[str], speakers: Mapping[str, str]) -> tuple[np.ndarray, str]:
+    """Split into two folds, int64 (U,) of 0 and 1, by speaker (sorted, first half and second), so that no speaker is in both.
+
+    Returns the folds and what was split: 'speakers', or 'utterances' when all are one speaker's, or 'nothing' when there
+    is one utterance only.
+    """
+    names = sorted({speakers[u] for u in utterances})
+    if len(names) > 1:
+        side = {name: n * 2 // len(names) for n, name in enumerate(names)}
+        return np.array([side[speakers[u]] for u in utterances]), "speakers"
+    if len(utterances) > 1:
+        rank = {u: n for n, u in enumerate(sorted(utterances))}
+        return np.array([rank[u] * 2 // len(utterances) for u in utterances]), "utterances"
+    return np.zeros(len(utterances), dtype=np.int64), "nothing"
+
+
+def two_fold(errors: np.ndarray, folds: np.ndarray, preference: Sequence[float]) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Choose a grid point for each half on the other half.
+
+    Args:
+        errors: int (U, G), errors of each utterance at each grid point.
+        folds: (U,) 0 or 1.
+        preference: (G,), the smaller wins among points of equal errors.
+
+    Returns:
+        The grid point used for each utterance, int64 (U,), and for each fold the errors on the tuning half.
+    """
+    chosen = np.zeros(len(folds), dtype=np.int64)
+    notes = []
+    for fold in sorted(set(folds.tolist())):
+        tune = folds != fold if np.any(folds != fold) else folds == fold
+        totals = errors[tune].sum(axis=0)
+        point = int(np.lexsort((np.arange(len(totals)), np.asarray(preference), totals))[0])
+        chosen[folds == fold] = point
+        notes.append({"fold": int(fold), "point": point, "tuning_errors": totals.tolist(), "tuning_utterances": int(tune.sum()),
+                      "reported_utterances": int((folds == fold).sum())})  # fmt: skip
+    return chosen, notes

@@ -1,0 +1,136 @@
+"""A decoding graph in memory and on disk: what every search takes, whoever made it.
+
+In: an FST over pdf labels, or a folder. Out: DecodingGraph; ``graph.safetensors``, ``words.txt``, ``meta.json`` in a
+folder. Reading and writing need no k2; ``kdtool.graph.search`` hands the arrays to it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import read_json, read_table, write_json, write_table
+from kdtool.core.tensors import load_tensors, save_tensors
+from kdtool.graph.epsilons import Outputs, add_self_loops, remove_epsilons
+from kdtool.graph.fst import FstArrays
+
+GRAPH_FILE, WORDS_FILE, META_FILE = "graph.safetensors", "words.txt", "meta.json"
+_ARRAYS = {
+    "src": np.int32, "dst": np.int32, "label": np.int32, "aux": np.int32, "score": np.float32,
+    "sequence_offsets": np.int32, "sequence_words": np.int32,
+}  # fmt: skip
+
+
+@dataclass
+class DecodingGraph:
+    """An epsilon-free acceptor of pdf strings with word outputs, arcs sorted by (src, label, dst).
+
+    ``label`` int32 (A,): pdf + 1, and -1 on arcs into the one final state, which is the last state. ``aux`` int32 (A,):
+    0 nothing, below ``len(words)`` that word, from there on a word sequence of the table ``sequence_*``. ``score``
+    float32 (A,): log-probability (nats) of LM and optional silence; no transition probabilities, which are constant.
+    """
+
+    src: np.ndarray
+    dst: np.ndarray
+    label: np.ndarray
+    aux: np.ndarray
+    score: np.ndarray
+    sequence_offsets: np.ndarray
+    sequence_words: np.ndarray
+    num_pdfs: int
+    words: list[str]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_states(self) -> int:
+        return int(self.dst.max(initial=-1)) + 1
+
+    @property
+    def num_arcs(self) -> int:
+        return len(self.src)
+
+    @classmethod
+    def from_fst(cls, fst: FstArrays, num_pdfs: int, words: Sequence[str]) -> DecodingGraph:
+        """Remove epsilons, add self-loops and one final state. ``words``: output symbols, index = id."""
+        outputs = Outputs(len(words))
+        looped = add_self_loops(remove_epsilons(fst, outputs))
+        ends = np.flatnonzero(np.isfinite(looped.final))
+        last, none = looped.num_states, np.zeros(len(ends), dtype=np.int32)
+        src = np.concatenate([looped.src, ends])
+        dst = np.concatenate([looped.dst, np.full(len(ends), last)])
+        label = np.concatenate([looped.ilabel, none - 1])
+        aux = np.concatenate([looped.olabel, none])
+        score = -np.concatenate([looped.weight, looped.final[ends]])
+        # k2 wants arcs in source order; the final arc's -1 counts as the largest label.
+        order = np.lexsort((dst, label.astype(np.uint32), src))
+        columns = {"src": src, "dst": dst, "label": label, "aux": aux, "score": score}
+        arrays: dict[str, Any] = {name: np.ascontiguousarray(value[order], dtype=_ARRAYS[name]) for name, value in columns.items()}
+        sizes = [0, *(len(sequence) for sequence in outputs.sequences)]
+        graph = cls(
+            **arrays, sequence_offsets=np.cumsum(sizes).astype(np.int32),
+            sequence_words=np.array([w for s in outputs.sequences for w in s], dtype=np.int32),
+            num_pdfs=num_pdfs, words=list(words),
+        )  # fmt: skip
+        graph.check("graph")
+        return graph
+
+    def check(self, where: object) -> None:
+        """Raise KdError unless the arrays fit each other; ``where`` names their source."""
+        sizes = {len(array) for array in (self.src, self.dst, self.label, self.aux, self.score)}
+        if len(sizes) != 1 or not self.num_arcs:
+            raise KdError(f"{where}: arrays of {sorted(sizes)} arcs are no graph; make it again")
+        top = len(self.words) + len(self.sequence_offsets) - 1
+        at_end = self.dst == self.num_states - 1
+        bad = (
+            np.any(np.diff(self.src) < 0) or self.src[0] != 0 or self.dst.min() < 0 or self.src[-1] >= self.num_states - 1
+            or np.any((self.label == -1) != at_end) or np.any(self.label == 0) or self.label.max() > self.num_pdfs
+            or self.aux.min() < 0 or self.aux.max() >= top or not np.all(np.isfinite(self.score))
+        )  # fmt: skip
+        if bad:
+            raise KdError(f"{where}: states, labels or outputs are out of range ({self.num_pdfs} pdfs, "
+                          f"{len(self.words)} words); make the graph again")  # fmt: skip
+
+    @functools.cached_property
+    def spelling(self) -> np.ndarray:
+        """int32 (outputs, M): the word ids that each value of ``aux`` stands for, filled up with zeros."""
+        lengths = np.diff(self.sequence_offsets)
+        table = np.zeros((len(self.words) + len(lengths), max([1, *lengths])), dtype=np.int32)
+        table[: len(self.words), 0] = np.arange(len(self.words))
+        for n, (first, last) in enumerate(zip(self.sequence_offsets[:-1], self.sequence_offsets[1:], strict=True)):
+            table[len(self.words) + n, : last - first] = self.sequence_words[first:last]
+        return table
+
+    def as_fst(self) -> FstArrays:
+        """The graph as a transducer with final costs: what a search that is not k2 reads."""
+        end = self.label == -1
+        final = np.full(self.num_states - 1, np.inf, dtype=np.float32)
+        final[self.src[end]] = -self.score[end]
+        keep = ~end
+        return FstArrays.build(self.src[keep], self.dst[keep], self.label[keep], self.aux[keep], -self.score[keep], final)
+
+    def save(self, folder: Path) -> None:
+        """Write the three files into an existing folder."""
+        save_tensors(folder / GRAPH_FILE, {name: getattr(self, name) for name in _ARRAYS}, {"num_pdfs": str(self.num_pdfs)})
+        write_table(folder / WORDS_FILE, {word: number for number, word in enumerate(self.words)})
+        megabytes = round((folder / GRAPH_FILE).stat().st_size / 1e6, 2)
+        sizes = {"states": self.num_states, "arcs": self.num_arcs, "num_pdfs": self.num_pdfs, "megabytes": megabytes}
+        write_json(folder / META_FILE, {**self.meta, **sizes})
+
+    @classmethod
+    def load(cls, folder: Path) -> DecodingGraph:
+        """Read a graph folder; missing, corrupt or contradictory files are a KdError."""
+        folder = Path(folder)
+        tensors = load_tensors(folder / GRAPH_FILE)
+        table = read_table(folder / WORDS_FILE)
+        meta = read_json(folder / META_FILE)
+        if set(tensors) != set(_ARRAYS) or sorted(table.values()) != list(range(len(table))):
+            raise KdError(f"{folder} is no graph folder ({sorted(tensors)}); make the graph again")
+        graph = cls(**tensors, num_pdfs=int(meta["num_pdfs"]), words=sorted(table, key=table.__getitem__), meta=meta)
+        graph.check(folder)
+        return graph

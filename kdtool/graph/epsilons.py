@@ -1,0 +1,148 @@
+"""Arcs without input labels out of a transducer, and self-loops into it; plain numpy.
+
+In: FstArrays whose input labels are pdf + 1 or 0 (epsilon). Out: the same weighted relation without epsilons, output
+labels being ids into a table of word sequences, and HMM self-loops on its states.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.graph.fst import FstArrays, connect
+
+_MAX_DEPTH = 50
+
+
+class Outputs:
+    """Numbers for word sequences: an id up to ``num_words`` is that word (0: none), a higher one a longer sequence."""
+
+    def __init__(self, num_words: int) -> None:
+        self.base = num_words
+        self.sequences: list[tuple[int, ...]] = []
+        self._ids: dict[tuple[int, ...], int] = {}
+
+    def spell(self, number: int) -> tuple[int, ...]:
+        """The word ids that an id stands for."""
+        if number < self.base:
+            return (number,) if number else ()
+        return self.sequences[number - self.base]
+
+    def join(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Ids of the sequences first[i] + second[i]; both int32 (N,)."""
+        result = np.where(second == 0, first, second).astype(np.int32)
+        both = np.flatnonzero((first > 0) & (second > 0))
+        for i in both:
+            key = self.spell(int(first[i])) + self.spell(int(second[i]))
+            if key not in self._ids:
+                self._ids[key] = self.base + len(self.sequences)
+                self.sequences.append(key)
+            result[i] = self._ids[key]
+        return result
+
+
+def _expand(keys: np.ndarray, first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Join rows with a sorted table: for each key k the pairs (row, table row) with table rows first[k] .. + count[k]."""
+    n = count[keys]
+    rows = np.repeat(np.arange(len(keys)), n)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(n) - n, n)
+    return rows, first[keys][rows] + within
+
+
+def _best(src: np.ndarray, dst: np.ndarray, aux: np.ndarray, weight: np.ndarray, *more: np.ndarray) -> np.ndarray:
+    """Indexes of the cheapest row for each distinct (src, dst, aux, ...)."""
+    order = np.lexsort((weight, aux, dst, *more, src))
+    new = np.zeros(len(order), dtype=bool)
+    new[:1] = True
+    for column in (src, dst, aux, *more):
+        new[1:] |= column[order][1:] != column[order][:-1]
+    return order[new]
+
+
+def _closure(eps: FstArrays, outputs: Outputs) -> FstArrays:
+    """All (from, to, outputs, cost) that epsilon arcs alone can do in one step or more."""
+    count = np.bincount(eps.src, minlength=eps.num_states)
+    first = np.cumsum(count) - count
+    src, dst, aux, weight = eps.src, eps.dst, eps.olabel, eps.weight
+    parts = [(src, dst, aux, weight)]
+    for _ in range(_MAX_DEPTH):
+        rows, arcs = _expand(dst, first, count)
+        if not len(rows):
+            break
+        src, dst = src[rows], eps.dst[arcs]
+        aux, weight = outputs.join(aux[rows], eps.olabel[arcs]), weight[rows] + eps.weight[arcs]
+        keep = _best(src, dst, aux, weight)
+        src, dst, aux, weight = src[keep], dst[keep], aux[keep], weight[keep]
+        parts.append((src, dst, aux, weight))
+    else:
+        raise KdError(f"the graph has a cycle without input (more than {_MAX_DEPTH} epsilon arcs in a row); mend lexicon or LM")
+    src, dst, aux, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    keep = _best(src, dst, aux, weight)
+    zeros = np.zeros(len(keep), dtype=np.int32)
+    return FstArrays.build(src[keep], dst[keep], zeros, aux[keep], weight[keep], eps.final, eps.start)
+
+
+def remove_epsilons(fst: FstArrays, outputs: Outputs) -> FstArrays:
+    """An equivalent transducer without input epsilons, connected.
+
+    An arc into a state with epsilons is doubled towards the states behind them. This way round is the small one: many
+    arcs leave a back-off state, few enter one. The start state, which nothing enters, takes over arcs instead. A path
+    over no input at all is not kept (there is no utterance without frames).
+    """
+    is_eps = fst.ilabel == 0
+    real = fst.select(~is_eps)
+    if not is_eps.any():
+        return connect(real)
+    behind = _closure(fst.select(is_eps), outputs)
+    count = np.bincount(behind.src, minlength=fst.num_states)
+    first = np.cumsum(count) - count
+    rows, arcs = _expand(real.dst, first, count)
+    src = np.concatenate([real.src, real.src[rows]])
+    dst = np.concatenate([real.dst, behind.dst[arcs]])
+    label = np.concatenate([real.ilabel, real.ilabel[rows]])
+    aux = np.concatenate([real.olabel, outputs.join(real.olabel[rows], behind.olabel[arcs])])
+    weight = np.concatenate([real.weight, real.weight[rows] + behind.weight[arcs]])
+    full = FstArrays.build(src, dst, label, aux, weight, fst.final, fst.start)
+    start = np.flatnonzero(behind.src == fst.start)
+    count = np.bincount(full.src, minlength=full.num_states)
+    rows, arcs = _expand(behind.dst[start], np.cumsum(count) - count, count)
+    full = FstArrays.build(
+        np.concatenate([full.src, np.full(len(arcs), fst.start, dtype=np.int32)]),
+        np.concatenate([full.dst, full.dst[arcs]]),
+        np.concatenate([full.ilabel, full.ilabel[arcs]]),
+        np.concatenate([full.olabel, outputs.join(behind.olabel[start][rows], full.olabel[arcs])]),
+        np.concatenate([full.weight, behind.weight[start][rows] + full.weight[arcs]]),
+        full.final, fst.start,
+    )  # fmt: skip
+    keep = _best(full.src, full.dst, full.olabel, full.weight, full.ilabel)
+    return connect(full.select(np.sort(keep)))
+
+
+def add_self_loops(fst: FstArrays) -> FstArrays:
+    """Let each state repeat the label by which it was entered, at no cost and without output.
+
+    A state that is entered by several labels becomes one state per label, since each loops on its own. The result
+    is numbered with the start state first; the start state, where no label has been read, has no loop.
+    """
+    span = int(fst.ilabel.max(initial=0)) + 1
+    entered = np.concatenate([[np.int64(fst.start) * span], np.unique(fst.dst.astype(np.int64) * span + fst.ilabel)])
+    entered = np.unique(entered)  # pairs (state, label); label 0: the start, before any frame
+    state, label = entered // span, entered % span
+    begin = int(np.searchsorted(entered, np.int64(fst.start) * span))
+    number = np.arange(len(entered), dtype=np.int32)
+    number[begin], number[:begin] = 0, number[:begin] + 1
+    count = np.bincount(fst.src, minlength=fst.num_states)
+    copies, arcs = _expand(state, np.cumsum(count) - count, count)
+    target = np.searchsorted(entered, fst.dst[arcs].astype(np.int64) * span + fst.ilabel[arcs])
+    loops = np.flatnonzero(label > 0)
+    zeros = np.zeros(len(loops), dtype=np.int32)
+    final = np.full(len(entered), np.inf, dtype=np.float32)
+    final[number] = np.where(label > 0, fst.final[state], np.inf)
+    return connect(FstArrays.build(
+        np.concatenate([number[copies], number[loops]]),
+        np.concatenate([number[target], number[loops]]),
+        np.concatenate([fst.ilabel[arcs], label[loops]]),
+        np.concatenate([fst.olabel[arcs], zeros]),
+        np.concatenate([fst.weight[arcs], zeros]),
+        final, 0,
+    ))  # fmt: skip

@@ -1,0 +1,160 @@
+"""Word (or phone) graph + lexicon + tree -> decoding graph over pdfs, in the manner of Kaldi's HCLG.
+
+In: a grammar G, a lexicon L (None when G is over phones already), a Tree. Out: a DecodingGraph without epsilons, in which
+every frame consumes one arc labelled pdf + 1. All transition probabilities of the HMMs are the same constant, so the
+graph carries LM and silence costs only.
+
+Route (Mohri, Pereira & Riley 2002, with Kaldi's order of operations): LG composed, determinized and minimized with
+disambiguation symbols in place; triphone context; each context-dependent phone spelled as its pdfs; determinized and
+minimized again; marks and epsilons removed; self-loops added last, when they cost no determinization time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.gmm.tree import Tree
+from kdtool.graph.decoding_graph import DecodingGraph
+from kdtool.graph.fst import FstArrays, from_kaldifst, to_kaldifst
+from kdtool.graph.lexicon_fst import LexiconFst
+
+
+class Clock:
+    """Says how long each part took and how large its result is; ``seconds`` keeps it for meta.json."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.last = label, time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, part: str, states: int, arcs: int) -> None:
+        now = time.monotonic()
+        self.seconds[part] = round(now - self.last, 2)
+        print(f"{self.label}: {part}: {states} states, {arcs} arcs, {now - self.last:.1f} s", file=sys.stderr, flush=True)
+        self.last = now
+
+
+def build_graph(
+    grammar: FstArrays, lexicon: LexiconFst | None, tree: Tree, words: Sequence[str], clock: Clock | None = None
+) -> DecodingGraph:
+    """Compile a decoding graph.
+
+    Args:
+        grammar: G over word ids (over phone ids when ``lexicon`` is None); it is not changed.
+        lexicon: L and its disambiguation symbols.
+        tree: pdfs by phone context.
+        words: output symbols, index = id; kept in the graph so that a hypothesis can be spelled.
+
+    Raises:
+        KdError: nothing is left after composition, or the tree lacks a phone that the lexicon uses.
+    """
+    clock = clock or Clock("graph")
+    grammar_phones = _compose_lexicon(grammar, lexicon, clock)
+    disambig = lexicon.disambig if lexicon else []
+    spelled = spell(*_with_context(grammar_phones, tree, disambig), tree)
+    graph = to_kaldifst(spelled)
+    _determinize(graph, "HCLG")
+    clock("determinize", graph.num_states, -1)
+    import kaldifst
+
+    kaldifst.minimize_encoded(graph)
+    arrays = from_kaldifst(graph)
+    del graph
+    clock("minimize", arrays.num_states, arrays.num_arcs)
+    arrays.ilabel = np.where(arrays.ilabel > tree.num_pdfs, 0, arrays.ilabel).astype(np.int32)
+    result = DecodingGraph.from_fst(arrays, tree.num_pdfs, words)
+    clock("epsilons, self-loops", result.num_states, result.num_arcs)
+    return result
+
+
+def _compose_lexicon(grammar: FstArrays, lexicon: LexiconFst | None, clock: Clock) -> FstArrays:
+    """LG: phones in, words out; determinized and minimized."""
+    import kaldifst
+
+    clock("G", grammar.num_states, grammar.num_arcs)
+    if lexicon is None:
+        return grammar
+    left, right = to_kaldifst(lexicon.fst), to_kaldifst(grammar)
+    kaldifst.arcsort(left, sort_type="olabel")
+    kaldifst.arcsort(right, sort_type="ilabel")
+    composed = kaldifst.StdVectorFst(kaldifst.compose(left, right))
+    if composed.num_states == 0:
+        raise KdError("lexicon and LM share no word (LG is empty); make both from the same language folder")
+    clock("LG", composed.num_states, -1)
+    _determinize(composed, "LG")
+    kaldifst.minimize_encoded(composed)
+    arrays = from_kaldifst(composed)
+    clock("LG determinized", arrays.num_states, arrays.num_arcs)
+    return arrays
+
+
+def _determinize(fst: object, what: str) -> None:
+    import kaldifst
+
+    # Marks make every input string unambiguous; without them this would run until memory is full.
+    if kaldifst.determinize_star(fst, max_states=50_000_000):
+        raise KdError(f"{what} has more than 50 million states when determinized; prune the LM or its vocabulary")
+
+
+def is_context_free(tree: Tree) -> bool:
+    """True if no pdf depends on the neighbouring phones (a monophone system)."""
+    return bool((tree.pdf_map == tree.pdf_map[:1, :, :1]).all())
+
+
+def _with_context(fst: FstArrays, tree: Tree, disambig: Sequence[int]) -> tuple[FstArrays, np.ndarray, np.ndarray]:
+    """Phones to (left, centre, right) windows.
+
+    Returns the transducer; windows int32 (N, 3) by input label (0: utterance edge); marks int32 (N,): the rank
+    of the disambiguation symbol that an input label is, from 1 on, else 0.
+    """
+    import kaldifst
+
+    if is_context_free(tree):
+        size = max(int(fst.ilabel.max()), tree.pdf_map.shape[0] - 1) + 1
+        windows = np.zeros((size, 3), dtype=np.int32)
+        windows[:, 1] = np.arange(size)
+        windows[list(disambig)] = 0
+        marks = np.zeros(size, dtype=np.int32)
+        marks[list(disambig)] = np.arange(1, len(disambig) + 1)
+        return fst, windows, marks
+    composed, labels = kaldifst.compose_context(list(disambig), 3, 1, to_kaldifst(fst))
+    windows = np.zeros((len(labels), 3), dtype=np.int32)
+    marks = np.zeros(len(labels), dtype=np.int32)
+    rank = {symbol: n + 1 for n, symbol in enumerate(disambig)}
+    for number, window in enumerate(labels):
+        if len(window) == 3:
+            windows[number] = window
+        elif len(window) == 1 and -window[0] in rank:
+            marks[number] = rank[-window[0]]
+    return from_kaldifst(composed), windows, marks
+
+
+def spell(fst: FstArrays, windows: np.ndarray, marks: np.ndarray, tree: Tree) -> FstArrays:
+    """Replace each context-dependent phone by the chain of its pdf labels (pdf + 1); marks become num_pdfs + rank."""
+    window = windows[fst.ilabel]
+    is_phone = (window[:, 1] > 0) & (marks[fst.ilabel] == 0)
+    if window[is_phone].max(initial=0) >= tree.pdf_map.shape[0]:
+        raise KdError(f"phone {window.max()} is not in the tree ({tree.pdf_map.shape[0] - 1} phones); train the GMM on this language folder")
+    pdfs = tree.pdf_map[window[:, 0], window[:, 1], window[:, 2]]  # (A, S), -1 behind a phone's last state
+    length = np.where(is_phone, (pdfs >= 0).sum(axis=1), 1)
+    if length.min(initial=1) < 1:
+        raise KdError(f"phone {window[length < 1][0, 1]} has no pdf in the tree; train the GMM on this language folder")
+    head = np.where(is_phone, pdfs[:, 0] + 1, np.where(marks[fst.ilabel] > 0, tree.num_pdfs + marks[fst.ilabel], 0))
+    inner = np.cumsum(length - 1) - (length - 1) + fst.num_states  # first inner state of each arc
+    src, dst = [fst.src], [np.where(length > 1, inner, fst.dst)]
+    label, output, weight = [head], [fst.olabel], [fst.weight]
+    for n in range(1, pdfs.shape[1]):
+        some = np.flatnonzero(is_phone & (length > n))
+        last = length[some] == n + 1
+        src.append(inner[some] + n - 1)
+        dst.append(np.where(last, fst.dst[some], inner[some] + n))
+        label.append(pdfs[some, n] + 1)
+        output.append(np.zeros(len(some), dtype=np.int32))
+        weight.append(np.zeros(len(some), dtype=np.float32))
+    a, b, i, o, w = (np.concatenate(parts) for parts in (src, dst, label, output, weight))
+    final = np.concatenate([fst.final, np.full(int((length - 1).sum()), np.inf, dtype=np.float32)])
+    return FstArrays.build(a, b, i, o, w, final, fst.start)

@@ -1,0 +1,158 @@
+"""Lattices as arrays: what a search found, kept with its cost parts apart.
+
+In: arcs by frame with their acoustic score, log-prior, graph score and output. Out: the best path for many combinations
+of scales at once, and n-best lists of distinct word sequences. Changing a scale needs no second search. Plain numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Columns of Lattice.parts, and of the weights that combine them.
+ACOUSTIC, PRIOR, GRAPH, COUNT = range(4)
+
+
+@dataclass
+class Lattice:
+    """Arcs sorted by frame; states are numbered so that arcs lead upwards, 0 is the start, the largest the end.
+
+    ``src, dst`` int32 (A,); ``words`` int32 (A, M) outputs in order, 0 where there are fewer; ``parts`` float64 (A, 4): acoustic log-likelihood (or
+    log-posterior), log-prior, graph score and number of words, all to be weighted; ``first`` int64 (F + 1,): where the
+    arcs of each frame begin (the frame behind the last holds the final arcs).
+    """
+
+    src: np.ndarray
+    dst: np.ndarray
+    words: np.ndarray
+    parts: np.ndarray
+    first: np.ndarray
+
+    @property
+    def num_states(self) -> int:
+        return int(self.dst.max(initial=-1)) + 1
+
+
+@dataclass
+class Path:
+    """A path's outputs in order and the sums of its parts (4,)."""
+
+    words: tuple[int, ...]
+    parts: np.ndarray
+
+
+def scale_weights(prior_scale: float, lm_scale: float, penalty: float = 0.0) -> np.ndarray:
+    """Weights (4,) such that parts @ weights = acoustic - prior_scale * prior + lm_scale * graph + penalty * words."""
+    return np.array([1.0, -prior_scale, lm_scale, penalty])
+
+
+def best_paths(lattice: Lattice, weights: np.ndarray) -> list[Path]:
+    """The best path under each row of ``weights`` (G, 4): one Viterbi pass for all rows."""
+    rows = len(weights)
+    scores = lattice.parts @ weights.T  # (A, G)
+    best = np.full((lattice.num_states, rows), -np.inf)
+    best[0] = 0.0
+    back = np.zeros((lattice.num_states, rows), dtype=np.int64)
+    for a, b in zip(lattice.first[:-1], lattice.first[1:], strict=True):
+        if a == b:
+            continue
+        order = a + np.argsort(lattice.dst[a:b], kind="stable")
+        dst = lattice.dst[order]
+        heads = np.flatnonzero(np.diff(dst, prepend=-1))
+        total = best[lattice.src[order]] + scores[order]
+        top = np.maximum.reduceat(total, heads, axis=0)
+        best[dst[heads]] = top
+        sizes = np.diff(heads, append=len(dst))
+        # Last arc that reaches the maximum, by writing arcs in order: equal scores fall the same way each time.
+        row, column = np.nonzero(total == np.repeat(top, sizes, axis=0))
+        back[dst[row], column] = order[row]
+    return [_trace(lattice, back[:, g]) for g in range(rows)]
+
+
+def _trace(lattice: Lattice, back: np.ndarray) -> Path:
+    arcs = []
+    state = lattice.num_states - 1
+    while state:
+        arcs.append(int(back[state]))
+        state = int(lattice.src[arcs[-1]])
+    arcs.reverse()
+    words = lattice.words[arcs].reshape(-1)
+    return Path(tuple(words[words > 0].tolist()), lattice.parts[arcs].sum(axis=0))
+
+
+def _completions(lattice: Lattice, score: np.ndarray) -> np.ndarray:
+    """Score of the best way from each state to the end, float64 (S,)."""
+    rest = np.full(lattice.num_states, -np.inf)
+    rest[-1] = 0.0
+    for a, b in zip(lattice.first[-2::-1], lattice.first[:0:-1], strict=True):
+        if a < b:
+            np.maximum.at(rest, lattice.src[a:b], score[a:b] + rest[lattice.dst[a:b]])
+    return rest
+
+
+def nbest(lattice: Lattice, weights: np.ndarray, *, count: int, max_tokens: int = 200) -> list[Path]:
+    """Up to ``count`` best distinct output sequences under ``weights`` (4,), each with its best alignment.
+
+    Token passing over frames; a token is (state, outputs so far) and only the best alignment of each is kept. Tokens
+    are ranked by the score of their best full path, which is known exactly from a backward pass, so the list is exact
+    as long as no frame has more than ``max_tokens`` of them that matter.
+    """
+    score = lattice.parts @ weights
+    rest = _completions(lattice, score)
+    order = np.argsort(lattice.src, kind="stable")
+    leaving = np.bincount(lattice.src, minlength=lattice.num_states)
+    first = np.cumsum(leaving) - leaving
+    state = np.zeros(1, dtype=np.int64)
+    history = np.zeros(1, dtype=np.int64)
+    parts = np.zeros((1, 4))
+    histories = _Histories(int(lattice.words.max(initial=0)) + 1)
+    for _ in range(len(lattice.first) - 1):
+        size = leaving[state]
+        token = np.repeat(np.arange(len(state)), size)
+        arc = order[np.arange(len(token)) - np.repeat(np.cumsum(size) - size, size) + first[state][token]]
+        history = histories.extend(history[token], lattice.words[arc])
+        parts = parts[token] + lattice.parts[arc]
+        state = lattice.dst[arc].astype(np.int64)
+        value = parts @ weights + rest[state]
+        ranked = np.lexsort((-value, history, state))
+        new = np.ones(len(ranked), dtype=bool)
+        new[1:] = (np.diff(state[ranked]) != 0) | (np.diff(history[ranked]) != 0)
+        keep = ranked[new]
+        keep = keep[np.argsort(-value[keep], kind="stable")[:max_tokens]]
+        state, history, parts = state[keep], history[keep], parts[keep]
+    return [Path(histories.spell(int(h)), p) for h, p in zip(history[:count], parts[:count], strict=True)]
+
+
+class _Histories:
+    """Output sequences as numbers: 0 is the empty one, every other a shorter one and an output."""
+
+    def __init__(self, span: int) -> None:
+        self.span = span
+        self.pairs = [0]
+        self.numbers: dict[int, int] = {}
+
+    def extend(self, history: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """Numbers of the sequences history[i] + words[i]; words is (N, M), zeros add nothing."""
+        grown = history.copy()
+        for column in words.T:
+            some = np.flatnonzero(column)
+            if not len(some):
+                continue
+            pairs, inverse = np.unique(grown[some] * self.span + column[some], return_inverse=True)
+            grown[some] = np.array([self._number(p) for p in pairs.tolist()])[inverse.reshape(-1)]
+        return grown
+
+    def _number(self, pair: int) -> int:
+        if pair not in self.numbers:
+            self.numbers[pair] = len(self.pairs)
+            self.pairs.append(pair)
+        return self.numbers[pair]
+
+    def spell(self, number: int) -> tuple[int, ...]:
+        """The sequence behind a number."""
+        words = []
+        while number:
+            number, word = divmod(self.pairs[number], self.span)
+            words.append(word)
+        return tuple(reversed(words))

@@ -1,0 +1,82 @@
+"""Step make_graph: language folder + ARPA LM + tree -> decoding graph (HCLG) over pdfs with words as outputs.
+
+Only words that the LM knows and the lexicon can pronounce are in the graph; the out-of-vocabulary word is not, since a
+recognizer that answers <UNK> is wrong by definition. How many LM words had no pronunciation stands in meta.json.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError
+from kdtool.core.step import run_step
+
+# Both outcomes of an optional silence cost the same, so a word sequence's silence cost depends on its length only.
+SILENCE_PROB = 0.5
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of make_graph."""
+
+    max_missing: float = field(default=0.05, metadata={"help": "largest share of LM words that may lack a pronunciation"})
+
+
+def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path) -> None:
+    """Compile the graph and write it to ``work``."""
+    from kdtool.core.tables import write_json
+    from kdtool.core.tensors import file_digest
+    from kdtool.gmm.tree import Tree
+    from kdtool.graph.arpa import grammar_fst, read_arpa
+    from kdtool.graph.hclg import Clock, build_graph
+    from kdtool.graph.lexicon_fst import lexicon_fst
+    from kdtool.graph.phone_graph import write_seconds
+    from kdtool.lang.lang import Lang
+
+    lang, tree = Lang.load(lang_dir), Tree.load(model_dir)
+    clock = Clock("make_graph")
+    usable = {w: n for w, n in lang.words.items() if w in lang.prons and w != lang.oov}
+    arpa = read_arpa(lm_dir / "lm.arpa", usable)
+    known = {gram[0] for gram in arpa.grams[0] if gram[0] > 0}
+    missing = arpa.skipped_words
+    if not known or len(missing) > cfg.max_missing * (len(known) + len(missing)):
+        raise KdError(f"{lm_dir / 'lm.arpa'}: {len(missing)} of {len(known) + len(missing)} LM words have no pronunciation in "
+                      f"{lang_dir} (first: {' '.join(missing[:5])}); make the LM with this language folder's words")  # fmt: skip
+    back_off = lang.words["#0"]
+    grammar = grammar_fst(arpa, back_off)
+    order, skipped = len(arpa.grams), arpa.skipped
+    del arpa
+    prons = {lang.words[w]: lang.prons[w] for w in usable if lang.words[w] in known}
+    lexicon = lexicon_fst(
+        prons, num_phones=len(lang.phone_names) - 1, back_off_word=back_off, sil=lang.sil, sil_prob=SILENCE_PROB
+    )
+    words = sorted(lang.words, key=lang.words.__getitem__)
+    graph = build_graph(grammar, lexicon, tree, words, clock)
+    graph.meta.update(
+        kind="word", lm=lm_dir.resolve().name.removeprefix("lm_"), order=order, words=len(known), words_without_pron=missing,
+        ngrams_left_out=skipped, silence_prob=SILENCE_PROB, silence_words=[], tree=tree.digest, lang=lang.digest,
+        arpa=file_digest(lm_dir / "lm.arpa"),
+    )  # fmt: skip
+    graph.save(work)
+    write_seconds(work, clock.seconds, write_json)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry of steps/make_graph.sh."""
+    places = [
+        ("lang", "language folder"), ("lm", "LM folder with lm.arpa"), ("model", "folder with the tree"), ("out", "graph folder to make"),
+    ]  # fmt: skip
+    paths, cfg, common = parse_args(
+        Config, places, argv, prog="steps/make_graph.sh", description="Decoding graph (HCLG) from lexicon, n-gram LM and tree."
+    )
+    run_step(
+        "make_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph",),
+        inputs={"lang": paths["lang"], "lm": paths["lm"] / "lm.arpa", "tree": paths["model"] / "tree.safetensors"},
+        body=lambda work: make(paths["lang"], paths["lm"], paths["model"], cfg, work),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,112 @@
+"""Phone bigram of a forced alignment -> decoding graph for phone error rates.
+
+In: alignments (their phones, silence being a phone like any other) and the tree. Out: a DecodingGraph whose outputs are
+phones. It measures the acoustic model with next to no language knowledge. Step: steps/make_phone_graph.sh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError
+from kdtool.core.step import run_step
+from kdtool.graph.fst import FstArrays
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of make_phone_graph."""
+
+    min_count: int = field(default=5, metadata={"help": "phones seen less often in the alignments are left out"})
+
+
+def bigram_counts(sequences: Iterable[np.ndarray], size: int) -> np.ndarray:
+    """Counts int64 (size, size) of neighbours [first, second]; index 0 is the start (as first) and the end (as second)."""
+    counts = np.zeros((size, size), dtype=np.int64)
+    for phones in sequences:
+        edged = np.concatenate([[0], phones, [0]])
+        np.add.at(counts, (edged[:-1], edged[1:]), 1)
+    return counts
+
+
+def witten_bell(counts: np.ndarray) -> np.ndarray:
+    """Log P(second | first), float64, interpolated with the unigram (Witten & Bell 1991); -inf for phones never seen.
+
+    A phone that follows phones nowhere in the counts still gets the unigram's share, so no seen phone is impossible.
+    """
+    total = counts.sum(axis=1)
+    types = (counts > 0).sum(axis=1)
+    unigram = counts.sum(axis=0) / max(1, counts.sum())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        prob = (counts + types[:, None] * unigram[None]) / (total + types)[:, None]
+        return np.where(total[:, None] > 0, np.log(prob), -np.inf)
+
+
+def bigram_fst(log_prob: np.ndarray) -> FstArrays:
+    """The bigram as an acceptor of phone strings; state = last phone, state 0 = start of the utterance."""
+    first, second = np.nonzero(np.isfinite(log_prob))
+    phones = second > 0
+    # The start state cannot end: there is no utterance without a phone.
+    final = np.where(np.arange(len(log_prob)) > 0, -log_prob[:, 0], np.inf)
+    weight = -log_prob[first, second][phones]
+    return FstArrays.build(first[phones], second[phones], second[phones], second[phones], weight, final)
+
+
+def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path) -> None:
+    """Estimate the bigram, compile the graph and write it to ``work``."""
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.core.tables import write_json
+    from kdtool.gmm.tree import Tree
+    from kdtool.graph.hclg import Clock, build_graph
+    from kdtool.lang.lang import Lang
+
+    lang, tree, alignments = Lang.load(lang_dir), Tree.load(model_dir), AlignmentSet.open(ali_dir)
+    counts = bigram_counts((alignments.get(u).phone_segments().ids for u in alignments.ids), len(lang.phone_names))
+    rare = np.flatnonzero(counts.sum(axis=0) < cfg.min_count)
+    counts[rare[rare > 0]], counts[:, rare[rare > 0]] = 0, 0
+    if not counts.any():
+        raise KdError(f"{ali_dir}: no phone occurs {cfg.min_count} times in {len(alignments)} alignments; lower --min-count")
+    log_prob = witten_bell(counts)
+    clock = Clock("make_phone_graph")
+    graph = build_graph(bigram_fst(log_prob), None, tree, lang.phone_names, clock)
+    seen = counts > 0
+    entropy = -float((counts[seen] * log_prob[seen]).sum() / counts.sum())
+    graph.meta.update(
+        kind="phone", lm="phone", order=2, tree=tree.digest, lang=lang.digest, alignment=alignments.digest,
+        silence_words=sorted(lang.phone_names[p] for p in lang.silence_ids), perplexity=round(float(np.exp(entropy)), 3),
+        phones_left_out=[lang.phone_names[p] for p in rare if p > 0],
+    )  # fmt: skip
+    graph.save(work)
+    write_seconds(work, clock.seconds, write_json)
+
+
+def write_seconds(work: Path, seconds: dict[str, float], write_json: Any) -> None:
+    """Timings go to the log folder: they differ from run to run and are no part of the output."""
+    (work / "log").mkdir(exist_ok=True)
+    write_json(work / "log" / "seconds.json", seconds)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry of steps/make_phone_graph.sh."""
+    places = [
+        ("lang", "language folder"), ("alignments", "training alignments (phones)"), ("model", "folder with the tree"),
+        ("out", "graph folder to make"),
+    ]  # fmt: skip
+    paths, cfg, common = parse_args(
+        Config, places, argv, prog="steps/make_phone_graph.sh", description="Phone-bigram decoding graph for phone error rates."
+    )
+    run_step(
+        "make_phone_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph",),
+        inputs={"lang": paths["lang"], "alignments": paths["alignments"], "tree": paths["model"] / "tree.safetensors"},
+        body=lambda work: make(paths["alignments"], paths["model"], paths["lang"], cfg, work),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,1 @@
+"""Tables over all decodes: results.json and RESULTS.md."""

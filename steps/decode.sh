@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Decode a data set and score it, scales tuned two-fold.  Usage: steps/decode.sh [--rescore-lm DIR] [--ref-ali DIR] [options] <model-dir> <feats-dir> <graph-dir> <lang> <out>   (--help lists the options)
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../utils/env.sh"
+exec "$KD_PYTHON" -m kdtool.decode.decode "$@"

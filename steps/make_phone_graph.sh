@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Phone-bigram decoding graph for phone error rates.  Usage: steps/make_phone_graph.sh [options] <lang> <ali-dir> <model-dir> <out>   (--help lists the options)
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../utils/env.sh"
+exec "$KD_PYTHON" -m kdtool.graph.phone_graph "$@"

@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from kdtool.core.errors import KdError, UsageError
 
 C = TypeVar("C")
+# Disk full, no permission, a file where a folder should be: the user's to mend, so no traceback.
+USERS_TO_MEND = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,10 +161,10 @@ def cli_main(main: Callable[[], None]) -> typing.NoReturn:
         print(f"{prog}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if e.errno not in USERS_TO_MEND:
             raise
-        print(f"error: {e.filename or 'write'}: {e.strerror}; free space or mend the permissions, then run the same "
-              "command again", file=sys.stderr)  # fmt: skip
+        print(f"error: {e.filename or 'write'}: {e.strerror}; free space, mend the permissions or "
+              "choose another path, then run the same command again", file=sys.stderr)  # fmt: skip
         sys.exit(1)
     sys.exit(0)
 

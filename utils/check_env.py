@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -31,9 +32,8 @@ MODULES = {
 
 
 def module_faults() -> list[str]:
-    faults = []
-    if sys.version_info < (3, 10):
-        faults.append(f"Python is {sys.version.split()[0]}, at least 3.10 is needed")
+    version = platform.python_version()
+    faults = [] if tuple(map(int, version.split(".")[:2])) >= (3, 10) else [f"Python is {version}, at least 3.10 is needed"]
     for module, package in MODULES.items():
         try:
             importlib.import_module(module)

@@ -1,0 +1,88 @@
+"""Lhotse manifests of a set of utterances.  In: utterances.  Out: recordings.jsonl.gz, supervisions.jsonl.gz, dropped.tsv.
+
+Every utterance goes into the manifests or, with its reason, into dropped.tsv.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from kdtool.core.dropped import account
+from kdtool.core.progress import progress
+from kdtool.core.tables import write_jsonl
+from kdtool.corpus.utterance import Limits, Utterance, check_utterance
+
+
+def choose(utterances: Sequence[Utterance], count: int) -> list[Utterance]:
+    """The first `count` utterances, taken from the speakers in turn so that few utterances have many speakers; 0 for all."""
+    if not count:
+        return list(utterances)
+    by_speaker: dict[str, list[Utterance]] = defaultdict(list)
+    for utt in sorted(utterances, key=lambda u: u.id):
+        by_speaker[utt.speaker].append(utt)
+    turns = sorted((turn, speaker) for speaker, theirs in by_speaker.items() for turn in range(len(theirs)))
+    return [by_speaker[speaker][turn] for turn, speaker in turns[:count]]
+
+
+def write_set(
+    work: Path,
+    utterances: Sequence[Utterance],
+    faults: Sequence[tuple[str, str]],
+    limits: Limits,
+    *,
+    max_dropped: float,
+    nj: int,
+    where: str,
+) -> None:
+    """Check the utterances and write the manifests, sorted by id.
+
+    Args:
+        work: folder to write to.
+        utterances: all with an audio file and a transcript; ids are unique.
+        faults: (id, reason) of utterances that lack either.
+        max_dropped: largest share that may be dropped, 0 to 1.
+        nj: threads that decode.
+        where: name of the set, for messages.
+
+    Raises:
+        KdError: more utterances were dropped than allowed.
+    """
+    ordered = sorted(utterances, key=lambda u: u.id)
+    with ThreadPoolExecutor(nj) as pool:
+        checks = pool.map(lambda u: check_utterance(u, limits), ordered)
+        results = list(progress(checks, len(ordered), f"{where}: reading audio"))
+    dropped = list(faults)
+    kept: list[tuple[Utterance, int]] = []
+    for utt, (fault, samples) in zip(ordered, results, strict=True):
+        if fault:
+            dropped.append((utt.id, fault))
+        else:
+            kept.append((utt, samples))
+    account(len(ordered) + len(faults), len(kept), dropped, max_share=max_dropped, where=where, work=work)
+    write_manifests(work, kept, limits.sampling_rate)
+    seconds = sum(samples for _, samples in kept) / limits.sampling_rate
+    print(f"{where}: {len(kept)} utterances, {len({u.speaker for u, _ in kept})} speakers, {seconds / 60:.1f} minutes")
+
+
+def write_manifests(work: Path, utterances: Sequence[tuple[Utterance, int]], sampling_rate: int) -> None:
+    """Write both manifests for (utterance, samples) and have Lhotse validate them."""
+    from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet, validate_recordings_and_supervisions
+    from lhotse.audio import AudioSource
+
+    recordings, supervisions = [], []
+    for utt, samples in utterances:
+        seconds = samples / sampling_rate
+        source = AudioSource(type="file", channels=[0], source=str(utt.audio))
+        recordings.append(Recording(utt.id, [source], sampling_rate, samples, seconds))
+        supervisions.append(
+            SupervisionSegment(
+                id=utt.id, recording_id=utt.id, start=0.0, duration=seconds, channel=0, text=" ".join(utt.text.split()),
+                language="English", speaker=utt.speaker,
+            )
+        )  # fmt: skip
+    validate_recordings_and_supervisions(RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions))
+    write_jsonl(work / "recordings.jsonl.gz", (r.to_dict() for r in recordings))
+    write_jsonl(work / "supervisions.jsonl.gz", (s.to_dict() for s in supervisions))

@@ -1,0 +1,94 @@
+"""LibriSpeech's layout on disk.  In: a part's folder.  Out: its utterances, and those that lack audio or transcript.
+
+<part>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac beside <speaker>-<chapter>.trans.txt with lines 'id WORDS'.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+from kdtool.corpus.utterance import Utterance
+
+ID = re.compile(r"\w+-\w+-\w+")
+Fault = tuple[str, str]
+
+
+def find_part(corpus: Path, part: str) -> Path:
+    """The folder of a part, below the corpus folder or its LibriSpeech folder; absolute, links kept.
+
+    Raises:
+        KdError: neither is there.
+    """
+    if not corpus.is_dir():
+        raise KdError(f"{corpus}: no such folder; give the folder that holds LibriSpeech's parts, such as {part}")
+    for place in (corpus / part, corpus / "LibriSpeech" / part):
+        if place.is_dir():
+            return place.absolute()
+    there = sorted(p.name for p in corpus.iterdir() if p.is_dir())[:10]
+    raise KdError(
+        f"{corpus}: no folder {part} nor LibriSpeech/{part} in it (it holds {', '.join(there) or 'no folders'}); "
+        "give LibriSpeech's folder, or name the parts by --train-part and --dev-part"
+    )
+
+
+def scan_part(folder: Path) -> tuple[list[Utterance], list[Fault]]:
+    """All utterances of a part, sorted by id, and (id, reason) of those that lack audio or a transcript.
+
+    Raises:
+        KdError: nothing is there, an id comes twice, a transcript file is not UTF-8 or holds a line without an id.
+    """
+    audio = _audio_files(folder)
+    texts = _transcripts(folder)
+    if not audio and not texts:
+        raise KdError(f"{folder}: neither .flac nor .trans.txt files in it; unpack the archive again")
+    utterances, faults = [], []
+    for utt in sorted({*audio, *texts}):
+        if utt not in audio:
+            faults.append((utt, f"{texts[utt][0]} has a transcript for it, but there is no {utt}.flac; fetch the audio or remove the line"))
+        elif utt not in texts:
+            faults.append((utt, f"{audio[utt]} has no line in a .trans.txt file; add its transcript or remove the audio"))
+        else:
+            utterances.append(Utterance(utt, utt.split("-")[0], audio[utt], texts[utt][1]))
+    return utterances, faults
+
+
+def _audio_files(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.flac")):
+        if path.stem in found:
+            raise KdError(f"{folder}: utterance {path.stem} has two audio files, {found[path.stem]} and {path}; remove one")
+        if not ID.fullmatch(path.stem):
+            raise KdError(f"{path}: the name is not speaker-chapter-number.flac; rename or remove the file")
+        found[path.stem] = path
+    return found
+
+
+def _transcripts(folder: Path) -> dict[str, tuple[str, str]]:
+    """id -> (file and line, text)."""
+    found: dict[str, tuple[str, str]] = {}
+    for path in sorted(folder.rglob("*.trans.txt")):
+        for number, line in _lines(path):
+            utt, _, text = line.partition(" ")
+            where = f"{path}, line {number}"
+            if not ID.fullmatch(utt):
+                raise KdError(f"{where}: {utt!r} is not an utterance id (speaker-chapter-number); mend the line")
+            if utt in found:
+                raise KdError(f"{where}: utterance {utt} has a transcript in {found[utt][0]} already; remove one of the two")
+            found[utt] = (where, text.strip())
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, line) of the lines that are not blank."""
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        bad = data[: e.start].count(b"\n") + 1
+        raise KdError(f"{path}, line {bad}: not UTF-8 (byte 0x{data[e.start]:02x}); convert the file with iconv") from e
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+        if line.strip():
+            yield number, line.strip()

@@ -1,0 +1,84 @@
+"""Step: corpus.  In: a folder in LibriSpeech's layout.  Out: <data>/<train part>, <data>/<dev part> with Lhotse manifests.
+
+Part names become set names with underscores. Each set: recordings.jsonl.gz, supervisions.jsonl.gz, dropped.tsv.
+What is wrong with single utterances (see kdtool.corpus.utterance) is collected over the whole set; the step fails when more
+than --max-dropped of them would be lost, by default when one is: LibriSpeech is sound, so a fault is a bad copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.step import run_step
+from kdtool.corpus.manifests import choose, write_set
+from kdtool.corpus.utterance import Limits, Utterance
+from local.librispeech.layout import Fault, find_part, scan_part
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the corpus step."""
+
+    train_part: str = field(default="train-clean-5", metadata={"help": "training part, such as train-clean-100"})
+    dev_part: str = field(default="dev-clean-2", metadata={"help": "development part"})
+    max_utts: int = field(default=0, metadata={"help": "at most this many training utterances, speakers in turn; 0 for all"})
+    max_dev_utts: int = field(default=0, metadata={"help": "the same for the development part"})
+    max_dropped: float = field(default=0.0, metadata={"help": "largest share of a set that may be dropped"})
+    max_chars_per_second: float = field(default=30.0, metadata={"help": "longer transcripts do not belong to their audio"})
+
+
+def check_options(cfg: Config) -> None:
+    """UsageError for values that make no sense."""
+    if cfg.max_utts < 0 or cfg.max_dev_utts < 0:
+        raise UsageError("--max-utts and --max-dev-utts: a number of utterances, 0 for all")
+    if not 0 <= cfg.max_dropped < 1:
+        raise UsageError(f"--max-dropped {cfg.max_dropped}: a share from 0 to less than 1")
+    if cfg.max_chars_per_second <= 0:
+        raise UsageError(f"--max-chars-per-second {cfg.max_chars_per_second}: more than 0")
+    if cfg.train_part == cfg.dev_part:
+        raise UsageError(f"--train-part and --dev-part are both {cfg.dev_part}: dev figures would be worth nothing")
+
+
+def prepare_set(folder: Path, scanned: tuple[list[Utterance], list[Fault]], out: Path, count: int, cfg: Config, common: Common) -> None:
+    """Make one set's folder; of a limited set only the chosen utterances count, with or without a fault."""
+    utterances, faults = scanned
+    limits = Limits(max_chars_per_second=cfg.max_chars_per_second)
+    if count:
+        faults = []
+        utterances = choose(utterances, count)
+
+    def body(work: Path) -> None:
+        write_set(work, utterances, faults, limits, max_dropped=cfg.max_dropped, nj=common.nj, where=f"corpus {out.name}")
+
+    # The manifests name the audio by its place, so the place counts beside the content.
+    options = {**dataclasses.asdict(limits), "max_dropped": cfg.max_dropped, "count": count, "place": str(folder)}
+    code = ("kdtool.corpus", "local.librispeech.layout", "local.librispeech.prepare_data")
+    run_step(f"corpus {out.name}", out=out, inputs={"corpus": folder}, options=options, code=code, body=body, common=common)
+
+
+def main() -> None:
+    paths, cfg, common = parse_args(
+        Config,
+        [("corpus", "folder that holds the parts, or LibriSpeech/ with the parts"), ("data", "folder that the sets go to")],
+        None,
+        prog="local/librispeech/prepare_data.sh",
+        description=__doc__ or "",
+    )
+    check_options(cfg)
+    jobs = []
+    for part, count in ((cfg.train_part, cfg.max_utts), (cfg.dev_part, cfg.max_dev_utts)):
+        folder = find_part(paths["corpus"], part)
+        jobs.append((folder, scan_part(folder), paths["data"] / part.replace("-", "_"), count))
+    both = {u.id for u in jobs[0][1][0]} & {u.id for u in jobs[1][1][0]}
+    if both:
+        raise KdError(f"{jobs[1][0]}: utterance {min(both)} is in {jobs[0][0]} too ({len(both)} such); remove them from one of the parts")
+    for folder, scanned, out, count in jobs:
+        prepare_set(folder, scanned, out, count, cfg, common)
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -38,7 +38,7 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
 
     from kdtool.core.dropped import account
     from kdtool.features.store import FeatureSet
-    from kdtool.gmm.em import VARIANCE_FLOOR, MIN_OCCUPANCY, single_gaussians
+    from kdtool.gmm.em import MIN_OCCUPANCY, VARIANCE_FLOOR, single_gaussians
     from kdtool.gmm.folder import original_ids, save_gmm, used_prons
     from kdtool.gmm.model import DiagGmm
     from kdtool.gmm.pool import ShardPool

@@ -17,6 +17,7 @@ load without it. The traps were seen with k2 1.23.4:
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def make_dense(scores: Sequence[np.ndarray]) -> Dense:
     frames = [len(s) for s in scores]
     if not frames or min(frames) == 0:
         raise KdError(f"dense scores: {len(frames)} utterances, shortest {min(frames, default=0)} frames; need at least 1")
-    if any(a < b for a, b in zip(frames, frames[1:], strict=False)):
+    if any(a < b for a, b in itertools.pairwise(frames)):
         raise KdError(f"dense scores: lengths {frames[:8]} must fall: sort the utterances, longest first")
     for s in scores:
         if s.ndim != 2 or s.dtype != np.float32 or s.shape[1] < 2:
@@ -198,7 +199,7 @@ def best_paths(lattice: Any, dense: Dense, attr: str) -> list[BestPath | None]:
     """
     k2 = require_k2()
     found = num_arcs(lattice)
-    if not any(found):
+    if not any(found):  # k2 cannot be asked for the paths of nothing at all
         return [None] * len(found)
     paths = k2.shortest_path(lattice, use_double_scores=True)
     values = getattr(paths, attr).cpu().numpy()
@@ -274,7 +275,7 @@ def set_labels(fsa: Any, labels: Any) -> Any:
     import torch
 
     copy = fsa.clone()
-    copy.labels = labels.to(torch.int32).contiguous().clone()
+    copy.labels = labels.to(torch.int32).clone()
     return copy
 
 
@@ -285,10 +286,13 @@ def has_epsilon_loops(fsa: Any) -> bool:
 
 
 def intersect_device(a_fsas: Any, b_fsas: Any, b_to_a: Any) -> Any:
-    """`k2.intersect_device` on arc-sorted copies; epsilon self-loops, which would abort the process, are removed first."""
+    """`k2.intersect_device` on arc-sorted copies; epsilon self-loops, which would abort the process, are removed first.
+
+    b_to_a: int32 tensor, for each Fsa of `b_fsas` the index of its partner in `a_fsas`. Epsilons count as symbols.
+    """
     k2 = require_k2()
     clean = [k2.remove_epsilon_self_loops(f) if has_epsilon_loops(f) else f for f in (a_fsas, b_fsas)]
-    return k2.intersect_device(k2.arc_sort(clean[0]), k2.arc_sort(clean[1]), b_to_a.to(dtype=b_to_a.dtype), True)
+    return k2.intersect_device(k2.arc_sort(clean[0]), k2.arc_sort(clean[1]), b_to_a, True)
 
 
 def compose(a_fsa: Any, b_fsa: Any, *, inner_labels: str | None = None) -> Any:

@@ -1,0 +1,109 @@
+"""One job of the dump array.  In: teacher, lang, alignment, limits.  Out: this job's shards and their index rows.
+
+Which utterances share a shard does not depend on the number of jobs, so any --nj gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError
+from kdtool.core.jobs import split
+
+if TYPE_CHECKING:
+    from kdtool.ali.store import AlignmentSet, Segments
+    from kdtool.lang.lang import Lang
+    from kdtool.posteriors.truncate import Kept
+    from kdtool.teacher.base import Teacher
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of one job."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    mass: float = 1.0
+    shard_size: int = 128
+    job: int = field(default=1, metadata={"help": "which job this is, from 1"})
+    num_jobs: int = field(default=1, metadata={"help": "of how many"})
+
+
+def shard_plan(ids: Sequence[str], size: int) -> list[tuple[int, list[str]]]:
+    """(shard number, utterances) of the whole dump."""
+    return [(n, list(ids[first : first + size])) for n, first in enumerate(range(0, len(ids), size))]
+
+
+def part_file(work: Path, number: int) -> Path:
+    """Where a job leaves the index rows of a shard for the step to collect."""
+    return work / "parts" / f"{number:05d}.json"
+
+
+def shard_name(number: int) -> str:
+    """File name of a shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+class Tally:
+    """Sums over the units that were dumped, and the utterances that could not be."""
+
+    def __init__(self) -> None:
+        self.kept_mass, self.nats, self.units, self.frames = 0.0, 0.0, 0, 0
+        self.dropped: list[tuple[str, str]] = []
+
+
+def posteriors(
+    teacher: Teacher, ali: AlignmentSet, ids: Sequence[str], lang: Lang, cfg: Config, tally: Tally
+) -> Iterator[tuple[str, Segments, Kept]]:
+    """The truncated posteriors of some utterances."""
+    import numpy as np
+
+    from kdtool.posteriors.truncate import temper, truncate
+    from kdtool.units.segments import unit_segments
+
+    for utterance in ids:
+        segments = unit_segments(ali.get(utterance), teacher.unit, lang)
+        try:
+            log_probs = teacher.log_probs(segments.ids)
+        except KdError as e:
+            tally.dropped.append((utterance, str(e)))
+            continue
+        own = log_probs[np.arange(len(segments)), segments.ids].astype(np.float64)
+        kept = truncate(temper(log_probs, cfg.temperature), top_k=cfg.top_k, mass=cfg.mass)
+        tally.kept_mass += float((1.0 - np.exp(kept.rest_logp.astype(np.float64))).sum())
+        tally.nats -= float(own[own > -np.inf].sum())
+        tally.units += len(segments)
+        tally.frames += int(segments.length.sum())
+        yield utterance, segments, kept
+
+
+def run(paths: dict[str, Any], cfg: Config) -> None:
+    """Write this job's shards."""
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.core.progress import progress
+    from kdtool.core.tables import write_json
+    from kdtool.lang.lang import Lang
+    from kdtool.posteriors.dump import write_shard
+    from kdtool.teacher.registry import load_teacher
+
+    lang, teacher, ali = Lang.load(paths["lang"]), load_teacher(paths["teacher"]), AlignmentSet.open(paths["ali"])
+    mine = split(shard_plan(ali.ids, cfg.shard_size), cfg.job, cfg.num_jobs)
+    for number, ids in progress(mine, len(mine), f"posteriors, job {cfg.job}, shards"):
+        tally = Tally()
+        rows = write_shard(paths["work"] / shard_name(number), posteriors(teacher, ali, ids, lang, cfg, tally))
+        write_json(part_file(paths["work"], number), {"rows": rows, **vars(tally)})
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line of one job."""
+    positionals = [("lang", "lang folder"), ("teacher", "teacher folder"), ("ali", "alignment folder"), ("work", "folder to write to")]
+    paths, cfg, _ = parse_args(Config, positionals, argv, prog="python -m kdtool.posteriors.dump_job", description=__doc__ or "")
+    run(paths, cfg)
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,1 @@
+"""Teachers: language models over senones, phones and subwords, behind one interface."""

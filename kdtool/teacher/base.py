@@ -1,0 +1,113 @@
+"""What a teacher is.  In: unit sequences.  Out: at each unit, the distribution over units given those before it.
+
+On disk a teacher is a folder: ``teacher.json`` (kind, unit, digests, options) and the kind's own tensor files, each named
+there with its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import read_json, write_json
+from kdtool.units.text import Sequences
+
+TEACHER_FILE = "teacher.json"
+FORMAT = "kdtool teacher 1"
+
+
+@dataclass
+class TrainingText:
+    """What a teacher learns from.
+
+    ``blocks()`` streams the training sequences, the same ones each time; ``held_out`` are sentences of the LM text that
+    ``blocks`` leaves out, for choices such as an interpolation weight (dev is only measured on). ``extras`` are things
+    that one kind may need: the decision tree, the folder of another teacher.
+    """
+
+    unit: str
+    num_units: int
+    blocks: Callable[[], Iterator[Sequences]]
+    held_out: Sequences
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+class Teacher(ABC):
+    """A causal language model over one kind of unit. Subclasses set ``kind`` and are entered in the registry."""
+
+    kind: ClassVar[str] = ""
+
+    def __init__(self, unit: str, num_units: int) -> None:
+        self.unit, self.num_units = unit, num_units
+        self.info: dict[str, Any] = {}
+        self.digest = ""
+
+    @classmethod
+    @abstractmethod
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> Teacher:
+        """Train on `text`; `options` are the kind's own, unknown ones are a UsageError. `work` is for scratch files."""
+
+    @abstractmethod
+    def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
+        """log P(. | u_<i) at each position of one sentence: unit_ids int (N,) -> float32 (N, V), natural log.
+
+        Row i depends on unit_ids[:i] alone. Rows sum to one; units that the training text never had are -inf.
+        """
+
+    @abstractmethod
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What `from_tensors` needs to make the same teacher again."""
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> Teacher:
+        """The teacher that `tensors` and `info` (text and numbers for teacher.json) were taken from."""
+
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Write the teacher; `facts` (digests of units, lang, tree; what it was trained on) go to teacher.json."""
+        from kdtool.core.tensors import file_digest, save_tensors
+
+        folder = Path(folder)
+        save_tensors(folder / "model.safetensors", self.tensors())
+        model = file_digest(folder / "model.safetensors")
+        meta = {
+            **facts, "format": FORMAT, "kind": self.kind, "unit": self.unit, "num_units": self.num_units,
+            "info": self.info, "model_digest": model,
+        }  # fmt: skip
+        write_json(folder / TEACHER_FILE, meta)
+        self.digest = meta_digest(meta)
+
+
+def meta_digest(meta: dict[str, Any]) -> str:
+    """The teacher's digest: its weights, its kind and the meaning of its units."""
+    names = ("format", "kind", "unit", "num_units", "units_digest", "info", "model_digest")
+    text = json.dumps({n: meta.get(n) for n in names}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """teacher.json of a folder; KdError when it is none."""
+    meta = read_json(Path(folder) / TEACHER_FILE)
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise KdError(f"{folder} is no teacher of this version ({FORMAT}); train it with steps/train_teacher.sh")
+    return meta
+
+
+def check_options(cls: type[Any], options: dict[str, Any], kind: str) -> Any:
+    """Make a kind's option dataclass from a mapping; UsageError names what is unknown and what there is."""
+    import dataclasses
+
+    from kdtool.core.errors import UsageError
+
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(options) - set(known)):
+        raise UsageError(f"teacher kind {kind}: unknown option {', '.join(unknown)}; known are {', '.join(known)}")
+    return cls(**options)

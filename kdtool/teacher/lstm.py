@@ -1,0 +1,144 @@
+"""LSTM teacher.  In: unit sequences.  Out: a small recurrent language model (embedding, LSTM, softmax).
+
+Trained for a fixed number of updates on streams of shuffled sentences joined by a begin-of-sentence symbol, truncated
+back-propagation with the state carried on, Adam with a cosine schedule: same seed, same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.progress import progress
+from kdtool.teacher.base import Teacher, TrainingText, check_options
+from kdtool.teacher.ngram import check_ids
+
+
+@dataclass(frozen=True)
+class LstmOptions:
+    """embedding, hidden: widths. layers. updates: of `streams` x `steps` units each. rate: Adam's highest."""
+
+    embedding: int = 64
+    hidden: int = 256
+    layers: int = 1
+    updates: int = 1000
+    streams: int = 64
+    steps: int = 40
+    rate: float = 6e-3
+
+
+class LstmModel(nn.Module):
+    """Units (B, L) with V for a sentence's begin -> logits (B, L, V) of the units that follow, and the state."""
+
+    def __init__(self, num_units: int, cfg: LstmOptions) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(num_units + 1, cfg.embedding)
+        self.lstm = nn.LSTM(cfg.embedding, cfg.hidden, cfg.layers, batch_first=True)
+        self.out = nn.Linear(cfg.hidden, num_units)
+
+    def forward(self, units: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
+        hidden, state = self.lstm(self.embed(units), state)
+        return self.out(hidden), state
+
+
+class LstmTeacher(Teacher):
+    """Recurrent model over units; `seen` bool (V,) are the units of the training text, all others have no probability."""
+
+    kind = "lstm"
+
+    def __init__(self, unit: str, num_units: int, model: LstmModel, seen: np.ndarray) -> None:
+        super().__init__(unit, num_units)
+        self.model, self.seen = model.eval(), seen.astype(bool)
+
+    @classmethod
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> LstmTeacher:
+        cfg: LstmOptions = check_options(LstmOptions, options, cls.kind)
+        if min(vars(cfg).values()) <= 0:
+            raise UsageError(f"lstm teacher: every option must be above 0, not {vars(cfg)}")
+        torch.set_num_threads(1)
+        torch.manual_seed(seed)
+        stream, seen = _stream(text, cfg, seed)
+        model = LstmModel(text.num_units, cfg)
+        # Begin at the unigram distribution: the first updates need not learn it.
+        counts = torch.bincount(stream[stream < text.num_units].long(), minlength=text.num_units) + 1.0
+        with torch.no_grad():
+            model.out.bias.copy_(torch.log(counts / counts.sum()))
+        _fit(model, stream, text.num_units, cfg)
+        teacher = cls(text.unit, text.num_units, model, seen)
+        teacher.info = {"options": dict(vars(cfg)), "parameters": sum(p.numel() for p in model.parameters())}
+        return teacher
+
+    def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
+        check_ids(unit_ids, self.num_units, self.unit)
+        if len(unit_ids) == 0:
+            return np.zeros((0, self.num_units), dtype=np.float32)
+        history = torch.from_numpy(np.concatenate([[self.num_units], unit_ids[:-1]]).astype(np.int64))
+        with torch.no_grad():
+            logits = self.model(history[None])[0][0]
+            logits[:, torch.from_numpy(~self.seen)] = -math.inf
+            return torch.log_softmax(logits, dim=1).numpy()  # type: ignore[no-any-return]
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {"seen": self.seen.astype(np.uint8)} | {n: p.numpy() for n, p in self.model.state_dict().items()}
+
+    @classmethod
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> LstmTeacher:
+        model = LstmModel(num_units, check_options(LstmOptions, info["options"], cls.kind))
+        try:
+            model.load_state_dict({n: torch.from_numpy(t) for n, t in tensors.items() if n != "seen"})
+        except RuntimeError as e:
+            raise KdError(f"LSTM teacher of {num_units} {unit}s: its weights do not fit its options ({e}); train it again") from e
+        return cls(unit, num_units, model, tensors["seen"])
+
+
+def _stream(text: TrainingText, cfg: LstmOptions, seed: int) -> tuple[torch.Tensor, np.ndarray]:
+    """Shuffled sentences as int32 (streams, length), each after a begin symbol; and which units the text has (V,)."""
+    blocks = list(text.blocks())
+    ids = np.concatenate([b.ids for b in blocks]) if blocks else np.zeros(0, np.int32)
+    if len(ids) == 0:
+        raise KdError("the LM text gave no sentence to train a teacher on; check the text and the lexicon")
+    seen = np.bincount(ids, minlength=text.num_units) > 0
+    lengths = np.concatenate([np.diff(b.offsets) for b in blocks])
+    first = np.cumsum(lengths) - lengths
+    wanted = cfg.streams * (cfg.updates * cfg.steps + 1)
+    parts, have = [], 0
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    while have < wanted:
+        for i in order:
+            parts.append(np.append(np.int32(text.num_units), ids[first[i] : first[i] + lengths[i]]))
+            have += len(parts[-1])
+            if have >= wanted:
+                break
+    return torch.from_numpy(np.concatenate(parts)[:wanted].astype(np.int32)).reshape(cfg.streams, -1), seen
+
+
+def _fit(model: LstmModel, stream: torch.Tensor, begin: int, cfg: LstmOptions) -> None:
+    """Train in place. Sentence begins are input only: what follows the last unit of a sentence is not learnt."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=cfg.rate, betas=(0.9, 0.99))
+    warm = max(1, cfg.updates // 20)
+    state, recent = None, 0.0
+    model.train()
+    for update in progress(range(cfg.updates), cfg.updates, "lstm updates"):
+        share = min(1.0, (update + 1) / warm) * 0.5 * (1 + math.cos(math.pi * max(0, update - warm) / cfg.updates))
+        for group in optimizer.param_groups:
+            group["lr"] = cfg.rate * share
+        part = stream[:, update * cfg.steps : (update + 1) * cfg.steps + 1].long()
+        logits, state = model(part[:, :-1], state)
+        state = tuple(s.detach() for s in state)
+        target = part[:, 1:].reshape(-1).masked_fill(part[:, 1:].reshape(-1) == begin, -100)
+        loss = nn.functional.cross_entropy(logits.reshape(len(target), -1), target)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        recent = loss.item() if update == 0 else 0.98 * recent + 0.02 * loss.item()
+        if (update + 1) % 200 == 0:
+            print(f"lstm: update {update + 1} of {cfg.updates}, training perplexity {math.exp(recent):.2f}", file=sys.stderr)

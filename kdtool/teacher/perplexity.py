@@ -1,0 +1,32 @@
+"""How well a teacher knows its units.  In: a teacher and unit sequences.  Out: perplexity and what it was measured on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from kdtool.teacher.base import Teacher
+
+
+def perplexity(teacher: Teacher, sequences: Iterable[np.ndarray]) -> dict[str, Any]:
+    """Perplexity per unit over whole sentences.
+
+    Returns:
+        ppl; nats_per_unit; tokens it was taken over; unseen: tokens that the training text never had, which have no
+        probability and are counted apart; sentences.
+    """
+    nats, tokens, unseen, sentences = 0.0, 0, 0, 0
+    for ids in sequences:
+        if len(ids) == 0:
+            continue
+        own = teacher.log_probs(ids)[np.arange(len(ids)), ids].astype(np.float64)
+        known = own > -np.inf
+        nats -= float(own[known].sum())
+        tokens += int(known.sum())
+        unseen += int((~known).sum())
+        sentences += 1
+    mean = nats / tokens if tokens else math.inf
+    return {"ppl": math.exp(mean), "nats_per_unit": mean, "tokens": tokens, "unseen": unseen, "sentences": sentences}

@@ -1,0 +1,172 @@
+"""Step: train a teacher.  In: LM text, lang, GMM (its tree), alignments of train and dev.  Out: exp/<teacher>.
+
+The folder: teacher.json and model.safetensors (see kdtool.teacher.base), ppl.json (perplexity on the dev alignments and
+on held-out text). The teacher learns from the LM text and from the training alignments' units, silence dropped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import UsageError
+from kdtool.core.step import run_step
+from kdtool.teacher.registry import KINDS, load_teacher, teacher_class
+from kdtool.units.table import UNITS, check_tree_fits, num_units, units_digest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.gmm.tree import Tree
+    from kdtool.lang.lang import Lang
+    from kdtool.teacher.base import TrainingText
+    from kdtool.units.text import Sequences
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the teacher step."""
+
+    unit: str = field(default="phone", metadata={"help": f"what it predicts: {', '.join(UNITS)}"})
+    kind: str = field(default="ngram", metadata={"help": f"what it is: {', '.join(KINDS)} (tree: senones through a phone n-gram)"})
+    options: dict[str, Any] = field(default_factory=dict, metadata={"help": "the kind's own options, as in '{order: 5}'"})
+    phone_teacher: Path | None = field(default=None, metadata={"help": "kind tree: take the n-gram of this phone teacher"})
+    max_sentences: int = field(default=0, metadata={"help": "use so many sentences of the LM text, evenly spread (0: all)"})
+    held_out: int = field(default=200, metadata={"help": "hold every N-th sentence out, to choose weights on (0: none)"})
+    variants: bool = field(default=False, metadata={"help": "draw pronunciations at random; otherwise each word's first"})
+    seed: int = field(default=0, metadata={"help": "of every random choice"})
+
+
+def check(cfg: Config) -> None:
+    """UsageError for values that make no sense."""
+    if cfg.unit not in UNITS or cfg.kind not in KINDS:
+        raise UsageError(f"--unit {cfg.unit} --kind {cfg.kind}: units are {', '.join(UNITS)}; kinds are {', '.join(KINDS)}")
+    if min(cfg.max_sentences, cfg.held_out) < 0:
+        raise UsageError(f"--max-sentences {cfg.max_sentences} --held-out {cfg.held_out}: at least 0")
+    if (cfg.kind == "tree" and cfg.unit != "senone") or (cfg.phone_teacher and cfg.kind != "tree"):
+        raise UsageError("kind tree is for senones, and --phone-teacher is for kind tree")
+
+
+class Material:
+    """LM text and alignments as unit sequences."""
+
+    def __init__(self, lm_text: Path, lang: Lang, tree: Tree, ali_train: AlignmentSet, cfg: Config) -> None:
+        self.lm_text, self.lang, self.tree, self.ali, self.cfg = lm_text, lang, tree, ali_train, cfg
+        self._total = self._count() if cfg.max_sentences else 0
+
+    def _count(self) -> int:
+        from kdtool.units.text import sentences_of
+
+        return sum(1 for _ in sentences_of(self.lm_text))
+
+    def _sentences(self, held_out: bool) -> Iterator[str]:
+        from kdtool.units.text import sentences_of
+
+        most, every = self.cfg.max_sentences, self.cfg.held_out
+        for number, sentence in enumerate(sentences_of(self.lm_text)):
+            # Sentence `number` is one of `most` evenly spread ones when the running count steps up at it.
+            if self._total > most > 0 and (number + 1) * most // self._total == number * most // self._total:
+                continue
+            if (every > 0 and number % every == every - 1) == held_out:
+                yield sentence
+
+    def blocks(self, unit: str) -> Iterator[Sequences]:
+        """Training sequences: the LM text, then the training alignments."""
+        from kdtool.units.text import UnitText
+
+        source = UnitText(unit, self.lang, self.tree, variants=self.cfg.variants, seed=self.cfg.seed)
+        yield from source.blocks(self._sentences(False))
+        print(f"LM text as {unit}s: {source.count}", file=sys.stderr)
+        yield aligned_units(self.ali, unit, self.lang, self.tree)
+
+    def training_text(self, unit: str) -> TrainingText:
+        """All that a teacher of this unit may be trained with."""
+        from kdtool.teacher.base import TrainingText
+        from kdtool.units.text import Sequences, UnitText
+
+        extras: dict[str, Any] = {}
+        if self.cfg.kind == "tree" and unit == "senone":
+            extras = {"tree": self.tree, "pause": pause_shares(self.ali, self.lang, self.tree)}
+            extras["phone_text"] = lambda: self.training_text("phone")
+            if self.cfg.phone_teacher:
+                extras["phone_teacher"] = load_teacher(self.cfg.phone_teacher)
+        held = UnitText(unit, self.lang, self.tree).blocks(self._sentences(True) if self.cfg.held_out else [])
+        held_out = Sequences.of(chain.from_iterable(held))
+        return TrainingText(unit, num_units(unit, self.lang, self.tree), lambda: self.blocks(unit), held_out, extras)
+
+
+def aligned_units(ali: AlignmentSet, unit: str, lang: Lang, tree: Tree) -> Sequences:
+    """The unit sequences of all alignments, silence left out."""
+    from kdtool.units.segments import unit_segments
+    from kdtool.units.text import Sequences
+
+    return Sequences.of(unit_segments(ali.get(u), unit, lang, tree).ids for u in ali.ids)
+
+
+def pause_shares(ali: AlignmentSet, lang: Lang, tree: Tree) -> np.ndarray:
+    """float64 (P,): how often silence (or the end) follows each phone in the alignments; rare phones lean on the mean."""
+    import numpy as np
+
+    paused, spoken = np.zeros(tree.pdf_map.shape[0]), np.zeros(tree.pdf_map.shape[0])
+    for utterance in ali.ids:
+        ids = ali.get(utterance).phone_segments().ids
+        silent = np.isin(ids, sorted(lang.silence_ids))
+        spoken += np.bincount(ids[~silent], minlength=len(spoken))
+        paused += np.bincount(ids[~silent & np.append(silent[1:], True)], minlength=len(spoken))
+    mean = (paused.sum() + 1.0) / (spoken.sum() + 2.0)
+    return (paused + 20.0 * mean) / (spoken + 20.0)
+
+
+def train(paths: dict[str, Path], cfg: Config, work: Path) -> None:
+    """Train one teacher into `work` and measure it."""
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.core.tables import write_json
+    from kdtool.gmm.tree import Tree
+    from kdtool.lang.lang import Lang
+    from kdtool.teacher.perplexity import perplexity
+
+    lang, tree = Lang.load(paths["lang"]), Tree.load(paths["gmm"])
+    check_tree_fits(lang, tree)
+    ali_train, ali_dev = AlignmentSet.open(paths["ali_train"]), AlignmentSet.open(paths["ali_dev"])
+    text = Material(paths["lm_text"], lang, tree, ali_train, cfg).training_text(cfg.unit)
+    scratch = work / "scratch"
+    scratch.mkdir()
+    teacher = teacher_class(cfg.kind).train(text, cfg.options, seed=cfg.seed, work=scratch)
+    shutil.rmtree(scratch)
+    dev = aligned_units(ali_dev, cfg.unit, lang, tree)
+    held: Iterable[np.ndarray] = (ids for ids, _ in zip(text.held_out, range(200), strict=False))
+    scores = {"dev": perplexity(teacher, dev), "held_out_text": perplexity(teacher, held)}
+    write_json(work / "ppl.json", {"unit": cfg.unit, "kind": cfg.kind, **scores})
+    facts = {"units_digest": units_digest(cfg.unit, lang, tree), "tree_digest": tree.digest, "lang_digest": lang.digest}
+    teacher.save(work, {**facts, "seed": cfg.seed})
+    for name, score in scores.items():
+        print(f"{cfg.unit} {cfg.kind}: perplexity {score['ppl']:.3f} on {name} "
+              f"({score['tokens']} {cfg.unit}s, {score['unseen']} never seen in training)")  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    positionals = [
+        ("lm_text", "folder with text.gz (prepare_lm_text)"), ("lang", "lang folder"), ("gmm", "GMM folder with the tree"),
+        ("ali_train", "alignments of the training set"), ("ali_dev", "alignments of the dev set"), ("out", "teacher folder to make"),
+    ]  # fmt: skip
+    paths, cfg, common = parse_args(Config, positionals, argv, prog="steps/train_teacher.sh", description=__doc__ or "")
+    check(cfg)
+    inputs = {n: paths[n] for n in ("lm_text", "lang", "ali_train", "ali_dev")} | {"tree": paths["gmm"] / "tree.safetensors"}
+    if cfg.phone_teacher:
+        inputs["phone_teacher"] = cfg.phone_teacher
+    run_step(
+        f"{cfg.unit} teacher {paths['out'].name}", out=paths["out"], inputs=inputs, options=cfg,
+        code=("kdtool.teacher", "kdtool.units"), body=lambda work: train(paths, cfg, work), common=common,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,198 @@
+"""Senone teacher derived from a phone n-gram.  In: a phone model and the decision tree.  Out: P(senone | senones before).
+
+A senone history says which phones were spoken, and a little about what comes next, as the tree's leaves depend on the
+right neighbour. So the model is a filter: it keeps a belief about what the history leaves open (the next phone, and
+whether a pause stood between two phones) and sums the phone model over it, exactly. A phone n-gram of order 6 sees 18
+senones back, far more than an n-gram over senones can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdtool.core.errors import KdError, UsageError
+from kdtool.gmm.tree import Tree
+from kdtool.teacher.base import Teacher, TrainingText, check_options
+from kdtool.teacher.ngram import NgramTeacher, check_ids
+from kdtool.teacher.trie import NgramTrie
+
+EDGE = 0  # the tree's context at an utterance's edge, which is that of silence too
+MISMATCH = 1e-4  # likelihood of a senone that the tree would not give in a context: alignments may differ from the tree
+NEGLIGIBLE = 1e-4  # a next phone less likely than this is left out of the sum
+
+
+@dataclass(frozen=True)
+class TreeOptions:
+    """phone: options of the phone n-gram, unused when a trained phone teacher is given. smooth: share of the mass that
+    goes evenly to all senones of the HMM state whose turn it is."""
+
+    phone: dict[str, Any] = field(default_factory=dict)
+    smooth: float = 1e-3
+
+
+@dataclass
+class Phones:
+    """A senone sequence read as phones: ids (J,), first senone of each (J,), senones (J, S) with -1 where not there."""
+
+    ids: np.ndarray
+    first: np.ndarray
+    senones: np.ndarray
+
+
+class TreeSenoneTeacher(Teacher):
+    """P(senone | history) through phone n-gram and tree; `pause` float (P,) is P(a pause follows this phone)."""
+
+    kind = "tree"
+
+    def __init__(self, trie: NgramTrie, tree: Tree, pause: np.ndarray, smooth: float) -> None:
+        super().__init__("senone", tree.num_pdfs)
+        self.trie, self.tree, self.smooth = trie, tree, smooth
+        self.pause = pause.astype(np.float64)
+        self.size = tree.pdf_map.shape[0]
+        self._even, self._turn = _even(tree)
+
+    @classmethod
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> TreeSenoneTeacher:
+        cfg: TreeOptions = check_options(TreeOptions, options, cls.kind)
+        if text.unit != "senone":
+            raise UsageError(f"kind tree is for senones, not {text.unit}s; use ngram, lstm or mix")
+        if not 0 < cfg.smooth < 1:
+            raise UsageError(f"smooth {cfg.smooth}: a share between 0 and 1 is wanted")
+        phones = text.extras.get("phone_teacher") or NgramTeacher.train(text.extras["phone_text"](), cfg.phone, seed=seed, work=work)
+        if not isinstance(phones, NgramTeacher) or phones.unit != "phone":
+            raise UsageError(f"kind tree is made from a phone n-gram, not from a {phones.unit} teacher of kind {phones.kind}")
+        teacher = cls(phones.trie, text.extras["tree"], text.extras["pause"], cfg.smooth)
+        teacher.info = {"smooth": cfg.smooth, "phone": phones.info, "phones": phones.num_units}
+        return teacher
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        phone = {f"phone.{name}": value for name, value in self.trie.tensors.items()}
+        return {**phone, "pdf_map": self.tree.pdf_map, "pause": self.pause}
+
+    @classmethod
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> TreeSenoneTeacher:
+        trie = {name.removeprefix("phone."): value for name, value in tensors.items() if name.startswith("phone.")}
+        return cls(NgramTrie(trie, info["phones"]), Tree(tensors["pdf_map"]), tensors["pause"], info["smooth"])
+
+    def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
+        check_ids(unit_ids, self.num_units, self.unit)
+        if len(unit_ids) == 0:
+            return np.zeros((0, self.num_units), dtype=np.float32)
+        phones = self._parse(unit_ids)
+        states = self.trie.states(phones.ids)
+        following = self._on_tree(self.trie.distributions(states))
+        out = np.zeros((len(unit_ids), self.num_units))
+        match, left = self._match(phones)
+        belief = self._pauses(phones, match)
+        self._inside(out, phones, match, left, belief, following[1:])
+        self._next(out, phones, match, left, belief, following, states)
+        out = (1.0 - self.smooth) * out / out.sum(axis=1, keepdims=True) + self.smooth * self._even[np.append(0, self._turn[unit_ids[:-1]])]
+        with np.errstate(divide="ignore"):
+            return np.log(out).astype(np.float32)
+
+    def _parse(self, unit_ids: np.ndarray) -> Phones:
+        phone, state = self.tree.pdf_phone[unit_ids], self.tree.pdf_state[unit_ids]
+        first = np.flatnonzero(state == 0)
+        owner = np.cumsum(state == 0) - 1
+        place = np.arange(len(unit_ids)) - first[owner] if len(first) and first[0] == 0 else state - 1
+        wrong = (state != place) | (phone != phone[first[owner]])
+        last = np.append(first[1:] - 1, -1)[:-1]
+        wrong[last] |= state[last] != self.tree.num_states[phone[last]] - 1
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise KdError(f"senone {unit_ids[at]} at place {at} is state {state[at]} of phone {phone[at]}, which cannot stand there; "
+                          "the alignment does not pass through each phone's states in order: align again with this tree")  # fmt: skip
+        senones = np.full((len(first), self.tree.pdf_map.shape[3]), -1, dtype=np.int64)
+        senones[owner, state] = unit_ids
+        return Phones(phone[first].astype(np.int64), first, senones)
+
+    def _on_tree(self, log_probs: np.ndarray) -> np.ndarray:
+        """Probabilities (J, P) over the tree's phone ids; phones that the tree lacks lose their share."""
+        probs = np.exp(log_probs[:, : self.size].astype(np.float64))
+        probs = np.pad(probs, ((0, 0), (0, self.size - probs.shape[1])))
+        return probs / probs.sum(axis=1, keepdims=True)
+
+    def _match(self, phones: Phones) -> tuple[np.ndarray, np.ndarray]:
+        """match (J, 2, P, S + 1): likelihood of a phone's first s senones, given whether a pause came before it (0 no,
+        1 yes) and its right context (EDGE for a pause); left (J, 2): the left context in both cases."""
+        before = np.concatenate([[EDGE], phones.ids[:-1]])
+        left = np.stack([before, np.full_like(before, EDGE)], axis=1)
+        table = self.tree.pdf_map[left, phones.ids[:, None]]
+        seen = phones.senones[:, None, None, :]
+        fits = np.where((table == seen) | (seen < 0), 1.0, MISMATCH)
+        start = np.ones((*fits.shape[:3], 1))
+        return np.concatenate([start, np.cumprod(fits, axis=3)], axis=3), left
+
+    def _pauses(self, phones: Phones, match: np.ndarray) -> np.ndarray:
+        """belief (J, 2): P(no pause, pause before phone j | everything up to phone j - 1, and phone j itself)."""
+        belief = np.zeros((len(phones.ids), 2))
+        now = np.array([0.0, 1.0])
+        for j, phone in enumerate(phones.ids):
+            belief[j] = now / now.sum()
+            if j + 1 < len(phones.ids):
+                paused = self.pause[phone]
+                go_on = match[j, :, phones.ids[j + 1], -1] * (1.0 - paused)
+                now = np.array([belief[j] @ go_on, belief[j] @ (match[j, :, EDGE, -1] * paused)])
+        return belief
+
+    def _right(self, phone: np.ndarray, following: np.ndarray) -> np.ndarray:
+        """Prior (.., P) of a phone's right context: the next phone, or EDGE for a pause."""
+        paused = self.pause[phone][..., None]
+        right = following * (1.0 - paused)
+        right[..., EDGE] = paused[..., 0]
+        return right
+
+    def _inside(
+        self, out: np.ndarray, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray, following: np.ndarray
+    ) -> None:
+        """Rows of a phone's second and later senones: sum over the pause before and the right context."""
+        prior = belief[:, :, None] * self._right(phones.ids, following)[:, None, :]
+        table = self.tree.pdf_map[left, phones.ids[:, None]]
+        for s in range(1, phones.senones.shape[1]):
+            there = phones.senones[:, s] >= 0
+            rows = (phones.first + s)[there]
+            weight = prior[there] * match[there, :, :, s]
+            _scatter(out, rows, table[there, :, :, s], weight / weight.sum(axis=(1, 2), keepdims=True))
+
+    def _next(
+        self, out: np.ndarray, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray,
+        following: np.ndarray, states: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Rows of a phone's first senone: sum over which phone it is, its right context, and a pause before it."""
+        count = len(phones.ids)
+        weight = np.zeros((count, 2, self.size))
+        weight[0, 1] = following[0]
+        if count > 1:
+            fits = np.einsum("ja,jac->jc", belief[:-1], match[:-1, :, :, -1])
+            paused = self.pause[phones.ids[:-1]][:, None]
+            weight[1:, 0] = fits * following[1:count] * (1.0 - paused)
+            weight[1:, 1] = fits[:, [EDGE]] * following[1:count] * paused
+        weight /= weight.sum(axis=(1, 2), keepdims=True)
+        j, phone = np.nonzero(weight.sum(axis=1) > NEGLIGIBLE)
+        after = self._on_tree(self.trie.distributions(self.trie.advance(states[:, j], phone)))
+        joint = weight[j, :, phone][:, :, None] * self._right(phone, after)[:, None, :]
+        # The left context of these rows is the phone before j, which `left` holds for the phone that came.
+        _scatter(out, phones.first[j], self.tree.pdf_map[left[j], phone[:, None], :, 0], joint)
+
+
+def _even(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
+    """Even distributions (1 + P * S, V), row 0 over all phones' first senones, others over the senones of one phone and
+    state; and turn (V,): which of them follows a senone."""
+    depth = tree.pdf_map.shape[3]
+    owner = 1 + tree.pdf_phone.astype(np.int64) * depth + tree.pdf_state
+    table = np.zeros((1 + tree.pdf_map.shape[0] * depth, tree.num_pdfs))
+    table[owner, np.arange(tree.num_pdfs)] = 1.0
+    table[0] = tree.pdf_state == 0
+    last = tree.pdf_state + 1 == tree.num_states[tree.pdf_phone]
+    return table / np.maximum(table.sum(axis=1, keepdims=True), 1.0), np.where(last, 0, owner + 1)
+
+
+def _scatter(out: np.ndarray, rows: np.ndarray, senones: np.ndarray, weight: np.ndarray) -> None:
+    """out[rows[i], senones[i, ...]] += weight[i, ...]; places without a senone (-1) carry no weight worth keeping."""
+    there = (senones >= 0) & (weight > 0)
+    flat = (np.broadcast_to(rows.reshape(-1, 1, 1), senones.shape) * out.shape[1] + senones)[there]
+    out += np.bincount(flat, weights=weight[there], minlength=out.size).reshape(out.shape)

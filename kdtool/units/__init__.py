@@ -1,0 +1,1 @@
+"""Units that language models predict: senones, phones, subwords; from alignments and from text."""

@@ -1,0 +1,165 @@
+"""Units of text.  In: sentences, lexicon, tree, sentencepiece model.  Out: unit sequences, no audio needed.
+
+Words become phones through the lexicon, phones become senones through the tree (contexts reach across words, there is
+no silence, and the edge of a sentence is context 0), words become sentencepiece pieces. Text streams through in blocks
+of sentences; inside a block everything is array arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import open_text
+from kdtool.units.segments import Subwords, subwords_of
+from kdtool.units.table import check_unit
+
+if TYPE_CHECKING:
+    from kdtool.gmm.tree import Tree
+    from kdtool.lang.lang import Lang
+
+BLOCK = 20_000
+
+
+@dataclass
+class Sequences:
+    """Unit sequences end to end: ``ids`` int32 (M,), sentence i is ``ids[offsets[i]:offsets[i + 1]]``."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for first, last in zip(self.offsets[:-1], self.offsets[1:], strict=True):
+            yield self.ids[first:last]
+
+    @classmethod
+    def of(cls, sentences: Iterable[np.ndarray]) -> Sequences:
+        """Join separate sentences."""
+        parts = [np.asarray(s, dtype=np.int32) for s in sentences]
+        lengths = np.array([len(p) for p in parts], dtype=np.int64)
+        return cls(np.concatenate(parts) if parts else np.zeros(0, np.int32), np.concatenate([[0], np.cumsum(lengths)]))
+
+
+@dataclass
+class TextCount:
+    """What became of the text: sentences used, sentences skipped because of a word outside the lexicon, words, units."""
+
+    sentences: int = 0
+    skipped: int = 0
+    words: int = 0
+    units: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.sentences} sentences, {self.words} words, {self.units} units ({self.skipped} sentences skipped)"
+
+
+def sentences_of(lm_text: Path) -> Iterator[str]:
+    """The sentences of a folder made by prepare_lm_text (text.gz), empty lines left out."""
+    with open_text(Path(lm_text) / "text.gz") as lines:
+        for line in lines:
+            if line := line.strip():
+                yield line
+
+
+class UnitText:
+    """Sentences to unit sequences, for one unit.
+
+    Args:
+        unit: "senone", "phone" or "subword".
+        variants: draw one of a word's pronunciations at random at each occurrence; otherwise the first is taken.
+        seed: of that draw.
+
+    A sentence with a word outside the lexicon is skipped for senones and phones (the lexicon holds what G2P could do);
+    subwords spell any word.
+    """
+
+    def __init__(self, unit: str, lang: Lang, tree: Tree | None, *, variants: bool = False, seed: int = 0) -> None:
+        check_unit(unit)
+        if unit == "senone" and tree is None:
+            raise KdError("senones of text need a decision tree; name the GMM's folder")
+        self.unit, self.count = unit, TextCount()
+        self._tree = tree
+        self._random = np.random.default_rng(seed) if variants else None
+        self._subwords: Subwords | None = subwords_of(lang) if unit == "subword" else None
+        self._rows: dict[str, int] = {}
+        self._variants: list[int] = []
+        self._units: list[list[int]] = []
+        if unit != "subword":
+            for word, prons in lang.text_prons.items():
+                if word != lang.oov:
+                    self._add(word, [list(p) for p in prons])
+
+    def _add(self, word: str, choices: list[list[int]]) -> int:
+        self._rows[word] = len(self._units)
+        self._variants += [len(choices)] + [0] * (len(choices) - 1)
+        self._units += choices
+        return self._rows[word]
+
+    def blocks(self, sentences: Iterable[str]) -> Iterator[Sequences]:
+        """Unit sequences, a block of sentences at a time; ``count`` is kept up to date."""
+        source = iter(sentences)
+        while block := list(islice(source, BLOCK)):
+            yield self._block(block)
+
+    def _block(self, block: list[str]) -> Sequences:
+        get = self._piece_row if self._subwords is not None else lambda word: self._rows.get(word, -1)
+        per_sentence = [[get(word) for word in sentence.split()] for sentence in block]
+        kept = [rows for rows in per_sentence if rows and min(rows) >= 0]
+        self.count.sentences += len(kept)
+        self.count.skipped += len(block) - len(kept)
+        words_in = np.array([len(rows) for rows in kept], dtype=np.int64)
+        rows = np.fromiter((r for sentence in kept for r in sentence), dtype=np.int64, count=int(words_in.sum()))
+        self.count.words += len(rows)
+        if self._random is not None:
+            rows = rows + self._random.integers(0, np.array(self._variants)[rows])
+        ids, offsets = self._gather(rows, np.concatenate([[0], np.cumsum(words_in)]))
+        if self.unit == "senone":
+            assert self._tree is not None
+            ids, offsets = senones(ids, offsets, self._tree)
+        self.count.units += len(ids)
+        return Sequences(ids.astype(np.int32), offsets)
+
+    def _piece_row(self, word: str) -> int:
+        row = self._rows.get(word)
+        if row is None:
+            assert self._subwords is not None
+            row = self._add(word, [self._subwords(word)[0]])
+        return row
+
+    def _gather(self, rows: np.ndarray, word_offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        lengths = np.fromiter((len(u) for u in self._units), dtype=np.int64, count=len(self._units))
+        flat = np.fromiter((i for u in self._units for i in u), dtype=np.int32, count=int(lengths.sum()))
+        first = np.cumsum(lengths) - lengths
+        ends = np.concatenate([[0], np.cumsum(lengths[rows])])
+        # Position within the gathered array, minus where its word starts there, plus where the word's units lie.
+        source = np.arange(ends[-1]) + np.repeat(first[rows] - ends[:-1], lengths[rows])
+        return flat[source], ends[word_offsets]
+
+
+def senones(phones: np.ndarray, offsets: np.ndarray, tree: Tree) -> tuple[np.ndarray, np.ndarray]:
+    """Senones of phone sequences: (ids, offsets) of phones in, of senones out; sentence edges are context 0.
+
+    Raises:
+        KdError: a phone that the tree does not know.
+    """
+    if len(phones) and (phones.max() >= tree.pdf_map.shape[0] or phones.min() <= 0):
+        raise KdError(f"phone {phones.max()} is not in the tree of {tree.pdf_map.shape[0]} phone ids; build lang and tree again")
+    left, right = np.roll(phones, 1), np.roll(phones, -1)
+    filled = offsets[:-1][np.diff(offsets) > 0]
+    left[filled] = 0
+    right[offsets[1:][np.diff(offsets) > 0] - 1] = 0
+    table = tree.pdf_map[left, phones, right]
+    there = table >= 0
+    per_phone = there.sum(axis=1)
+    if len(phones) and per_phone.min() == 0:
+        raise KdError(f"phone {phones[per_phone.argmin()]} has no senone in the tree; build the tree for this lang again")
+    return table[there], np.concatenate([[0], np.cumsum(per_phone)])[offsets]

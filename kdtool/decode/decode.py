@@ -22,10 +22,10 @@ CODE = (
     "kdtool.decode", "kdtool.graph.search", "kdtool.graph.lattice", "kdtool.graph.k2api", "kdtool.graph.decoding_graph",
 )  # fmt: skip
 # Where the search is done, and the scales that are tried, by the kind of graph.
-LM_SCALE = {"word": 10.0, "phone": 5.0}
+LM_SCALE = {"word": 10.0, "phone": 7.0}
 LM_SCALES = {
     "word": [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0],
-    "phone": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0],
+    "phone": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0],
 }
 
 
@@ -40,7 +40,7 @@ class Config:
 
     rescore_lm: Path | None = _opt(None, "LM folder whose lm.bin re-ranks the n-best list (words only)")
     ref_ali: Path | None = _opt(None, "alignment folder whose phones are the reference (phone graphs)")
-    lm_scale: float | None = _opt(None, "LM scale of the search; none: 10 for words, 5 for phones")
+    lm_scale: float | None = _opt(None, "LM scale of the search; none: 10 for words, 7 for phones")
     prior_scale: float = _opt(0.8, "share of the log-prior that the search subtracts (students)")
     lm_scales: list = _opt([], "LM scales to choose from; empty: a range around the search's")
     prior_scales: list = _opt([0.4, 0.6, 0.8, 1.0], "prior scales to choose from (students)")

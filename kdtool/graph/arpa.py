@@ -69,8 +69,11 @@ def read_arpa(path: Path, words: Mapping[str, int]) -> Arpa:
                     if order == 1 and fields[1].lower() != "<unk>":
                         skipped_words.append(fields[1])
                     continue
-                back_off = float(fields[order + 1]) * LOG10 if len(fields) == order + 2 else 0.0
-                grams[order - 1][key] = (float(fields[0]) * LOG10, back_off)
+                try:
+                    numbers = float(fields[0]), float(fields[order + 1] if len(fields) == order + 2 else 0)
+                except ValueError:
+                    raise KdError(f"{path}, line {number}: {line.strip()!r} is no {order}-gram line; train the LM again") from None
+                grams[order - 1][key] = (numbers[0] * LOG10, numbers[1] * LOG10)
     if not grams or not ended or len(grams) != len(counts):
         raise KdError(f"{path}: not a complete ARPA file (\\data\\ ... \\end\\ wanted); train the LM again")
     return Arpa(grams, skipped, skipped_words)

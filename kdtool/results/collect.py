@@ -1,0 +1,165 @@
+"""Step collect_results: score files of all decodes below the experiment folders -> results.json and RESULTS.md.
+
+In: folders that hold ``score.json`` files at any depth. Out: ``results.json`` (a list, one object a decode) in the first
+folder, and the tables of RESULTS.md, which are printed as well. ``--check`` writes nothing and fails when RESULTS.md is not
+what results.json gives.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError
+from kdtool.core.step import git_state
+from kdtool.core.tables import open_text, read_json, read_lines, write_json
+from kdtool.results.tables import render
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of collect_results."""
+
+    results: Path | None = field(default=None, metadata={"help": "results.json to write; none: in the first folder"})
+    markdown: Path | None = field(default=None, metadata={"help": "RESULTS.md to write; none: beside results.json"})
+    baseline: str = field(default="student_ce", metadata={"help": "system that the others are compared with, by paired bootstrap"})
+    title: str = field(default="Results", metadata={"help": "heading of RESULTS.md"})
+    note: str = field(default="", metadata={"help": "a sentence under the heading: which data these are"})
+    command: str = field(default="", metadata={"help": "command that made the results, for the record"})
+    check: bool = field(default=False, metadata={"help": "true: write nothing, fail when RESULTS.md does not match results.json"})
+
+
+def find_scores(roots: list[Path]) -> list[Path]:
+    """All score.json files below the folders, sorted; hidden (half-made) folders are passed over."""
+    found = set()
+    for root in roots:
+        if not root.is_dir():
+            raise KdError(f"{root}: no such folder; give the experiment folder (exp)")
+        for folder, names, files in os.walk(root):
+            names[:] = [n for n in names if not n.startswith(".")]
+            if "score.json" in files:
+                found.add(Path(folder) / "score.json")
+    return sorted(found)
+
+
+def read_result(path: Path, root: Path) -> dict[str, Any]:
+    """One decode as an object of results.json: its scores, where it lies, and its real-time factor if timed."""
+    result = dict(read_json(path))
+    log = (path.parent / "log") if (path.parent / "log").is_dir() else path.parent.parent / "log"
+    timings = [read_json(p) for p in sorted(log.glob("seconds.*.json"))]
+    audio = sum(t["audio"] for t in timings)
+    cpu = sum(v for t in timings for k, v in t.items() if k != "audio")
+    result["rtf"] = round(cpu / audio, 4) if audio else None
+    result["decode"] = os.path.relpath(path.parent, root)
+    return result
+
+
+def order_of(result: dict[str, Any]) -> tuple[Any, ...]:
+    """GMMs, then cross-entropy, hard-label multi-task, label interpolation, distillation; then by name."""
+    objective = result.get("objective") or ""
+    heads = result.get("heads") or []
+    soft = any(h.get("kind") == "soft" for h in heads)
+    rank = 0 if objective == "gmm" else 1 + (3 if soft else 2 * objective.startswith("interpolate") + bool(heads))
+    if objective == "gmm":
+        rank = -1 if result["system"].startswith("mono") else 0
+    return rank, result["system"], str(result.get("seed")), result["set"], result["lm"], result["decode"]
+
+
+def per_utterance(path: Path) -> dict[str, tuple[int, int]]:
+    """Utterance -> (errors, reference words), from a decode's per_utt.tsv."""
+    lines = [line.split("\t") for line in read_lines(path)[1:]]
+    return {f[0]: (int(f[3]) + int(f[4]) + int(f[5]), int(f[2])) for f in lines}
+
+
+def compare(results: list[dict[str, Any]], root: Path, baseline: str) -> None:
+    """Add ``vs_baseline`` (paired bootstrap) to every result whose set and LM the baseline has decoded as well."""
+    import numpy as np
+
+    from kdtool.decode.bootstrap import paired
+
+    bases = {(r["set"], r["lm"]): r for r in results if r["system"] == baseline}
+    for result in results:
+        base = bases.get((result["set"], result["lm"]))
+        if base is None or base is result:
+            continue
+        own, other = (per_utterance(root / r["decode"] / "per_utt.tsv") for r in (result, base))
+        if set(own) != set(other):
+            raise KdError(f"{result['decode']} and {base['decode']} score {len(own)} and {len(other)} utterances that are not the same; "
+                          "decode both again on the same set")  # fmt: skip
+        ids = sorted(own)
+        if any(own[u][1] != other[u][1] for u in ids):
+            raise KdError(f"{result['decode']} and {base['decode']} have different references; decode both with the same ones")
+        errors, base_errors, words = (np.array(x) for x in zip(*((own[u][0], other[u][0], own[u][1]) for u in ids), strict=True))
+        d = paired(errors, base_errors, words)
+        numbers = {"delta": d.delta, "low": d.low, "high": d.high, "better": d.better}
+        result["vs_baseline"] = {"system": baseline, **{k: round(v, 3) for k, v in numbers.items()}}
+
+
+def collect(roots: list[Path], baseline: str) -> list[dict[str, Any]]:
+    """All decodes below the folders, in reporting order; KdError when there is none or two share a place in the tables."""
+    root = roots[0]
+    results = sorted((read_result(p, root) for p in find_scores(roots)), key=order_of)
+    if not results:
+        raise KdError(f"no score.json below {', '.join(map(str, roots))}; decode first (steps/decode.sh)")
+    compare(results, root, baseline)
+    return results
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry of steps/collect_results.sh."""
+    paths, cfg, _ = parse_args(
+        Config, [("exp...", "experiment folders")], argv, prog="steps/collect_results.sh",
+        description="Tables of all decodes: results.json, RESULTS.md.",
+    )  # fmt: skip
+    roots: list[Path] = paths["exp"]
+    json_path = cfg.results or roots[0] / "results.json"
+    markdown = cfg.markdown or json_path.with_name("RESULTS.md")
+    if cfg.check:
+        check(json_path, markdown)
+        return
+    results = collect(roots, cfg.baseline)
+    made = {
+        "title": cfg.title, "note": cfg.note, "command": cfg.command, "git": git_state(), "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }  # fmt: skip
+    made = _kept(json_path, markdown, results, made)
+    text = render(results, made)
+    write_json(json_path, results)
+    with open_text(markdown, "w") as f:
+        f.write(text)
+    print(text)
+    print(f"collect_results: {len(results)} decodes in {json_path}, tables in {markdown}", file=sys.stderr)
+
+
+def _kept(json_path: Path, markdown: Path, results: list[dict[str, Any]], made: dict[str, str]) -> dict[str, str]:
+    """The old record of date and commit when nothing else has changed: a second run leaves the files as they are."""
+    if not (json_path.is_file() and markdown.is_file()) or read_json(json_path) != results:
+        return made
+    text = "\n".join(read_lines(markdown)) + "\n"
+    try:
+        old = parse_made(text, markdown)
+    except KdError:
+        return made
+    same = all(old.get(k) == made[k] for k in ("title", "note", "command"))
+    return old if same and render(results, old) == text else made
+
+
+def check(json_path: Path, markdown: Path) -> None:
+    """KdError unless RESULTS.md is, byte for byte, what results.json and its own heading give."""
+    from kdtool.results.tables import parse_made
+
+    results, text = read_json(json_path), "\n".join(read_lines(markdown)) + "\n"
+    wanted = render(results, parse_made(text, markdown))
+    if text != wanted:
+        ours, theirs = wanted.split("\n"), text.split("\n")
+        line = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+        raise KdError(f"{markdown}, line {line + 1}: does not match {json_path}; run steps/collect_results.sh again, do not edit it by hand")
+    print(f"collect_results: {markdown} matches {json_path}")
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,111 @@
+"""results.json -> the text of RESULTS.md.  In: result objects and how they were made.  Out: Markdown, always the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.errors import KdError
+
+_MARK = "<!-- made: "
+
+
+def render(results: Sequence[dict[str, Any]], made: dict[str, str]) -> str:
+    """The whole of RESULTS.md.
+
+    Args:
+        results: the content of results.json, in reporting order.
+        made: title, note, command, date, git; also stored in a comment, so that a check can render the file again.
+    """
+    lines = [f"# {made['title']}", "", _MARK + json.dumps(made, sort_keys=True) + " -->", ""]
+    if made["note"]:
+        lines += [made["note"], ""]
+    lines += [f"Generated {made['date']} at commit {made['git']}; do not edit by hand."]
+    if made["command"]:
+        lines += ["", f"    {made['command']}"]
+    lines += ["", "LM scale, prior scale and word penalty of each half of the speakers are chosen on the other half. In brackets: 95% "
+              "bootstrap interval over utterances (10,000 resamples)."]  # fmt: skip
+    for name in sorted({r["set"] for r in results}):
+        here = [r for r in results if r["set"] == name]
+        lines += ["", f"## {name}", "", *summary(here)]
+        for rate, label in (("per", "Phone error rate"), ("wer", "Word error rate")):
+            for lm in _lms(here, rate):
+                rows = [r for r in here if r["lm"] == lm and r[rate] is not None]
+                lines += ["", f"### {label}, {lm}", "", *details(rows, rate)]
+    return "\n".join(lines) + "\n"
+
+
+def _lms(results: Sequence[dict[str, Any]], rate: str) -> list[str]:
+    """LM names with this rate, first passes before rescored ones."""
+    return sorted({r["lm"] for r in results if r[rate] is not None}, key=lambda lm: (any(
+        r["lm"] == lm and r["first_pass_lm"] != lm for r in results), lm))  # fmt: skip
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table with columns of even width, readable in a terminal."""
+    widths = [max(len(row[n]) for row in [head, *rows]) for n in range(len(head))]
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    return [line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *(line(row) for row in rows)]
+
+
+def summary(results: Sequence[dict[str, Any]]) -> list[str]:
+    """One line a system: its error rates side by side."""
+    columns = [("per", lm) for lm in _lms(results, "per")] + [("wer", lm) for lm in _lms(results, "wer")]
+    systems: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for r in results:
+        systems.setdefault((r["system"], _seed(r)), []).append(r)
+    rows = []
+    for (system, seed), own in systems.items():
+        cells = []
+        for rate, lm in columns:
+            match = [r for r in own if r["lm"] == lm and r[rate] is not None]
+            cells.append(" / ".join(_rate(r, rate) for r in match) or "-")
+        rows.append([system, describe(own[0]), seed, *cells])
+    return _table(["system", "objective", "seed", *(f"{rate.upper()} {lm}" for rate, lm in columns)], rows)
+
+
+def details(results: Sequence[dict[str, Any]], rate: str) -> list[str]:
+    """One line a decode: counts by kind, scales, comparison with the baseline."""
+    head = ["system", rate.upper(), "words" if rate == "wer" else "phones", "sub", "ins", "del", "failed", "scales (LM, prior)", "against baseline"]
+    rows = []
+    for r in results:
+        scales = " / ".join(f"{s['lm_scale']:g}, {s['prior_scale']:g}" for s in r["scales"])
+        rows.append([r["system"], _rate(r, rate), *(str(r[k]) for k in ("words", "sub", "ins", "del", "failed")), scales, _versus(r)])
+    return _table(head, rows)
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The objective in words, with its auxiliary heads."""
+    heads = [f"{h['unit']}@{h['layer']} {h['kind']} {h['weight']:g}" for h in result.get("heads") or []]
+    return " ".join([str(result["objective"]), *([f"({', '.join(heads)})"] if heads else [])])
+
+
+def _seed(result: dict[str, Any]) -> str:
+    return "-" if result.get("seed") is None else str(result["seed"])
+
+
+def _rate(result: dict[str, Any], rate: str) -> str:
+    low, high = result["ci95"]
+    return f"{result[rate]:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _versus(result: dict[str, Any]) -> str:
+    versus = result.get("vs_baseline")
+    if not versus:
+        return "-"
+    return f"{versus['delta']:+.2f} [{versus['low']:+.2f}, {versus['high']:+.2f}] vs {versus['system']}"
+
+
+def parse_made(text: str, path: Path) -> dict[str, str]:
+    """The record of how a RESULTS.md was made, from its comment; KdError when it is not a generated file."""
+    for line in text.split("\n"):
+        if line.startswith(_MARK) and line.endswith(" -->"):
+            try:
+                return dict(json.loads(line[len(_MARK) : -len(" -->")]))
+            except json.JSONDecodeError:
+                break
+    raise KdError(f"{path} was not generated by this toolkit, or was edited; run steps/collect_results.sh")

@@ -14,6 +14,7 @@ from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
+from kdtool.gmm.train_mono import TRAINING_CODE, merge_tree_answers
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,6 @@ def train_tri(feat_dir: Path, lang_dir: Path, ali_dir: Path, work: Path, cfg: Tr
     from kdtool.gmm.folder import check_alignment, original_ids, save_gmm, used_prons
     from kdtool.gmm.pool import ShardPool
     from kdtool.gmm.shard import Shard
-    from kdtool.gmm.train_mono import merge_tree_answers
     from kdtool.gmm.trainer import NUM_SHARDS, Schedule, gather_moments, say, train
     from kdtool.gmm.tree_build import build_tree, first_moments, merge_stats
     from kdtool.lang.lang import Lang
@@ -101,7 +101,7 @@ def run(paths: dict[str, Any], cfg: TriConfig, common: Common) -> None:
         out=paths["out"],
         inputs={"features": paths["feats"], "lang": paths["lang"], "alignment": paths["ali"]},
         options=cfg,
-        code=("kdtool.gmm", "kdtool.ali.store", "kdtool.graph.training", "kdtool.graph.k2api", "kdtool.features.store"),
+        code=(*TRAINING_CODE, "kdtool.gmm.train_tri", "kdtool.gmm.tree_build", "kdtool.gmm.questions"),
         body=lambda work: train_tri(paths["feats"], paths["lang"], paths["ali"], work, cfg, common.nj),
         common=common,
     )

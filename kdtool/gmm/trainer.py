@@ -18,7 +18,7 @@ from kdtool.gmm.em import VARIANCE_FLOOR, Stats, mix_up, pdf_occupancies, reesti
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.pool import ShardPool
 
-NUM_SHARDS = 8
+NUM_SHARDS = 16  # the most processes that help; sums are taken shard by shard, so more or fewer change the last digits
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -190,3 +195,41 @@ def test_a_killed_worker_is_an_error_and_no_worker_outlives_the_pool() -> None:
         with pytest.raises(KdError, match="worker process died"):
             pool.call("say", "y")
     assert not any(w.is_alive() for w in workers)
+
+
+PARENT = """
+import time
+from kdtool.gmm.pool import ShardPool
+from pathlib import PurePath
+if __name__ == "__main__":
+    with ShardPool(PurePath, [("a",), ("b",)], nj=2) as pool:
+        pool.call("as_posix")
+        print(*(w.pid for w in pool._workers), flush=True)
+        time.sleep(60)
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    root = str(Path(__file__).resolve().parents[2])
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": root}
+    )
+    assert parent.stdout is not None
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(workers) == 2 and all(running(w) for w in workers)
+    parent.send_signal(how)
+    parent.wait(20)
+    limit = time.monotonic() + 10
+    while any(running(w) for w in workers) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not any(running(w) for w in workers)

@@ -1,0 +1,139 @@
+"""Set-up: made once, again when its requirements change, never used half-made; faults name what mends them.
+
+The build itself (minutes, gigabytes) is replaced by a stand-in in a copy of utils/, except where it stops early.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = """#!/usr/bin/env bash
+set -euo pipefail
+echo "built $1" >&2
+mkdir -p "$1/bin"
+ln -s {python} "$1/bin/python"
+sleep 0.3
+[[ ! -e "{flag}" ]] || exit 1
+"$1/bin/python" -c 'import platform; print(platform.python_version())' >"$1/.ready"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout whose build takes a moment; it fails while the file 'fail' is there."""
+    shutil.copytree(ROOT / "utils", tmp_path / "utils", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "steps").mkdir()
+    shutil.copy(ROOT / "steps" / "extract_features.sh", tmp_path / "steps")
+    (tmp_path / "utils" / "build_env.sh").write_text(STAND_IN.format(python=sys.executable, flag=tmp_path / "fail"))
+    return tmp_path
+
+
+def run(command: list[str | Path], **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("KD_")} | variables
+    return subprocess.run([str(c) for c in command], env=env, capture_output=True, text=True, check=False)
+
+
+def test_made_once_and_again_when_requirements_change(checkout: Path) -> None:
+    setup = checkout / "utils" / "setup_env.sh"
+    assert run([setup]).stderr.count("built") == 1
+    assert run([setup]).stderr == ""
+    (checkout / "utils" / "requirements.txt").write_text("numpy==1.26.3\n")
+    assert run([setup]).stderr.count("built") == 1
+    environments = [p.name for p in (checkout / ".venv").glob("env-*")]
+    assert environments == [os.readlink(checkout / ".venv" / "current")]
+
+
+def test_made_again_when_the_python_below_it_is_another(checkout: Path) -> None:
+    setup = checkout / "utils" / "setup_env.sh"
+    run([setup])
+    (checkout / ".venv" / "current" / ".ready").write_text("3.10.1\n")
+    assert "built" in run([setup]).stderr
+
+
+def test_a_failed_build_is_not_used_and_the_next_one_is(checkout: Path) -> None:
+    setup = checkout / "utils" / "setup_env.sh"
+    (checkout / "fail").touch()
+    assert run([setup]).returncode == 1
+    assert not (checkout / ".venv" / "current").exists()
+    (checkout / "fail").unlink()
+    assert run([setup]).returncode == 0
+    assert (checkout / ".venv" / "current" / ".ready").exists()
+
+
+def test_two_at_once_build_once(checkout: Path) -> None:
+    command = [str(checkout / "utils" / "setup_env.sh")]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("KD_")}
+    both = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    messages = [p.communicate()[1] for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    assert sum(m.count("built") for m in messages) == 1
+    assert sum("waiting" in m for m in messages) == 1
+
+
+def test_a_step_without_an_environment_says_how_to_make_it(checkout: Path) -> None:
+    done = run([checkout / "steps" / "extract_features.sh", "--help"])
+    assert done.returncode == 1
+    assert done.stderr == f"error: the environment is not made yet; make it with {checkout}/utils/setup_env.sh\n"
+
+
+def test_environment_of_entry_scripts(checkout: Path) -> None:
+    run([checkout / "utils" / "setup_env.sh"])
+    script = f'source "{checkout}/utils/env.sh"; first="$PATH"; source "{checkout}/utils/env.sh"; [[ "$first" == "$PATH" ]] && env'
+    values = dict(line.split("=", 1) for line in run(["bash", "-c", script]).stdout.splitlines() if "=" in line)
+    assert values["KD_ROOT"] == values["PYTHONPATH"] == str(checkout)
+    assert values["KD_PYTHON"] == f"{checkout}/.venv/current/bin/python"
+    assert values["PATH"].startswith(f"{checkout}/.venv/current/bin:{checkout}/.venv/current/kenlm/bin:")
+    assert values["OMP_NUM_THREADS"] == "1"
+
+
+def test_own_environment_is_checked_once_and_nothing_is_installed(checkout: Path) -> None:
+    own = {"KD_PYTHON_ENV": sys.executable, "KD_KENLM_BIN": str(Path(shutil.which("lmplz") or "").parent)}
+    checker = checkout / "utils" / "check_env.py"
+    done = run([checkout / "utils" / "setup_env.sh"], **own)
+    assert done.returncode == 0, done.stderr
+    checker.write_text(checker.read_text().replace("def main() -> None:", "def main() -> None:\n    print('checked')"))
+    assert "checked" in run([checkout / "utils" / "setup_env.sh"], **own).stdout
+    assert "checked" not in run([checkout / "utils" / "setup_env.sh"], **own).stdout
+    assert not list((checkout / ".venv").glob("env-*"))
+
+
+def test_own_environment_that_lacks_packages(checkout: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / "own"], check=True)
+    done = run([checkout / "utils" / "setup_env.sh"], KD_PYTHON_ENV=str(checkout / "own" / "bin" / "python"))
+    assert done.returncode == 1
+    for word in ("import k2: ModuleNotFoundError", "import torch", "package kaldi-decoder", "lmplz: not there", "KD_KENLM_BIN"):
+        assert word in done.stderr
+    for script in (checkout / "utils" / "setup_env.sh", checkout / "steps" / "extract_features.sh"):
+        wrong = run([script], KD_PYTHON_ENV="/nowhere/python")
+        assert (wrong.returncode, "KD_PYTHON_ENV=/nowhere/python" in wrong.stderr) == (1, True)
+
+
+def test_no_python_and_no_compiler_name_the_fix(checkout: Path) -> None:
+    shutil.copy(ROOT / "utils" / "build_env.sh", checkout / "utils")
+    old = checkout / "python3.9"
+    old.write_text("#!/bin/sh\nexit 127\n")
+    old.chmod(0o755)
+    done = run([checkout / "utils" / "setup_env.sh"], KD_BASE_PYTHON=str(old))
+    assert done.returncode == 1
+    fix = "apt-get install python3 python3-venv python3-dev g++"
+    for word in ("no usable Python 3.10 or 3.11", f"{old} does not start", fix, "KD_PYTHON_ENV"):
+        assert word in done.stderr
+    done = run([checkout / "utils" / "setup_env.sh"], CXX="/nowhere/g++")
+    assert done.returncode == 1
+    for word in ("no working C++ compiler (/nowhere/g++)", "apt-get install"):
+        assert word in done.stderr
+    assert not (checkout / ".venv" / "current").exists()
+
+
+def test_usage(checkout: Path) -> None:
+    done = run([checkout / "utils" / "setup_env.sh", "--fast"])
+    assert done.returncode == 2
+    assert "--fast" in done.stderr
+    assert "KD_PYTHON_ENV" in run([checkout / "utils" / "setup_env.sh", "--help"]).stdout

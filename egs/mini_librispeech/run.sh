@@ -48,7 +48,7 @@ corpus() {
 
 lang() {
   local/librispeech/prepare_lm_text.sh --config "$conf/lm_text.yaml" --exclude "$data/dev_clean_2" "$(<"$data/source/lm_text")" "$data/lm_text"
-  steps/prepare_lang.sh --nj "${opt[nj]}" --config "$conf/lang.yaml" "$(<"$data/source/lexicon")" "$data/lm_text" "$data/train_clean_5" "$data/lang"
+  steps/prepare_lang.sh --nj "${opt[nj]}" --config "$conf/lang.yaml" --align-data "$data/dev_clean_2" "$(<"$data/source/lexicon")" "$data/lm_text" "$data/train_clean_5" "$data/lang"
 }
 
 features() {

@@ -35,11 +35,14 @@ class Config:
     bpe_size: int = field(default=500, metadata={"help": "number of subword units"})
     bpe_sentences: int = field(default=50000, metadata={"help": "sentences that the subwords are learnt from, 0 for all"})
     seed: int = field(default=0, metadata={"help": "seed of the random samples"})
+    align_data: Path | None = field(
+        default=None, metadata={"help": "data folder that will be aligned: its words get pronunciations, but not a place in the vocabulary"}
+    )
 
 
 @dataclass
 class Chosen:
-    """Which words get in: vocabulary (decoding), beyond (only LMs over phones use them); how often each occurs."""
+    """Which words get in: vocabulary (decoding), beyond (only alignment and LMs over phones use them); how often each occurs."""
 
     vocabulary: list[str]
     beyond: list[str]
@@ -54,7 +57,9 @@ def choose_words(data: Path, lm_text: Path, cfg: Config) -> Chosen:
         if word in training or word in text:
             raise KdError(f"the word {word} occurs in {data if word in training else lm_text}; the name is reserved, remove it there")
     vocabulary = set(training) | set(most_frequent(text, cfg.vocab_size, cfg.min_count))
-    return Chosen(sorted(vocabulary), sorted(set(text) - vocabulary), training, text)
+    # A dev word outside the vocabulary cannot be recognised, but the reference alignment must not take it for noise.
+    to_align = transcript_words(cfg.align_data) if cfg.align_data else Counter[str]()
+    return Chosen(sorted(vocabulary), sorted((set(text) | set(to_align)) - vocabulary), training, text)
 
 
 def pronounce(chosen: Chosen, lexicon: Lexicon, work: Path, cfg: Config, nj: int) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
@@ -152,11 +157,13 @@ def main(argv: list[str] | None = None) -> None:
     paths, cfg, common = parse_args(Config, positionals, argv, prog="steps/prepare_lang.sh", description=__doc__ or "")
     if cfg.vocab_size < 1 or cfg.min_count < 1 or cfg.bpe_size < 10 or not 2 <= cfg.g2p_order <= 9:
         raise UsageError("--vocab-size and --min-count: at least 1; --bpe-size: at least 10; --g2p-order: 2 to 9")
-    supervisions = paths["data"] / "supervisions.jsonl.gz"
+    transcripts = {"transcripts": paths["data"] / "supervisions.jsonl.gz"}
+    if cfg.align_data:
+        transcripts["align_data"] = cfg.align_data / "supervisions.jsonl.gz"
     run_step(
         "language",
         out=paths["out"],
-        inputs={"lexicon": paths["lexicon"], "lm_text": paths["lm_text"], "transcripts": supervisions},
+        inputs={"lexicon": paths["lexicon"], "lm_text": paths["lm_text"], **transcripts},
         options=cfg,
         code=("kdtool.lang",),
         body=lambda work: prepare(paths["lexicon"], paths["lm_text"], paths["data"], work, cfg, common.nj),

@@ -12,7 +12,7 @@ from kdtool.lang.lang import Lang
 from kdtool.lang.prepare import main
 from kdtool.lang.subwords import sample_sentences
 
-LEXICON = "the DH AH0\nthe(2) DH IY0\ncat K AE1 T\nsat S AE1 T\nmat M AE1 T\non AA1 N\nrare R EH1 R\n"
+LEXICON = "the DH AH0\nthe(2) DH IY0\ncat K AE1 T\nsat S AE1 T\nmat M AE1 T\non AA1 N\nrare R EH1 R\ndog D AA1 T\n"
 TEXT = ["THE CAT SAT ON THE MAT", "THE CAT SAT", "THE MAT", "A RARE CAT"] * 5
 
 
@@ -47,6 +47,15 @@ def test_tables_and_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     stats = read_json(tmp_path / "lang" / "stats.json")
     assert (stats["vocabulary"], stats["training_oov_tokens"], stats["training_tokens"]) == (5, 2, 6)
     assert "2 of 6 words of the training transcripts" in capsys.readouterr().err
+
+
+def test_words_of_the_set_to_align_are_pronounced_but_not_recognised(tmp_path: Path) -> None:
+    argv = inputs(tmp_path)
+    (tmp_path / "dev").mkdir()
+    write_jsonl(tmp_path / "dev" / "supervisions.jsonl.gz", [{"id": "v1", "text": "THE DOG"}])
+    main([*argv, *SMALL, "--align-data", str(tmp_path / "dev")])
+    lang = Lang.load(tmp_path / "lang")
+    assert "DOG" not in lang.words and [lang.phone_names[p] for p in lang.text_prons["DOG"][0]] == ["D", "AA", "T"]
 
 
 def test_same_input_gives_the_same_bytes_and_g2p_fills_the_gaps(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Step: the embedded corpus.  In: embedded.yaml, espeak-ng.  Out: <out>/LibriSpeech, <out>/lm-text.txt.gz, <out>/lexicon.txt.
+
+A few minutes of synthetic speech in LibriSpeech's layout, for trying the recipe where no data can be had. Its error rates
+say that the recipe works, nothing else. No dev sentence is in the training set or in the LM text.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.jobs import run_commands
+from kdtool.core.step import run_step
+from kdtool.core.tables import open_text, write_json
+from local.librispeech.sentences import Source, Speaker, draws, read_source
+
+TRAIN, DEV = "train-clean-5", "dev-clean-2"
+CHAPTER = 1
+REFERENCE_VOICE = "en-us"
+SOURCE = Path(__file__).with_name("embedded.yaml")
+MODULES = ("arpabet", "embedded", "embedded_speaker", "espeak", "sentences")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the embedded corpus."""
+
+    train_utts: int = field(default=108, metadata={"help": "training utterances"})
+    dev_utts: int = field(default=21, metadata={"help": "development utterances"})
+    lm_sentences: int = field(default=6000, metadata={"help": "sentences of LM text"})
+    seed: int = field(default=1, metadata={"help": "seed of sentences, noise and voices"})
+
+
+def check_options(cfg: Config) -> None:
+    """UsageError for values that make no sense."""
+    for name in ("train_utts", "dev_utts", "lm_sentences"):
+        if getattr(cfg, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(cfg, name)}: at least 1")
+
+
+def choose_sentences(source: Source, cfg: Config) -> tuple[dict[str, list[str]], list[str]]:
+    """Different sentences by part, and LM text without the dev sentences (it repeats sentences, as text does)."""
+    dev = list(islice(draws(source, 3 * cfg.seed, distinct=True), cfg.dev_utts))
+    train = list(islice(draws(source, 3 * cfg.seed + 1, without=frozenset(dev), distinct=True), cfg.train_utts))
+    text = list(islice(draws(source, 3 * cfg.seed + 2, without=frozenset(dev)), cfg.lm_sentences))
+    return {TRAIN: train, DEV: dev}, text
+
+
+def make_lexicon(source: Source) -> dict[str, list[tuple[str, ...]]]:
+    """Upper-case word -> pronunciations, for all words but those left out on purpose.
+
+    Raises:
+        KdError: espeak is not there or says a word in a way that has no ARPAbet phones.
+    """
+    from local.librispeech.arpabet import to_arpabet
+    from local.librispeech.espeak import Espeak
+
+    espeak = Espeak()
+    words = [w for w in source.vocabulary() if w not in source.left_out]
+    return {
+        w.upper(): source.pronunciations[w] if w in source.pronunciations else [to_arpabet(w, espeak.mnemonics(w, REFERENCE_VOICE))]
+        for w in words
+    }
+
+
+def speak_part(work: Path, part: str, speakers: Sequence[Speaker], sentences: Sequence[str], seed: int, nj: int) -> None:
+    """Write a part: the sentences go to the speakers in turn, each of them a process."""
+    folder, log = work / "LibriSpeech" / part, work / "log"
+    log.mkdir(exist_ok=True)
+    commands, logs = [], []
+    for index, speaker in enumerate(speakers):
+        texts = sentences[index :: len(speakers)]
+        if not texts:
+            continue
+        utterances = [(f"{speaker.id}-{CHAPTER}-{n:04d}", text) for n, text in enumerate(texts)]
+        job = log / f"{part}.{speaker.id}.json"
+        write_json(job, {**asdict(speaker), "seed": seed, "utterances": utterances})
+        chapter = folder / str(speaker.id) / str(CHAPTER)
+        commands.append([sys.executable, "-m", "local.librispeech.embedded_speaker", str(job), str(chapter)])
+        logs.append(job.with_suffix(".log"))
+    run_commands(commands, logs, name=f"embedded corpus {part}", at_once=nj)
+    files, expected = len([*folder.rglob("*.flac")]), len(sentences)
+    if files != expected:
+        raise KdError(f"{folder}: {files} audio files for {expected} sentences; see the logs in {log}")
+
+
+def make(work: Path, source: Source, cfg: Config, nj: int) -> None:
+    """Write everything into `work`."""
+    parts, text = choose_sentences(source, cfg)
+    lexicon = make_lexicon(source)
+    with open_text(work / "lexicon.txt", "w") as f:
+        f.writelines(f"{word} {' '.join(pron)}\n" for word in sorted(lexicon) for pron in lexicon[word])
+    with open_text(work / "lm-text.txt.gz", "w") as f:
+        f.writelines(sentence.upper() + "\n" for sentence in text)
+    for part, sentences in parts.items():
+        speak_part(work, part, source.speakers[part], sentences, cfg.seed, nj)
+    print(
+        f"embedded corpus: {len(parts[TRAIN])} training and {len(parts[DEV])} dev utterances, {len(text)} sentences of LM text, "
+        f"{len(lexicon)} words with and {len(source.left_out)} without pronunciation"
+    )
+
+
+def main() -> None:
+    paths, cfg, common = parse_args(
+        Config, [("out", "folder to make")], None, prog="local/librispeech/make_embedded.sh", description=__doc__ or ""
+    )
+    check_options(cfg)
+    source = read_source(SOURCE)
+    if missing := {TRAIN, DEV} - set(source.speakers):
+        raise KdError(f"{SOURCE}: no speakers for {', '.join(sorted(missing))}; restore the file from the repository")
+    run_step(
+        "embedded corpus",
+        out=paths["out"],
+        inputs={"sentences and speakers": SOURCE},
+        options=cfg,
+        code=tuple(f"local.librispeech.{m}" for m in MODULES),
+        body=lambda work: make(work, source, cfg, common.nj),
+        common=common,
+    )
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,97 @@
+"""One speaker of the embedded corpus.  In: a JSON file with voice and sentences.  Out: <chapter>/ID.flac and ID.trans.txt.
+
+A process of its own for each speaker: espeak keeps state, so a speaker's audio would depend on who spoke before.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.cli import cli_main
+from kdtool.core.errors import KdError
+from kdtool.core.tables import open_text, read_json
+from local.librispeech.espeak import MEND, OWN_RATE, Espeak
+
+RATE = 16000
+# Of each utterance, so that speakers vary a little: pitch by so many units, rate by this share.
+PITCH_JITTER, RATE_JITTER = 4, 0.07
+PADDING = (0.15, 0.35)
+SPEECH_PEAK = (0.35, 0.7)
+NOISE_DB = -32.0
+SHORTEST, LONGEST = 0.5, 10.0
+
+
+def resample(signal: Any) -> Any:
+    """(samples,) at 22,050 Hz -> (about samples * 320 / 441,) at 16 kHz: the spectrum above 8 kHz is cut off.
+
+    By numpy's FFT because importing scipy.signal takes longer than speaking a speaker's sentences.
+    """
+    import numpy as np
+
+    unit = math.gcd(OWN_RATE, RATE)
+    blocks = -(-len(signal) // (OWN_RATE // unit))
+    before, after = blocks * (OWN_RATE // unit), blocks * (RATE // unit)
+    spectrum = np.fft.rfft(signal, before)[: after // 2 + 1]
+    return np.fft.irfft(spectrum, after) * (after / before)
+
+
+def process(speech: bytes, seed: int) -> Any:
+    """16-bit samples at 22,050 Hz -> float64 (samples,) at 16 kHz within -1 and 1: padded, scaled, with white noise.
+
+    The noise is NOISE_DB decibels relative to the speech's mean power; real recordings have no digital silence either, and
+    models of it would have no variance.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    signal = resample(np.frombuffer(speech, dtype=np.int16) / 32768.0)
+    loudest = np.abs(signal).max(initial=0.0)
+    if not loudest > 0.01:
+        raise KdError(f"espeak-ng gave silence ({len(signal)} samples, the loudest is {loudest:.4f} of 1); {MEND}")
+    signal *= rng.uniform(*SPEECH_PEAK) / loudest
+    noise_level = np.sqrt(np.mean(signal**2)) * 10 ** (NOISE_DB / 20)
+    before, after = (int(s * RATE) for s in rng.uniform(*PADDING, size=2))
+    padded = np.pad(signal, (before, after))
+    return padded + noise_level * rng.standard_normal(len(padded))
+
+
+def speak(job: dict[str, Any], chapter: Path) -> None:
+    """Write a chapter: one FLAC file an utterance, and the transcripts.
+
+    Args:
+        job: voice, pitch, rate, seed and utterances ([id, lower-case text]).
+
+    Raises:
+        KdError: unknown voice, or audio outside SHORTEST to LONGEST seconds (the id is named).
+    """
+    import soundfile
+
+    espeak = Espeak(job["seed"])
+    chapter.mkdir(parents=True, exist_ok=True)
+    for utt, text in job["utterances"]:
+        seed = zlib.crc32(f"{job['seed']} {utt}".encode())
+        rng = random.Random(seed)
+        pitch = job["pitch"] + rng.randint(-PITCH_JITTER, PITCH_JITTER)
+        rate = round(job["rate"] * rng.uniform(1 - RATE_JITTER, 1 + RATE_JITTER))
+        signal = process(espeak.say(text, job["voice"], pitch=pitch, rate=rate), seed)
+        seconds = len(signal) / RATE
+        if not SHORTEST <= seconds <= LONGEST:
+            raise KdError(f"{utt}: {seconds:.2f} s of audio for {text!r}, {SHORTEST} to {LONGEST} are wanted; "
+                          "mend the sentence in embedded.yaml")  # fmt: skip
+        soundfile.write(chapter / f"{utt}.flac", signal, RATE, subtype="PCM_16", format="FLAC")
+    with open_text(chapter / f"{job['utterances'][0][0].rpartition('-')[0]}.trans.txt", "w") as f:
+        f.writelines(f"{utt} {text.upper()}\n" for utt, text in job["utterances"])
+
+
+def main() -> None:
+    job, chapter = sys.argv[1:]
+    speak(read_json(job), Path(chapter))
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,108 @@
+"""espeak-ng through ctypes.  In: text and a voice.  Out: samples at 22,050 Hz, espeak's phoneme mnemonics.
+
+The library and its data come with the Python package espeakng_loader. The library keeps state from one utterance to the
+next (phase, random numbers, echo) and seeds itself by the clock: what it says is the same again only in a fresh process
+that says the same utterances in the same order after `seed`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kdtool.core.errors import KdError
+
+SYNCHRONOUS = 2
+DONT_EXIT = 0x8000
+RATE, PITCH = 1, 3
+POSITION_CHARACTER, TEXT_UTF8, SEPARATOR = 1, 1, "_"
+OWN_RATE = 22050
+CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+MEND = "set the environment up again (utils/setup_env.sh), or give a corpus of your own (--corpus)"
+
+
+class Espeak:
+    """The synthesiser; one a process.
+
+    Raises:
+        KdError: the package is missing, or its library does not load or start.
+    """
+
+    def __init__(self, seed: int = 1) -> None:
+        loader = _loader()
+        self.data = Path(loader.get_data_path())
+        try:
+            self.lib: Any = ctypes.CDLL(str(loader.get_library_path()))
+        except OSError as e:
+            raise KdError(f"espeak-ng's library does not load ({e}); {MEND}") from e
+        rate = self.lib.espeak_Initialize(SYNCHRONOUS, 0, str(self.data).encode(), DONT_EXIT)
+        if rate != OWN_RATE:
+            raise KdError(f"espeak-ng with the data in {self.data} starts with sampling rate {rate}, {OWN_RATE} is wanted; {MEND}")
+        # Starting seeds by the clock; fricatives and flutter are drawn from these numbers.
+        self.lib.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        self.lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        self._blocks: list[bytes] = []
+        self._callback = CALLBACK(self._receive)  # kept: the library holds a bare pointer to it
+        self.lib.espeak_SetSynthCallback(self._callback)
+
+    def _receive(self, samples: Any, count: int, _events: Any) -> int:
+        if samples and count > 0:
+            self._blocks.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    def set_voice(self, voice: str) -> None:
+        """Choose a voice, such as en-us+f3; the library itself keeps the old one silently when the name is unknown.
+
+        Raises:
+            KdError: there is no such voice or variant.
+        """
+        name, _, variant = voice.partition("+")
+        variants = self.data / "voices" / "!v"
+        # An unknown variant is ignored by the library with status 0.
+        if (variant and not (variants / variant).is_file()) or self.lib.espeak_SetVoiceByName(voice.encode()) != 0:
+            known = ", ".join(sorted(p.name for p in variants.iterdir())) if variant and variants.is_dir() else "en-us, en-gb"
+            raise KdError(f"espeak-ng has no voice {voice}; {'variants of ' + name if variant else 'voices'} are: {known}")
+
+    def say(self, text: str, voice: str, *, pitch: int, rate: int) -> bytes:
+        """Speech as 16-bit samples at 22,050 Hz, native byte order.
+
+        Args:
+            pitch: 0 to 100.
+            rate: words a minute, 80 to 450.
+
+        Raises:
+            KdError: unknown voice, or nothing was said.
+        """
+        self.set_voice(voice)
+        self.lib.espeak_SetParameter(RATE, rate, 0)
+        self.lib.espeak_SetParameter(PITCH, pitch, 0)
+        self._blocks.clear()
+        data = text.encode()
+        status = self.lib.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, POSITION_CHARACTER, 0, TEXT_UTF8, None, None)
+        if status != 0 or not self._blocks:
+            raise KdError(f"espeak-ng said nothing for {text!r} with voice {voice} (status {status}); {MEND}")
+        return b"".join(self._blocks)
+
+    def mnemonics(self, text: str, voice: str) -> list[str]:
+        """espeak's names of the phonemes of a text, such as ["D", "@"], stress marks ("'", ",") before vowels kept.
+
+        Raises:
+            KdError: unknown voice.
+        """
+        self.set_voice(voice)
+        rest = ctypes.c_char_p(text.encode())
+        found: list[str] = []
+        while rest.value is not None:
+            clause = self.lib.espeak_TextToPhonemes(ctypes.byref(rest), TEXT_UTF8, ord(SEPARATOR) << 8)
+            found.extend(p for word in (clause or b"").decode().split() for p in word.split(SEPARATOR) if p)
+        return found
+
+
+def _loader() -> ModuleType:
+    try:
+        import espeakng_loader
+    except ImportError as e:
+        raise KdError(f"the package espeakng_loader is not installed ({e}); {MEND}") from e
+    return espeakng_loader

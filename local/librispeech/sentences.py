@@ -1,0 +1,125 @@
+"""Sentences of the embedded corpus.  In: embedded.yaml.  Out: sentences for training and dev, text for language models.
+
+The grammar is one level deep: a template whose capitalised names are replaced by words. The first words of a list are drawn
+more often (1 / (rank + 3)), so that counts fall off as in real text and n-gram discounts can be estimated.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import open_text
+
+NAME = re.compile(r"[A-Z]+")
+SHORTEST, LONGEST = 5, 10
+MAX_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One voice: espeak's name of it, pitch (0 to 100) and rate (words a minute)."""
+
+    id: int
+    voice: str
+    pitch: int
+    rate: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """What embedded.yaml says. Words are lower-case; pronunciations are ARPAbet phones without stress."""
+
+    templates: list[list[str]]
+    words: dict[str, list[list[str]]]
+    left_out: frozenset[str]
+    pronunciations: dict[str, list[tuple[str, ...]]]
+    speakers: dict[str, list[Speaker]]
+
+    def vocabulary(self) -> list[str]:
+        """All words that a sentence can hold, sorted."""
+        entries = [*self.templates, *(entry for entries in self.words.values() for entry in entries)]
+        return sorted({word for entry in entries for word in entry if not NAME.fullmatch(word)})
+
+
+def read_source(path: Path) -> Source:
+    """Read and check embedded.yaml.
+
+    Raises:
+        KdError: not YAML, a section is missing, a template names a list that is not there.
+    """
+    import yaml
+
+    with open_text(path) as f:
+        try:
+            raw: dict[str, Any] = yaml.safe_load(f)
+        except yaml.YAMLError as e:
+            raise KdError(f"{path}: not plain YAML ({e}); restore the file from the repository") from e
+    try:
+        source = Source(
+            templates=[template.split() for template in raw["sentences"]],
+            words={name: [entry.split("_") for entry in text.split()] for name, text in raw["words"].items()},
+            left_out=frozenset(raw["left_out"].split()),
+            pronunciations={word: [tuple(p.split()) for p in prons] for word, prons in raw["pronunciations"].items()},
+            speakers={part: [Speaker(**s) for s in theirs] for part, theirs in raw["speakers"].items()},
+        )
+    except (AttributeError, KeyError, TypeError) as e:
+        raise KdError(f"{path}: not as embedded.yaml should be ({type(e).__name__}: {e}); restore the file from the repository") from e
+    missing = {w for template in source.templates for w in template if NAME.fullmatch(w)} - set(source.words)
+    if missing:
+        raise KdError(f"{path}: sentences name lists that are not under 'words': {', '.join(sorted(missing))}; add them")
+    return source
+
+
+def draw(source: Source, rng: random.Random) -> str:
+    """One sentence of 5 to 10 words, lower-case; a list that a template names twice gives two different words.
+
+    Raises:
+        KdError: the grammar hardly ever gives that many words.
+    """
+    for _ in range(MAX_DRAWS):
+        words = _fill(rng.choice(source.templates), source.words, rng)
+        if SHORTEST <= len(words) <= LONGEST:
+            return " ".join(words)
+    raise KdError(f"embedded.yaml: no sentence of {SHORTEST} to {LONGEST} words in {MAX_DRAWS} draws; add templates of that length")
+
+
+def _fill(template: Sequence[str], lists: Mapping[str, Sequence[Sequence[str]]], rng: random.Random) -> list[str]:
+    words: list[str] = []
+    used: set[tuple[str, int]] = set()
+    for item in template:
+        if item not in lists:
+            words.append(item)
+            continue
+        weights = [0.0 if (item, rank) in used else 1 / (rank + 3) for rank in range(len(lists[item]))]
+        rank = rng.choices(range(len(weights)), weights)[0]
+        used.add((item, rank))
+        words.extend(lists[item][rank])
+    return words
+
+
+def draws(source: Source, seed: int, *, without: frozenset[str] = frozenset(), distinct: bool = False) -> Iterator[str]:
+    """Sentences without end: none of `without`, and none twice if `distinct`.
+
+    Raises:
+        KdError: `MAX_DRAWS` draws in a row gave nothing new.
+    """
+    rng = random.Random(seed)
+    seen = set(without)
+    stale = 0
+    while True:
+        sentence = draw(source, rng)
+        if sentence in seen:
+            stale += 1
+            if stale > MAX_DRAWS:
+                raise KdError(f"embedded.yaml: only {len(seen)} different sentences were found; ask for fewer utterances")
+            continue
+        stale = 0
+        if distinct:
+            seen.add(sentence)
+        yield sentence

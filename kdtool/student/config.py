@@ -9,6 +9,7 @@ from typing import Any
 from kdtool.core.errors import UsageError
 
 UNITS = ("senone", "phone", "subword")
+CHOICES = {"optimizer": ("adamw", "sgd"), "decay": ("cosine", "exponential", "linear"), "precision": ("float32", "bfloat16")}
 
 
 def _help(text: str, **metadata: Any) -> dict[str, Any]:
@@ -27,7 +28,7 @@ class StudentConfig:
     head_dropout: float = field(default=0.0, metadata=_help("dropout in the heads' projections"))
     main: str = field(default="ce", metadata=_help("objective of the main head: ce or interpolate"))
     main_options: dict = field(default_factory=dict, metadata=_help("its options, such as {label_smoothing: 0.1} or {weight: 0.1}"))
-    heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind: soft or hard, temperature, hidden, top_k}]"))
+    heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind, temperature, hidden, top_k}, ..]"))
     epochs: float = field(default=10.0, metadata=_help("passes over the utterances, each in one of its speeds a pass"))
     chunk: int = field(default=150, metadata=_help("frames (10 ms) of a training chunk"))
     batch: int = field(default=32, metadata=_help("chunks an update"))
@@ -43,6 +44,7 @@ class StudentConfig:
     freq_width: int = field(default=15, metadata=_help("SpecAugment: widest frequency mask, in bins"))
     time_masks: int = field(default=0, metadata=_help("SpecAugment: time masks a chunk"))
     time_width: int = field(default=20, metadata=_help("SpecAugment: longest time mask, in frames"))
+    precision: str = field(default="float32", metadata=_help("arithmetic of the trunk in training: float32 or bfloat16"))
     checkpoint_every: int = field(default=100, metadata=_help("updates between two checkpoints", key=False))
     eval_epochs: float = field(default=1.0, metadata=_help("passes between two looks at dev; the best average there is kept"))
     max_dropped: float = field(default=0.1, metadata=_help("largest share of training utterances without an alignment or posteriors"))
@@ -54,6 +56,9 @@ class StudentConfig:
         for name in ("average", "warmup", "head_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UsageError(f"{name} {getattr(self, name)}: from 0 to below 1")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} {getattr(self, name)}: known are {', '.join(known)}")
         self.head_specs()
 
     def head_specs(self) -> list[HeadSpec]:
@@ -74,7 +79,8 @@ class HeadSpec:
     """One auxiliary head: what it predicts, where it sits, how much and how it learns.
 
     ``layer``: index of the trunk's layer, 0 is the lowest, -1 the last.  ``top_k``: use at most the K likeliest units
-    of a posterior, the others go to its rest bucket (0: all that the dump kept).
+    of a posterior, the others go to its rest bucket (0: all that the dump kept).  ``stride``: learn on one output frame in
+    so many; the frames of a unit share its target, so neighbours say little new and half of them cost half.
     """
 
     unit: str
@@ -85,6 +91,7 @@ class HeadSpec:
     entropy_scale: float = 0.0
     hidden: int = 64
     top_k: int = 0
+    stride: int = 1
 
     @classmethod
     def make(cls, entry: Any) -> HeadSpec:
@@ -95,8 +102,8 @@ class HeadSpec:
         spec = cls(**entry)
         if spec.unit not in UNITS:
             raise UsageError(f"head {entry}: unit '{spec.unit}', known are {', '.join(UNITS)}")
-        if spec.weight < 0 or spec.hidden < 1 or spec.top_k < 0:
-            raise UsageError(f"head {entry}: weight and top_k must not be negative, hidden at least 1")
+        if spec.weight < 0 or spec.hidden < 1 or spec.stride < 1 or spec.top_k < 0:
+            raise UsageError(f"head {entry}: weight and top_k must not be negative, hidden and stride at least 1")
         return spec
 
     @property

@@ -29,6 +29,7 @@ class Task:
     weight: float
     table: int
     top_k: int
+    stride: int
 
 
 class Losses:
@@ -38,13 +39,13 @@ class Losses:
         self.material = material
         self.aux_shapes: list[AuxShape] = []
         main = make_objective(cfg.main, self._teacher_options(cfg.main_options, cfg.main == "interpolate", "senone"), auxiliary=False)
-        self.tasks = [Task("main", main, 1.0, material.table("senone") if main.uses_posteriors else -1, 0)]
+        self.tasks = [Task("main", main, 1.0, material.table("senone") if main.uses_posteriors else -1, 0, 1)]
         for spec in cfg.head_specs():
             table = material.table(spec.unit)
             options: dict[str, Any] = dict(spec.objective_options())
             objective = make_objective(spec.kind, self._teacher_options(options, spec.kind == "soft", spec.unit), auxiliary=True)
-            self.tasks.append(Task(spec.name, objective, spec.weight, table, spec.top_k))
-            self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, material.tables[table].num_units))
+            self.tasks.append(Task(spec.name, objective, spec.weight, table, spec.top_k, spec.stride))
+            self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, material.tables[table].num_units, spec.stride))
         senones = [t for t in material.tables if t.unit == "senone"]
         if senones and senones[0].num_units != material.num_pdfs:
             raise KdError(f"the senone dump has {senones[0].num_units} units, the tree {material.num_pdfs}; dump this teacher again")
@@ -72,7 +73,8 @@ class Losses:
     def _targets(self, task: Task, batch: Batch, labels: Tensor) -> FrameTargets:
         if task.table < 0:
             return FrameTargets(labels)
-        table, rows = self.material.tables[task.table], batch.rows[task.table]
+        table = self.material.tables[task.table]
+        rows = batch.rows[task.table].reshape(len(batch.ids), -1)[:, :: task.stride].ravel()
         if task.name != "main":
             labels = torch.from_numpy(np.where(rows >= 0, table.unit_ids[rows.clip(0)], -1).astype(np.int64))
         if not task.objective.uses_posteriors:

@@ -39,12 +39,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class AuxShape:
-    """An auxiliary head: trunk layer, width of its projection, number of units, dropout."""
+    """An auxiliary head: trunk layer, width of its projection, number of units, on one in how many frames."""
 
     name: str
     layer: int
     hidden: int
     num_units: int
+    stride: int = 1
 
 
 class Head(nn.Module):
@@ -74,13 +75,12 @@ class Student(nn.Module):
         dims = self.encoder.dims
         self.main = Head(dims[-1], shape.hidden, shape.num_pdfs, head_dropout)
         self.aux = nn.ModuleDict()
-        self.aux_layer: dict[str, int] = {}
+        self.aux_shapes = {head.name: head for head in aux or []}
         for head in aux or []:
             if not -len(dims) <= head.layer < len(dims):
                 raise KdError(f"head {head.name}: layer {head.layer}, the trunk '{shape.encoder}' has {len(dims)} layers, "
                               f"0 to {len(dims) - 1} (or -1 for the last); change the head's layer")  # fmt: skip
             self.aux[head.name] = Head(dims[head.layer], head.hidden, head.num_units, head_dropout)
-            self.aux_layer[head.name] = head.layer
         self.register_buffer("log_priors", torch.zeros(shape.num_pdfs))
 
     @property
@@ -94,14 +94,15 @@ class Student(nn.Module):
         return self.shape.feature_kind
 
     def forward(self, feats: Tensor) -> dict[str, Tensor]:
-        """Logits of every head, (B, V, n) each, by name ('main' and the auxiliary heads' names).
+        """Logits of every head, (B, V, n), by name: 'main', and the auxiliary heads on one frame in their stride.
 
         feats: (B, D, encoder.input_frames(n)).
         """
         layers = self.encoder(feats)
         logits = {"main": self.main(layers[-1])}
         for name, head in self.aux.items():
-            logits[name] = head(layers[self.aux_layer[name]])
+            shape = self.aux_shapes[name]
+            logits[name] = head(layers[shape.layer][:, :, :: shape.stride])
         return logits
 
     @torch.no_grad()

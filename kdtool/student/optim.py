@@ -19,8 +19,6 @@ from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
 from kdtool.student.config import StudentConfig
 from kdtool.student.model import load_state
 
-DECAYS = ("cosine", "exponential", "linear")
-
 
 def learning_rate(update: int, total: int, cfg: StudentConfig) -> float:
     """Rate of update number ``update`` (from 0) of ``total``: linear rise, then the chosen fall to lr * final_lr."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from student_data import PDFS, make_material, write_dump, write_set
 
 from kdtool.ali.store import AlignmentSet
@@ -133,3 +135,18 @@ def test_losses_need_the_dumps_they_name(tmp_path: Path) -> None:
     material = load(tmp_path)
     with pytest.raises(KdError, match="--posts"):
         Losses(StudentConfig(heads=[{"unit": "phone", "layer": 1, "weight": 0.3}]), material)
+
+
+def test_a_strided_head_gets_the_targets_of_its_frames(tmp_path: Path) -> None:
+    feats, ali = write_set(tmp_path)
+    write_dump(tmp_path / "post", ali, "senone")
+    alignment = AlignmentSet.open(ali)
+    material = load_material(FeatureSet.open(feats), alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    batch = make_batch(material, [(0, 1), (2, 4)], outputs=5, subsampling=3, left=2, input_frames=20)
+    head = {"unit": "senone", "layer": 1, "weight": 0.3, "kind": "hard"}
+    logits = {n: torch.randn(2, PDFS, k) for n, k in (("main", 5), ("senone_hard_1", 3))}
+    _, means = Losses(StudentConfig(heads=[{**head, "stride": 2}]), material)(logits, batch)
+    labels = torch.from_numpy(batch.labels).view(2, 5)[:, ::2].reshape(-1)
+    labels = labels.masked_fill(labels == 0, -1)  # silence has no unit
+    want = F.cross_entropy(logits["senone_hard_1"].permute(0, 2, 1).reshape(-1, PDFS), labels, ignore_index=-1)
+    assert means["senone_hard_1"] == pytest.approx(float(want), rel=1e-5)

@@ -80,7 +80,8 @@ class Acoustic:
     def check_features(self, features: FeatureSet) -> None:
         """KdError unless the features are of the kind that the model was trained on."""
         if features.kind != self.feature_kind:
-            raise KdError(f"{self.folder} wants {self.feature_kind} features, {features.folder} holds {features.kind}; give it the other folder")
+            raise KdError(f"{self.folder} wants {self.feature_kind} features, {features.folder} holds {features.kind}; "
+                          "give it the other folder")  # fmt: skip
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
         """float32 (T, num_pdfs) without any prior subtracted; KdError when the model answers with something else."""

@@ -22,35 +22,34 @@ CODE = (
     "kdtool.decode", "kdtool.graph.search", "kdtool.graph.lattice", "kdtool.graph.k2api", "kdtool.graph.decoding_graph",
 )  # fmt: skip
 # Where the search is done, and the scales that are tried, by the kind of graph.
-LM_SCALE = {"word": 10.0, "phone": 7.0}
+LM_SCALE = {"word": 12.0, "phone": 7.0}
 LM_SCALES = {
-    "word": [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0],
+    "word": [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0, 22.0, 24.0],
     "phone": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0],
 }
 
 
-def _opt(default: Any, text: str, key: bool = True) -> Any:
-    meta = {"help": text, "key": key}
-    return field(default_factory=lambda: list(default), metadata=meta) if isinstance(default, list) else field(default=default, metadata=meta)
+def _help(text: str) -> dict[str, str]:
+    return {"help": text}
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of decode."""
 
-    rescore_lm: Path | None = _opt(None, "LM folder whose lm.bin re-ranks the n-best list (words only)")
-    ref_ali: Path | None = _opt(None, "alignment folder whose phones are the reference (phone graphs)")
-    lm_scale: float | None = _opt(None, "LM scale of the search; none: 10 for words, 7 for phones")
-    prior_scale: float = _opt(0.8, "share of the log-prior that the search subtracts (students)")
-    lm_scales: list = _opt([], "LM scales to choose from; empty: a range around the search's")
-    prior_scales: list = _opt([0.4, 0.6, 0.8, 1.0], "prior scales to choose from (students)")
-    penalties: list = _opt([0.0], "word insertion penalties to choose from, nats added a word")
-    search_beam: float = _opt(15.0, "beam of the search, in nats of the LM")
-    output_beam: float = _opt(5.0, "beam of the lattice, in nats of the LM")
-    max_active: int = _opt(3000, "most graph states alive on a frame")
-    nbest: int = _opt(100, "candidates an utterance for rescoring")
-    max_tokens: int = _opt(200, "partial sequences kept a frame in making the n-best list")
-    max_failed: float = _opt(0.05, "largest share of utterances without a path (they count as deletions) or a reference")
+    rescore_lm: Path | None = field(default=None, metadata=_help("LM folder whose lm.bin re-ranks the n-best list (words only)"))
+    ref_ali: Path | None = field(default=None, metadata=_help("alignment folder whose phones are the reference (phone graphs)"))
+    lm_scale: float | None = field(default=None, metadata=_help("LM scale of the search; none: 12 for words, 7 for phones"))
+    prior_scale: float = field(default=0.8, metadata=_help("share of the log-prior that the search subtracts (students)"))
+    lm_scales: list = field(default_factory=list, metadata=_help("LM scales to choose from; empty: a range around the search's"))
+    prior_scales: list = field(default_factory=lambda: [0.4, 0.6, 0.8, 1.0], metadata=_help("prior scales to choose from (students)"))
+    penalties: list = field(default_factory=lambda: [0.0], metadata=_help("word insertion penalties to choose from, nats added a word"))
+    search_beam: float = field(default=15.0, metadata=_help("beam of the search, in nats of the LM"))
+    output_beam: float = field(default=5.0, metadata=_help("beam of the lattice, in nats of the LM"))
+    max_active: int = field(default=3000, metadata=_help("most graph states alive on a frame"))
+    nbest: int = field(default=100, metadata=_help("candidates an utterance for rescoring"))
+    max_tokens: int = field(default=200, metadata=_help("partial sequences kept a frame in making the n-best list"))
+    max_failed: float = field(default=0.05, metadata=_help("largest share of utterances without a path (scored as deletions) or a reference"))
 
 
 def grid_of(cfg: Config, kind: str, has_prior: bool) -> list[dict[str, float]]:
@@ -63,38 +62,57 @@ def grid_of(cfg: Config, kind: str, has_prior: bool) -> list[dict[str, float]]:
     return grid
 
 
-def decode(model: Path, feats: Path, graph_dir: Path, cfg: Config, common: Common, names: dict[str, str], work: Path) -> None:
-    """Search, tune, score; everything is written into ``work``."""
+def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> None:
+    """Search, tune, score; everything is written into ``work``. paths: model, feats, graph, lang."""
     from kdtool.core.dropped import account
-    from kdtool.core.jobs import run_array
-    from kdtool.core.tables import read_json, read_lines, read_table, write_json
+    from kdtool.core.tables import read_json, read_table
     from kdtool.decode.acoustic import load_acoustic
-    from kdtool.decode.candidates import FILE, read_candidates, write_candidates
+    from kdtool.decode.candidates import FILE, write_candidates
     from kdtool.decode.score_files import Task, write_scores
     from kdtool.features.store import FeatureSet
     from kdtool.graph.decoding_graph import META_FILE, WORDS_FILE
     from kdtool.graph.lattice import scale_weights
 
-    features, acoustic, meta = FeatureSet.open(feats), load_acoustic(model), read_json(graph_dir / META_FILE)
+    features, acoustic = FeatureSet.open(paths["feats"]), load_acoustic(paths["model"])
+    meta = read_json(paths["graph"] / META_FILE)
     acoustic.check_features(features)
-    check_same_tree(model, graph_dir, meta, acoustic.num_pdfs)
-    references = references_of(features, meta, read_table(graph_dir / WORDS_FILE), cfg)
+    check_graph(paths, meta, acoustic.num_pdfs)
+    references = references_of(features, meta, read_table(paths["graph"] / WORDS_FILE), cfg)
     grid = grid_of(cfg, meta["kind"], acoustic.log_prior is not None)
     weights = np.array([scale_weights(**point) for point in grid])
     lm_scale = cfg.lm_scale or LM_SCALE[meta["kind"]]
-    beams = {"search": cfg.search_beam, "output": cfg.output_beam, "max_active": cfg.max_active}
     utterances = [u for u in features.ids if u in references]
+    candidates, failed = search(paths, cfg, utterances, weights, lm_scale, common.nj, work)
+    write_candidates(work / FILE, candidates.items())
+    skipped = [(u, "no reference alignment") for u in features.ids if u not in references]
+    account(len(features.ids), len(candidates), failed + skipped, max_share=cfg.max_failed, where="decode", work=work)
+    speakers = {u: features.info(u).speaker for u in utterances}
+    names = describe(paths["model"], paths["feats"], cfg)
+    task = Task(utterances, references, speakers, candidates, grid, weights, lm_scale, names, meta)
+    write_scores(work, task, use_rescored=False)
+    if cfg.rescore_lm:
+        (work / "rescored").mkdir()
+        write_scores(work / "rescored", task, use_rescored=True)
+
+
+def search(
+    paths: dict[str, Path], cfg: Config, utterances: list[str], weights: np.ndarray, lm_scale: float, nj: int, work: Path
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Run the array of search jobs; returns the candidates by utterance, and (utterance, reason) of those without a path."""
+    from kdtool.core.jobs import run_array
+    from kdtool.core.tables import read_lines, write_json
+    from kdtool.decode.candidates import read_candidates
+
     (work / "log").mkdir(exist_ok=True)
     write_json(work / "log" / "job.json", {
         "utterances": utterances, "weights": weights.tolist(), "prior_scale": cfg.prior_scale, "lm_scale": lm_scale,
-        "beams": beams, "nbest": cfg.nbest, "max_tokens": cfg.max_tokens,
+        "beams": {"search": cfg.search_beam, "output": cfg.output_beam, "max_active": cfg.max_active},
+        "nbest": cfg.nbest, "max_tokens": cfg.max_tokens,
     })  # fmt: skip
-    argv = [str(p) for p in (model, feats, graph_dir, work)]
-    nj = min(common.nj, len(utterances))
-    run_array(
-        "kdtool.decode.job", argv + (["--rescore-lm", str(cfg.rescore_lm)] if cfg.rescore_lm else []),
-        nj=nj, log_dir=work / "log", name="decode",
-    )  # fmt: skip
+    argv = [str(p) for p in (paths["model"], paths["feats"], paths["graph"], work)]
+    argv += ["--rescore-lm", str(cfg.rescore_lm)] if cfg.rescore_lm else []
+    nj = min(nj, len(utterances))
+    run_array("kdtool.decode.job", argv, nj=nj, log_dir=work / "log", name="decode")
     candidates: dict[str, Any] = {}
     failed: list[tuple[str, str]] = []
     for j in range(1, nj + 1):
@@ -103,25 +121,21 @@ def decode(model: Path, feats: Path, graph_dir: Path, cfg: Config, common: Commo
         failed += [(u, reason) for u, reason in (line.split("\t") for line in read_lines(lost))]
         part.unlink()
         lost.unlink()
-    write_candidates(work / FILE, candidates.items())
-    skipped = [(u, "no reference alignment") for u in features.ids if u not in references]
-    account(len(features.ids), len(candidates), failed + skipped, max_share=cfg.max_failed, where="decode", work=work)
-    speakers = {u: features.info(u).speaker for u in utterances}
-    scored = Task(utterances, references, speakers, candidates, grid, weights, lm_scale, names, meta)
-    write_scores(work, scored, use_rescored=False)
-    if cfg.rescore_lm:
-        (work / "rescored").mkdir()
-        write_scores(work / "rescored", scored, use_rescored=True)
+    return candidates, failed
 
 
-def check_same_tree(model: Path, graph_dir: Path, meta: dict[str, Any], num_pdfs: int) -> None:
-    """KdError when model and graph have different trees."""
+def check_graph(paths: dict[str, Path], meta: dict[str, Any], num_pdfs: int) -> None:
+    """KdError when model and graph have different trees, or the graph comes from another language folder."""
     from kdtool.gmm.tree import TREE_FILE, Tree
+    from kdtool.lang.lang import Lang
 
+    model, graph = paths["model"], paths["graph"]
     own = Tree.load(model).digest if (model / TREE_FILE).is_file() else meta["tree"]
     if num_pdfs != meta["num_pdfs"] or own != meta["tree"]:
-        raise KdError(f"{model} has {num_pdfs} pdfs, {graph_dir} was made for {meta['num_pdfs']} pdfs of tree {meta['tree'][:12]} "
+        raise KdError(f"{model} has {num_pdfs} pdfs, {graph} was made for {meta['num_pdfs']} pdfs of tree {meta['tree'][:12]} "
                       f"(the model's: {own[:12]}); make a graph from this model's tree")  # fmt: skip
+    if Lang.load(paths["lang"]).digest != meta["lang"]:
+        raise KdError(f"{graph} was not made from the language folder {paths['lang']}; make the graph again")
 
 
 def references_of(features: Any, meta: dict[str, Any], words: dict[str, int], cfg: Config) -> dict[str, list[str]]:
@@ -169,11 +183,10 @@ def main(argv: list[str] | None = None) -> None:
         inputs["rescore_lm"] = cfg.rescore_lm / "lm.bin"
     if cfg.ref_ali:
         inputs["ref_ali"] = cfg.ref_ali
-
-    def body(work: Path) -> None:
-        decode(paths["model"], paths["feats"], paths["graph"], cfg, common, describe(paths["model"], paths["feats"], cfg), work)
-
-    run_step("decode", out=paths["out"], inputs=inputs, options=cfg, code=CODE, body=body, common=common)
+    run_step(
+        "decode", out=paths["out"], inputs=inputs, options=cfg, code=CODE, common=common,
+        body=lambda work: decode(paths, cfg, common, work),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -61,22 +61,28 @@ def read_arpa(path: Path, words: Mapping[str, int]) -> Arpa:
                     grams.append({})
             elif order:
                 read += 1
-                if len(fields) not in (order + 1, order + 2):
-                    raise KdError(f"{path}, line {number}: {line.strip()!r} is no {order}-gram line; train the LM again")
-                key = tuple(ids.get(w, 0) for w in fields[1 : order + 1])
-                if 0 in key:
-                    skipped += 1
-                    if order == 1 and fields[1].lower() != "<unk>":
-                        skipped_words.append(fields[1])
+                names, numbers = _parse(fields, order, f"{path}, line {number}")
+                key = tuple(ids.get(w, 0) for w in names)
+                if 0 not in key:
+                    grams[order - 1][key] = numbers
                     continue
-                try:
-                    numbers = float(fields[0]), float(fields[order + 1] if len(fields) == order + 2 else 0)
-                except ValueError:
-                    raise KdError(f"{path}, line {number}: {line.strip()!r} is no {order}-gram line; train the LM again") from None
-                grams[order - 1][key] = (numbers[0] * LOG10, numbers[1] * LOG10)
+                skipped += 1
+                if order == 1 and names[0].lower() != "<unk>":
+                    skipped_words.append(names[0])
     if not grams or not ended or len(grams) != len(counts):
         raise KdError(f"{path}: not a complete ARPA file (\\data\\ ... \\end\\ wanted); train the LM again")
     return Arpa(grams, skipped, skipped_words)
+
+
+def _parse(fields: list[str], order: int, where: str) -> tuple[list[str], tuple[float, float]]:
+    """Words, log-probability and back-off weight (nats) of one n-gram line."""
+    try:
+        if len(fields) not in (order + 1, order + 2):
+            raise ValueError
+        back_off = float(fields[order + 1]) if len(fields) == order + 2 else 0.0
+        return fields[1 : order + 1], (float(fields[0]) * LOG10, back_off * LOG10)
+    except ValueError:
+        raise KdError(f"{where}: {' '.join(fields)!r} is no {order}-gram line; train the LM again") from None
 
 
 def grammar_fst(arpa: Arpa, back_off_label: int) -> FstArrays:

@@ -138,7 +138,7 @@ def spell(fst: FstArrays, windows: np.ndarray, marks: np.ndarray, tree: Tree) ->
     window = windows[fst.ilabel]
     is_phone = (window[:, 1] > 0) & (marks[fst.ilabel] == 0)
     if window[is_phone].max(initial=0) >= tree.pdf_map.shape[0]:
-        raise KdError(f"phone {window.max()} is not in the tree ({tree.pdf_map.shape[0] - 1} phones); train the GMM on this language folder")
+        raise KdError(f"phone {window.max()} is not in the tree of {tree.pdf_map.shape[0] - 1} phones; train the GMM on this folder")
     pdfs = tree.pdf_map[window[:, 0], window[:, 1], window[:, 2]]  # (A, S), -1 behind a phone's last state
     length = np.where(is_phone, (pdfs >= 0).sum(axis=1), 1)
     if length.min(initial=1) < 1:

@@ -18,9 +18,9 @@ ACOUSTIC, PRIOR, GRAPH, COUNT = range(4)
 class Lattice:
     """Arcs sorted by frame; states are numbered so that arcs lead upwards, 0 is the start, the largest the end.
 
-    ``src, dst`` int32 (A,); ``words`` int32 (A, M) outputs in order, 0 where there are fewer; ``parts`` float64 (A, 4): acoustic log-likelihood (or
-    log-posterior), log-prior, graph score and number of words, all to be weighted; ``first`` int64 (F + 1,): where the
-    arcs of each frame begin (the frame behind the last holds the final arcs).
+    ``src, dst`` int32 (A,); ``words`` int32 (A, M) outputs in order, 0 where there are fewer; ``parts`` float64 (A, 4):
+    acoustic log-likelihood (or log-posterior), log-prior, graph score and number of words, all to be weighted; ``first``
+    int64 (F + 1,): where the arcs of each frame begin (the frame behind the last holds the final arcs).
     """
 
     src: np.ndarray

@@ -18,7 +18,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
 from kdtool.core.step import git_state
 from kdtool.core.tables import open_text, read_json, read_lines, write_json
-from kdtool.results.tables import render
+from kdtool.results.tables import parse_made, render
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Config:
     """Options of collect_results."""
 
     results: Path | None = field(default=None, metadata={"help": "results.json to write; none: in the first folder"})
-    markdown: Path | None = field(default=None, metadata={"help": "RESULTS.md to write; none: beside results.json"})
     baseline: str = field(default="student_ce", metadata={"help": "system that the others are compared with, by paired bootstrap"})
     title: str = field(default="Results", metadata={"help": "heading of RESULTS.md"})
     note: str = field(default="", metadata={"help": "a sentence under the heading: which data these are"})
@@ -113,12 +112,12 @@ def collect(roots: list[Path], baseline: str) -> list[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> None:
     """Entry of steps/collect_results.sh."""
     paths, cfg, _ = parse_args(
-        Config, [("exp...", "experiment folders")], argv, prog="steps/collect_results.sh",
+        Config, [("exp...", "experiment folders"), ("markdown", "RESULTS.md to write")], argv, prog="steps/collect_results.sh",
         description="Tables of all decodes: results.json, RESULTS.md.",
     )  # fmt: skip
     roots: list[Path] = paths["exp"]
     json_path = cfg.results or roots[0] / "results.json"
-    markdown = cfg.markdown or json_path.with_name("RESULTS.md")
+    markdown: Path = paths["markdown"]
     if cfg.check:
         check(json_path, markdown)
         return
@@ -150,14 +149,12 @@ def _kept(json_path: Path, markdown: Path, results: list[dict[str, Any]], made: 
 
 def check(json_path: Path, markdown: Path) -> None:
     """KdError unless RESULTS.md is, byte for byte, what results.json and its own heading give."""
-    from kdtool.results.tables import parse_made
-
     results, text = read_json(json_path), "\n".join(read_lines(markdown)) + "\n"
     wanted = render(results, parse_made(text, markdown))
     if text != wanted:
         ours, theirs = wanted.split("\n"), text.split("\n")
         line = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-        raise KdError(f"{markdown}, line {line + 1}: does not match {json_path}; run steps/collect_results.sh again, do not edit it by hand")
+        raise KdError(f"{markdown}, line {line + 1}: does not match {json_path}; run steps/collect_results.sh, do not edit by hand")
     print(f"collect_results: {markdown} matches {json_path}")
 
 

@@ -70,7 +70,8 @@ def summary(results: Sequence[dict[str, Any]]) -> list[str]:
 
 def details(results: Sequence[dict[str, Any]], rate: str) -> list[str]:
     """One line a decode: counts by kind, scales, comparison with the baseline."""
-    head = ["system", rate.upper(), "words" if rate == "wer" else "phones", "sub", "ins", "del", "failed", "scales (LM, prior)", "against baseline"]
+    unit = "words" if rate == "wer" else "phones"
+    head = ["system", rate.upper(), unit, "sub", "ins", "del", "failed", "scales (LM, prior)", "against baseline"]
     rows = []
     for r in results:
         scales = " / ".join(f"{s['lm_scale']:g}, {s['prior_scale']:g}" for s in r["scales"])

@@ -1,0 +1,214 @@
+"""The graph, decode and results steps, end to end on a made-up corpus that a perfect model recognizes without error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import gmm_data
+import numpy as np
+import pytest
+
+from kdtool.ali import align
+from kdtool.core.cli import Common
+from kdtool.core.errors import KdError
+from kdtool.core.step import run_step
+from kdtool.core.tables import read_json, read_lines
+from kdtool.decode import decode
+from kdtool.decode.acoustic import load_acoustic
+from kdtool.decode.candidates import read_candidates
+from kdtool.features.store import FeatureSet
+from kdtool.gmm.folder import save_gmm
+from kdtool.gmm.model import DiagGmm
+from kdtool.gmm.tree import Tree
+from kdtool.graph import make_graph, phone_graph
+from kdtool.graph.phone_graph import bigram_counts, bigram_fst, witten_bell
+from kdtool.lang.lang import Lang
+from kdtool.results import collect
+
+WORDS = ("ABBA", "BAS", "KA", "SSK")
+
+
+def write_lm(folder: Path, favourite: str) -> None:
+    """A bigram LM as lm.arpa; KenLM reads the same text as lm.bin."""
+    folder.mkdir()
+    unigrams = [f"{-0.5 if w == favourite else -0.9}\t{w}\t-0.3" for w in WORDS]
+    lines = ["\\data\\", "ngram 1=7", "ngram 2=1", "", "\\1-grams:", "-2\t<unk>", "-99\t<s>\t-0.2", "-0.9\t</s>", *unigrams, "",
+             "\\2-grams:", "-0.3\tKA BAS", "", "\\end\\", ""]  # fmt: skip
+    for name in ("lm.arpa", "lm.bin"):
+        (folder / name).write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("decode")
+    gmm_data.write_lang(root / "lang")
+    gmm_data.write_features(root / "dev" / "mfcc", 8)
+    lang, features = Lang.load(root / "lang"), FeatureSet.open(root / "dev" / "mfcc")
+    tree = Tree.monophone(lang.num_states)
+    means = np.stack([gmm_data.state_mean(int(p), int(s)) for p, s in zip(tree.pdf_phone, tree.pdf_state, strict=True)])
+    model = DiagGmm(means, np.full(means.shape, 0.16), np.ones(len(means)), np.arange(len(means) + 1), tree.digest)
+    for name in ("mono", "other"):
+        # As a step's output: what is later put into the folder is not part of the model.
+        run_step("gmm", out=root / "exp" / name, inputs={}, options={}, code=(), common=Common(),
+                 body=lambda work: save_gmm(work, model, tree, lang, features, 0, []))  # fmt: skip
+    align.main([str(root / p) for p in ("dev/mfcc", "lang", "exp/mono", "exp/mono/ali_dev")])
+    for name, favourite in (("lm_2gram", "KA"), ("lm_big", "SSK")):
+        write_lm(root / name, favourite)
+    make_graph.main([str(root / p) for p in ("lang", "lm_2gram", "exp/mono", "exp/mono/graph_2gram")])
+    phone_graph.main([str(root / p) for p in ("lang", "exp/mono/ali_dev", "exp/mono", "exp/mono/graph_phone")] + ["--min-count", "1"])
+    return root
+
+
+def run_decode(root: Path, graph: str, out: str, *options: str, system: str = "mono") -> dict:
+    decode.main([*options, *(str(root / p) for p in (f"exp/{system}", "dev/mfcc", f"exp/mono/{graph}", "lang", f"exp/{system}/{out}"))])
+    return read_json(root / "exp" / system / out / "score.json")
+
+
+@pytest.fixture(scope="module")
+def words(root: Path) -> dict:
+    return run_decode(root, "graph_2gram", "decode_dev_2gram", "--rescore-lm", str(root / "lm_big"), "--output-beam", "100")
+
+
+@pytest.fixture(scope="module")
+def phones(root: Path, words: dict) -> dict:
+    return run_decode(root, "graph_phone", "decode_dev_phone", "--ref-ali", str(root / "exp/mono/ali_dev"))
+
+
+def test_a_perfect_model_makes_no_word_error_but_the_unknown_word(root: Path, words: dict) -> None:
+    # One word of the first utterance, 'STRANGE', is in no lexicon: it is spoken as noise and cannot be recognized.
+    assert words["words"] == 41 and words["sub"] + words["ins"] + words["del"] <= 1
+    assert words["per"] is None and words["ci95"][0] <= words["wer"] <= words["ci95"][1]
+    named = {"system": "mono", "objective": "gmm", "set": "dev", "lm": "2gram", "first_pass_lm": "2gram", "utterances": 8, "failed": 0}
+    assert {k: words[k] for k in named} == named
+    features = FeatureSet.open(root / "dev/mfcc")
+    for line in read_lines(root / "exp/mono/decode_dev_2gram/hyp.tsv")[1:]:
+        utterance, hyp = line.split("\t")
+        assert hyp == features.info(utterance).text
+
+
+def test_rescored_scores_are_kenlms(root: Path, words: dict) -> None:
+    import kenlm
+
+    folder = root / "exp/mono/decode_dev_2gram"
+    lm = kenlm.Model(str(root / "lm_big/lm.bin"))
+    for candidates in read_candidates(folder / "candidates.tsv.gz").values():
+        assert len({c.words for c in candidates}) > 1
+        for c in candidates:
+            assert c.rescored is not None
+            assert c.rescored == pytest.approx(lm.score(" ".join(c.words)) * np.log(10) + (len(c.words) + 1) * np.log(0.5), abs=1e-3)
+    result = read_json(folder / "rescored/score.json")
+    assert (result["lm"], result["first_pass_lm"]) == ("big", "2gram")
+
+
+def test_scales_record_both_folds(root: Path, words: dict) -> None:
+    scales = read_json(root / "exp/mono/decode_dev_2gram/scales.json")
+    assert scales["split_by"] == "speakers" and [f["fold"] for f in scales["folds"]] == [0, 1]
+    assert all(len(f["tuning_errors"]) == len(scales["grid"]) for f in scales["folds"])
+    assert sum(f["reported_utterances"] for f in scales["folds"]) == 8
+
+
+def test_phone_errors_leave_silence_out(phones: dict) -> None:
+    assert phones["wer"] is None and phones["per"] <= 3.0 and phones["words"] > 80
+
+
+def test_second_run_is_up_to_date(root: Path, words: dict, capsys: pytest.CaptureFixture[str]) -> None:
+    run_decode(root, "graph_2gram", "decode_dev_2gram", "--rescore-lm", str(root / "lm_big"), "--output-beam", "100")
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_number_of_jobs_changes_nothing(root: Path, words: dict) -> None:
+    run_decode(root, "graph_2gram", "one_job", "--rescore-lm", str(root / "lm_big"), "--output-beam", "100", "--nj", "1", system="other")
+    for name in ("candidates.tsv.gz", "hyp.tsv", "scales.json", "rescored/per_utt.tsv"):
+        assert (root / "exp/other/one_job" / name).read_bytes() == (root / "exp/mono/decode_dev_2gram" / name).read_bytes()
+    shutil.rmtree(root / "exp/other/one_job")
+
+
+def test_phone_graph_without_reference_or_with_rescoring(root: Path) -> None:
+    with pytest.raises(KdError, match="--ref-ali"):
+        run_decode(root, "graph_phone", "bad")
+    with pytest.raises(KdError, match="word graphs"):
+        run_decode(root, "graph_phone", "bad", "--ref-ali", str(root / "exp/mono/ali_dev"), "--rescore-lm", str(root / "lm_big"))
+    assert not (root / "exp/mono/bad").exists()
+
+
+def test_a_model_of_another_tree_is_refused(root: Path) -> None:
+    folder = root / "exp" / "foreign"
+    shutil.copytree(root / "exp/other", folder)
+    Tree(Tree.load(folder).pdf_map[:, :, :, ::-1]).save(folder)
+    with pytest.raises(KdError, match="tree"):
+        run_decode(root, "graph_2gram", "bad", system="foreign")
+    shutil.rmtree(folder)
+
+
+def test_no_model_and_wrong_features(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(KdError, match="no model here"):
+        load_acoustic(tmp_path)
+    index = read_json(root / "dev/mfcc/index.json")
+    shutil.copytree(root / "dev/mfcc", tmp_path / "fbank")
+    (tmp_path / "fbank/index.json").write_text(json.dumps({**index, "kind": "fbank"}))
+    with pytest.raises(KdError, match="wants mfcc features"):
+        load_acoustic(root / "exp/mono").check_features(FeatureSet.open(tmp_path / "fbank"))
+
+
+def test_prior_scale_is_subtracted_from_posteriors_only(root: Path) -> None:
+    features, model = FeatureSet.open(root / "dev/mfcc"), load_acoustic(root / "exp/mono")
+    utterance = features.ids[0]
+    np.testing.assert_array_equal(model.scores(features, utterance, 0.0), model.scores(features, utterance, 1.0))
+    model.log_prior = np.linspace(-3, 0, model.num_pdfs).astype(np.float32)
+    raw = model.raw_scores(features, utterance)
+    np.testing.assert_allclose(model.scores(features, utterance, 0.5), raw - 0.5 * model.log_prior, rtol=1e-5)
+
+
+def test_graph_meta_says_what_it_was_made_from(root: Path) -> None:
+    meta = read_json(root / "exp/mono/graph_2gram/meta.json")
+    assert meta["words"] == 4 and meta["lm"] == "2gram" and meta["words_without_pron"] == []
+    assert meta["tree"] == Tree.load(root / "exp/mono").digest and meta["lang"] == Lang.load(root / "lang").digest
+
+
+def test_lm_with_words_that_nobody_can_pronounce(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "lm_2gram", tmp_path / "lm")
+    arpa = tmp_path / "lm/lm.arpa"
+    arpa.write_text(arpa.read_text().replace("\tKA\t", "\tQQ\t").replace("KA BAS", "QQ BAS"))
+    with pytest.raises(KdError, match=r"1 of 4 LM words have no pronunciation .*QQ"):
+        make_graph.main([str(root / "lang"), str(tmp_path / "lm"), str(root / "exp/mono"), str(tmp_path / "graph")])
+
+
+def test_witten_bell_sums_to_one_and_matches_hand_counts() -> None:
+    counts = bigram_counts([np.array([1, 2, 1]), np.array([2])], 4)
+    assert counts[0].tolist() == [0, 1, 1, 0] and counts[1].tolist() == [1, 0, 1, 0]
+    prob = np.exp(witten_bell(counts))
+    np.testing.assert_allclose(prob[:3].sum(axis=1), 1.0)
+    assert not prob[3].any() and not prob[:, 3].any()
+    # After phone 1: end and 2 once each, two types; unigram of 2 is 2/6.
+    assert prob[1, 2] == pytest.approx((1 + 2 * 2 / 6) / 4)
+    assert np.isinf(bigram_fst(np.log(np.maximum(prob, 1e-30))).final[0])
+
+
+def test_results_are_collected_compared_and_checked(
+    root: Path, words: dict, phones: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_decode(root, "graph_phone", "decode_dev_phone", "--ref-ali", str(root / "exp/mono/ali_dev"), system="other")
+    out = root / "RESULTS.md"
+    argv = ["--baseline", "mono", "--command", "run.sh", str(root / "exp"), str(out)]
+    collect.main(argv)
+    assert "| mono" in capsys.readouterr().out
+    results = read_json(root / "exp/results.json")
+    assert [(r["system"], r["lm"]) for r in results] == [("mono", "2gram"), ("mono", "big"), ("mono", "phone"), ("other", "phone")]
+    assert all(r["rtf"] > 0 for r in results)
+    assert results[3]["vs_baseline"]["delta"] == 0.0 and "vs_baseline" not in results[2]
+    before = out.read_bytes()
+    collect.main(argv)
+    assert out.read_bytes() == before
+    check = ["--check", "true", str(root / "exp"), str(out)]
+    collect.main(check)
+    out.write_text(out.read_text().replace("| mono", "| mine", 1))
+    with pytest.raises(KdError, match="does not match"):
+        collect.main(check)
+
+
+def test_collecting_nothing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "exp").mkdir()
+    with pytest.raises(KdError, match=r"no score\.json"):
+        collect.main([str(tmp_path / "exp"), str(tmp_path / "RESULTS.md")])

@@ -35,8 +35,9 @@ class Config:
 def check(cfg: Config) -> None:
     """UsageError for values that make no sense."""
     if cfg.temperature <= 0 or cfg.top_k < 0 or not 0 < cfg.mass <= 1 or cfg.shard_size < 1:
-        raise UsageError(f"--temperature {cfg.temperature} --top-k {cfg.top_k} --mass {cfg.mass} --shard-size {cfg.shard_size}: "
-                         "a temperature above 0, a top-k of at least 0, a mass above 0 and up to 1, a shard size of at least 1")  # fmt: skip
+        given = f"--temperature {cfg.temperature} --top-k {cfg.top_k} --mass {cfg.mass} --shard-size {cfg.shard_size}"
+        raise UsageError(f"{given}: wanted are a temperature above 0, a top-k of at least 0, a mass above 0 and up to 1, a shard size "
+                         "of at least 1")  # fmt: skip
 
 
 def check_fit(teacher: dict[str, Any], ali_meta: dict[str, Any], lang: Any, where: dict[str, Path]) -> None:

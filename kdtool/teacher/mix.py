@@ -37,7 +37,7 @@ class MixTeacher(Teacher):
             raise UsageError(f"a mix is made of two kinds or more, each with a mapping of options, not of {options}")
         if len(text.held_out.ids) == 0:
             raise KdError("no held-out sentences to choose the mixture's weights on; lower --held-out or give more LM text")
-        parts = {kind: teacher_class(kind).train(text, own, seed=seed, work=work) for kind, own in options.items()}
+        parts = {kind: teacher_class(kind).train(text, own, seed=seed, work=work) for kind, own in sorted(options.items())}
         teacher = cls(parts, _weights(list(parts.values()), text))
         weights = {kind: round(float(w), 4) for kind, w in zip(parts, teacher.weights, strict=True)}
         teacher.info = {"weights": weights, "parts": {kind: part.info for kind, part in parts.items()}}
@@ -57,7 +57,7 @@ class MixTeacher(Teacher):
         from kdtool.teacher.registry import teacher_class
 
         parts: dict[str, Teacher] = {}
-        for kind in info["weights"]:
+        for kind in sorted(info["weights"]):  # the order of the weights
             own = {n.removeprefix(f"{kind}/"): v for n, v in tensors.items() if n.startswith(f"{kind}/")}
             parts[kind] = teacher_class(kind).from_tensors(unit, num_units, own, info["parts"][kind])
         return cls(parts, tensors["weights"])

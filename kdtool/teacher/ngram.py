@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from kdtool.core.errors import KdError, UsageError
+from kdtool.lm.arpa import read_arpa
 from kdtool.teacher.base import Teacher, TrainingText, check_options
-from kdtool.teacher.trie import NgramTrie, read_arpa
+from kdtool.teacher.trie import NgramTrie
 from kdtool.units.text import Sequences
 
 # Measured on 6.7M words: an order more gains 2 to 4% in perplexity and costs half as much time and space again; leaving out
@@ -56,7 +57,7 @@ class NgramTeacher(Teacher):
         if any(prune):
             command += ["--prune", *(str(c) for c in prune)]
         run_lmplz(command, text, arpa, work / "lmplz.log")
-        teacher = cls(text.unit, read_arpa(arpa, text.num_units))
+        teacher = cls(text.unit, NgramTrie.from_arpa(read_arpa(arpa), text.num_units))
         arpa.unlink()
         teacher.info = {"order": order, "prune": prune, "ngrams": teacher.trie.num_ngrams}
         return teacher
@@ -70,7 +71,7 @@ class NgramTeacher(Teacher):
 
     @classmethod
     def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> NgramTeacher:
-        return cls(unit, NgramTrie(tensors, num_units))
+        return cls(unit, NgramTrie(tensors))
 
 
 def check_ids(unit_ids: np.ndarray, num_units: int, unit: str) -> None:

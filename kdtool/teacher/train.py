@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kdtool.gmm.tree import Tree
     from kdtool.lang.lang import Lang
     from kdtool.teacher.base import TrainingText
-    from kdtool.units.text import Sequences
+    from kdtool.units.text import Sequences, UnitText
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class Config:
     phone_teacher: Path | None = field(default=None, metadata={"help": "kind tree: take the n-gram of this phone teacher"})
     max_sentences: int = field(default=0, metadata={"help": "use so many sentences of the LM text, evenly spread (0: all)"})
     held_out: int = field(default=200, metadata={"help": "hold every N-th sentence out, to choose weights on (0: none)"})
-    variants: bool = field(default=False, metadata={"help": "draw pronunciations at random; otherwise each word's first"})
+    variants: bool = field(default=True, metadata={"help": "draw pronunciations as often as aligned speakers used them; "
+                                                           "false: each word's first"})  # fmt: skip
+    own_text: bool = field(default=False, metadata={"help": "learn from the training utterances too; false: leave them out of the "
+                                                           "LM text as well, so that none of them was seen before"})  # fmt: skip
     seed: int = field(default=0, metadata={"help": "of every random choice"})
 
 
@@ -60,6 +63,8 @@ class Material:
     def __init__(self, lm_text: Path, lang: Lang, tree: Tree, ali_train: AlignmentSet, cfg: Config) -> None:
         self.lm_text, self.lang, self.tree, self.ali, self.cfg = lm_text, lang, tree, ali_train, cfg
         self._total = self._count() if cfg.max_sentences else 0
+        own = () if cfg.own_text else ali_train.ids
+        self._left_out = {" ".join(word for word, _, _ in ali_train.get(u).words) for u in own}
 
     def _count(self) -> int:
         from kdtool.units.text import sentences_of
@@ -74,22 +79,29 @@ class Material:
             # Sentence `number` is one of `most` evenly spread ones when the running count steps up at it.
             if self._total > most > 0 and (number + 1) * most // self._total == number * most // self._total:
                 continue
+            if sentence in self._left_out:
+                continue
             if (every > 0 and number % every == every - 1) == held_out:
                 yield sentence
 
-    def blocks(self, unit: str) -> Iterator[Sequences]:
-        """Training sequences: the LM text, then the training alignments."""
-        from kdtool.units.text import UnitText
+    def _source(self, unit: str) -> UnitText:
+        from kdtool.units.text import UnitText, pron_shares
 
-        source = UnitText(unit, self.lang, self.tree, variants=self.cfg.variants, seed=self.cfg.seed)
+        shares = pron_shares(self.ali, self.lang) if self.cfg.variants and unit != "subword" else None
+        return UnitText(unit, self.lang, self.tree, shares=shares, seed=self.cfg.seed)
+
+    def blocks(self, unit: str) -> Iterator[Sequences]:
+        """Training sequences: the LM text, then the training alignments (with own_text)."""
+        source = self._source(unit)
         yield from source.blocks(self._sentences(False))
         print(f"LM text as {unit}s: {source.count}", file=sys.stderr)
-        yield aligned_units(self.ali, unit, self.lang, self.tree)
+        if self.cfg.own_text:
+            yield aligned_units(self.ali, unit, self.lang, self.tree)
 
     def training_text(self, unit: str) -> TrainingText:
         """All that a teacher of this unit may be trained with."""
         from kdtool.teacher.base import TrainingText
-        from kdtool.units.text import Sequences, UnitText
+        from kdtool.units.text import Sequences
 
         extras: dict[str, Any] = {}
         if self.cfg.kind == "tree" and unit == "senone":
@@ -97,7 +109,7 @@ class Material:
             extras["phone_text"] = lambda: self.training_text("phone")
             if self.cfg.phone_teacher:
                 extras["phone_teacher"] = load_teacher(self.cfg.phone_teacher)
-        held = UnitText(unit, self.lang, self.tree).blocks(self._sentences(True) if self.cfg.held_out else [])
+        held = self._source(unit).blocks(self._sentences(True) if self.cfg.held_out else [])
         held_out = Sequences.of(chain.from_iterable(held))
         return TrainingText(unit, num_units(unit, self.lang, self.tree), lambda: self.blocks(unit), held_out, extras)
 

@@ -66,7 +66,7 @@ class TreeSenoneTeacher(Teacher):
         if not isinstance(phones, NgramTeacher) or phones.unit != "phone":
             raise UsageError(f"kind tree is made from a phone n-gram, not from a {phones.unit} teacher of kind {phones.kind}")
         teacher = cls(phones.trie, text.extras["tree"], text.extras["pause"], cfg.smooth)
-        teacher.info = {"smooth": cfg.smooth, "phone": phones.info, "phones": phones.num_units}
+        teacher.info = {"smooth": cfg.smooth, "phone": phones.info}
         return teacher
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -76,7 +76,7 @@ class TreeSenoneTeacher(Teacher):
     @classmethod
     def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> TreeSenoneTeacher:
         trie = {name.removeprefix("phone."): value for name, value in tensors.items() if name.startswith("phone.")}
-        return cls(NgramTrie(trie, info["phones"]), Tree(tensors["pdf_map"]), tensors["pause"], info["smooth"])
+        return cls(NgramTrie(trie), Tree(tensors["pdf_map"]), tensors["pause"], info["smooth"])
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         check_ids(unit_ids, self.num_units, self.unit)

@@ -7,7 +7,7 @@ of sentences; inside a block everything is array arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from kdtool.units.segments import Subwords, subwords_of
 from kdtool.units.table import check_unit
 
 if TYPE_CHECKING:
+    from kdtool.ali.store import AlignmentSet
     from kdtool.gmm.tree import Tree
     from kdtool.lang.lang import Lang
 
@@ -75,34 +76,39 @@ class UnitText:
 
     Args:
         unit: "senone", "phone" or "subword".
-        variants: draw one of a word's pronunciations at random at each occurrence; otherwise the first is taken.
+        shares: word -> how likely each of its pronunciations is (as ``pron_shares`` finds); one is drawn at each
+            occurrence. A word that is not named there takes its first pronunciation.
         seed: of that draw.
 
     A sentence with a word outside the lexicon is skipped for senones and phones (the lexicon holds what G2P could do);
     subwords spell any word.
     """
 
-    def __init__(self, unit: str, lang: Lang, tree: Tree | None, *, variants: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, unit: str, lang: Lang, tree: Tree | None, *, shares: Mapping[str, Sequence[float]] | None = None, seed: int = 0
+    ) -> None:
         check_unit(unit)
         if unit == "senone" and tree is None:
             raise KdError("senones of text need a decision tree; name the GMM's folder")
         self.unit, self.count = unit, TextCount()
         self._tree = tree
-        self._random = np.random.default_rng(seed) if variants else None
+        self._random = np.random.default_rng(seed)
         self._subwords: Subwords | None = subwords_of(lang) if unit == "subword" else None
         self._rows: dict[str, int] = {}
-        self._variants: list[int] = []
+        self._reach: list[list[float]] = []
         self._units: list[list[int]] = []
         if unit != "subword":
             for word, prons in lang.text_prons.items():
                 if word != lang.oov:
-                    self._add(word, [list(p) for p in prons])
+                    own = shares.get(word) if shares else None
+                    self._add(word, [list(p) for p in prons], own)
 
-    def _add(self, word: str, choices: list[list[int]]) -> int:
-        self._rows[word] = len(self._units)
-        self._variants += [len(choices)] + [0] * (len(choices) - 1)
+    def _add(self, word: str, choices: list[list[int]], shares: Sequence[float] | None = None) -> int:
+        row = self._rows[word] = len(self._units)
+        # reach[row] rises to 1: a draw above the first k numbers takes the pronunciation after the k-th.
+        self._reach += [list(np.cumsum(shares)[:-1]) if shares else []] + [[]] * (len(choices) - 1)
         self._units += choices
-        return self._rows[word]
+        return row
 
     def blocks(self, sentences: Iterable[str]) -> Iterator[Sequences]:
         """Unit sequences, a block of sentences at a time; ``count`` is kept up to date."""
@@ -119,14 +125,24 @@ class UnitText:
         words_in = np.array([len(rows) for rows in kept], dtype=np.int64)
         rows = np.fromiter((r for sentence in kept for r in sentence), dtype=np.int64, count=int(words_in.sum()))
         self.count.words += len(rows)
-        if self._random is not None:
-            rows = rows + self._random.integers(0, np.array(self._variants)[rows])
+        rows = self._draw(rows)
         ids, offsets = self._gather(rows, np.concatenate([[0], np.cumsum(words_in)]))
         if self.unit == "senone":
             assert self._tree is not None
             ids, offsets = senones(ids, offsets, self._tree)
         self.count.units += len(ids)
         return Sequences(ids.astype(np.int32), offsets)
+
+    def _draw(self, rows: np.ndarray) -> np.ndarray:
+        """Replace a word's first row by the row of a pronunciation drawn by the shares."""
+        most = max(map(len, self._reach), default=0)
+        if most == 0:
+            return rows
+        draw = self._random.random(len(rows))
+        reach = np.full((len(self._reach), most), np.inf)
+        for row, own in enumerate(self._reach):
+            reach[row, : len(own)] = own
+        return rows + (draw[:, None] >= reach[rows]).sum(axis=1)  # type: ignore[no-any-return]
 
     def _piece_row(self, word: str) -> int:
         row = self._rows.get(word)
@@ -143,6 +159,28 @@ class UnitText:
         # Position within the gathered array, minus where its word starts there, plus where the word's units lie.
         source = np.arange(ends[-1]) + np.repeat(first[rows] - ends[:-1], lengths[rows])
         return flat[source], ends[word_offsets]
+
+
+def pron_shares(ali: AlignmentSet, lang: Lang, prior: float = 4.0) -> dict[str, list[float]]:
+    """How often the speakers used each pronunciation of a word, from an alignment.
+
+    A word's own counts are added to `prior` times what the choice is overall: by place in the lexicon, among words with
+    as many pronunciations. So rare words follow the habit, and "a" and "the" their own.
+    """
+    counts = {w: np.zeros(len(p)) for w, p in lang.text_prons.items() if len(p) > 1}
+    for utterance in ali.ids:
+        one = ali.get(utterance)
+        phones = one.phone_segments()
+        for word, first, length in one.words:
+            if word in counts:
+                said = tuple(phones.ids[(phones.start >= first) & (phones.start < first + length)].tolist())
+                if said in lang.text_prons[word]:
+                    counts[word][lang.text_prons[word].index(said)] += 1
+    habit: dict[int, np.ndarray] = {}
+    for own in counts.values():
+        habit[len(own)] = habit.get(len(own), np.ones(len(own))) + own
+    shares = {w: own + prior * habit[len(own)] / habit[len(own)].sum() for w, own in counts.items()}
+    return {w: (s / s.sum()).tolist() for w, s in shares.items()}
 
 
 def senones(phones: np.ndarray, offsets: np.ndarray, tree: Tree) -> tuple[np.ndarray, np.ndarray]:

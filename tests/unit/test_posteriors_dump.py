@@ -102,7 +102,7 @@ def test_units_that_never_occur_are_not_kept():
 
 
 def test_not_a_distribution_is_refused():
-    with pytest.raises(KdError, match="row 1 .* sums to 0.5"):
+    with pytest.raises(KdError, match=r"row 1 .* sums to 0.5"):
         truncate(_log_probs(2) + np.log([[1.0], [0.5]]), top_k=3, mass=1.0)
 
 
@@ -123,9 +123,9 @@ def test_changed_shard_is_named_with_both_digests(tmp_path):
 
 def test_foreign_dump_is_refused(tmp_path):
     _dump(tmp_path, top_k=4, mass=1.0)
-    with pytest.raises(KdError, match="dumped for alignment bbbb.* yours is cccc"):
+    with pytest.raises(KdError, match=r"dumped for alignment bbbb.* yours is cccc"):
         PosteriorDump.open(tmp_path, alignment_digest="c" * 64)
-    with pytest.raises(KdError, match="dumped for units aaaa.* yours is cccc"):
+    with pytest.raises(KdError, match=r"dumped for units aaaa.* yours is cccc"):
         PosteriorDump.open(tmp_path, units_digest="c" * 64)
     with pytest.raises(KdError, match="no posteriors of u9"):
         PosteriorDump.open(tmp_path).get("u9")

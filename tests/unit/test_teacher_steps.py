@@ -1,0 +1,220 @@
+"""The two steps on disk: train_teacher and dump_posteriors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from teacher_data import make_tree, sentences, write_alignments, write_lang, write_text
+
+from kdtool.ali.store import AlignmentSet
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.tables import read_json
+from kdtool.gmm.tree import Tree
+from kdtool.lang.lang import Lang
+from kdtool.posteriors import make as dump_step
+from kdtool.posteriors.dump import PosteriorDump
+from kdtool.teacher import train as train_step
+from kdtool.teacher.registry import load_teacher
+from kdtool.units.segments import unit_segments
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class World:
+    root: Path
+    lang: Lang
+    tree: Tree
+
+    def args(self) -> list[str]:
+        return [str(self.root / n) for n in ("text", "lang", "gmm", "ali_train", "ali_dev")]
+
+    def train(self, name: str, *options: str) -> Path:
+        train_step.main([*options, *self.args(), str(self.root / name)])
+        return self.root / name
+
+    def dump(self, teacher: str, name: str, *options: str, ali: str = "ali_train", lang: str = "lang") -> Path:
+        dump_step.main([*options, *(str(self.root / n) for n in (lang, teacher, ali, name))])
+        return self.root / name
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    root = tmp_path_factory.mktemp("steps")
+    lang, tree = write_lang(root / "lang"), make_tree()
+    (root / "gmm").mkdir()
+    tree.save(root / "gmm")
+    train = [*sentences(11, seed=5), "BAT STRANGE SEA"]
+    write_text(root / "text", [*sentences(500), *train[:6]])
+    write_alignments(root / "ali_train", train, lang, tree)
+    write_alignments(root / "ali_dev", sentences(5, seed=6), lang, tree, seed=1)
+    made = World(root, lang, tree)
+    made.train("phone", "--options", "{order: 3, prune: [0]}", "--held-out", "20")
+    made.train("subword", "--unit", "subword", "--options", "{order: 2}", "--held-out", "20")
+    made.train("senone", "--unit", "senone", "--kind", "tree", "--phone-teacher", str(root / "phone"))
+    return made
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Digests of a folder's files, logs and records of the run left out."""
+    skip = {"env.json", "config.yaml", ".done.json"}
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name not in skip and p.parent.name != "log"]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.mark.parametrize("unit", ["phone", "subword", "senone"])
+def test_teacher_and_dump_hang_together(unit: str, world: World) -> None:
+    ppl = read_json(world.root / unit / "ppl.json")
+    dev = AlignmentSet.open(world.root / "ali_dev")
+    assert ppl["unit"] == unit and ppl["dev"]["unseen"] == 0
+    assert ppl["dev"]["tokens"] == sum(len(unit_segments(dev.get(u), unit, world.lang)) for u in dev.ids)
+    out = world.dump(unit, f"post_{unit}", "--mass", "1.0", "--shard-size", "5")
+    ali = AlignmentSet.open(world.root / "ali_train")
+    dump = PosteriorDump.open(out, alignment_digest=ali.digest)
+    assert dump.ids == ali.ids and dump.meta["mean_mass_kept"] == pytest.approx(1.0) and len(dump.meta["shards"]) == 3
+    assert (out / "dropped.tsv").read_text() == ""
+    teacher = load_teacher(world.root / unit)
+    assert dump.meta["teacher_digest"] == teacher.digest
+    for utterance in ali.ids:
+        segments = unit_segments(ali.get(utterance), unit, world.lang)
+        got = dump.get(utterance)
+        np.testing.assert_array_equal(got.unit_ids, segments.ids)
+        np.testing.assert_array_equal(got.start, segments.start)
+        ids, logp = got.padded(got.most_kept)
+        dense = teacher.log_probs(segments.ids)
+        kept = logp > -np.inf
+        np.testing.assert_allclose(logp[kept], np.take_along_axis(dense, ids, axis=1)[kept], rtol=1e-3, atol=1e-6)
+
+
+def test_truncation_and_temperature_reach_the_dump(world: World) -> None:
+    flat = PosteriorDump.open(world.dump("phone", "post_flat", "--temperature", "4", "--top-k", "3", "--mass", "1.0"))
+    sharp = PosteriorDump.open(world.root / "post_phone")
+    assert flat.meta["temperature"] == 4.0 and flat.meta["top_k"] == 3 and flat.meta["mean_mass_kept"] < 0.9
+    one, other = flat.get(flat.ids[0]), sharp.get(flat.ids[0])
+    assert np.diff(one.offsets).max() == 3
+    dense = np.full((len(other), sharp.num_units), -np.inf)
+    np.put_along_axis(dense, other.padded(sharp.num_units)[0], other.padded(sharp.num_units)[1], axis=1)
+    dense[:, 0] = -np.inf  # where the padding was written
+    tempered = dense / 4.0
+    tempered -= np.log(np.exp(tempered).sum(axis=1, keepdims=True))
+    ids, logp = one.padded(3)
+    np.testing.assert_allclose(logp, np.take_along_axis(tempered, ids, axis=1), rtol=2e-3)
+    np.testing.assert_allclose(np.exp(one.rest_logp), 1 - np.exp(logp).sum(axis=1), atol=2e-3)
+
+
+def test_any_number_of_jobs_gives_the_same_bytes(world: World) -> None:
+    one = content(world.dump("phone", "post_1", "--nj", "1", "--shard-size", "2"))
+    assert one == content(world.dump("phone", "post_3", "--nj", "3", "--shard-size", "2"))
+    assert len([n for n in one if n.startswith("shard")]) == 6
+
+
+def test_up_to_date_and_why_not(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.train("again", "--options", "{order: 2}")
+    first = content(world.root / "again")
+    world.train("again", "--options", "{order: 2}")
+    assert "up to date" in capfd.readouterr().out.splitlines()[-1]
+    world.train("again", "--options", "{order: 3}")
+    assert "changed: option options" in capfd.readouterr().out and content(world.root / "again") != first
+    world.train("again", "--options", "{order: 2}")
+    assert content(world.root / "again") == first
+
+
+def test_killed_and_run_again_gives_the_same_bytes(world: World) -> None:
+    for step, whole, options, positionals in (
+        ("kdtool.teacher.train", "phone", ["--options", "{order: 3, prune: [0]}", "--held-out", "20"], world.args()),
+        ("kdtool.posteriors.make", "post_phone", ["--mass", "1.0", "--shard-size", "5"],
+         [str(world.root / n) for n in ("lang", "phone", "ali_train")]),
+    ):  # fmt: skip
+        out = world.root / f"killed_{whole}"
+        command = [sys.executable, "-m", step, *options, *positionals, str(out)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert child.stdout is not None
+        child.stdout.readline()  # "... runs": its work folder is there now or in a moment
+        time.sleep(0.3)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        assert not out.exists()
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        assert content(out) == content(world.root / whole)
+
+
+def test_utterances_that_a_teacher_cannot_read_are_accounted_for(world: World) -> None:
+    ali = AlignmentSet.open(world.root / "ali_train")
+    broken = ali.get(ali.ids[2])
+    broken.pdf, broken.state = broken.pdf.copy(), broken.state.copy()
+    start = int(unit_segments(broken, "senone", world.lang).start[1])
+    broken.pdf[start], broken.state[start] = broken.pdf[start - 1], 0  # the phone's second state comes late
+    where = broken.phone_start.searchsorted(start)
+    broken.phone_start = np.insert(broken.phone_start, where, start).astype(np.int32)
+    from kdtool.ali.store import save_alignments
+
+    save_alignments(world.root / "ali_broken", [broken if u == broken.id else ali.get(u) for u in ali.ids], ali.meta)
+    out = world.dump("senone", "post_broken", "--max-dropped", "0.2", ali="ali_broken")
+    dump = PosteriorDump.open(out)
+    assert len(dump) == len(ali) - 1 and broken.id not in dump
+    assert (out / "dropped.tsv").read_text().startswith(f"{broken.id}\tsenone ")
+    with pytest.raises(KdError, match=r"1 of 12 utterances had to be dropped, more than the allowed 5.0%"):
+        world.dump("senone", "post_broken2", ali="ali_broken")
+    assert not (world.root / "post_broken2").exists()
+
+
+def test_teacher_of_other_units_is_refused(world: World) -> None:
+    other = make_tree(1)
+    write_alignments(world.root / "ali_other", sentences(2), world.lang, other)
+    with pytest.raises(KdError, match=r"trained on senones .* has .*; train the teacher again"):
+        world.dump("senone", "post_other", ali="ali_other")
+    text = (world.root / "lang" / "phones.txt").read_text()
+    lang = write_lang(world.root / "lang_other")
+    (lang.folder / "phones.txt").write_text(text.replace("AA", "A0"))
+    for name in ("lexicon.txt", "topo.txt", "text_lexicon.txt"):
+        path = lang.folder / name
+        path.write_text(path.read_text().replace("AA", "A0"))
+    with pytest.raises(KdError, match="trained on phones"):
+        world.dump("phone", "post_other", lang="lang_other")
+    assert not (world.root / "post_other").exists()
+
+
+def test_own_text_is_left_out_and_can_be_used(world: World) -> None:
+    """Sentences of the training utterances are unseen by default: the teacher knows them better once it may read them."""
+    own = world.train("own", "--options", "{order: 3, prune: [0]}", "--held-out", "20", "--own-text", "true")
+    means = []
+    for name in ("phone", "own"):
+        means.append(PosteriorDump.open(world.dump(name, f"post_own_{name}")).meta["teacher_nats_per_unit"])
+    assert means[1] < means[0] and own.exists()
+
+
+def test_part_of_the_text(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.train("part", "--max-sentences", "100", "--held-out", "0", "--own-text", "true", "--options", "{order: 2}")
+    assert "LM text as phones: 100 sentences" in capfd.readouterr().err
+    assert read_json(world.root / "part" / "ppl.json")["held_out_text"]["tokens"] == 0
+
+
+def test_usage(world: World) -> None:
+    for wrong in (["--unit", "word"], ["--kind", "crystal"], ["--kind", "tree"], ["--held-out", "-1"], ["--max-sentences", "-3"],
+                  ["--phone-teacher", str(world.root / "phone")], ["--options", "{depth: 3}"]):  # fmt: skip
+        with pytest.raises(UsageError):
+            world.train("never", *wrong)
+    for wrong in (["--mass", "0"], ["--mass", "1.1"], ["--top-k", "-1"], ["--temperature", "0"], ["--shard-size", "0"]):
+        with pytest.raises(UsageError):
+            world.dump("phone", "never", *wrong)
+    with pytest.raises(KdError, match=r"no teacher of this version|no such file"):
+        world.dump("lang", "never")
+    assert not (world.root / "never").exists()
+
+
+def test_empty_lm_text(world: World, tmp_path: Path) -> None:
+    write_text(tmp_path / "text", [])
+    with pytest.raises(KdError, match="the LM text gave no sentence"):
+        train_step.main([str(tmp_path / "text"), *world.args()[1:], str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

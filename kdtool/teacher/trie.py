@@ -114,11 +114,12 @@ class NgramTrie:
             backoff = self.tensors[f"backoff.{k}"][nodes]
             weighted = backoff != 0.0
             out[rows[weighted]] += backoff[weighted, None]
-            first = self.tensors[f"first.{k + 1}"].astype(np.int64, copy=False)
-            counts = first[nodes + 1] - first[nodes]
+            table = self.tensors[f"first.{k + 1}"]
+            first = table[nodes].astype(np.int64)
+            counts = table[nodes + 1] - first
             # The continuations of all rows end to end: where each row's run starts there, and where it lies in the table.
             ends = np.cumsum(counts)
-            source = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first[nodes] - ends + counts, counts)
+            source = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + counts, counts)
             out[np.repeat(rows, counts), self.tensors[f"word.{k + 1}"][source]] = self.tensors[f"logp.{k + 1}"][source]
         return out
 

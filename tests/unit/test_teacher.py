@@ -289,6 +289,17 @@ def test_no_lmplz(lang: Lang, tree: Tree, tmp_path: Path, monkeypatch: pytest.Mo
         make("ngram", "phone", lang, tree, tmp_path)
 
 
+@pytest.mark.parametrize("unit", ["phone", "senone", "subword"])
+def test_two_words_of_text_are_enough(unit: str, lang: Lang, tree: Tree, tmp_path: Path) -> None:
+    blocks = [next(UnitText(unit, lang, tree).blocks(["A BAT"]))]
+    text = TrainingText(unit, num_units(unit, lang, tree), lambda: iter(blocks), Sequences.of([]))
+    teacher = NgramTeacher.train(text, {}, seed=0, work=tmp_path)
+    teacher.save(tmp_path, {})
+    probs = load_teacher(tmp_path).log_probs(blocks[0].ids)
+    np.testing.assert_allclose(np.exp(probs).sum(axis=1), 1.0, atol=1e-5)
+    assert perplexity(teacher, blocks[0])["ppl"] < teacher.num_units
+
+
 def test_not_a_teacher(tmp_path: Path) -> None:
     with pytest.raises(KdError, match=r"teacher.json: no such file"):
         load_teacher(tmp_path)

@@ -129,22 +129,20 @@ def test_up_to_date_and_why_not(world: World, capfd: pytest.CaptureFixture[str])
 
 
 def test_killed_and_run_again_gives_the_same_bytes(world: World) -> None:
-    for step, whole, options, positionals in (
-        ("kdtool.teacher.train", "phone", ["--options", "{order: 3, prune: [0]}", "--held-out", "20"], world.args()),
-        ("kdtool.posteriors.make", "post_phone", ["--mass", "1.0", "--shard-size", "5"],
+    for step, started, whole, options, positionals in (
+        ("kdtool.teacher.train", "scratch", "phone", ["--options", "{order: 3, prune: [0]}", "--held-out", "20"], world.args()),
+        ("kdtool.posteriors.make", "parts", "post_phone", ["--mass", "1.0", "--shard-size", "5"],
          [str(world.root / n) for n in ("lang", "phone", "ali_train")]),
     ):  # fmt: skip
         out = world.root / f"killed_{whole}"
         command = [sys.executable, "-m", step, *options, *positionals, str(out)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert child.stdout is not None
-        child.stdout.readline()  # "... runs": its work folder is there now or in a moment
-        time.sleep(0.3)
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (out.with_name(f".{out.name}.work") / started).exists() and child.poll() is None:
+            time.sleep(0.005)
         child.send_signal(signal.SIGKILL)
         child.wait()
-        child.stdout.close()
-        assert not out.exists()
+        assert child.returncode == -signal.SIGKILL and not out.exists()
         subprocess.run(command, env=environment, check=True, capture_output=True)
         assert content(out) == content(world.root / whole)
 

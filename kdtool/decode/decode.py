@@ -21,11 +21,14 @@ from kdtool.core.step import run_step
 CODE = (
     "kdtool.decode", "kdtool.graph.search", "kdtool.graph.lattice", "kdtool.graph.k2api", "kdtool.graph.decoding_graph",
 )  # fmt: skip
-# Where the search is done, and the scales that are tried, by the kind of graph.
-LM_SCALE = {"word": 12.0, "phone": 7.0}
+# Where the search is done, and the scales that are tried, by kind of graph and of model: log-posteriors have a smaller range
+# than log-likelihoods of 39 correlated dimensions.
+LM_SCALE = {("word", "gmm"): 12.0, ("phone", "gmm"): 7.0, ("word", "posterior"): 8.0, ("phone", "posterior"): 3.0}
 LM_SCALES = {
-    "word": [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0, 22.0, 24.0],
-    "phone": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0],
+    ("word", "gmm"): [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0, 22.0, 24.0],
+    ("phone", "gmm"): [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0],
+    ("word", "posterior"): [3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0],
+    ("phone", "posterior"): [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0],
 }
 
 
@@ -39,23 +42,23 @@ class Config:
 
     rescore_lm: Path | None = field(default=None, metadata=_help("LM folder whose lm.bin re-ranks the n-best list (words only)"))
     ref_ali: Path | None = field(default=None, metadata=_help("alignment folder whose phones are the reference (phone graphs)"))
-    lm_scale: float | None = field(default=None, metadata=_help("LM scale of the search; none: 12 for words, 7 for phones"))
-    prior_scale: float = field(default=0.8, metadata=_help("share of the log-prior that the search subtracts (students)"))
+    lm_scale: float | None = field(default=None, metadata=_help("LM scale of the search; none: 12 for words, 7 for phones; students 8 and 3"))
+    prior_scale: float = field(default=0.75, metadata=_help("share of the log-prior that the search subtracts (students)"))
     lm_scales: list = field(default_factory=list, metadata=_help("LM scales to choose from; empty: a range around the search's"))
-    prior_scales: list = field(default_factory=lambda: [0.4, 0.6, 0.8, 1.0], metadata=_help("prior scales to choose from (students)"))
+    prior_scales: list = field(default_factory=lambda: [0.5, 0.75, 1.0], metadata=_help("prior scales to choose from (students)"))
     penalties: list = field(default_factory=lambda: [0.0], metadata=_help("word insertion penalties to choose from, nats added a word"))
     search_beam: float = field(default=15.0, metadata=_help("beam of the search, in nats of the LM"))
     output_beam: float = field(default=5.0, metadata=_help("beam of the lattice, in nats of the LM"))
     max_active: int = field(default=3000, metadata=_help("most graph states alive on a frame"))
     nbest: int = field(default=100, metadata=_help("candidates an utterance for rescoring"))
     max_tokens: int = field(default=200, metadata=_help("partial sequences kept a frame in making the n-best list"))
-    max_failed: float = field(default=0.05, metadata=_help("largest share of utterances without a path (scored as deletions) or a reference"))
+    max_failed: float = field(default=0.05, metadata=_help("largest share of utterances without a path (then all deletions) or reference"))
 
 
-def grid_of(cfg: Config, kind: str, has_prior: bool) -> list[dict[str, float]]:
+def grid_of(cfg: Config, kind: str, model_kind: str) -> list[dict[str, float]]:
     """All combinations of scales to choose from."""
-    priors = cfg.prior_scales if has_prior else [0.0]
-    points = itertools.product(priors, cfg.lm_scales or LM_SCALES[kind], cfg.penalties)
+    priors = [0.0] if model_kind == "gmm" else cfg.prior_scales
+    points = itertools.product(priors, cfg.lm_scales or LM_SCALES[kind, model_kind], cfg.penalties)
     grid = [{"prior_scale": float(p), "lm_scale": float(s), "penalty": float(w)} for p, s, w in points]
     if not grid or any(g["lm_scale"] <= 0 for g in grid):
         raise UsageError("--lm-scales, --prior-scales and --penalties need at least one value each, LM scales above 0")
@@ -78,9 +81,10 @@ def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> N
     acoustic.check_features(features)
     check_graph(paths, meta, acoustic.num_pdfs)
     references = references_of(features, meta, read_table(paths["graph"] / WORDS_FILE), cfg)
-    grid = grid_of(cfg, meta["kind"], acoustic.log_prior is not None)
+    model_kind = "gmm" if acoustic.log_prior is None else "posterior"
+    grid = grid_of(cfg, meta["kind"], model_kind)
     weights = np.array([scale_weights(**point) for point in grid])
-    lm_scale = cfg.lm_scale or LM_SCALE[meta["kind"]]
+    lm_scale = cfg.lm_scale or LM_SCALE[meta["kind"], model_kind]
     utterances = [u for u in features.ids if u in references]
     candidates, failed = search(paths, cfg, utterances, weights, lm_scale, common.nj, work)
     write_candidates(work / FILE, candidates.items())

@@ -79,8 +79,10 @@ align() {
 }
 
 teachers() {
-  utils/launch.sh --max-jobs "${opt[nj]}" UNIT="$units" "$exp/log/teacher_UNIT.log" \
-    steps/train_teacher.sh --config "$conf/teacher_UNIT.yaml" "$data/lm_text" "$data/lang" "$exp/tri" "$exp/tri/ali_train" "$exp/tri/ali_dev" "$exp/teacher_UNIT"
+  local sources=("$data/lm_text" "$data/lang" "$exp/tri" "$exp/tri/ali_train" "$exp/tri/ali_dev")
+  utils/launch.sh --max-jobs "${opt[nj]}" UNIT=phone,subword "$exp/log/teacher_UNIT.log" \
+    steps/train_teacher.sh --config "$conf/teacher_UNIT.yaml" "${sources[@]}" "$exp/teacher_UNIT"
+  steps/train_teacher.sh --config "$conf/teacher_senone.yaml" --phone-teacher "$exp/teacher_phone" "${sources[@]}" "$exp/teacher_senone"
 }
 
 posteriors() {

@@ -32,13 +32,15 @@ class Sampler:
     """Fixed-length chunks in random order: every epoch sees each utterance once, in one of its speeds.
 
     A chunk is ``chunk`` frames, of which every ``subsampling``-th has an output; chunks start at random frames, so over
-    the epochs all frames serve as labels.
+    the epochs all frames serve as labels.  With ``balance`` b > 0 a speaker with n frames counts as n ** (1 - b): an epoch
+    is as long as before, but utterances of talkative speakers come less often, those of the others several times.
     """
 
-    def __init__(self, material: Material, *, seed: int, chunk: int, batch: int, subsampling: int) -> None:
+    def __init__(self, material: Material, *, seed: int, chunk: int, batch: int, subsampling: int, balance: float = 0.0) -> None:
         self.material, self.seed, self.chunk, self.batch, self.subsampling = material, seed, chunk, batch, subsampling
         frames = sum(sum(len(material.copies[c].labels) for c in g) / len(g) for g in material.groups)
         self.batches_per_epoch = max(1, round(frames / (chunk * batch)))
+        self.repeats = speaker_weights(material, balance)
         self._plans: dict[int, list[list[Window]]] = {}
 
     @property
@@ -57,9 +59,11 @@ class Sampler:
         rng = np.random.default_rng([self.seed, 1, epoch])
         first = np.random.default_rng([self.seed, 2]).integers(0, 1 << 16, len(self.material.groups))
         windows: list[Window] = []
-        for group, offset in zip(self.material.groups, first, strict=True):
-            copy = group[int(offset + epoch) % len(group)]
-            windows += [(copy, start) for start in self._starts(len(self.material.copies[copy].labels), rng)]
+        times = np.floor(self.repeats + rng.random(len(self.repeats))).astype(int)
+        for group, offset, count in zip(self.material.groups, first, times, strict=True):
+            for again in range(count):
+                copy = group[int(offset + epoch + again) % len(group)]
+                windows += [(copy, start) for start in self._starts(len(self.material.copies[copy].labels), rng)]
         order = rng.permutation(len(windows))
         return [[windows[i] for i in part] for part in np.array_split(order, self.batches_per_epoch)]
 
@@ -74,6 +78,17 @@ class Sampler:
             return [int(rng.integers(spare, 1))]
         jitter = rng.integers(-self.subsampling, self.subsampling + 1, count)
         return [int(round(i * (frames - self.chunk) / (count - 1)) + j) for i, j in enumerate(jitter)]
+
+
+def speaker_weights(material: Material, balance: float) -> np.ndarray:
+    """How often an utterance comes in an epoch, on average; float64, one a group, the frames of an epoch unchanged."""
+    copies = [material.copies[g[0]] for g in material.groups]
+    frames = np.array([len(c.labels) for c in copies], dtype=np.float64)
+    total: dict[str, float] = {}
+    for copy, n in zip(copies, frames, strict=True):
+        total[copy.speaker] = total.get(copy.speaker, 0.0) + n
+    weights = np.array([total[c.speaker] for c in copies]) ** -balance
+    return np.asarray(weights * (frames.sum() / (weights * frames).sum()))
 
 
 def make_batch(material: Material, windows: Sequence[Window], *, outputs: int, subsampling: int, left: int, input_frames: int) -> Batch:
@@ -94,22 +109,3 @@ def _cut(copy: Copy, start: int, length: int) -> np.ndarray:
 def _look_up(values: np.ndarray, frames: np.ndarray) -> np.ndarray:
     inside = (frames >= 0) & (frames < len(values))
     return np.where(inside, values[frames.clip(0, len(values) - 1)], -1)
-
-
-def mask_features(
-    feats: np.ndarray, rng: np.random.Generator, *, freq_masks: int, freq_width: int, time_masks: int, time_width: int
-) -> None:
-    """SpecAugment without warping (Park et al. 2019), in place on (B, D, T): masked cells become 0, the speaker's mean.
-
-    It changes features only, never their position: labels and posteriors stay in step.
-    """
-    batch, bins, frames = feats.shape
-    for b in range(batch):
-        for _ in range(freq_masks):
-            width = int(rng.integers(0, min(freq_width, bins) + 1))
-            low = int(rng.integers(0, bins - width + 1))
-            feats[b, low : low + width] = 0.0
-        for _ in range(time_masks):
-            width = int(rng.integers(0, min(time_width, frames) + 1))
-            low = int(rng.integers(0, frames - width + 1))
-            feats[b, :, low : low + width] = 0.0

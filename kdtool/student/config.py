@@ -28,7 +28,7 @@ class StudentConfig:
     head_dropout: float = field(default=0.0, metadata=_help("dropout in the heads' projections"))
     main: str = field(default="ce", metadata=_help("objective of the main head: ce or interpolate"))
     main_options: dict = field(default_factory=dict, metadata=_help("its options, such as {label_smoothing: 0.1} or {weight: 0.1}"))
-    heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind, temperature, hidden, top_k}, ..]"))
+    heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind, ..}, ..], see HeadSpec"))
     epochs: float = field(default=10.0, metadata=_help("passes over the utterances, each in one of its speeds a pass"))
     chunk: int = field(default=150, metadata=_help("frames (10 ms) of a training chunk"))
     batch: int = field(default=32, metadata=_help("chunks an update"))
@@ -42,6 +42,8 @@ class StudentConfig:
     average: float = field(default=0.995, metadata=_help("decay of the moving average of the weights (0: no averaging)"))
     freq_masks: int = field(default=1, metadata=_help("SpecAugment: frequency masks a chunk"))
     freq_width: int = field(default=15, metadata=_help("SpecAugment: widest frequency mask, in bins"))
+    warp: float = field(default=0.0, metadata=_help("VTLP: frequencies are scaled by 1 - warp to 1 + warp, drawn for each chunk"))
+    balance: float = field(default=0.0, metadata=_help("0: speakers count by their speech; 1: all alike; between: in between"))
     time_masks: int = field(default=0, metadata=_help("SpecAugment: time masks a chunk"))
     time_width: int = field(default=20, metadata=_help("SpecAugment: longest time mask, in frames"))
     precision: str = field(default="float32", metadata=_help("arithmetic of the trunk in training: float32 or bfloat16"))
@@ -53,7 +55,7 @@ class StudentConfig:
         for name in ("epochs", "chunk", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} {getattr(self, name)}: it must be above 0")
-        for name in ("average", "warmup", "head_dropout"):
+        for name in ("average", "warmup", "head_dropout", "warp"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UsageError(f"{name} {getattr(self, name)}: from 0 to below 1")
         for name, known in CHOICES.items():

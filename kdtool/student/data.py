@@ -27,6 +27,7 @@ class Copy:
 
     id: str
     source_id: str
+    speaker: str
     feats: np.ndarray
     labels: np.ndarray
     rows: list[np.ndarray]
@@ -158,7 +159,7 @@ def load_material(features: FeatureSet, alignment: AlignmentSet, dumps: Sequence
         if not np.isfinite(feats).all():
             raise KdError(f"{features.folder}: utterance {utt} has features that are not finite; extract the features again")
         groups.setdefault(source, []).append(len(copies))
-        copies.append(Copy(utt, source, feats, labels[index].astype(np.int32), [r[index] for r in source_rows[source]]))
+        copies.append(Copy(utt, source, info.speaker, feats, labels[index].astype(np.int32), [r[index] for r in source_rows[source]]))
     for table in tables:
         table.finish()
     return Material(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(features.ids))

@@ -19,7 +19,8 @@ from torch import nn
 from kdtool.core.errors import KdError
 from kdtool.core.progress import clock
 from kdtool.core.tensors import load_tensors, save_tensors
-from kdtool.student.batches import Batch, Sampler, make_batch, mask_features
+from kdtool.student.augment import mask_features, warp_features
+from kdtool.student.batches import Batch, Sampler, make_batch
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import Material
 from kdtool.student.evaluate import evaluate
@@ -44,7 +45,8 @@ class Trainer:
         self.model = Student(shape, self.losses.aux_shapes, cfg.head_dropout)
         self.model.log_priors.copy_(log_priors(material.counts()))
         self.encoder = self.model.encoder
-        self.sampler = Sampler(material, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling)
+        self.sampler = Sampler(material, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling,
+                               balance=cfg.balance)  # fmt: skip
         self.total = max(1, round(cfg.epochs * self.sampler.batches_per_epoch))
         self.eval_every = max(1, round(cfg.eval_epochs * self.sampler.batches_per_epoch))
         self.optimizer = make_optimizer(self.model, cfg)
@@ -106,7 +108,10 @@ class Trainer:
         batch = make_batch(self.material, self.sampler.windows(self.update), outputs=self.sampler.outputs,
                            subsampling=self.encoder.subsampling, left=self.encoder.left,
                            input_frames=self.encoder.input_frames(self.sampler.outputs))  # fmt: skip
-        mask_features(batch.feats, np.random.default_rng([cfg.seed, 3, self.update]), freq_masks=cfg.freq_masks,
+        rng = np.random.default_rng([cfg.seed, 3, self.update])
+        if cfg.warp:
+            batch.feats = warp_features(batch.feats, rng, cfg.warp)
+        mask_features(batch.feats, rng, freq_masks=cfg.freq_masks,
                       freq_width=cfg.freq_width, time_masks=cfg.time_masks, time_width=cfg.time_width)  # fmt: skip
         return batch
 

@@ -33,7 +33,7 @@ def make_material(utterances: int = 6, frames: int = 90, seed: int = 0, copies: 
     for u in range(utterances):
         feats, labels = frames_and_labels(rng, frames + 7 * u)
         groups.append(list(range(len(items), len(items) + copies)))
-        items += [Copy(f"u{u}_{c}", f"u{u}", feats.astype(np.float16), labels, []) for c in range(copies)]
+        items += [Copy(f"u{u}_{c}", f"u{u}", "s", feats.astype(np.float16), labels, []) for c in range(copies)]
     return Material(items, groups, [], DIM, "fbank", PDFS, [], len(items))
 
 

@@ -13,7 +13,8 @@ from student_data import PDFS, make_material, write_dump, write_set
 from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError
 from kdtool.features.store import FeatureSet
-from kdtool.student.batches import Sampler, make_batch, mask_features
+from kdtool.student.augment import mask_features, warp_features
+from kdtool.student.batches import Sampler, make_batch, speaker_weights
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import UnitTable, load_material, open_dumps
 from kdtool.student.losses import Losses
@@ -150,3 +151,28 @@ def test_a_strided_head_gets_the_targets_of_its_frames(tmp_path: Path) -> None:
     labels = labels.masked_fill(labels == 0, -1)  # silence has no unit
     want = F.cross_entropy(logits["senone_hard_1"].permute(0, 2, 1).reshape(-1, PDFS), labels, ignore_index=-1)
     assert means["senone_hard_1"] == pytest.approx(float(want), rel=1e-5)
+
+
+def test_warping_moves_a_formant_and_not_time() -> None:
+    feats = np.zeros((40, 80, 5), np.float32)
+    feats[:, 40, 2] = 1.0
+    warped = warp_features(feats, np.random.default_rng(0), 0.1)
+    assert warped.shape == feats.shape and warped.dtype == np.float32
+    assert not warped[:, :, [0, 1, 3, 4]].any()
+    peaks = warped[:, :, 2].argmax(1)
+    assert peaks.min() < 40 < peaks.max() and np.abs(peaks - 40).max() <= 5
+    np.testing.assert_allclose(warp_features(feats, np.random.default_rng(0), 1e-9), feats, atol=1e-5)
+
+
+def test_balance_gives_rare_speakers_more_and_keeps_the_epoch_as_long() -> None:
+    material = make_material(6, 300)
+    for copy in material.copies[:5]:
+        copy.speaker = "talkative"
+    frames = np.array([len(c.labels) for c in material.copies], dtype=float)
+    np.testing.assert_allclose(speaker_weights(material, 0.0), 1.0)
+    weights = speaker_weights(material, 1.0)
+    assert (weights * frames).sum() == pytest.approx(frames.sum())
+    assert (weights * frames)[5] == pytest.approx((weights * frames)[:5].sum())  # both speakers alike
+    sampler = Sampler(material, seed=0, chunk=60, batch=2, subsampling=3, balance=1.0)
+    drawn = [c for u in range(sampler.batches_per_epoch) for c, _ in sampler.windows(u)]
+    assert 0.3 < drawn.count(5) / len(drawn) < 0.7

@@ -15,9 +15,9 @@ from kdtool.student.encoders.tdnnf import FactorisedLayer
 from kdtool.student.model import AuxShape, Shape, Student
 
 OPTIONS: dict[str, dict] = {
-    "tdnn": {"dim": 16, "contexts": [1, 0, 2], "front_dim": 8},
-    "tdnnf": {"dim": 16, "bottleneck": 6, "contexts": [1, 0, 2], "front_dim": 8},
-    "blstm": {"dim": 8, "layers": 2, "front_dim": 8},
+    "tdnn": {"dim": 16, "contexts": [1, 0, 2], "front": {"channels": 8}},
+    "tdnnf": {"dim": 16, "bottleneck": 6, "contexts": [1, 0, 2], "front": {"kind": "conv2d", "channels": 2, "strided_channels": 3}},
+    "blstm": {"dim": 8, "layers": 2, "front": {"channels": 8, "stride_kernel": 3}},
 }
 
 
@@ -101,6 +101,10 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         student("tdnn", [AuxShape("x", 9, 4, 4)])
     with pytest.raises(UsageError, match="no encoder"):
         make_encoder("tdn", DIM, {})
+    with pytest.raises(UsageError, match="front end 'conv3d'"):
+        make_encoder("tdnn", DIM, {"front": {"kind": "conv3d"}})
+    with pytest.raises(UsageError, match="must be odd"):
+        make_encoder("tdnn", DIM, {"front": {"kernel": 4}})
     with pytest.raises(UsageError, match="wide"):
         make_encoder("tdnn", DIM, {"wide": 3})
     model.save(tmp_path)

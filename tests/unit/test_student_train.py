@@ -20,7 +20,7 @@ from kdtool.student.model import Student
 from kdtool.student.optim import learning_rate
 from kdtool.student.train import main
 
-SMALL = {"encoder": "tdnnf", "encoder_options": {"dim": 24, "bottleneck": 8, "contexts": [1, 1], "front_dim": 12, "dropout": 0.1},
+SMALL = {"encoder": "tdnnf", "encoder_options": {"dim": 24, "bottleneck": 8, "contexts": [1, 1], "front": {"channels": 12}, "dropout": 0.1},
          "hidden": 16, "chunk": 30, "batch": 6, "freq_masks": 0, "lr": 0.01}  # fmt: skip
 
 

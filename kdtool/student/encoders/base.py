@@ -72,30 +72,6 @@ def crop(x: Tensor, left: int, right: int) -> Tensor:
     return x[:, :, left : x.shape[2] - right]
 
 
-class Front(nn.Module):
-    """First two layers, common to the convolutional trunks: full rate, then one frame in ``subsampling``.
-
-    The first convolution sees ``kernel`` frames, the second ``stride_kernel`` of its outputs; both are odd, so that an
-    output stands for the centre frame.
-    """
-
-    def __init__(
-        self, input_dim: int, channels: int, outputs: int, *, kernel: int, stride_kernel: int, subsampling: int, dropout: float
-    ) -> None:
-        super().__init__()
-        if kernel % 2 == 0 or stride_kernel % 2 == 0:
-            raise ValueError(f"kernels {kernel} and {stride_kernel} must be odd, to have a centre frame")
-        if subsampling < 1:
-            raise ValueError(f"subsampling {subsampling} is below 1")
-        self.full = conv_block(input_dim, channels, kernel)
-        self.strided = conv_block(channels, outputs, stride_kernel, stride=subsampling, dropout=dropout)
-        self.context = (kernel - 1) // 2 + (stride_kernel - 1) // 2
-
-    def forward(self, feats: Tensor) -> Tensor:
-        hidden: Tensor = self.strided(self.full(feats))
-        return hidden
-
-
 def check_contexts(contexts: list[int]) -> list[int]:
     """``contexts`` when all are whole numbers >= 0, else ValueError."""
     if not contexts or any(int(c) != c or c < 0 for c in contexts):

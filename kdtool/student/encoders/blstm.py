@@ -5,22 +5,24 @@ test, so the longer the training chunks, the less it is surprised.
 """
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import ChannelDropout, Encoder, Front
+from kdtool.student.encoders.base import ChannelDropout, Encoder
+from kdtool.student.encoders.front import make_front
 
 
 class Blstm(Encoder):
     """``layers`` bidirectional layers of ``dim`` cells a direction above the convolutional front end (layer 0)."""
 
-    def __init__(self, input_dim: int, *, dim: int = 256, layers: int = 3, dropout: float = 0.3, front_dim: int = 128,
-                 front_kernel: int = 5, stride_kernel: int = 5, subsampling: int = 3) -> None:
+    def __init__(self, input_dim: int, *, dim: int = 256, layers: int = 3, dropout: float = 0.3,
+                 front: dict[str, Any] | None = None, subsampling: int = 3) -> None:
         super().__init__()
         if layers < 1:
             raise ValueError(f"layers {layers} is below 1")
         self.subsampling = subsampling
-        self.front = Front(input_dim, front_dim, 2 * dim, kernel=front_kernel, stride_kernel=stride_kernel,
-                           subsampling=subsampling, dropout=dropout)
+        self.front = make_front(input_dim, 2 * dim, subsampling, dropout, front)
         self.layers = nn.ModuleList(nn.LSTM(2 * dim, dim, bidirectional=True) for _ in range(layers))
         self.dropout = ChannelDropout(dropout)
         self.left = self.right = self.front.context

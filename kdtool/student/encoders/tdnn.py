@@ -4,21 +4,23 @@ In: features (B, D, T).  Out: hidden layers (B, dim, n).
 """
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import Encoder, Front, check_contexts, conv_block, crop
+from kdtool.student.encoders.base import Encoder, check_contexts, conv_block, crop
+from kdtool.student.encoders.front import make_front
 
 
 class Tdnn(Encoder):
     """``contexts``: for each layer after the front end, how many subsampled frames it looks to each side (0: none)."""
 
     def __init__(self, input_dim: int, *, dim: int = 256, contexts: list[int] | None = None, dropout: float = 0.3,
-                 front_dim: int = 128, front_kernel: int = 5, stride_kernel: int = 5, subsampling: int = 3) -> None:
+                 front: dict[str, Any] | None = None, subsampling: int = 3) -> None:
         super().__init__()
         self.contexts = check_contexts([1, 1, 2, 2] if contexts is None else contexts)
         self.subsampling = subsampling
-        self.front = Front(input_dim, front_dim, dim, kernel=front_kernel, stride_kernel=stride_kernel,
-                           subsampling=subsampling, dropout=dropout)
+        self.front = make_front(input_dim, dim, subsampling, dropout, front)
         self.layers = nn.ModuleList(
             conv_block(dim, dim, 3 if c else 1, dilation=max(1, c), dropout=dropout) for c in self.contexts
         )

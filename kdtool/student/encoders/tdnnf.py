@@ -4,10 +4,13 @@ In: features (B, D, T).  Out: hidden layers (B, dim, n).
 """
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import ChannelDropout, Encoder, Front, check_contexts, crop
+from kdtool.student.encoders.base import ChannelDropout, Encoder, check_contexts, crop
+from kdtool.student.encoders.front import make_front
 
 
 class FactorisedLayer(nn.Module):
@@ -47,13 +50,12 @@ class TdnnF(Encoder):
     """
 
     def __init__(self, input_dim: int, *, dim: int = 512, bottleneck: int = 96, contexts: list[int] | None = None,
-                 dropout: float = 0.2, bypass: float = 0.66, front_dim: int = 128, front_kernel: int = 5,
-                 stride_kernel: int = 5, subsampling: int = 3, orthogonal_every: int = 4) -> None:
+                 dropout: float = 0.2, bypass: float = 0.66, front: dict[str, Any] | None = None, subsampling: int = 3,
+                 orthogonal_every: int = 4) -> None:
         super().__init__()
         self.contexts = check_contexts([1, 1, 0, 1, 1, 2, 2] if contexts is None else contexts)
         self.subsampling = subsampling
-        self.front = Front(input_dim, front_dim, dim, kernel=front_kernel, stride_kernel=stride_kernel,
-                           subsampling=subsampling, dropout=dropout)
+        self.front = make_front(input_dim, dim, subsampling, dropout, front)
         self.layers = nn.ModuleList(FactorisedLayer(dim, bottleneck, c, dropout, bypass) for c in self.contexts)
         self.left = self.right = self.front.context + subsampling * sum(self.contexts)
         self.dims = [dim] * (len(self.layers) + 1)

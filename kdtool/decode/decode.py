@@ -42,7 +42,7 @@ class Config:
 
     rescore_lm: Path | None = field(default=None, metadata=_help("LM folder whose lm.bin re-ranks the n-best list (words only)"))
     ref_ali: Path | None = field(default=None, metadata=_help("alignment folder whose phones are the reference (phone graphs)"))
-    lm_scale: float | None = field(default=None, metadata=_help("LM scale of the search; none: 12 for words, 7 for phones; students 8 and 3"))
+    lm_scale: float | None = field(default=None, metadata=_help("LM scale of the search; none: words 12, phones 7; students 8 and 3"))
     prior_scale: float = field(default=0.75, metadata=_help("share of the log-prior that the search subtracts (students)"))
     lm_scales: list = field(default_factory=list, metadata=_help("LM scales to choose from; empty: a range around the search's"))
     prior_scales: list = field(default_factory=lambda: [0.5, 0.75, 1.0], metadata=_help("prior scales to choose from (students)"))

@@ -53,10 +53,9 @@ def build_graph(
         KdError: nothing is left after composition, or the tree lacks a phone that the lexicon uses.
     """
     clock = clock or Clock("graph")
-    grammar_phones = _compose_lexicon(grammar, lexicon, clock)
     disambig = lexicon.disambig if lexicon else []
-    spelled = spell(*_with_context(grammar_phones, tree, disambig), tree)
-    graph = to_kaldifst(spelled)
+    # No name for what is in between: at a million arcs, what is not needed any more has to go.
+    graph = to_kaldifst(spell(*_with_context(_compose_lexicon(grammar, lexicon, clock), tree, disambig), tree))
     _determinize(graph, "HCLG")
     clock("determinize", graph.num_states, -1)
     import kaldifst

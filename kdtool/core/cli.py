@@ -21,7 +21,9 @@ from kdtool.core.errors import KdError, UsageError
 
 C = TypeVar("C")
 # Disk full, no permission, a file where a folder should be: the user's to mend, so no traceback.
-USERS_TO_MEND = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+USERS_TO_MEND = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,17 +71,39 @@ def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
         KdError: the path does not exist, or a step's folder has been altered since it was made.
     """
     if not path.exists():
-        raise KdError(f"{path}: missing; run the stage that makes it first (--list-stages shows them)")
+        raise KdError(f"{path}: missing; check the path, or run the stage that makes it first (--list-stages shows them)")
     if path.is_dir() and (path / RECORD).exists():
-        record = read_json(path / RECORD)
+        record = read_record(path)
+        if record is None:
+            raise KdError(f"{path / RECORD}: broken, so nothing says that the folder is whole; run its stage again to restore it")
         changed = altered_files(path, record)
         if changed:
             raise KdError(f"{path}: changed since it was made ({changed}); run its stage again to restore it")
         return str(record["digest"])
+    if path.is_file():
+        _check_recorded(path)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
         fresh[str(file)] = stat_digest(file, known, str(file))
     return combine(f"{file.relative_to(path)} {fresh[str(file)][2]}" for file in files)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """A folder's completion record; None when there is none, or it is damaged."""
+    try:
+        record = read_json(folder / RECORD)
+    except KdError:
+        return None
+    return record if isinstance(record, dict) and {"key", "outputs", "digest"} <= set(record) else None
+
+
+def _check_recorded(file: Path) -> None:
+    """KdError when a single file from a step's folder is not as the step made it."""
+    record = read_record(file.parent)
+    if record and file.name in record["outputs"]:
+        only = {**record, "outputs": {file.name: record["outputs"][file.name]}}
+        if changed := altered_files(file.parent, only):
+            raise KdError(f"{file.parent}: changed since it was made ({changed}); run its stage again to restore it")
 
 
 def altered_files(folder: Path, record: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ def account(
     first = "".join(f"\n  {u}: {r}" for u, r in sorted(dropped)[:5])
     if dropped and (len(dropped) > max_share * total or kept == 0):
         raise KdError(f"{where}: {len(dropped)} of {total} utterances had to be dropped, more than the allowed {max_share:.1%}:{first}\n"
-                      "mend the data, or raise the allowed share if this loss is wanted")  # fmt: skip
+                      "mend the data, or raise the allowed share (--help names the option) if this loss is wanted")  # fmt: skip
     if kept == 0:
         raise KdError(f"{where}: no utterance is left of {total}; check the step's input")
     print(f"{where}: {total} utterances in, {kept} out, {len(dropped)} dropped{first}", file=sys.stderr)

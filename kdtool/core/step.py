@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import Common
-from kdtool.core.digest import RECORD, Stats, altered_files, canonical, code_digest, folder_stats, input_digest, stats_digest
+from kdtool.core.digest import RECORD, Stats, altered_files, canonical, code_digest, folder_stats, input_digest, read_record, stats_digest
 from kdtool.core.errors import KdError
 from kdtool.core.progress import clock
 from kdtool.core.tables import read_json, write_json
@@ -76,15 +76,21 @@ def run_step(
     out.parent.mkdir(parents=True, exist_ok=True)
     _prepare_work(work, key, resumable)
     start = time.time()
-    body(work)
-    _write_record(work, name, key, sources, time.time() - start, options)
+    try:
+        body(work)
+        _write_record(work, name, key, sources, time.time() - start, options)
+    except OSError as e:
+        # A failing write does not know its file: say at least where it was.
+        if e.filename is None and e.errno is not None:
+            raise OSError(e.errno, e.strerror, str(work)) from e
+        raise
     _swap(out, work, old)
     print(f"{name}: done in {clock(time.time() - start)}", flush=True)
     return True
 
 
 def _known_sources(out: Path) -> Stats:
-    return read_json(out / RECORD).get("sources", {}) if (out / RECORD).exists() else {}
+    return (read_record(out) or {}).get("sources", {})
 
 
 def _plain_options(options: Any) -> dict[str, Any]:
@@ -99,7 +105,9 @@ def _why(out: Path, key: dict[str, Any]) -> str:
     """Why the step has to run, '' when its output is up to date."""
     if not (out / RECORD).exists():
         return "no output yet"
-    record = read_json(out / RECORD)
+    record = read_record(out)
+    if record is None:
+        return f"its record {RECORD} is broken"
     old = record["key"]
     changes = [f"input {n}" for n in sorted({*key["inputs"], *old["inputs"]}) if key["inputs"].get(n) != old["inputs"].get(n)]
     for n in sorted({*key["options"], *old["options"]}):
@@ -117,7 +125,7 @@ def _why(out: Path, key: dict[str, Any]) -> str:
 
 def _finish_interrupted_rename(out: Path, work: Path, old: Path, key: dict[str, Any]) -> None:
     """A run killed between its two renames left a whole result beside `out`: put it in place."""
-    if old.exists() and not out.exists() and (work / RECORD).exists() and read_json(work / RECORD)["key"] == key:
+    if old.exists() and not out.exists() and (read_record(work) or {}).get("key") == key:
         os.rename(work, out)
     elif old.exists() and not out.exists():
         os.rename(old, out)
@@ -127,13 +135,21 @@ def _finish_interrupted_rename(out: Path, work: Path, old: Path, key: dict[str, 
 
 def _prepare_work(work: Path, key: dict[str, Any], resumable: bool) -> None:
     if work.exists():
-        same = (work / KEY).exists() and read_json(work / KEY) == key
-        if resumable and same:
+        same = resumable and _read_key(work) == key
+        if same:
             print(f"an interrupted run with the same inputs and options is resumed in {work}", file=sys.stderr)
             return
         shutil.rmtree(work)
     work.mkdir(parents=True)
     write_json(work / KEY, key)
+
+
+def _read_key(work: Path) -> Any:
+    """What an interrupted run was making; None when that cannot be read."""
+    try:
+        return read_json(work / KEY)
+    except KdError:
+        return None
 
 
 def _write_record(work: Path, name: str, key: dict[str, Any], sources: Stats, seconds: float, options: Any) -> None:
@@ -179,7 +195,7 @@ def _swap(out: Path, work: Path, old: Path) -> None:
     if out.exists():
         os.rename(out, old)
         os.rename(work, out)
-        if (old / RECORD).exists() and read_json(old / RECORD)["digest"] == read_json(out / RECORD)["digest"]:
+        if (read_record(old) or {}).get("digest") == read_json(out / RECORD)["digest"]:
             for child in sorted(old.iterdir()):
                 if child.is_dir() and (child / RECORD).exists():
                     os.rename(child, out / child.name)

@@ -12,6 +12,8 @@ from typing import Any
 
 from kdtool.core.errors import KdError
 
+CONTENT = "content_digest"
+
 
 def save_tensors(path: Path | str, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays (numpy or torch, any mix) whole or not at all; names in sorted order, so equal input gives equal bytes."""
@@ -27,34 +29,57 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Any], metadata: Mapping
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as f:
-            # The library writes metadata in hash order, which differs from run to run: ours is put in sorted.
-            f.write(_with_metadata(save(arrays), metadata))
+            f.write(_with_metadata(save(arrays), metadata or {}))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _with_metadata(data: bytes, metadata: Mapping[str, str] | None) -> bytes:
-    if not metadata:
-        return data
+def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Put the metadata in, with a digest of the header and the arrays: a flipped bit in a weight is still a number.
+
+    The library itself writes metadata in hash order, which differs from run to run; here it is sorted.
+    """
     (size,) = struct.unpack("<Q", data[:8])
-    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8 : 8 + size])}
+    header = json.loads(data[8 : 8 + size])
+    digest = _content_digest({**header, "__metadata__": dict(metadata)}, memoryview(data)[8 + size :])
+    header = {"__metadata__": dict(sorted({**metadata, CONTENT: digest}.items())), **header}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + data[8 + size :]
+
+
+def _content_digest(header: dict[str, Any], arrays: memoryview) -> str:
+    metadata = {k: v for k, v in header.get("__metadata__", {}).items() if k != CONTENT}
+    digest = hashlib.blake2b(json.dumps({**header, "__metadata__": metadata}, sort_keys=True).encode(), digest_size=16)
+    digest.update(arrays)
+    return digest.hexdigest()
+
+
+def _check_content(data: bytes) -> None:
+    """ValueError when the file holds a digest of its content and the content is another."""
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + size])
+    said = header.get("__metadata__", {}).get(CONTENT)
+    found = _content_digest(header, memoryview(data)[8 + size :]) if said else None
+    if said != found:
+        raise ValueError(f"digest of its content is {found}, was written as {said}")
 
 
 def load_tensors(path: Path | str) -> dict[str, Any]:
     """Read all arrays of a file as numpy arrays.
 
     Raises:
-        KdError: the file is missing, cut short or otherwise not a safetensors file.
+        KdError: the file is missing, cut short, altered (files of `save_tensors` hold a digest) or not a safetensors file.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        return dict(load_file(str(path)))
+        data = Path(path).read_bytes()
+        arrays = dict(load(data))
+        _check_content(data)
+        return arrays
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; run the step that makes {Path(path).parent}") from e
     except (SafetensorError, ValueError, KeyError, struct.error) as e:
@@ -74,7 +99,7 @@ def load_metadata(path: Path | str) -> dict[str, str]:
         raise KdError(f"{path}: no such file; run the step that makes {Path(path).parent}") from e
     except (struct.error, ValueError) as e:
         raise KdError(f"{path}: corrupt tensor file ({e}); delete its folder and run the step again") from e
-    return dict(header.get("__metadata__", {}))
+    return {k: v for k, v in header.get("__metadata__", {}).items() if k != CONTENT}
 
 
 def file_digest(path: Path | str) -> str:

@@ -116,7 +116,12 @@ decode() {
 }
 
 results() {
-  steps/collect_results.sh "$exp" "${opt[work]}/RESULTS.md"
+  local name words=(egs/mini_librispeech/run.sh)
+  if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
+  for name in corpus lm-text lexicon; do
+    if [[ -n "${opt[$name]}" ]]; then words+=("--$name" "${opt[$name]##*/}"); fi
+  done
+  steps/collect_results.sh --command "${words[*]}" --note "Corpus: $(<"$data/source/name")." "$exp" "${opt[work]}/RESULTS.md"
 }
 
 recipe_run

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Decide where the corpus, the LM text and the lexicon come from, fetch or synthesise them if that was asked for.
 # Usage: local/librispeech/find_corpus.sh <tiny: true|false> <corpus|''> <lm-text|openslr|''> <lexicon|openslr|''> <out>
-# Out: <out>/corpus, <out>/lm_text, <out>/lexicon, each a file with one absolute path. Sources are never mixed silently.
+# Out: <out>/corpus, <out>/lm_text, <out>/lexicon, each a file with one absolute path; <out>/name, in words for the tables. Sources are never mixed silently.
 set -euo pipefail
 tiny="$1" corpus="$2" lm_text="$3" lexicon="$4" out="$5"
 here="$(dirname "${BASH_SOURCE[0]}")"
@@ -9,6 +9,7 @@ source "$here/../../utils/env.sh"
 mkdir -p -- "$out"
 
 if [[ -n "$corpus" ]]; then
+  name_of_corpus="${corpus##*/}, a folder of the user's"
   for name in lm_text lexicon; do
     if [[ -z "${!name}" ]]; then
       echo "error: --corpus was given without --${name/_/-}; give a file, or the word 'openslr' to download it" >&2
@@ -17,10 +18,11 @@ if [[ -n "$corpus" ]]; then
   done
 elif [[ "$tiny" == true && -z "$lm_text$lexicon" ]]; then
   "$here/make_embedded.sh" "$out/embedded"
+  name_of_corpus="embedded, synthesised by espeak-ng"
   corpus="$out/embedded" lm_text="$out/embedded/lm-text.txt.gz" lexicon="$out/embedded/lexicon.txt"
 else
   "$here/download.sh" audio "$out/openslr"
-  corpus="$out/openslr/LibriSpeech"
+  corpus="$out/openslr/LibriSpeech" name_of_corpus="mini_librispeech (OpenSLR 31)"
 fi
 if [[ "${lm_text:-openslr}" == openslr || "${lexicon:-openslr}" == openslr ]]; then
   "$here/download.sh" lm "$out/openslr"
@@ -37,4 +39,6 @@ for name in corpus lm_text lexicon; do
   printf '%s\n' "${!name}" >"$out/.$name"
   mv -- "$out/.$name" "$out/$name"
 done
-echo "source: $corpus"
+printf '%s\n' "$name_of_corpus" >"$out/.name"
+mv -- "$out/.name" "$out/name"
+echo "source: $corpus ($name_of_corpus)"

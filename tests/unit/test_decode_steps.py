@@ -62,7 +62,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_decode(root: Path, graph: str, out: str, *options: str, system: str = "mono") -> dict:
-    decode.main(["--nj", "1", *options, *(str(root / p) for p in (f"exp/{system}", "dev/mfcc", f"exp/mono/{graph}", "lang", f"exp/{system}/{out}"))])
+    paths = [str(root / p) for p in (f"exp/{system}", "dev/mfcc", f"exp/mono/{graph}", "lang", f"exp/{system}/{out}")]
+    decode.main(["--nj", "1", *options, *paths])
     return read_json(root / "exp" / system / out / "score.json")
 
 

@@ -25,6 +25,11 @@ list_stages() {
   done
 }
 
+recorded() {  # recorded FILE: the line in it, which the first stage has written
+  [[ -s "$1" ]] || die 1 "$1: missing; run stage ${stages[0]} first (--stage ${stages[0]})"
+  cat -- "$1"
+}
+
 stage_number() {  # stage_number OPTION VALUE: the number of a stage given by number or by name
   local i
   for i in "${!stages[@]}"; do

@@ -138,6 +138,9 @@ class AlignmentSet:
         folder = Path(folder)
         tensors = load_tensors(folder / ALI_FILE)
         rows = list(read_jsonl(folder / INDEX_FILE))
+        wanted = {"id", "offset", "num_frames", "phone_offset", "phones", "words"}
+        if not all(isinstance(r, dict) and wanted <= set(r) for r in rows):
+            raise KdError(f"{folder / INDEX_FILE}: a line lacks one of {', '.join(sorted(wanted))}; make the alignment again")
         frames, phones = sum(r["num_frames"] for r in rows), sum(r["phones"] for r in rows)
         if set(tensors) != {"pdf", "state", "phone", "phone_start"}:
             raise KdError(f"{folder / ALI_FILE} is not an alignment file; make the alignment again")

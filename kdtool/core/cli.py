@@ -20,9 +20,14 @@ from typing import Any, TypeVar
 from kdtool.core.errors import KdError, UsageError
 
 C = TypeVar("C")
-# Disk full, no permission, a file where a folder should be: the user's to mend, so no traceback.
+# The user's to mend, so no traceback.
+SPACE, RIGHTS = "free space, or choose another disk", "mend its permissions, or choose another place"
 USERS_TO_MEND = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
+    errno.ENOSPC: SPACE, errno.EDQUOT: SPACE, errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
+    errno.EACCES: RIGHTS, errno.EROFS: RIGHTS, errno.EPERM: RIGHTS,
+    errno.EEXIST: "remove it, or choose another path", errno.ENOTDIR: "a part of the path is a file; choose another path",
+    errno.EISDIR: "a file was wanted there, not a folder; check the path", errno.ENOENT: "check the path",
+    errno.EIO: "check the disk, and make or fetch the file again",
 }  # fmt: skip
 
 
@@ -165,8 +170,7 @@ def cli_main(main: Callable[[], None]) -> typing.NoReturn:
     except OSError as e:
         if e.errno not in USERS_TO_MEND:
             raise
-        print(f"error: {e.filename or 'write'}: {e.strerror}; free space, mend the permissions or "
-              "choose another path, then run the same command again", file=sys.stderr)  # fmt: skip
+        print(f"error: {e.filename or 'write'}: {e.strerror}; {USERS_TO_MEND[e.errno]}, then run the same command again", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 

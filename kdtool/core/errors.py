@@ -11,3 +11,9 @@ class UsageError(KdError):
     """The command line or a config file is wrong; nothing was started. Exit 2."""
 
     exit_status = 2
+
+
+def name_file(error: OSError, path: object) -> None:
+    """Put a file's name into an error that has none: a failing write (full disk) does not know its own."""
+    if error.filename is None:
+        error.filename = str(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from kdtool.core.errors import KdError
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
+NO_SPACE = 1 << 16  # bytes; a disk with less is as good as full
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -92,6 +94,12 @@ def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
             child.wait()
 
 
+def full_disk(folder: Path) -> str:
+    """A line that says so when the disk of `folder` is full, else ''; a cut log or output does not say why it is cut."""
+    free = shutil.disk_usage(folder).free
+    return f"the disk of {folder} is full ({free} bytes free): free space, then run again" if free < NO_SPACE else ""
+
+
 def _failure(name: str, commands: Sequence[Sequence[str]], logs: Sequence[Path], failed: dict[int, int]) -> str:
     first = min(failed)
     tail = logs[first].read_text(errors="replace").splitlines()[-12:]
@@ -99,5 +107,5 @@ def _failure(name: str, commands: Sequence[Sequence[str]], logs: Sequence[Path],
     return "\n".join([
         f"{name}: {len(failed)} of {len(commands)} jobs failed: {jobs}",
         f"end of {logs[first]}:", *("  " + line for line in tail),
-        f"redo this job alone with: {shlex.join(commands[first])}",
+        f"redo this job alone with: {shlex.join(commands[first])}", *filter(None, [full_disk(logs[first].parent)]),
     ])  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any
 
 from kdtool.core.cli import Common
 from kdtool.core.digest import RECORD, Stats, altered_files, canonical, code_digest, folder_stats, input_digest, read_record, stats_digest
-from kdtool.core.errors import KdError
+from kdtool.core.errors import KdError, name_file
 from kdtool.core.progress import clock
 from kdtool.core.tables import read_json, write_json
 
@@ -80,9 +80,7 @@ def run_step(
         body(work)
         _write_record(work, name, key, sources, time.time() - start, options)
     except OSError as e:
-        # A failing write does not know its file: say at least where it was.
-        if e.filename is None and e.errno is not None:
-            raise OSError(e.errno, e.strerror, str(work)) from e
+        name_file(e, work)
         raise
     _swap(out, work, old)
     print(f"{name}: done in {clock(time.time() - start)}", flush=True)

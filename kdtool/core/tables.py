@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from kdtool.core.errors import KdError
+from kdtool.core.errors import KdError, name_file
 
 
 @contextmanager
@@ -60,6 +60,9 @@ def _write_whole(path: Path) -> Iterator[IO[str]]:
                 text.flush()
                 text.detach()
         os.replace(temporary, path)
+    except OSError as e:
+        name_file(e, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

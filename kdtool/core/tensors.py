@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdtool.core.errors import KdError
+from kdtool.core.errors import KdError, name_file
 
 CONTENT = "content_digest"
 
@@ -31,6 +31,9 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Any], metadata: Mapping
         with open(temporary, "wb") as f:
             f.write(_with_metadata(save(arrays), metadata or {}))
         os.replace(temporary, path)
+    except OSError as e:
+        name_file(e, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -162,7 +162,11 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], job: int, nu
             except KdError as e:
                 dropped.append((copy_id(supervision.id, speed), str(e)))
                 continue
-            cuts.append(describe(cut, feats, extractor, writer.write(cut.id, feats)).to_dict())
+            try:
+                key = writer.write(cut.id, feats)
+            except OSError as e:  # numpy gives no error number when a disk is full
+                raise KdError(f"{work / 'storage'}: the features of {cut.id} could not be written ({e}); free space, then run again") from e
+            cuts.append(describe(cut, feats, extractor, key).to_dict())
             sums.append(utterance_sums(feats)[None])
     parts = work / "parts"
     write_jsonl(parts / f"cuts.{job}.jsonl", cuts)

@@ -79,7 +79,10 @@ class FeatureSet:
             raise KdError(f"{folder}: no features here (index.json is missing); run steps/extract_features.sh first")
         header = read_json(folder / "index.json")
         cmvn = load_tensors(folder / "cmvn.safetensors")
-        return cls(folder, header, cmvn, cache=cache)
+        try:
+            return cls(folder, header, cmvn, cache=cache)
+        except (KeyError, TypeError) as e:
+            raise KdError(f"{folder / 'index.json'}: no index of features ({e!r}); delete the folder and extract them again") from e
 
     def info(self, utt: str) -> UttInfo:
         """Facts about one utterance; KdError when the id is unknown."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdtool.core.errors import KdError
-from kdtool.core.jobs import run_commands, split
+from kdtool.core.jobs import full_disk, run_commands, split
 from kdtool.lang.lexicon import Lexicon, Pron
 from kdtool.lang.tools import run_tool
 
@@ -82,7 +82,11 @@ class G2p:
         corpus = self.temporary / "all.corpus"
         if not corpus.stat().st_size:
             raise KdError(f"none of the lexicon's {len(words)} words could be aligned to its phones; give a larger one or --g2p false")
-        self._run(["estimate-ngram", "-o", str(self.order), "-t", str(corpus), "-wl", str(arpa)], "g2p_ngram.log")
+        try:
+            self._run(["estimate-ngram", "-o", str(self.order), "-t", str(corpus), "-wl", str(arpa)], "g2p_ngram.log")
+        except KdError as e:  # it crashes on a handful of words
+            hint = "give a larger lexicon, or leave the words that it lacks out with --g2p false"
+            raise KdError(f"G2P could not learn from the lexicon's {len(words)} words; {hint}\n{e}") from e
         self._run(["phonetisaurus-arpa2wfst", f"--lm={arpa}", f"--ofile={self.temporary / 'model.fst'}"], "g2p_model.log")
 
     def apply(self, words: Sequence[str]) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
@@ -116,6 +120,8 @@ class G2p:
         # The array runner hands its own environment on, and env(1) adds the libraries' folder to it.
         library = f"LD_LIBRARY_PATH={self.env['LD_LIBRARY_PATH']}"
         run_commands([["env", library, *c] for c in commands], logs, name="G2P alignment", at_once=self.nj)
+        if full := full_disk(self.temporary):
+            raise KdError(f"G2P alignment: {full}")
         with open(self.temporary / "all.corpus", "wb") as corpus:
             for part in parts:
                 with open(self.temporary / f"{part}.corpus", "rb") as f:

@@ -32,6 +32,7 @@ class Config:
     g2p: bool = field(default=True, metadata={"help": "false: words that the lexicon lacks become <UNK>"})
     g2p_max_words: int = field(default=0, metadata={"help": "words of the lexicon that G2P learns from, 0 for all"})
     g2p_order: int = field(default=6, metadata={"help": "order of G2P's joint n-gram model"})
+    max_oov: float = field(default=0.1, metadata={"help": "largest share of the training transcripts' words without a pronunciation"})
     bpe_size: int = field(default=500, metadata={"help": "number of subword units"})
     bpe_sentences: int = field(default=50000, metadata={"help": "sentences that the subwords are learnt from, 0 for all"})
     seed: int = field(default=0, metadata={"help": "seed of the random samples"})
@@ -99,8 +100,13 @@ def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon) -> None:
             f.writelines(line + "\n" for line in lines)
 
 
-def report(work: Path, chosen: Chosen, source: Lexicon, known: Lexicon, made: dict[str, Pron], failed: list[tuple[str, str]]) -> None:
-    """Counts of words by where their pronunciation comes from, printed and in stats.json; g2p.tsv, oov_failed.tsv."""
+def report(
+    work: Path, chosen: Chosen, source: Lexicon, known: Lexicon, made: dict[str, Pron], failed: list[tuple[str, str]], max_oov: float
+) -> None:
+    """Counts of words by where their pronunciation comes from, printed and in stats.json; g2p.tsv, oov_failed.tsv.
+
+    KdError when more than `max_oov` of the training transcripts' words are without one.
+    """
     for name, rows in (("g2p.tsv", sorted((w, " ".join(p)) for w, p in made.items())), ("oov_failed.tsv", failed)):
         with open_text(work / name, "w") as f:
             f.writelines(f"{word}\t{value}\n" for word, value in rows)
@@ -120,9 +126,12 @@ def report(work: Path, chosen: Chosen, source: Lexicon, known: Lexicon, made: di
         f"{100 * stats['text_oov_tokens'] / stats['text_tokens']:.2f}% of the LM text's words",
         file=sys.stderr,
     )
-    lost = [(w, reason) for w, reason in failed if w in chosen.training]
-    for word, reason in lost[:10]:
-        print(f"  training word {word} is <UNK>: {reason}", file=sys.stderr)
+    lost = [f"  training word {w} is {UNK}: {reason}" for w, reason in failed if w in chosen.training]
+    share = stats["training_oov_tokens"] / max(1, stats["training_tokens"])
+    if share > max_oov:
+        raise KdError(f"{100 * share:.1f}% of the words in the training transcripts have no pronunciation, more than --max-oov {max_oov}:\n"
+                      + "\n".join(lost[:5]) + "\nadd them to the lexicon, let G2P do them (--g2p true), or allow more")  # fmt: skip
+    print(*lost[:10], sep="\n", end="\n" * bool(lost), file=sys.stderr)
 
 
 def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, cfg: Config, nj: int) -> None:
@@ -141,7 +150,7 @@ def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, cfg: Conf
     if not known:
         raise KdError(f"no word of the vocabulary has a pronunciation in {lexicon_path}; is it the lexicon of this language?")
     write_tables(work, known, {w: prons[w] for w in chosen.beyond if w in prons})
-    report(work, chosen, source.prons, known, made, failed)
+    report(work, chosen, source.prons, known, made, failed, cfg.max_oov)
     model = train_bpe(lm_text / "text.gz", cfg.bpe_size, cfg.bpe_sentences, cfg.seed)
     print(f"subwords: {write_bpe(work, model)} BPE pieces", file=sys.stderr)
 
@@ -157,6 +166,8 @@ def main(argv: list[str] | None = None) -> None:
     paths, cfg, common = parse_args(Config, positionals, argv, prog="steps/prepare_lang.sh", description=__doc__ or "")
     if cfg.vocab_size < 1 or cfg.min_count < 1 or cfg.bpe_size < 10 or not 2 <= cfg.g2p_order <= 9:
         raise UsageError("--vocab-size and --min-count: at least 1; --bpe-size: at least 10; --g2p-order: 2 to 9")
+    if not 0 <= cfg.max_oov <= 1:
+        raise UsageError(f"--max-oov {cfg.max_oov}: a share from 0 to 1")
     transcripts = {"transcripts": paths["data"] / "supervisions.jsonl.gz"}
     if cfg.align_data:
         transcripts["align_data"] = cfg.align_data / "supervisions.jsonl.gz"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kdtool.core.errors import KdError
-from kdtool.core.jobs import die_with_parent
+from kdtool.core.jobs import die_with_parent, full_disk
 
 
 def run_tool(
@@ -42,4 +42,8 @@ def run_tool(
     if status:
         tail = "\n".join("  " + line for line in log.read_text(errors="replace").splitlines()[-8:])
         kind = f"exit status {status}" if status > 0 else f"signal {-status}"
-        raise KdError(f"{Path(command[0]).name} failed ({kind}); the end of {log}:\n{tail}")
+        full = full_disk(log.parent)
+        raise KdError(f"{Path(command[0]).name} failed ({kind}); the end of {log}:\n{tail}" + (f"\n{full}" if full else ""))
+    # Not every program looks whether its writes came through.
+    if full := full_disk(log.parent):
+        raise KdError(f"{Path(command[0]).name}: {full}")

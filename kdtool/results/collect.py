@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.digest import altered_files, read_record
 from kdtool.core.errors import KdError
 from kdtool.core.step import git_state
 from kdtool.core.tables import open_text, read_json, read_lines, write_json
@@ -48,6 +49,9 @@ def find_scores(roots: list[Path]) -> list[Path]:
 
 def read_result(path: Path, root: Path) -> dict[str, Any]:
     """One decode as an object of results.json: its scores, where it lies, and its real-time factor if timed."""
+    record = read_record(path.parent)
+    if record and (changed := altered_files(path.parent, record)):
+        raise KdError(f"{path.parent}: changed since it was made ({changed}); decode again to restore it")
     result = dict(read_json(path))
     log = (path.parent / "log") if (path.parent / "log").is_dir() else path.parent.parent / "log"
     timings = [read_json(p) for p in sorted(log.glob("seconds.*.json"))]

@@ -44,12 +44,10 @@ def check_options(cfg: Config) -> None:
 
 
 def prepare_set(folder: Path, scanned: tuple[list[Utterance], list[Fault]], out: Path, count: int, cfg: Config, common: Common) -> None:
-    """Make one set's folder; of a limited set only the chosen utterances count, with or without a fault."""
+    """Make one set's folder. Of a limited set only the chosen utterances are read; a lack of audio or text anywhere counts."""
     utterances, faults = scanned
     limits = Limits(max_chars_per_second=cfg.max_chars_per_second)
-    if count:
-        faults = []
-        utterances = choose(utterances, count)
+    utterances = choose(utterances, count)
 
     def body(work: Path) -> None:
         write_set(work, utterances, faults, limits, max_dropped=cfg.max_dropped, nj=common.nj, where=f"corpus {out.name}")

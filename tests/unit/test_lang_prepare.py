@@ -27,7 +27,7 @@ def inputs(folder: Path, text: list[str] | None = None, transcript: str = "THE C
     return [str(folder / name) for name in ("lexicon", "text", "data", "lang")]
 
 
-SMALL = ["--vocab-size", "5", "--bpe-size", "20", "--g2p", "false"]
+SMALL = ["--vocab-size", "5", "--bpe-size", "20", "--g2p", "false", "--max-oov", "0.5"]
 
 
 def test_tables_and_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +61,7 @@ def test_words_of_the_set_to_align_are_pronounced_but_not_recognised(tmp_path: P
 def test_same_input_gives_the_same_bytes_and_g2p_fills_the_gaps(tmp_path: Path) -> None:
     contents = []
     for name in ("one", "two"):
-        main([*inputs(tmp_path / name), "--bpe-size", "20", "--g2p-order", "3"])
+        main([*inputs(tmp_path / name), "--bpe-size", "20", "--g2p-order", "3", "--max-oov", "0.5"])
         folder = tmp_path / name / "lang"
         contents.append({p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".txt", ".tsv", ".model")})
     assert contents[0] == contents[1]

@@ -77,7 +77,8 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   last="$(stage_number --stop-stage "${opt[stop-stage]:-${#stages[@]}}")" || exit
   ((first <= last)) || die 2 "--stage $first comes after --stop-stage $last"
   [[ "${opt[nj]}" =~ ^[1-9][0-9]*$ ]] || die 2 "--nj ${opt[nj]}: a number of at least 1 is wanted"
-  mkdir -p -- "${opt[work]}" || die 1 "--work ${opt[work]}: cannot make this folder; choose another one"
+  mkdir -p -- "${opt[work]}" 2>/dev/null || die 1 "--work ${opt[work]}: cannot make this folder; choose another one"
+  (: >>"${opt[work]}/.lock") 2>/dev/null || die 1 "--work ${opt[work]}: cannot write there; mend its permissions or choose another folder"
   exec 9>"${opt[work]}/.lock"
   flock -n 9 || die 1 "${opt[work]} is in use by another run; wait for it or choose another --work"
   "$KD_ROOT/utils/setup_env.sh"

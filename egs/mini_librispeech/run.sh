@@ -47,8 +47,11 @@ corpus() {
 }
 
 lang() {
-  local/librispeech/prepare_lm_text.sh --config "$conf/lm_text.yaml" --exclude "$data/dev_clean_2" "$(<"$data/source/lm_text")" "$data/lm_text"
-  steps/prepare_lang.sh --nj "${opt[nj]}" --config "$conf/lang.yaml" --align-data "$data/dev_clean_2" "$(<"$data/source/lexicon")" "$data/lm_text" "$data/train_clean_5" "$data/lang"
+  local lm_text lexicon
+  lm_text="$(recorded "$data/source/lm_text")"
+  lexicon="$(recorded "$data/source/lexicon")"
+  local/librispeech/prepare_lm_text.sh --config "$conf/lm_text.yaml" --exclude "$data/dev_clean_2" "$lm_text" "$data/lm_text"
+  steps/prepare_lang.sh --nj "${opt[nj]}" --config "$conf/lang.yaml" --align-data "$data/dev_clean_2" "$lexicon" "$data/lm_text" "$data/train_clean_5" "$data/lang"
 }
 
 features() {
@@ -116,12 +119,13 @@ decode() {
 }
 
 results() {
-  local name words=(egs/mini_librispeech/run.sh)
+  local corpus name words=(egs/mini_librispeech/run.sh)
+  corpus="$(recorded "$data/source/name")"
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
   for name in corpus lm-text lexicon; do
     if [[ -n "${opt[$name]}" ]]; then words+=("--$name" "${opt[$name]##*/}"); fi
   done
-  steps/collect_results.sh --command "${words[*]}" --note "Corpus: $(<"$data/source/name")." "$exp" "${opt[work]}/RESULTS.md"
+  steps/collect_results.sh --command "${words[*]}" --note "Corpus: $corpus." "$exp" "${opt[work]}/RESULTS.md"
 }
 
 recipe_run

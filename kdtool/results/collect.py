@@ -48,16 +48,11 @@ def find_scores(roots: list[Path]) -> list[Path]:
 
 
 def read_result(path: Path, root: Path) -> dict[str, Any]:
-    """One decode as an object of results.json: its scores, where it lies, and its real-time factor if timed."""
+    """One decode as an object of results.json: its scores and where it lies. No times: equal scores give equal bytes."""
     record = read_record(path.parent)
     if record and (changed := altered_files(path.parent, record)):
         raise KdError(f"{path.parent}: changed since it was made ({changed}); decode again to restore it")
     result = dict(read_json(path))
-    log = (path.parent / "log") if (path.parent / "log").is_dir() else path.parent.parent / "log"
-    timings = [read_json(p) for p in sorted(log.glob("seconds.*.json"))]
-    audio = sum(t["audio"] for t in timings)
-    cpu = sum(v for t in timings for k, v in t.items() if k != "audio")
-    result["rtf"] = round(cpu / audio, 4) if audio else None
     result["decode"] = os.path.relpath(path.parent, root)
     return result
 

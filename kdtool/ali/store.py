@@ -93,7 +93,7 @@ def _lengths(start: np.ndarray, total: int) -> np.ndarray:
 def save_alignments(folder: Path, alignments: Iterable[Alignment], meta: dict[str, Any] | None = None) -> int:
     """Write all alignments (checked, in the given order) and ``meta.json`` to ``folder``; returns how many."""
     from kdtool.core.tables import write_json, write_jsonl
-    from kdtool.core.tensors import save_tensors
+    from kdtool.core.tensors import file_digest, save_tensors
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,8 +114,8 @@ def save_alignments(folder: Path, alignments: Iterable[Alignment], meta: dict[st
         name: np.concatenate([getattr(a, name) for a in kept] or [np.zeros(0)]).astype(kind)
         for name, kind in kinds.items()
     }
-    save_tensors(folder / ALI_FILE, tensors, {"utterances": str(len(rows))})
     write_jsonl(folder / INDEX_FILE, rows)
+    save_tensors(folder / ALI_FILE, tensors, {"utterances": str(len(rows)), "index": file_digest(folder / INDEX_FILE)})
     write_json(folder / META_FILE, meta or {})
     return len(rows)
 
@@ -133,7 +133,7 @@ class AlignmentSet:
     def open(cls, folder: Path) -> AlignmentSet:
         """Open an alignment folder; files that do not fit each other are a KdError."""
         from kdtool.core.tables import read_json, read_jsonl
-        from kdtool.core.tensors import load_tensors
+        from kdtool.core.tensors import file_digest, load_metadata, load_tensors
 
         folder = Path(folder)
         tensors = load_tensors(folder / ALI_FILE)
@@ -149,6 +149,9 @@ class AlignmentSet:
                 f"{folder}: {INDEX_FILE} counts {frames} frames and {phones} phones, {ALI_FILE} holds "
                 f"{len(tensors['pdf'])} and {len(tensors['phone_start'])}; make the alignment again"
             )
+        said, found = load_metadata(folder / ALI_FILE).get("index"), file_digest(folder / INDEX_FILE)
+        if said != found:
+            raise KdError(f"{folder / INDEX_FILE}: digest is {found}, {ALI_FILE} was written with {said}; make the alignment again")
         return cls(folder, tensors, rows, read_json(folder / META_FILE))
 
     def __len__(self) -> int:

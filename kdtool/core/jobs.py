@@ -13,13 +13,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from kdtool.core.errors import KdError
 
 T = TypeVar("T")
+STOPS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1
 NO_SPACE = 1 << 16  # bytes; a disk with less is as good as full
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -36,6 +38,25 @@ def split(items: Sequence[T], job: int, num_jobs: int) -> list[T]:
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent ends (Linux)."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let Ctrl-C wait while a child is started: it would be lost between fork and exec, and the child live on unknown to us."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _prepare_child() -> None:
+    """In a child that was started under `held_back`, before its program: a Ctrl-C that came meanwhile ends it here."""
+    die_with_parent()
+    for stop in STOPS:
+        if signal.getsignal(stop) is not signal.SIG_IGN:
+            signal.signal(stop, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def run_array(module: str, argv: Sequence[str], *, nj: int, log_dir: Path, name: str) -> None:
@@ -58,7 +79,8 @@ def run_commands(commands: Sequence[Sequence[str]], logs: Sequence[Path], *, nam
         while waiting or running:
             while waiting and len(running) < at_once:
                 index, command = waiting.pop(0)
-                running[index] = _start(command, logs[index])
+                with held_back():
+                    running[index] = _start(command, logs[index])
             for index, child in list(running.items()):
                 if (status := child.poll()) is not None:
                     del running[index]
@@ -78,8 +100,8 @@ def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     with open(log, "wb") as f:
         f.write(f"# {shlex.join(command)}\n".encode())
         f.flush()
-        # One prctl call and no Python lock between fork and exec: safe here although threads may exist.
-        return subprocess.Popen(list(command), stdin=subprocess.DEVNULL, stderr=f, preexec_fn=die_with_parent)  # noqa: PLW1509
+        # A few system calls and no Python lock between fork and exec: safe here although threads may exist.
+        return subprocess.Popen(list(command), stdin=subprocess.DEVNULL, stderr=f, preexec_fn=_prepare_child)  # noqa: PLW1509
 
 
 def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -132,6 +132,7 @@ def finish_dump(folder: Path, shards: Sequence[tuple[str, list[dict[str, Any]]]]
         "units": sum(r["units"] for r in rows), "entries": sum(r["entries"] for r in rows),
     }  # fmt: skip
     write_jsonl(folder / INDEX_FILE, rows)
+    meta["index_sha256"] = sha256(folder / INDEX_FILE)
     write_json(folder / META_FILE, meta)
     return meta
 
@@ -175,11 +176,14 @@ class PosteriorDump:
                     "dump this teacher again for your alignment (steps/dump_posteriors.sh)"
                 )
         rows = list(read_jsonl(folder / INDEX_FILE))
-        if len(rows) != meta["utterances"] or sum(r["units"] for r in rows) != meta["units"]:
+        units = sum(r.get("units", 0) for r in rows)
+        if len(rows) != meta["utterances"] or units != meta["units"]:
             raise KdError(
-                f"{folder}: {INDEX_FILE} lists {len(rows)} utterances and {sum(r['units'] for r in rows)} units, "
+                f"{folder}: {INDEX_FILE} lists {len(rows)} utterances and {units} units, "
                 f"{META_FILE} {meta['utterances']} and {meta['units']}; dump again"
             )
+        if (found := sha256(folder / INDEX_FILE)) != (said := meta.get("index_sha256")):
+            raise KdError(f"{folder / INDEX_FILE}: sha256 is {found}, {META_FILE} says {said}; the file changed: dump again")
         return cls(folder, meta, rows, cache)
 
     def __len__(self) -> int:

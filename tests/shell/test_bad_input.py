@@ -1,0 +1,287 @@
+"""Every kind of bad input: a non-zero exit, one message that names the file or utterance and the way out, nothing half-made.
+
+Each row of a table is one case. Where it is cheap the input is then mended and the same command has to succeed.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bad_input_data import ROOT, Caller, child, command, processes_of, run_sh, spoil, without_privilege, write_audio, write_world
+
+UTT = "11-7-0001"
+CHAPTER = "corpus/train-clean-5/11/7"
+AUDIO, TEXT = f"{CHAPTER}/{UTT}.flac", f"{CHAPTER}/11-7.trans.txt"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sound")
+    write_world(root)
+    return root
+
+
+@pytest.fixture
+def world(sound: Path, tmp_path: Path) -> Path:
+    """A copy to spoil; times are kept, so what was made stays up to date."""
+    return Path(shutil.copytree(sound, tmp_path / "w"))
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(monkeypatch, capsys)
+
+
+def check(done: tuple[int, str], out: Path, *words: str, status: int = 1) -> None:
+    """The exit status, every part of the message, no traceback, and no output that a later run would take for whole."""
+    assert done[0] == status, done[1]
+    assert "Traceback" not in done[1], done[1]
+    for word in words:
+        assert word in done[1], done[1]
+    assert not out.exists() or not list(out.glob("**/.done.json")), list(out.iterdir())
+
+
+def put(name: str, content: str | bytes) -> Callable[[Path], object]:
+    def change(world: Path) -> None:
+        (world / name).parent.mkdir(parents=True, exist_ok=True)
+        (world / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return change
+
+
+def cut_audio(world: Path) -> None:
+    (world / AUDIO).write_bytes((world / AUDIO).read_bytes()[:9000])
+
+
+def second_place(world: Path, folder: str) -> None:
+    (world / folder).mkdir(parents=True)
+    shutil.copy(world / AUDIO, world / folder)
+
+
+CORPUS = [
+    ("missing folder", lambda w: shutil.rmtree(w / "corpus"), ["corpus: no such folder", "give the folder"]),
+    ("missing part", lambda w: shutil.rmtree(w / "corpus/dev-clean-2"), ["no folder dev-clean-2", "--dev-part"]),
+    ("truncated audio", cut_audio, [f"{UTT}: ", AUDIO, "fetch it again"]),
+    ("empty audio", put(AUDIO, ""), [f"{UTT}: ", AUDIO, "empty (0 bytes)", "fetch it again"]),
+    ("no audio at all", put(AUDIO, "text"), [f"{UTT}: ", AUDIO, "cannot be decoded"]),
+    ("transcript for missing audio", lambda w: (w / AUDIO).unlink(), [UTT, f"{TEXT}, line 2", "fetch the audio or remove the line"]),
+    ("audio without transcript", put(TEXT, "11-7-0000 HELLO\n"), [UTT, AUDIO, "add its transcript or remove the audio"]),
+    ("empty transcript", put(TEXT, f"11-7-0000 HELLO\n{UTT} \n"), [f"{UTT}: ", "transcript is empty", "add the words"]),
+    ("transcript twice", put(TEXT, f"11-7-0000 A\n{UTT} B\n{UTT} C\n"), [f"{TEXT}, line 3", UTT, "remove one"]),
+    ("audio twice", lambda w: second_place(w, "corpus/train-clean-5/11/8"), [UTT, "two audio files", "remove one"]),
+    ("8 kHz", lambda w: write_audio(w / AUDIO, rate=8000), [UTT, AUDIO, "8000 Hz and 1 channel", "convert it"]),
+    ("stereo", lambda w: write_audio(w / AUDIO, channels=2), [UTT, AUDIO, "16000 Hz and 2 channels", "convert it"]),
+    ("too long a transcript", put(TEXT, f"11-7-0000 A\n{UTT} {'WORD ' * 12}\n"), [f"{UTT}: 59 characters", "1.00 s", AUDIO]),
+    ("not UTF-8", put(TEXT, b"11-7-0000 A\n11-7-0001 caf\xe9\n"), [f"{TEXT}, line 2", "iconv"]),
+]
+
+
+@pytest.mark.parametrize("options", [[], ["--max-utts", "4"]], ids=["whole", "limited"])
+@pytest.mark.parametrize(("change", "words"), [row[1:] for row in CORPUS], ids=[row[0] for row in CORPUS])
+def test_corpus(change: Callable[[Path], object], words: list[str], options: list[str], world: Path, sound: Path, call: Caller) -> None:
+    change(world)
+    check(call("corpus", world, *options), world / "out", *words)
+    shutil.rmtree(world / "corpus", ignore_errors=True)
+    shutil.copytree(sound / "corpus", world / "corpus")
+    assert call("corpus", world, *options)[0] == 0
+    assert (world / "out/train_clean_5/.done.json").is_file()
+
+
+LONG = "\n".join(f"{w} {p}" for w, p in zip(["ONE", "TWO"], ["W AH N", "T UW"], strict=True))
+LANGUAGE = [
+    ("missing LM text", "lm text", lambda w: (w / "lm.txt").unlink(), [], ["lm.txt: missing; check the path"]),
+    ("empty LM text", "lm text", put("lm.txt", ""), [], ["lm.txt: no sentence is left of 0 lines", "name a text"]),
+    ("LM text without words", "lm text", put("lm.txt", "12\n\n"), [], ["lm.txt: no sentence is left of 2 lines"]),
+    ("LM text of another encoding", "lm text", put("lm.txt", b"A\xff"), [], ["lm.txt: not UTF-8 at byte 1", "iconv"]),
+    ("empty LM text, language", "lang", put("lm_text/text.gz", gzip.compress(b"")), [], ["lm_text: changed", "run its stage again"]),
+    ("empty LM text, n-grams", "ngram", put("lm_text/text.gz", gzip.compress(b"")), [], ["lm_text: changed", "run its stage again"]),
+    ("cut LM text", "lang", lambda w: spoil(w / "lm_text/text.gz", "cut"), [], ["lm_text: changed since it was made (text.gz has"]),
+    ("missing lexicon", "lang", lambda w: (w / "lexicon.txt").unlink(), [], ["lexicon.txt: missing; check the path"]),
+    ("empty lexicon", "lang", put("lexicon.txt", ""), [], ["lexicon.txt: no pronunciations in it"]),
+    ("malformed lexicon", "lang", put("lexicon.txt", "HELLO\n"), [], ["lexicon.txt, line 1: 'HELLO'", "mend or remove"]),
+    ("words outside the lexicon", "lang", put("lexicon.txt", "WORLD W ER L D\n"), ["--g2p", "false"],
+     ["50.0% of the words in the training transcripts", "training word HELLO is <UNK>", "add them to the lexicon"]),
+    ("another language's lexicon", "lang", put("lexicon.txt", LONG), ["--g2p", "false"], ["no word of the vocabulary", "lexicon.txt"]),
+    ("too small a lexicon for G2P", "lang", put("lexicon.txt", "HELLO HH AH L OW\n"), [],
+     ["G2P could not learn from the lexicon's 1 words", "larger lexicon", "--g2p false"]),
+    ("dev set without words", "ngram", lambda w: (w / "data/dev_clean_2/supervisions.jsonl.gz").unlink(), [],
+     ["supervisions.jsonl.gz: missing"]),
+    ("no features there", "align", lambda w: shutil.rmtree(w / "feats"), [], ["feats: missing", "run the stage"]),
+    ("no GMM there", "align", lambda w: [p.unlink() for p in (w / "gmm").glob("gmm.*")], [], ["gmm: changed since it was made (gmm.safet"]),
+    ("other phones", "align", put("lang/phones.txt", "<eps> 0\nSIL 1\nSPN 2\n"), [], ["lexicon.txt, line 2", "prepare the lang again"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "change", "options", "words"), [row[1:] for row in LANGUAGE], ids=[row[0] for row in LANGUAGE])
+def test_language_and_missing_input(
+    step: str, change: Callable[[Path], object], options: list[str], words: list[str], world: Path, call: Caller
+) -> None:
+    small = ["--bpe-size", "20"] if step == "lang" else ["--order", "2"] if step == "ngram" else []
+    change(world)
+    check(call(step, world, *small, *options), world / "out", *words)
+
+
+ALL = ("cut", "flipped", "empty")
+CORRUPT = [
+    ("align", "gmm/gmm.safetensors", ALL), ("align", "gmm/tree.safetensors", ALL), ("align", "feats/cmvn.safetensors", ALL),
+    ("align", "feats/index.json", ("cut", "empty")), ("tri", "gmm/ali/ali.safetensors", ALL), ("phone graph", "gmm/ali/index.jsonl", ALL),
+    ("dump", "teacher/model.safetensors", ALL), ("student", "posts/shard-00000.safetensors", ALL), ("student", "posts/index.jsonl", ALL),
+    ("student", "posts/meta.json", ("cut", "empty")), ("student", "ali/ali.safetensors", ALL), ("decode", "student/model.safetensors", ALL),
+    ("decode with a GMM", "gmm/graph/graph.safetensors", ("flipped",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "unrecorded"])
+@pytest.mark.parametrize(("step", "name", "how"), [(s, n, h) for s, n, hows in CORRUPT for h in hows])
+def test_corrupt_model_alignment_or_dump(step: str, name: str, how: str, recorded: bool, world: Path, call: Caller) -> None:
+    """With its folder's record, and without: a folder that came from elsewhere has none."""
+    if not recorded:
+        (world / name).with_name(".done.json").unlink(missing_ok=True)
+    spoil(world / name, how)
+    check(call(step, world), world / "out", str((world / name).parent), "again")
+
+
+def test_the_stage_of_a_corrupt_output_restores_it(world: Path, call: Caller) -> None:
+    assert call("corpus", world)[0] == 0
+    folder = world / "out" / "train_clean_5"
+    whole = (folder / "supervisions.jsonl.gz").read_bytes()
+    text, record = "supervisions.jsonl.gz", ".done.json"
+    for name, how in ((text, "cut"), (text, "flipped"), (record, "cut"), (record, "empty")):
+        spoil(folder / name, how)
+        assert call("corpus", world)[0] == 0
+        assert (folder / "supervisions.jsonl.gz").read_bytes() == whole
+    (folder / ".done.json").write_text("{}")
+    shutil.rmtree(world / "data/train_clean_5")
+    (world / "data/train_clean_5").symlink_to(folder)
+    check(call("features", world), world / "nothing", ".done.json: broken", "run its stage again")
+
+
+def limited(size: int) -> Callable[[], None]:
+    """A process that can write no file larger than this: the disk is full for it, and no right is needed to arrange that."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+FULL = [
+    ("corpus", 200, ["out/.train_clean_5.work", "File too large"]),
+    ("features", 1000, ["out.work/storage", "could not be written", "free space"]),
+    ("ngram", 600, ["lmplz failed", "lmplz.log"]),
+    ("phone graph", 1000, ["out.work", "File too large"]),
+    ("student", 4000, [".out.work/", "File too large"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "size", "words"), FULL, ids=[row[0] for row in FULL])
+def test_writes_that_fail(step: str, size: int, words: list[str], world: Path) -> None:
+    options = ["--order", "2"] if step == "ngram" else ["--min-count", "1"] if step == "phone graph" else []
+    done = child(step, world, *options, preexec_fn=limited(size))
+    check((done.returncode, done.stderr), world / "out", *words)
+    if step != "student":
+        done = child(step, world, *options)
+        assert done.returncode == 0, done.stderr
+
+
+def test_full_disk_is_told_with_the_file(world: Path, call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    check(call("corpus", world), world / "out", ".key.json: No space left on device; free space", "run the same command again")
+    monkeypatch.undo()
+    assert not [p for p in (world / "out").rglob("*") if p.is_file() and p.name != ".key.json"]
+
+
+def test_full_disk_after_a_program_that_does_not_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from collections import namedtuple
+
+    from kdtool.core.errors import KdError
+    from kdtool.lang.tools import run_tool
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(0))
+    with pytest.raises(KdError, match=r"true: the disk of .* is full \(0 bytes free\): free space"):
+        run_tool(["true"], tmp_path / "log")
+
+
+def test_read_only_folders(world: Path) -> None:
+    locked = world / "locked"
+    (locked / "inside").mkdir(parents=True)
+    (world / "out").symlink_to(locked / "new")
+    for folder in (locked / "inside", locked):
+        folder.chmod(0o555)
+    rights = {"preexec_fn": without_privilege}
+    done = child("corpus", world, **rights)
+    check((done.returncode, done.stderr), locked / "new", str(world / "out"), "error: ")
+    for work in (locked / "new", locked / "inside"):
+        done = run_sh("--tiny", "--work", str(work), "--stop-stage", "1", **rights)
+        check((done.returncode, done.stderr), work, f"--work {work}: cannot", "choose another")
+    for folder in (locked, locked / "inside"):
+        folder.chmod(0o755)
+
+
+USAGE = [
+    (["--no-such-option"], 2, ["unknown option --no-such-option", "--help"]),
+    (["--stage", "0"], 2, ["--stage 0: no such stage", "known are 1 to 13"]),
+    (["--stage", "14"], 2, ["--stage 14: no such stage"]),
+    (["--stage", "-1"], 2, ["--stage -1: no such stage"]),
+    (["--stage", "decode", "--stop-stage", "lang"], 2, ["--stage 12 comes after --stop-stage 2"]),
+    (["--stage", "lang", "--stop-stage", "lang"], 1, ["source/lm_text: missing", "run stage corpus first"]),
+    (["--stage", "align", "--stop-stage", "align"], 1, ["mfcc: missing", "run the stage that makes it first"]),
+    (["--stop-stage", "1", "--corpus", "nowhere", "--lm-text", "a", "--lexicon", "b"], 1, ["--corpus", "nowhere: no such file or folder"]),
+]
+
+
+@pytest.mark.parametrize(("argv", "status", "words"), USAGE, ids=[" ".join(row[0][:3]) for row in USAGE])
+def test_recipe_usage(argv: list[str], status: int, words: list[str], tmp_path: Path) -> None:
+    done = run_sh("--tiny", "--work", str(tmp_path / "w"), *argv, cwd=tmp_path)
+    check((done.returncode, done.stderr), tmp_path / "w", *words, status=status)
+
+
+@pytest.mark.parametrize("step", ["corpus", "features", "align", "dump", "student", "decode"])
+def test_unknown_option_of_a_step(step: str, world: Path, call: Caller) -> None:
+    check(call(step, world, "--no-such-option", "1"), world / "out", "--no-such-option", "--help", status=2)
+
+
+def test_tiny_recipe_does_not_pass_over_a_spoilt_corpus(world: Path) -> None:
+    (world / AUDIO).unlink()
+    argv = ["--tiny", "--stop-stage", "1", "--corpus", str(world / "corpus"), "--lm-text", str(world / "lm.txt"),
+            "--lexicon", str(world / "lexicon.txt"), "--work", str(world / "work")]  # fmt: skip
+    done = run_sh(*argv)
+    check((done.returncode, done.stderr), world / "work", UTT, "stage corpus failed", "go on with --stage corpus")
+    write_audio(world / AUDIO)
+    assert run_sh(*argv).returncode == 0
+
+
+def interrupt(argv: list[str], begun: Path) -> tuple[int, str, float, list[str]]:
+    """Start in a session of its own, wait until a job has written its log, press Ctrl-C: status, output, seconds, what is left."""
+    process = subprocess.Popen(argv, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    limit = time.monotonic() + 30
+    while not begun.exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert len(processes_of(process.pid)) > 1, "no child had begun"
+    start = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    seconds = time.monotonic() - start
+    time.sleep(0.2)
+    return process.returncode, output, seconds, processes_of(process.pid)
+
+
+def test_ctrl_c_ends_arrays_and_launched_jobs(world: Path) -> None:
+    steps = str(ROOT / "steps/align.sh")
+    launch = [str(ROOT / "utils/launch.sh"), "--max-jobs", "2", "N=1,2", str(world / "N.log"), "bash", "-c", "sleep 50; sleep 51"]
+    for argv, begun in (([steps, *command("align", world)], world / ".out.work/log/align.1.log"), (launch, world / "2.log")):
+        status, output, seconds, left = interrupt(argv, begun)
+        assert status == 130 and "run the same command again" in output and "Traceback" not in output, output
+        assert seconds < 10 and left == []
+    assert not (world / "out").exists()
+    done = child("align", world)
+    assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from kdtool.student.model import AuxShape, Shape, Student
 
 OPTIONS: dict[str, dict] = {
     "tdnn": {"dim": 16, "contexts": [1, 0, 2], "front": {"channels": 8}},
-    "tdnnf": {"dim": 16, "bottleneck": 6, "contexts": [1, 0, 2], "front": {"kind": "conv2d", "channels": 2, "strided_channels": 3}},
+    "tdnnf": {"dim": 16, "bottleneck": 6, "contexts": [1, 0, 2], "front": {"kind": "conv2d", "channels": [2, 3]}},
     "blstm": {"dim": 8, "layers": 2, "front": {"channels": 8, "stride_kernel": 3}},
 }
 

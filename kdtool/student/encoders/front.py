@@ -37,27 +37,29 @@ class Conv1dFront(Front):
 
 
 class Conv2dFront(Front):
-    """Two convolutions over time and frequency (the second strided in time), each halving the frequencies, and a projection.
+    """Convolutions over time and frequency, each halving the frequencies, and a projection of what is left.
 
-    Filters shared along the frequencies learn from little speech what a formant is wherever it lies (LeCun & Bengio 1995;
-    Abdel-Hamid et al. 2014).
+    The first sees ``kernel`` frames and is strided in time (at full rate it would cost as much as the trunk), the others
+    see three of its outputs.  Filters shared along the frequencies learn from little speech what a formant is wherever it
+    lies (LeCun & Bengio 1995; Abdel-Hamid et al. 2014).
     """
 
     def __init__(
-        self, input_dim: int, outputs: int, subsampling: int, dropout: float, *, channels: int = 16, strided_channels: int = 32,
-        kernel: int = 3, stride_kernel: int = 3,
-    ) -> None:  # fmt: skip
+        self, input_dim: int, outputs: int, subsampling: int, dropout: float, *, channels: list[int] | None = None, kernel: int = 5
+    ) -> None:
         super().__init__()
-        check_odd(kernel, stride_kernel)
-        half = (input_dim + 1) // 2
-        quarter = (half + 1) // 2
-        self.full = conv2d_block(1, channels, kernel, 1)
-        self.strided = conv2d_block(channels, strided_channels, stride_kernel, subsampling)
-        self.project = nn.Sequential(*conv_block(strided_channels * quarter, outputs, 1, dropout=dropout))
-        self.context = (kernel - 1) // 2 + (stride_kernel - 1) // 2
+        check_odd(kernel)
+        sizes = [32, 32, 64] if channels is None else channels
+        bins, last, layers = input_dim, 1, []
+        for i, size in enumerate(sizes):
+            layers.append(conv2d_block(last, size, kernel if i == 0 else 3, subsampling if i == 0 else 1))
+            bins, last = (bins + 1) // 2, size
+        self.layers = nn.Sequential(*layers)
+        self.project = conv_block(last * bins, outputs, 1, dropout=dropout)
+        self.context = (kernel - 1) // 2 + subsampling * (len(sizes) - 1)
 
     def forward(self, feats: Tensor) -> Tensor:
-        hidden: Tensor = self.project(self.strided(self.full(feats[:, None])).flatten(1, 2))
+        hidden: Tensor = self.project(self.layers(feats[:, None]).flatten(1, 2))
         return hidden
 
 

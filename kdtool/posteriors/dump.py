@@ -182,7 +182,7 @@ class PosteriorDump:
                 f"{folder}: {INDEX_FILE} lists {len(rows)} utterances and {units} units, "
                 f"{META_FILE} {meta['utterances']} and {meta['units']}; dump again"
             )
-        if (found := sha256(folder / INDEX_FILE)) != (said := meta.get("index_sha256")):
+        if (said := meta.get("index_sha256")) not in (None, found := sha256(folder / INDEX_FILE)):
             raise KdError(f"{folder / INDEX_FILE}: sha256 is {found}, {META_FILE} says {said}; the file changed: dump again")
         return cls(folder, meta, rows, cache)
 

@@ -40,10 +40,11 @@ def test_a_label_of_the_current_frame_is_learnt_at_every_frame(tmp_path: Path) -
         assert all(hits[s::3].mean() > 0.95 for s in range(3))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_resumed_training_is_bit_identical(tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize(("optimizer", "precision"), [("adamw", "float32"), ("sgd", "float32"), ("adamw", "auto")])
+def test_resumed_training_is_bit_identical(tmp_path: Path, optimizer: str, precision: str) -> None:
     train, dev = make_material(6, 120, copies=3), make_material(2, 50, seed=9)
-    cfg = config(epochs=4, checkpoint_every=3, freq_masks=1, freq_width=2, optimizer=optimizer)
+    cfg = config(epochs=4, checkpoint_every=3, freq_masks=1, freq_width=2, optimizer=optimizer, precision=precision, balance=0.5,
+                 warp=0.1)  # fmt: skip
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     whole = Trainer(cfg, train, dev, tmp_path / "a")
     whole.run()

@@ -46,7 +46,7 @@ class StudentConfig:
     balance: float = field(default=0.0, metadata=_help("0: speakers count by their speech; 1: all alike; between: in between"))
     time_masks: int = field(default=0, metadata=_help("SpecAugment: time masks a chunk"))
     time_width: int = field(default=20, metadata=_help("SpecAugment: longest time mask, in frames"))
-    precision: str = field(default="float32", metadata=_help("training's arithmetic: float32, bfloat16, or auto (bfloat16 if the CPU has it)"))
+    precision: str = field(default="float32", metadata=_help("arithmetic: float32, bfloat16, or auto (bfloat16 if the CPU has it)"))
     checkpoint_every: int = field(default=100, metadata=_help("updates between two checkpoints", key=False))
     eval_epochs: float = field(default=1.0, metadata=_help("passes between two looks at dev; the best average there is kept"))
     max_dropped: float = field(default=0.1, metadata=_help("largest share of training utterances without an alignment or posteriors"))

@@ -109,7 +109,8 @@ def export(trainer: Trainer, work: Path) -> None:
     write_json(work / "student.json", {
         "parameters": kept, "auxiliary_parameters": dropped, "updates": trainer.total, "chosen_update": trainer.best["update"],
         "chosen_by": "dev frame cross-entropy", "dev_ce": score.ce, "dev_accuracy": score.accuracy, "dev_frames": score.frames,
-        "precision": "bfloat16" if trainer.bfloat16 else "float32", "context_frames": [model.encoder.left, model.encoder.right], "subsampling": model.encoder.subsampling,
+        "precision": "bfloat16" if trainer.bfloat16 else "float32",
+        "context_frames": [model.encoder.left, model.encoder.right], "subsampling": model.encoder.subsampling,
     })  # fmt: skip
     (work / CHECKPOINT).unlink(missing_ok=True)
     (work / BEST).unlink(missing_ok=True)

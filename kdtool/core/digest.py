@@ -6,7 +6,6 @@ content of all its files. A file whose size and modification time are as recorde
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
@@ -118,31 +117,6 @@ def altered_files(folder: Path, record: dict[str, Any]) -> str:
         if stat.st_mtime_ns != mtime and file_digest(path) != digest:
             return f"{name} has other content"
     return ""
-
-
-def code_digest(packages: Iterable[str]) -> str:
-    """Digest of the packages' source, comments, layout and docstrings left out: what they do, not how they read."""
-    root = Path(__file__).resolve().parents[2]
-    parts = []
-    for package in sorted(packages):
-        place = root.joinpath(*package.split("."))
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-        for file in files:
-            parts.append(f"{file.relative_to(root)} {_source_digest(file)}")
-    return combine(parts)
-
-
-def _source_digest(file: Path) -> str:
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and body and _is_text(body[0]):
-            body.pop(0)
-    return combine([ast.dump(tree)])
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def canonical(value: Any) -> str:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import Common
-from kdtool.core.digest import RECORD, Stats, altered_files, canonical, code_digest, folder_stats, input_digest, read_record, stats_digest
+from kdtool.core.digest import RECORD, Stats, altered_files, canonical, folder_stats, input_digest, read_record, stats_digest
 from kdtool.core.errors import KdError, name_file
 from kdtool.core.progress import clock
+from kdtool.core.source import code_digest
 from kdtool.core.tables import read_json, write_json
 
 KEY = ".key.json"
@@ -46,7 +47,7 @@ def run_step(
         out: the folder to make.
         inputs: what it is made from, by name: files, folders, other steps' folders. Counted by content.
         options: the step's config dataclass. Fields of type Path, and those with metadata {"key": False}, do not count.
-        code: packages or modules whose source counts as the code version, such as ("kdtool.gmm",).
+        code: modules or packages whose source, with all that they import, counts as the code version: ("kdtool.decode.decode",).
         body: writes the output into the folder that it is given.
         resumable: hand an interrupted run's folder back to `body` when nothing changed, instead of an empty one.
 

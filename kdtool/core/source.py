@@ -1,0 +1,77 @@
+"""The code version of a step.  In: the modules that it starts from.  Out: one digest of all the source that decides its result.
+
+The modules' imports inside kdtool are followed, those inside functions and those named in strings (job arrays, registries)
+too, so that no list has to be kept by hand. `kdtool.core` is left out: it carries results, it does not make them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from kdtool.core.digest import combine
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = re.compile(r"kdtool(?:\.\w+)+")
+
+
+def code_digest(entries: Iterable[str]) -> str:
+    """Digest of the entries (modules or packages) and all that they import; comments, layout and docstrings do not count."""
+    waiting = [file for entry in entries for file in _files(entry)]
+    found: dict[Path, str] = {}
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+        found[file] = _without_docstrings(tree)
+        waiting += [f for name in _named(tree) if not name.startswith("kdtool.core") for f in _files(name)]
+    return combine(f"{file.relative_to(ROOT)} {found[file]}" for file in sorted(found))
+
+
+def _files(name: str) -> list[Path]:
+    """Source files of a module with the __init__ of its packages, or all files of a package; none for other names."""
+    place = ROOT.joinpath(*name.split("."))
+    if place.is_dir():
+        return sorted(place.rglob("*.py"))
+    module = place.with_suffix(".py")
+    if not module.exists():
+        return []
+    return [module, *(p / "__init__.py" for p in module.parents if p != ROOT and (p / "__init__.py").exists() and p.parent != ROOT)]
+
+
+def _named(tree: ast.Module) -> set[str]:
+    """Names of modules that the source imports or mentions; of 'from a import b' both a.b and, if that is none, a."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if NAME.fullmatch(alias.name)}
+        elif isinstance(node, ast.ImportFrom) and node.module and NAME.fullmatch(node.module):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {n for n in inner if _files(n)}
+            names |= modules
+            if len(modules) < len(inner):
+                names.add(_module_itself(node.module))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names |= set(NAME.findall(node.value))
+    return names
+
+
+def _module_itself(name: str) -> str:
+    """A package that is imported for a name defined in it counts by its __init__, not by all its modules."""
+    return f"{name}.__init__" if ROOT.joinpath(*name.split(".")).is_dir() else name
+
+
+def _without_docstrings(tree: ast.Module) -> str:
+    """Take the docstrings out of the tree and give the digest of the rest."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and body and _is_text(body[0]):
+            body.pop(0)
+    return combine([ast.dump(tree)])
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,4 +1,4 @@
-"""Lhotse manifests of a set of utterances.  In: utterances.  Out: recordings.jsonl.gz, supervisions.jsonl.gz, dropped.tsv.
+"""Lhotse manifests of a set of utterances.  In: utterances.  Out: recordings.jsonl.gz, supervisions.jsonl.gz, audio.tsv, dropped.tsv.
 
 Every utterance goes into the manifests or, with its reason, into dropped.tsv.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from kdtool.core.dropped import account
 from kdtool.core.progress import progress
-from kdtool.core.tables import write_jsonl
+from kdtool.core.tables import open_text, write_jsonl
+from kdtool.core.tensors import file_digest
 from kdtool.corpus.utterance import Limits, Utterance, check_utterance
 
 
@@ -63,6 +64,9 @@ def write_set(
             kept.append((utt, samples))
     account(len(ordered) + len(faults), len(kept), dropped, max_share=max_dropped, where=where, work=work)
     write_manifests(work, kept, limits.sampling_rate)
+    # The manifests hold paths only: without this table, other audio of the same length would leave the features 'up to date'.
+    with open_text(work / "audio.tsv", "w") as f:
+        f.writelines(f"{utt.id}\t{file_digest(utt.audio)}\n" for utt, _ in kept)
     seconds = sum(samples for _, samples in kept) / limits.sampling_rate
     print(f"{where}: {len(kept)} utterances, {len({u.speaker for u, _ in kept})} speakers, {seconds / 60:.1f} minutes")
 

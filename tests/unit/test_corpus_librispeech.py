@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from lhotse import load_manifest
 
-from kdtool.core.tables import read_jsonl, read_lines
+from kdtool.core.tables import read_json, read_jsonl, read_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,6 +72,16 @@ def test_a_moved_corpus_is_prepared_again(corpus: Path) -> None:
     assert prepare(moved).returncode == 0
     row = next(read_jsonl(corpus.parent / "data" / "train_clean_5" / "recordings.jsonl.gz"))
     assert Path(row["sources"][0]["source"]).is_file()
+
+
+def test_other_audio_of_the_same_length_changes_what_follows(corpus: Path) -> None:
+    assert prepare(corpus).returncode == 0
+    record = corpus.parent / "data" / "train_clean_5" / ".done.json"
+    before = read_json(record)["digest"]
+    audio, _ = files(corpus)
+    soundfile.write(audio, np.random.default_rng(99).integers(-3000, 3000, 16000, dtype=np.int16), 16000, subtype="PCM_16")
+    assert prepare(corpus).returncode == 0
+    assert read_json(record)["digest"] != before
 
 
 def test_few_utterances_have_many_speakers(corpus: Path) -> None:

@@ -49,10 +49,13 @@ def shard_name(number: int) -> str:
 
 
 class Tally:
-    """Sums over the units that were dumped, and the utterances that could not be."""
+    """Sums over the units that were dumped, and the utterances that could not be.
+
+    ``unseen``: units that the teacher gives no probability; they count in ``units`` and not in ``nats``.
+    """
 
     def __init__(self) -> None:
-        self.kept_mass, self.nats, self.units, self.frames = 0.0, 0.0, 0, 0
+        self.kept_mass, self.nats, self.units, self.unseen, self.frames = 0.0, 0.0, 0, 0, 0
         self.dropped: list[tuple[str, str]] = []
 
 
@@ -75,8 +78,10 @@ def posteriors(
         own = log_probs[np.arange(len(segments)), segments.ids].astype(np.float64)
         kept = truncate(temper(log_probs, cfg.temperature), top_k=cfg.top_k, mass=cfg.mass)
         tally.kept_mass += float((1.0 - np.exp(kept.rest_logp.astype(np.float64))).sum())
-        tally.nats -= float(own[own > -np.inf].sum())
+        known = own > -np.inf
+        tally.nats -= float(own[known].sum())
         tally.units += len(segments)
+        tally.unseen += int((~known).sum())
         tally.frames += int(segments.length.sum())
         yield utterance, segments, kept
 

@@ -76,14 +76,14 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     dropped = [(u, r) for part in parts for u, r in part["dropped"]]
     kept = sum(len(part["rows"]) for part in parts)
     account(len(ali), kept, dropped, max_share=cfg.max_dropped, where=f"{teacher['unit']} posteriors", work=work)
-    units = sum(part["units"] for part in parts)
+    units, unseen = (sum(part[name] for part in parts) for name in ("units", "unseen"))
     meta = finish_dump(work, [(shard_name(n), part["rows"]) for (n, _), part in zip(plan, parts, strict=True)], {
         "unit": teacher["unit"], "num_units": teacher["num_units"], "units_digest": teacher["units_digest"],
         "teacher_kind": teacher["kind"], "teacher_digest": meta_digest(teacher), "alignment_digest": ali.digest,
         "tree_digest": teacher["tree_digest"], "lang_digest": teacher["lang_digest"],
         "temperature": cfg.temperature, "top_k": cfg.top_k, "mass": cfg.mass,
         "mean_mass_kept": sum(p["kept_mass"] for p in parts) / max(units, 1), "frames": sum(p["frames"] for p in parts),
-        "teacher_nats_per_unit": sum(p["nats"] for p in parts) / max(units, 1),
+        "teacher_nats_per_unit": sum(p["nats"] for p in parts) / max(units - unseen, 1), "unseen": unseen,
     })  # fmt: skip
     report(meta, ali, seconds)
 
@@ -93,7 +93,8 @@ def report(meta: dict[str, Any], ali: Any, seconds: float) -> None:
     speech = sum(ali.get(u).num_frames for u in ali.ids) / 100.0
     print(f"{meta['unit']} posteriors: {meta['units']} units, {meta['entries'] / max(meta['units'], 1):.1f} kept of "
           f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass), teacher's perplexity here "
-          f"{math.exp(meta['teacher_nats_per_unit']):.3f}; {meta['bytes'] / speech:.0f} bytes a second of speech, "
+          f"{math.exp(meta['teacher_nats_per_unit']):.3f} ({meta['unseen']} units unseen); "
+          f"{meta['bytes'] / speech:.0f} bytes a second of speech, "
           f"written at {speech / seconds:.0f} x real time", file=sys.stderr)  # fmt: skip
 
 

@@ -22,6 +22,8 @@ from kdtool.gmm.tree import Tree
 from kdtool.lang.lang import Lang
 from kdtool.posteriors import make as dump_step
 from kdtool.posteriors.dump import PosteriorDump
+from kdtool.posteriors.dump_job import Config as JobConfig
+from kdtool.posteriors.dump_job import Tally, posteriors
 from kdtool.teacher import train as train_step
 from kdtool.teacher.registry import load_teacher
 from kdtool.units.segments import unit_segments
@@ -165,6 +167,27 @@ def test_utterances_that_a_teacher_cannot_read_are_accounted_for(world: World) -
     with pytest.raises(KdError, match=r"1 of 12 utterances had to be dropped, more than the allowed 5.0%"):
         world.dump("senone", "post_broken2", ali="ali_broken")
     assert not (world.root / "post_broken2").exists()
+
+
+def test_units_without_probability_are_counted_apart(world: World) -> None:
+    teacher, ali = load_teacher(world.root / "phone"), AlignmentSet.open(world.root / "ali_train")
+    ids = unit_segments(ali.get(ali.ids[0]), "phone", world.lang).ids
+    known, log_probs = Tally(), teacher.log_probs
+    list(posteriors(teacher, ali, ali.ids[:1], world.lang, JobConfig(), known))
+
+    def first_unseen(units: np.ndarray) -> np.ndarray:
+        rows = log_probs(units)
+        lost = np.zeros(rows.shape[1], bool)
+        lost[units[0]] = True
+        rows[:1] = np.where(lost, -np.inf, rows[:1] - np.log1p(-np.exp(rows[0, units[0]])))
+        return rows
+
+    teacher.log_probs = first_unseen  # type: ignore[method-assign]
+    tally = Tally()
+    list(posteriors(teacher, ali, ali.ids[:1], world.lang, JobConfig(), tally))
+    assert (known.unseen, tally.unseen, tally.units) == (0, 1, len(ids)) == (0, 1, known.units)
+    assert known.nats - tally.nats == pytest.approx(-float(log_probs(ids)[0, ids[0]]), abs=1e-4)
+    assert read_json(world.dump("phone", "post_seen") / "meta.json")["unseen"] == 0
 
 
 def test_teacher_of_other_units_is_refused(world: World) -> None:

@@ -21,6 +21,8 @@ from kdtool.core.step import git_state
 from kdtool.core.tables import open_text, read_json, read_lines, write_json
 from kdtool.results.tables import parse_made, render
 
+RESCORED = "rescored"  # where decode puts the scores of its second pass
+
 
 @dataclass(frozen=True)
 class Config:
@@ -49,9 +51,11 @@ def find_scores(roots: list[Path]) -> list[Path]:
 
 def read_result(path: Path, root: Path) -> dict[str, Any]:
     """One decode as an object of results.json: its scores and where it lies. No times: equal scores give equal bytes."""
-    record = read_record(path.parent)
-    if record and (changed := altered_files(path.parent, record)):
-        raise KdError(f"{path.parent}: changed since it was made ({changed}); decode again to restore it")
+    # The rescored results have no record of their own: they are files of the decode above.
+    made = path.parent.parent if path.parent.name == RESCORED else path.parent
+    record = read_record(made)
+    if record and (changed := altered_files(made, record)):
+        raise KdError(f"{made}: changed since it was made ({changed}); decode again to restore it")
     result = dict(read_json(path))
     result["decode"] = os.path.relpath(path.parent, root)
     return result

@@ -10,6 +10,7 @@ from typing import Any
 from kdtool.core.errors import KdError
 
 _MARK = "<!-- made: "
+COUNTS = ("utterances", "words", "sub", "ins", "del", "failed")
 
 
 def render(results: Sequence[dict[str, Any]], made: dict[str, str]) -> str:
@@ -25,8 +26,9 @@ def render(results: Sequence[dict[str, Any]], made: dict[str, str]) -> str:
     lines += [f"Generated {made['date']} at commit {made['git']}; do not edit by hand."]
     if made["command"]:
         lines += ["", f"    {made['command']}"]
-    lines += ["", "LM scale, prior scale and word penalty of each half of the speakers are chosen on the other half. In brackets: 95% "
-              "bootstrap interval over utterances (10,000 resamples)."]  # fmt: skip
+    lines += ["", "LM scale and prior scale of each half of the speakers are chosen on the other half, out of ranges that are constants of "
+              "the decode step, as is the LM scale of its search. Phone error rates are against the phones of the forced alignment "
+              "given as reference. In brackets: 95% bootstrap interval over utterances (10,000 resamples)."]  # fmt: skip
     for name in sorted({r["set"] for r in results}):
         here = [r for r in results if r["set"] == name]
         lines += ["", f"## {name}", "", *summary(here)]
@@ -71,11 +73,11 @@ def summary(results: Sequence[dict[str, Any]]) -> list[str]:
 def details(results: Sequence[dict[str, Any]], rate: str) -> list[str]:
     """One line a decode: counts by kind, scales, comparison with the baseline."""
     unit = "words" if rate == "wer" else "phones"
-    head = ["system", rate.upper(), unit, "sub", "ins", "del", "failed", "scales (LM, prior)", "against baseline"]
+    head = ["system", rate.upper(), "utterances", unit, "sub", "ins", "del", "failed", "scales (LM, prior)", "against baseline"]
     rows = []
     for r in results:
         scales = " / ".join(f"{s['lm_scale']:g}, {s['prior_scale']:g}" for s in r["scales"])
-        rows.append([r["system"], _rate(r, rate), *(str(r[k]) for k in ("words", "sub", "ins", "del", "failed")), scales, _versus(r)])
+        rows.append([r["system"], _rate(r, rate), *(str(r[k]) for k in COUNTS), scales, _versus(r)])
     return _table(head, rows)
 
 

@@ -19,11 +19,13 @@ from kdtool.features.store import FeatureSet
 class AcousticModel(Protocol):
     """What decoding asks of a model.
 
+    ``tree_digest``: of the tree that the pdfs come from, '' where the model does not say.
     ``log_prior``: float32 (num_pdfs,) to be subtracted with a scale, or None where scores are likelihoods already.
     """
 
     feature_kind: str
     num_pdfs: int
+    tree_digest: str
     log_prior: np.ndarray | None
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
@@ -40,7 +42,7 @@ class GmmScores:
 
         self._model, _, feature = open_gmm(folder)
         self.feature_kind, self._deltas = feature["kind"], feature["deltas"]
-        self.num_pdfs = self._model.num_pdfs
+        self.num_pdfs, self.tree_digest = self._model.num_pdfs, self._model.tree_digest
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
         """Log-likelihoods (nats)."""
@@ -57,6 +59,7 @@ class StudentScores:
 
         self._model = Student.load(folder)
         self.feature_kind, self.num_pdfs = self._model.feature_kind, self._model.num_pdfs
+        self.tree_digest = self._model.shape.tree_digest
         self.log_prior: np.ndarray | None = self._model.log_priors.numpy().astype(np.float32)
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
@@ -74,6 +77,7 @@ class Acoustic:
     def __init__(self, folder: Path, model: AcousticModel) -> None:
         self.folder, self._model = folder, model
         self.feature_kind, self.num_pdfs, self.log_prior = model.feature_kind, model.num_pdfs, model.log_prior
+        self.tree_digest = model.tree_digest
         if self.log_prior is not None and not (self.log_prior.shape == (self.num_pdfs,) and np.all(np.isfinite(self.log_prior))):
             raise KdError(f"{folder}: log-priors of shape {self.log_prior.shape} for {self.num_pdfs} pdfs, or not finite; train it again")
 

@@ -79,7 +79,7 @@ def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> N
     features, acoustic = FeatureSet.open(paths["feats"]), load_acoustic(paths["model"])
     meta = read_json(paths["graph"] / META_FILE)
     acoustic.check_features(features)
-    check_graph(paths, meta, acoustic.num_pdfs)
+    check_graph(paths, meta, acoustic)
     references = references_of(features, meta, read_table(paths["graph"] / WORDS_FILE), cfg)
     model_kind = "gmm" if acoustic.log_prior is None else "posterior"
     grid = grid_of(cfg, meta["kind"], model_kind)
@@ -128,13 +128,13 @@ def search(
     return candidates, failed
 
 
-def check_graph(paths: dict[str, Path], meta: dict[str, Any], num_pdfs: int) -> None:
-    """KdError when model and graph have different trees, or the graph comes from another language folder."""
-    from kdtool.gmm.tree import TREE_FILE, Tree
+def check_graph(paths: dict[str, Path], meta: dict[str, Any], acoustic: Any) -> None:
+    """KdError: model and graph have different trees, the model names none, or the graph is of another language folder."""
     from kdtool.lang.lang import Lang
 
-    model, graph = paths["model"], paths["graph"]
-    own = Tree.load(model).digest if (model / TREE_FILE).is_file() else meta["tree"]
+    model, graph, num_pdfs, own = paths["model"], paths["graph"], acoustic.num_pdfs, acoustic.tree_digest
+    if not own:
+        raise KdError(f"{model} does not say which tree its {num_pdfs} pdfs come from, so it may not fit {graph}; train it again")
     if num_pdfs != meta["num_pdfs"] or own != meta["tree"]:
         raise KdError(f"{model} has {num_pdfs} pdfs, {graph} was made for {meta['num_pdfs']} pdfs of tree {meta['tree'][:12]} "
                       f"(the model's: {own[:12]}); make a graph from this model's tree")  # fmt: skip

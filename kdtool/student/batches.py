@@ -65,6 +65,9 @@ class Sampler:
                 copy = group[int(offset + epoch + again) % len(group)]
                 windows += [(copy, start) for start in self._starts(len(self.material.copies[copy].labels), rng)]
         order = rng.permutation(len(windows))
+        if len(order) < self.batches_per_epoch:
+            # Very small batches of uneven utterances: some chunks come twice, no update goes without.
+            order = np.resize(order, self.batches_per_epoch)
         return [[windows[i] for i in part] for part in np.array_split(order, self.batches_per_epoch)]
 
     def _starts(self, frames: int, rng: np.random.Generator) -> list[int]:

@@ -103,6 +103,7 @@ class Material:
     num_pdfs: int
     dropped: list[tuple[str, str]]
     total: int
+    tree_digest: str = ""
 
     def counts(self) -> np.ndarray:
         """How many frames each senone has, one copy of each utterance counted (int64 (num_pdfs,))."""
@@ -118,11 +119,17 @@ class Material:
 
 
 def open_dumps(folders: Sequence[Path], alignment: AlignmentSet) -> list[PosteriorDump]:
-    """Open dumps; KdError when one is of another alignment, or two are of one unit."""
+    """Open dumps; KdError when one is of another alignment or of another tree's senones, or two are of one unit."""
     dumps = [PosteriorDump.open(f, alignment_digest=alignment.digest) for f in folders]
     units = [d.unit for d in dumps]
     if len(set(units)) != len(units):
         raise KdError(f"--posts {', '.join(map(str, folders))}: units {', '.join(units)}; one dump a unit is wanted")
+    own = alignment.meta.get("tree_digest", "")
+    for dump in dumps:
+        # Only senones are the tree's: phones and subwords of another tree's teacher are the same units.
+        if dump.unit == "senone" and (other := dump.meta.get("tree_digest")) not in (None, own):
+            raise KdError(f"{dump.folder} holds senones of tree {other[:12]}, {alignment.folder} was made with tree {own[:12]}; "
+                          "train the teacher again and dump it again")  # fmt: skip
     return dumps
 
 
@@ -162,7 +169,8 @@ def load_material(features: FeatureSet, alignment: AlignmentSet, dumps: Sequence
         copies.append(Copy(utt, source, info.speaker, feats, labels[index].astype(np.int32), [r[index] for r in source_rows[source]]))
     for table in tables:
         table.finish()
-    return Material(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(features.ids))
+    return Material(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(features.ids),
+                    str(alignment.meta.get("tree_digest", "")))  # fmt: skip
 
 
 def check_lengths(features: FeatureSet, utt: str, aligned: int) -> None:

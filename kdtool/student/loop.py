@@ -41,7 +41,8 @@ class Trainer:
         torch.set_num_threads(1)
         torch.manual_seed(cfg.seed)
         self.losses = Losses(cfg, material)
-        shape = Shape(cfg.encoder, dict(cfg.encoder_options), material.input_dim, material.num_pdfs, cfg.hidden, material.feature_kind)
+        shape = Shape(cfg.encoder, dict(cfg.encoder_options), material.input_dim, material.num_pdfs, cfg.hidden, material.feature_kind,
+                      material.tree_digest)  # fmt: skip
         self.model = Student(shape, self.losses.aux_shapes, cfg.head_dropout)
         self.model.log_priors.copy_(log_priors(material.counts()))
         self.encoder = self.model.encoder

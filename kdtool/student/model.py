@@ -27,7 +27,7 @@ FORMAT = "kdtool student 1"
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model is built from; stored beside the weights."""
+    """What a model is built from; stored beside the weights. ``tree_digest``: the tree whose senones the main head tells apart."""
 
     encoder: str
     encoder_options: dict[str, Any]
@@ -35,6 +35,7 @@ class Shape:
     num_pdfs: int
     hidden: int
     feature_kind: str = "fbank"
+    tree_digest: str = ""
 
 
 @dataclass(frozen=True)

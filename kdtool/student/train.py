@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kdtool.student.data import Material
     from kdtool.student.loop import Trainer
 
+ABOUT = "student.json"  # written last, and whole: where it is, the model is
 POSITIONALS = [
     ("feats", "training features, with their speed-perturbed copies"),
     ("ali", "alignment of the training utterances"),
@@ -54,8 +55,12 @@ def main(argv: list[str] | None = None) -> None:
 def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: Path) -> None:
     """Load, train (or go on), export."""
     from kdtool.core.dropped import account
-    from kdtool.student.loop import Trainer
+    from kdtool.student.loop import BEST, CHECKPOINT, Trainer
 
+    if (work / ABOUT).exists() and not (work / CHECKPOINT).exists():
+        # Killed after the export, before the step was recorded: without its checkpoint it would train from the start.
+        (work / BEST).unlink(missing_ok=True)
+        return
     material, dev = load(inputs, posts)
     where = f"student {work.name.removeprefix('.').removesuffix('.work')}"
     account(len(dev.copies) + len(dev.dropped), len(dev.copies), dev.dropped, max_share=cfg.max_dropped, where=f"{where}, dev", work=work)
@@ -106,7 +111,7 @@ def export(trainer: Trainer, work: Path) -> None:
     kept = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("aux."))
     dropped = sum(p.numel() for p in model.aux.parameters())
     write_jsonl(work / "curve.jsonl", trainer.curve)
-    write_json(work / "student.json", {
+    write_json(work / ABOUT, {
         "parameters": kept, "auxiliary_parameters": dropped, "updates": trainer.total, "chosen_update": trainer.best["update"],
         "chosen_by": "dev frame cross-entropy", "dev_ce": score.ce, "dev_accuracy": score.accuracy, "dev_frames": score.frames,
         "precision": "bfloat16" if trainer.bfloat16 else "float32",

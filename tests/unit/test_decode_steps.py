@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import gmm_data
 import numpy as np
@@ -143,6 +144,17 @@ def test_a_model_of_another_tree_is_refused(root: Path) -> None:
     shutil.rmtree(folder)
 
 
+def test_a_student_of_another_tree_is_refused(root: Path) -> None:
+    """Its folder has no tree: the number of pdfs alone would let a tree through that has as many leaves."""
+    paths = {"model": root / "student", "graph": root / "exp/mono/graph_2gram", "lang": root / "lang"}
+    meta = read_json(paths["graph"] / "meta.json")
+    for tree, complaint in (("0" * 64, "the model's: 000000000000"), ("", "does not say which tree")):
+        with pytest.raises(KdError, match=complaint):
+            decode.check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=tree))
+    decode.check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=meta["tree"]))
+    assert load_acoustic(root / "exp/mono").tree_digest == meta["tree"]
+
+
 def test_no_model_and_wrong_features(root: Path, tmp_path: Path) -> None:
     with pytest.raises(KdError, match="no model here"):
         load_acoustic(tmp_path)
@@ -196,6 +208,7 @@ def test_results_are_collected_compared_and_checked(
     collect.main(argv)
     assert "| mono" in capsys.readouterr().out
     results = read_json(root / "exp/results.json")
+    assert "| utterances | words |" in out.read_text()
     assert [(r["system"], r["lm"]) for r in results] == [("mono", "2gram"), ("mono", "big"), ("mono", "phone"), ("other", "phone")]
     assert not any("rtf" in r or "seconds" in r for r in results), "times would make equal results differ"
     assert results[3]["vs_baseline"]["delta"] == 0.0 and "vs_baseline" not in results[2]
@@ -207,6 +220,16 @@ def test_results_are_collected_compared_and_checked(
     out.write_text(out.read_text().replace("| mono", "| mine", 1))
     with pytest.raises(KdError, match="does not match"):
         collect.main(check)
+
+
+def test_altered_rescored_scores_are_noticed(root: Path, words: dict) -> None:
+    score = root / "exp/mono/decode_dev_2gram/rescored/score.json"
+    before = score.read_text()
+    collect.read_result(score, root / "exp")
+    score.write_text(before.replace("\"sub\": ", "\"sub\": 1"))
+    with pytest.raises(KdError, match=r"rescored/score\.json has"):
+        collect.read_result(score, root / "exp")
+    score.write_text(before)
 
 
 def test_collecting_nothing_is_an_error(tmp_path: Path) -> None:

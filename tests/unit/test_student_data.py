@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,16 @@ def test_foreign_dumps_and_senones_are_refused(tmp_path: Path) -> None:
         load_material(FeatureSet.open(feats), AlignmentSet.open(ali), num_pdfs=3)
 
 
+def test_senones_of_another_tree_are_refused_phones_are_not(tmp_path: Path) -> None:
+    _, ali = write_set(tmp_path)
+    for unit in ("senone", "phone"):
+        meta = write_dump(tmp_path / unit, ali, unit) / "meta.json"
+        meta.write_text(json.dumps({**json.loads(meta.read_text()), "tree_digest": "other"}))
+    with pytest.raises(KdError, match=r"senones of tree other, .* made with tree t;"):
+        open_dumps([tmp_path / "senone"], AlignmentSet.open(ali))
+    open_dumps([tmp_path / "phone"], AlignmentSet.open(ali))
+
+
 def test_lengths_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     feats, _ = write_set(tmp_path, frames=60)
     _, ali = write_set(tmp_path / "b", frames=61)
@@ -109,6 +120,15 @@ def test_every_frame_is_visited_about_once_an_epoch_and_the_order_is_repeatable(
     first, second = set().union(*epochs[:n]), set().union(*epochs[n : 2 * n])
     assert len(first) == len(second) == 8 and not first & second  # one copy of each a pass, another in the next
     assert Sampler(material, seed=4, chunk=60, batch=4, subsampling=3).windows(0) != sampler.windows(0)
+
+
+def test_no_update_goes_without_chunks_at_batch_one() -> None:
+    material = make_material(2, 43)
+    for copy in material.copies:  # 86 frames in all are three updates of 30, but 43 frames are one chunk
+        copy.feats, copy.labels = copy.feats[:43], copy.labels[:43]
+    sampler = Sampler(material, seed=0, chunk=30, batch=1, subsampling=3)
+    epoch = [sampler.windows(u) for u in range(sampler.batches_per_epoch)]
+    assert len(epoch) == 3 and all(epoch) and {c for part in epoch for c, _ in part} == {0, 1}
 
 
 def test_chunks_carry_their_context_and_the_centre_frames_labels() -> None:

@@ -18,7 +18,7 @@ from kdtool.student.evaluate import evaluate
 from kdtool.student.loop import Trainer
 from kdtool.student.model import Student
 from kdtool.student.optim import learning_rate
-from kdtool.student.train import main
+from kdtool.student.train import main, train
 
 SMALL = {"encoder": "tdnnf", "encoder_options": {"dim": 24, "bottleneck": 8, "contexts": [1, 1], "front": {"channels": 12}, "dropout": 0.1},
          "hidden": 16, "chunk": 30, "batch": 6, "freq_masks": 0, "lr": 0.01}  # fmt: skip
@@ -82,12 +82,20 @@ def test_from_folders_to_a_student_without_its_heads(tmp_path: Path, changes: di
     curve = [json.loads(line) for line in (tmp_path / "out" / "curve.jsonl").read_text().splitlines()]
     assert files == {k.removeprefix("train_") for k in curve[-1] if k.startswith("train_")} - {"accuracy"}
     model = Student.load(tmp_path / "out")
+    assert model.shape.tree_digest == "t"  # that of the alignment
     assert not model.aux and torch.isfinite(model.log_priors).all()
     np.testing.assert_allclose(np.exp(model.log_priors.numpy()).sum(), 1.0, rtol=1e-5)
     assert (tmp_path / "out" / "heads.safetensors").exists() == (len(files) > 1)
     assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
     about = json.loads((tmp_path / "out" / "student.json").read_text())
     assert (about["auxiliary_parameters"] > 0) == (len(files) > 1) and 0 <= about["dev_accuracy"] <= 1
+
+
+def test_killed_after_the_export_it_does_not_train_again(tmp_path: Path) -> None:
+    for name in ("student.json", "best.safetensors"):
+        (tmp_path / name).write_text("{}")
+    train(config(), {}, [], tmp_path)  # with nothing to train on
+    assert [p.name for p in tmp_path.iterdir()] == ["student.json"]
 
 
 def test_missing_posts_and_bad_configs_are_usage_errors(tmp_path: Path) -> None:

@@ -80,8 +80,7 @@ def run(paths: dict[str, Any], cfg: AlignConfig, common: Common) -> None:
         out=paths["out"],
         inputs={"features": paths["feats"], "lang": paths["lang"], "gmm": paths["gmm"]},
         options=cfg,
-        code=("kdtool.ali", "kdtool.gmm.model", "kdtool.gmm.feats", "kdtool.gmm.shard", "kdtool.graph.training",
-              "kdtool.graph.k2api", "kdtool.features.store"),
+        code=("kdtool.ali.align",),
         body=lambda work: align_set(paths, work, cfg, common.nj),
         common=common,
     )  # fmt: skip

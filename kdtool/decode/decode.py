@@ -18,9 +18,6 @@ from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 
-CODE = (
-    "kdtool.decode", "kdtool.graph.search", "kdtool.graph.lattice", "kdtool.graph.k2api", "kdtool.graph.decoding_graph",
-)  # fmt: skip
 # Where the search is done, and the scales that are tried, by kind of graph and of model: log-posteriors have a smaller range
 # than log-likelihoods of 39 correlated dimensions.
 LM_SCALE = {("word", "gmm"): 12.0, ("phone", "gmm"): 7.0, ("word", "posterior"): 8.0, ("phone", "posterior"): 3.0}
@@ -188,7 +185,7 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.ref_ali:
         inputs["ref_ali"] = cfg.ref_ali
     run_step(
-        "decode", out=paths["out"], inputs=inputs, options=cfg, code=CODE, common=common,
+        "decode", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.decode.decode",), common=common,
         body=lambda work: decode(paths, cfg, common, work),
     )  # fmt: skip
 

@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
         out=paths["out"],
         inputs=data_inputs(paths["data"]),
         options=cfg,
-        code=("kdtool.features",),
+        code=("kdtool.features.extract",),
         body=lambda work: extract(paths["data"], work, cfg.kind, speeds, nj=common.nj, max_dropped=cfg.max_dropped),
         common=common,
     )

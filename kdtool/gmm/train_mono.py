@@ -14,12 +14,6 @@ from typing import Any
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
 
-# What any GMM training is made of; the tree has no part in monophones, so work on it does not redo them.
-TRAINING_CODE = (
-    *(f"kdtool.gmm.{m}" for m in ("em", "feats", "folder", "model", "pool", "shard", "trainer", "tree")),
-    "kdtool.graph.training", "kdtool.graph.k2api", "kdtool.features.store", "kdtool.ali.store",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class MonoConfig:
@@ -100,7 +94,7 @@ def run(paths: dict[str, Any], cfg: MonoConfig, common: Common) -> None:
         out=paths["out"],
         inputs={"features": paths["feats"], "lang": paths["lang"]},
         options=cfg,
-        code=(*TRAINING_CODE, "kdtool.gmm.train_mono"),
+        code=("kdtool.gmm.train_mono",),
         body=lambda work: train_mono(paths["feats"], paths["lang"], work, cfg, common.nj),
         common=common,
     )

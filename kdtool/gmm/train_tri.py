@@ -14,7 +14,7 @@ from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
-from kdtool.gmm.train_mono import TRAINING_CODE, merge_tree_answers
+from kdtool.gmm.train_mono import merge_tree_answers
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def run(paths: dict[str, Any], cfg: TriConfig, common: Common) -> None:
         out=paths["out"],
         inputs={"features": paths["feats"], "lang": paths["lang"], "alignment": paths["ali"]},
         options=cfg,
-        code=(*TRAINING_CODE, "kdtool.gmm.train_tri", "kdtool.gmm.tree_build", "kdtool.gmm.questions"),
+        code=("kdtool.gmm.train_tri",),
         body=lambda work: train_tri(paths["feats"], paths["lang"], paths["ali"], work, cfg, common.nj),
         common=common,
     )

@@ -13,7 +13,6 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
 
-CODE = tuple(f"kdtool.graph.{m}" for m in ("make_graph", "arpa", "lexicon_fst", "hclg", "fst", "epsilons", "decoding_graph"))
 # Both outcomes of an optional silence cost the same, so a word sequence's silence cost depends on its length only.
 SILENCE_PROB = 0.5
 
@@ -73,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         Config, places, argv, prog="steps/make_graph.sh", description="Decoding graph (HCLG) from lexicon, n-gram LM and tree."
     )
     run_step(
-        "make_graph", out=paths["out"], options=cfg, common=common, code=CODE,
+        "make_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph.make_graph",),
         inputs={"lang": paths["lang"], "lm": paths["lm"] / "lm.arpa", "tree": paths["model"] / "tree.safetensors"},
         body=lambda work: make(paths["lang"], paths["lm"], paths["model"], cfg, work),
     )  # fmt: skip

@@ -18,8 +18,6 @@ from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
 from kdtool.graph.fst import FstArrays
 
-CODE = tuple(f"kdtool.graph.{m}" for m in ("phone_graph", "hclg", "fst", "epsilons", "decoding_graph"))
-
 
 @dataclass(frozen=True)
 class Config:
@@ -104,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         Config, places, argv, prog="steps/make_phone_graph.sh", description="Phone-bigram decoding graph for phone error rates."
     )
     run_step(
-        "make_phone_graph", out=paths["out"], options=cfg, common=common, code=CODE,
+        "make_phone_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph.phone_graph",),
         inputs={"lang": paths["lang"], "alignments": paths["alignments"], "tree": paths["model"] / "tree.safetensors"},
         body=lambda work: make(paths["alignments"], paths["model"], paths["lang"], cfg, work),
     )  # fmt: skip

@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
         out=paths["out"],
         inputs={"lexicon": paths["lexicon"], "lm_text": paths["lm_text"], **transcripts},
         options=cfg,
-        code=("kdtool.lang",),
+        code=("kdtool.lang.prepare",),
         body=lambda work: prepare(paths["lexicon"], paths["lm_text"], paths["data"], work, cfg, common.nj),
         common=common,
     )

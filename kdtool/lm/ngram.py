@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> None:
             "dev transcripts": paths["dev"] / "supervisions.jsonl.gz",
         },
         options=cfg,
-        code=("kdtool.lm.ngram", "kdtool.lang.tools"),
+        code=("kdtool.lm.ngram",),
         body=lambda work: train(paths["lm_text"], paths["lang"], paths["dev"], work, cfg),
         common=common,
     )

@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     run_step(
         f"posteriors {paths['out'].name} of {paths['teacher'].name}", out=paths["out"],
         inputs={n: paths[n] for n in ("lang", "teacher", "ali")}, options=cfg,
-        code=("kdtool.posteriors", "kdtool.teacher", "kdtool.units"),
+        code=("kdtool.posteriors.make",),
         body=lambda work: dump(paths, cfg, work, common.nj), common=common,
     )  # fmt: skip
 

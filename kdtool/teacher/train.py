@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
         inputs["phone_teacher"] = cfg.phone_teacher
     run_step(
         f"{cfg.unit} teacher {paths['out'].name}", out=paths["out"], inputs=inputs, options=cfg,
-        code=("kdtool.teacher", "kdtool.units"), body=lambda work: train(paths, cfg, work), common=common,
+        code=("kdtool.teacher.train",), body=lambda work: train(paths, cfg, work), common=common,
     )  # fmt: skip
 
 

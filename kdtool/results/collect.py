@@ -112,6 +112,14 @@ def collect(roots: list[Path], baseline: str) -> list[dict[str, Any]]:
     return results
 
 
+def commits(root: Path, results: list[dict[str, Any]]) -> str:
+    """The commits at which the decodes were made, as their env.json says; that of this code where none says so."""
+    places = [root / r["decode"] for r in results]
+    records = {p / "env.json" if (p / "env.json").is_file() else p.parent / "env.json" for p in places}
+    states = sorted({str(read_json(r)["git"]) for r in records if r.is_file()})
+    return ", ".join(states) or git_state()
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry of steps/collect_results.sh."""
     paths, cfg, _ = parse_args(
@@ -126,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     results = collect(roots, cfg.baseline)
     made = {
-        "title": cfg.title, "note": cfg.note, "command": cfg.command, "git": git_state(), "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "title": cfg.title, "note": cfg.note, "command": cfg.command, "git": commits(roots[0], results), "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }  # fmt: skip
     made = _kept(json_path, markdown, results, made)
     text = render(results, made)

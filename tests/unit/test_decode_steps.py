@@ -212,6 +212,8 @@ def test_results_are_collected_compared_and_checked(
     assert [(r["system"], r["lm"]) for r in results] == [("mono", "2gram"), ("mono", "big"), ("mono", "phone"), ("other", "phone")]
     assert not any("rtf" in r or "seconds" in r for r in results), "times would make equal results differ"
     assert results[3]["vs_baseline"]["delta"] == 0.0 and "vs_baseline" not in results[2]
+    record = root / "exp" / results[0]["decode"] / "env.json"
+    assert f"at commit {read_json(record)['git']}" in out.read_text(), "the tables name the commit that made the scores"
     before = out.read_bytes()
     collect.main(argv)
     assert out.read_bytes() == before

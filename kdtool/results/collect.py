@@ -134,7 +134,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     results = collect(roots, cfg.baseline)
     made = {
-        "title": cfg.title, "note": cfg.note, "command": cfg.command, "git": commits(roots[0], results), "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "title": cfg.title, "note": cfg.note, "command": cfg.command,
+        "git": commits(roots[0], results), "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }  # fmt: skip
     made = _kept(json_path, markdown, results, made)
     text = render(results, made)

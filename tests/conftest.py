@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
+
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and their children inherit that: the tests of
+# Ctrl-C want what a user at a terminal has.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: Any) -> None:

@@ -80,7 +80,8 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   mkdir -p -- "${opt[work]}" 2>/dev/null || die 1 "--work ${opt[work]}: cannot make this folder; choose another one"
   (: >>"${opt[work]}/.lock") 2>/dev/null || die 1 "--work ${opt[work]}: cannot write there; mend its permissions or choose another folder"
   exec 9>"${opt[work]}/.lock"
-  flock -n 9 || die 1 "${opt[work]} is in use by another run; wait for it or choose another --work"
+  # A killed run's children hold the lock until the last of them is gone: wait a little before giving up.
+  flock -w 10 9 || die 1 "${opt[work]} is in use by another run; wait for it or choose another --work"
   "$KD_ROOT/utils/setup_env.sh"
   trap 'exit 130' INT TERM
   trap 'stopped "$?"' EXIT

@@ -78,9 +78,15 @@ def content(work: Path) -> dict[str, str]:
 def test_killed_and_resumed_gives_the_same_result(finished: Path, tmp_path: Path) -> None:
     times = random.Random(2026)
     for kill in range(KILLS):
-        child = subprocess.Popen(command(tmp_path), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(times.uniform(5, 60))
-        os.killpg(child.pid, signal.SIGKILL)
-        print(f"kill {kill + 1}: exit status {child.wait()}")
+        log = tmp_path / f"killed.{kill}.log"
+        with open(log, "wb") as f:
+            child = subprocess.Popen(command(tmp_path), start_new_session=True, stdout=f, stderr=subprocess.STDOUT)
+        try:
+            child.wait(times.uniform(5, 60))
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+        status = child.wait()
+        print(f"kill {kill + 1}: exit status {status}")
+        assert status in (0, -signal.SIGKILL), log.read_text()[-3000:]
     run(tmp_path)
     assert content(tmp_path) == content(finished)

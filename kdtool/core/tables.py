@@ -46,25 +46,32 @@ def open_text(path: Path | str, mode: str = "r") -> Iterator[IO[str]]:
         raise KdError(f"{path}: broken gzip file ({e}); make or fetch it again") from e
 
 
-def _write_whole(path: Path) -> Iterator[IO[str]]:
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for bytes that takes its place when all is written, and leaves what was there when that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as raw:
-            if path.suffix == ".gz":
-                packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6)
-                with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as packed_text:
-                    yield packed_text
-            else:
-                text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
-                yield text
-                text.flush()
-                text.detach()
+            yield raw
         os.replace(temporary, path)
     except OSError as e:
         name_file(e, path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_whole(path: Path) -> Iterator[IO[str]]:
+    with whole_file(path) as raw:
+        if path.suffix == ".gz":
+            packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6)
+            with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as packed_text:
+                yield packed_text
+        else:
+            text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
+            yield text
+            text.flush()
+            text.detach()
 
 
 def read_lines(path: Path | str) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdtool.core.errors import KdError, name_file
+from kdtool.core.errors import KdError
+from kdtool.core.tables import whole_file
 
 CONTENT = "content_digest"
 
@@ -25,17 +25,8 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Any], metadata: Mapping
         value = tensors[name]
         value = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
         arrays[name] = np.ascontiguousarray(value).reshape(value.shape)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as f:
-            f.write(_with_metadata(save(arrays), metadata or {}))
-        os.replace(temporary, path)
-    except OSError as e:
-        name_file(e, path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(Path(path)) as f:
+        f.write(_with_metadata(save(arrays), metadata or {}))
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -7,11 +7,13 @@ as ``nn.Linear`` (oneDNN's kernels against the BLAS of the wheel).
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """A trunk that sees ``left`` and ``right`` frames around the first and last output's centre frame.
 
     Attributes:
@@ -26,9 +28,9 @@ class Encoder(nn.Module):
     right: int = 0
     dims: list[int]
 
+    @abstractmethod
     def forward(self, feats: Tensor) -> list[Tensor]:
         """Hidden layers, all of the same number of frames n, aligned."""
-        raise NotImplementedError
 
     def input_frames(self, outputs: int) -> int:
         """Length of input that gives ``outputs`` output frames."""

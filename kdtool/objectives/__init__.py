@@ -8,6 +8,7 @@ from typing import Any
 
 from kdtool.core.errors import UsageError
 from kdtool.objectives.ce import CrossEntropy
+from kdtool.objectives.decoupled import Decoupled
 from kdtool.objectives.hard import HardLabels
 from kdtool.objectives.interpolate import LabelInterpolation
 from kdtool.objectives.soft import SoftLabels
@@ -20,7 +21,9 @@ MAIN_OBJECTIVES: dict[str, type] = {
     "interpolate": LabelInterpolation,
 }
 AUX_OBJECTIVES: dict[str, type] = {
+    "decoupled": Decoupled,
     "hard": HardLabels,
+    "interpolate": LabelInterpolation,
     "soft": SoftLabels,
 }
 

@@ -41,18 +41,24 @@ class SoftLabels:
 
     The square keeps the gradient's size when the temperature changes.  ``entropy_scale`` 0 < s <= 1 weights a frame by
     1 - s * H / log V: what the teacher is unsure of counts less (0, the default, weights all frames alike).
+    ``confidence`` c > 0 weights a frame by P(unit) ** c, P being the teacher's (untempered, or as dumped) and the unit the one that
+    the alignment has there: a teacher that is wrong about the unit counts less.
     ``teacher_temperature``: the temperature that the posteriors already have (a dump may be made with one).
     """
 
     uses_posteriors = True
 
-    def __init__(self, temperature: float = 1.0, entropy_scale: float = 0.0, teacher_temperature: float = 1.0) -> None:
+    def __init__(
+        self, temperature: float = 1.0, entropy_scale: float = 0.0, confidence: float = 0.0, teacher_temperature: float = 1.0
+    ) -> None:
         if temperature <= 0.0 or teacher_temperature <= 0.0:
             raise ValueError(f"temperature {temperature}, teacher's {teacher_temperature}: both must be above 0")
         if not 0.0 <= entropy_scale <= 1.0:
             raise ValueError(f"entropy_scale {entropy_scale} is not in [0, 1]")
+        if confidence < 0.0:
+            raise ValueError(f"confidence {confidence} is negative")
         self.temperature, self.still_to_temper = temperature, temperature / teacher_temperature
-        self.entropy_scale = entropy_scale
+        self.entropy_scale, self.confidence = entropy_scale, confidence
 
     def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor:
         unit_row, posteriors = targets.teacher()
@@ -66,4 +72,15 @@ class SoftLabels:
         loss = (cross - entropy[row]) * self.temperature ** 2
         if self.entropy_scale:
             loss = loss * (1.0 - self.entropy_scale * entropy[row] / math.log(max(2, logits.shape[1])))
+        if self.confidence:
+            loss = loss * label_mass(posteriors, row, rows(targets.labels, mask), logits.shape[1]) ** self.confidence
         return loss
+
+
+def label_mass(posteriors: Posteriors, row: Tensor, labels: Tensor, num_units: int) -> Tensor:
+    """P(label) of each frame (N,): the kept entry's, or an even share of the rest for a label that was not kept."""
+    kept = posteriors.logp > -torch.inf
+    left = (num_units - kept.sum(1)).clamp(min=1)
+    is_label = kept[row] & (posteriors.ids[row] == labels[:, None])
+    mass = (posteriors.logp[row].exp() * is_label).sum(1)
+    return torch.where(is_label.any(1), mass, (posteriors.rest_logp.exp() / left)[row])

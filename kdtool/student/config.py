@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,15 +83,16 @@ class HeadSpec:
 
     ``layer``: index of the trunk's layer, 0 is the lowest, -1 the last.  ``top_k``: use at most the K likeliest units
     of a posterior, the others go to its rest bucket (0: all that the dump kept).  ``stride``: learn on one output frame in
-    so many; the frames of a unit share its target, so neighbours say little new and half of them cost half.
+    so many; the frames of a unit share its target, so neighbours say little new and half of them cost half.  ``weight``: a
+    number, or a schedule [[share of the updates, weight], ..] with straight lines between its points.  ``options``: the
+    objective's own, such as {temperature: 2}.
     """
 
     unit: str
     layer: int
-    weight: float
+    weight: Any
     kind: str = "soft"
-    temperature: float = 1.0
-    entropy_scale: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
     hidden: int = 64
     top_k: int = 0
     stride: int = 1
@@ -104,8 +106,11 @@ class HeadSpec:
         spec = cls(**entry)
         if spec.unit not in UNITS:
             raise UsageError(f"head {entry}: unit '{spec.unit}', known are {', '.join(UNITS)}")
-        if spec.weight < 0 or spec.hidden < 1 or spec.stride < 1 or spec.top_k < 0:
-            raise UsageError(f"head {entry}: weight and top_k must not be negative, hidden and stride at least 1")
+        if spec.hidden < 1 or spec.stride < 1 or spec.top_k < 0:
+            raise UsageError(f"head {entry}: top_k must not be negative, hidden and stride at least 1")
+        if not isinstance(spec.options, dict):
+            raise UsageError(f"head {entry}: options {spec.options!r} are no mapping of the objective's options")
+        check_weight(spec.weight, f"head {entry}")
         return spec
 
     @property
@@ -113,6 +118,18 @@ class HeadSpec:
         """Name in progress lines and checkpoints."""
         return f"{self.unit}_{self.kind}_{self.layer}".replace("-", "m")
 
-    def objective_options(self) -> dict[str, float]:
-        """Keyword arguments of the head's objective."""
-        return {"temperature": self.temperature, "entropy_scale": self.entropy_scale} if self.kind == "soft" else {}
+    def weight_at(self, share: float) -> float:
+        """The weight when ``share`` (0 to 1) of the updates is done."""
+        import numpy as np
+
+        points = self.weight if isinstance(self.weight, list) else [[0.0, self.weight]]
+        return float(np.interp(share, *zip(*points, strict=True)))
+
+
+def check_weight(weight: Any, where: str) -> None:
+    """UsageError unless it is a number of at least 0, or points [share, weight] with rising shares from 0 to 1."""
+    points = weight if isinstance(weight, list) and weight else [[0.0, weight]]
+    fits = all(isinstance(p, list) and len(p) == 2 and all(isinstance(x, (int, float)) and x >= 0 for x in p) for p in points)
+    if not fits or any(a[0] >= b[0] for a, b in itertools.pairwise(points)) or points[-1][0] > 1:
+        raise UsageError(f"{where}: weight {weight!r} is neither a number of at least 0 nor points [share, weight], the shares rising "
+                         "from 0 to 1")  # fmt: skip

@@ -85,7 +85,7 @@ class Trainer:
         torch.manual_seed(_mix(self.cfg.seed, self.update))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             logits = self.model(torch.from_numpy(batch.feats))
-        total, means = self.losses(logits, batch)
+        total, means = self.losses(logits, batch, self.update / self.total)
         if not bool(torch.isfinite(total)):
             raise KdError(f"update {self.update}: the loss is {float(total)} ({means}) on utterances {', '.join(sorted(set(batch.ids)))}; "
                           "look at their features, or lower lr or clip")  # fmt: skip

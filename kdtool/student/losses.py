@@ -13,20 +13,20 @@ import torch
 from torch import Tensor
 
 from kdtool.core.errors import KdError
-from kdtool.objectives import FrameTargets, Objective, Posteriors, make_objective
+from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES, FrameTargets, Objective, Posteriors, make_objective
 from kdtool.student.batches import Batch
-from kdtool.student.config import StudentConfig
+from kdtool.student.config import HeadSpec, StudentConfig
 from kdtool.student.data import Material
 from kdtool.student.model import AuxShape
 
 
 @dataclass(frozen=True)
 class Task:
-    """One head's training: objective, weight in the sum, and where its targets come from (index of the table or -1)."""
+    """One head's training: objective, its head (None: the main one, of weight 1), index of its targets' table (-1: labels)."""
 
     name: str
     objective: Objective
-    weight: float
+    spec: HeadSpec | None
     table: int
     top_k: int
     stride: int
@@ -38,27 +38,29 @@ class Losses:
     def __init__(self, cfg: StudentConfig, material: Material) -> None:
         self.material = material
         self.aux_shapes: list[AuxShape] = []
-        main = make_objective(cfg.main, self._teacher_options(cfg.main_options, cfg.main == "interpolate", "senone"), auxiliary=False)
-        self.tasks = [Task("main", main, 1.0, material.table("senone") if main.uses_posteriors else -1, 0, 1)]
+        main = make_objective(cfg.main, self._teacher_options(cfg.main, cfg.main_options, "senone", MAIN_OBJECTIVES), auxiliary=False)
+        self.tasks = [Task("main", main, None, material.table("senone") if main.uses_posteriors else -1, 0, 1)]
         for spec in cfg.head_specs():
             table = material.table(spec.unit)
-            options: dict[str, Any] = dict(spec.objective_options())
-            objective = make_objective(spec.kind, self._teacher_options(options, spec.kind == "soft", spec.unit), auxiliary=True)
-            self.tasks.append(Task(spec.name, objective, spec.weight, table, spec.top_k, spec.stride))
+            objective = make_objective(spec.kind, self._teacher_options(spec.kind, spec.options, spec.unit, AUX_OBJECTIVES), auxiliary=True)
+            self.tasks.append(Task(spec.name, objective, spec, table, spec.top_k, spec.stride))
             self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, material.tables[table].num_units, spec.stride))
         senones = [t for t in material.tables if t.unit == "senone"]
         if senones and senones[0].num_units != material.num_pdfs:
             raise KdError(f"the senone dump has {senones[0].num_units} units, the tree {material.num_pdfs}; dump this teacher again")
 
-    def _teacher_options(self, options: dict[str, Any], soft: bool, unit: str) -> dict[str, Any]:
+    def _teacher_options(self, kind: str, options: dict[str, Any], unit: str, registry: dict[str, type]) -> dict[str, Any]:
         """A dump may have been tempered when it was made; the objective must not do it twice."""
-        if not soft:
+        if not getattr(registry.get(kind), "uses_posteriors", False):
             return options
         made_at = self.material.tables[self.material.table(unit)].temperature
         return {**options, "teacher_temperature": made_at}
 
-    def __call__(self, logits: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """(sum of the heads' weighted mean losses, mean loss of each head over the frames that have a target)."""
+    def __call__(self, logits: dict[str, Tensor], batch: Batch, share: float) -> tuple[Tensor, dict[str, float]]:
+        """(sum of the heads' weighted mean losses, mean loss of each head over the frames that have a target).
+
+        share: part of the updates that is done, 0 to 1, for weights that change.
+        """
         labels = torch.from_numpy(batch.labels)
         total, means = labels.new_zeros((), dtype=torch.float32), {}
         for task in self.tasks:
@@ -67,7 +69,7 @@ class Losses:
                 continue
             mean = losses.mean()
             means[task.name] = float(mean.detach())
-            total = total + task.weight * mean
+            total = total + (task.spec.weight_at(share) if task.spec else 1.0) * mean
         return total, means
 
     def _targets(self, task: Task, batch: Batch, labels: Tensor) -> FrameTargets:

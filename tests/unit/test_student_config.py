@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kdtool.core.cli import parse_args
-from kdtool.student.config import StudentConfig
+from kdtool.core.errors import UsageError
+from kdtool.student.config import HeadSpec, StudentConfig
 
 CONF = Path(__file__).resolve().parents[2] / "egs" / "mini_librispeech" / "conf"
 FILES = sorted(CONF.rglob("student_*.yaml"))
@@ -35,3 +36,12 @@ def test_systems_share_everything_but_their_objective(folder: Path) -> None:
     assert trunk("ce") == trunk("mtl") == trunk("li") == trunk("hmt")
     soft, hard = load(folder / "student_hmt.yaml").heads, load(folder / "student_mtl.yaml").heads
     assert [{**h, "kind": "hard"} for h in soft] == hard
+
+
+def test_a_heads_weight_may_change_over_the_training() -> None:
+    head = HeadSpec.make({"unit": "phone", "layer": 1, "weight": [[0, 1.0], [0.5, 0.2], [1, 0]]})
+    assert [round(head.weight_at(s), 9) for s in (0.0, 0.25, 0.5, 0.75, 1.0)] == [1.0, 0.6, 0.2, 0.1, 0.0]
+    assert HeadSpec.make({"unit": "phone", "layer": 1, "weight": 0.3}).weight_at(0.9) == 0.3
+    for wrong in (-1, "much", [], [[0.5, 1], [0.5, 2]], [[0, 1], [1.5, 2]], [[0, -1]], [0.3]):
+        with pytest.raises(UsageError, match="weight"):
+            HeadSpec.make({"unit": "phone", "layer": 1, "weight": wrong})

@@ -1,0 +1,76 @@
+"""Decoupled distillation: the teacher's word on the target unit and its word on the others, weighted apart.
+
+In: logits (N, V), the unit of each frame, a row of ``Posteriors`` for it.  Out: losses (M,) in nats.
+Source: Zhao et al. 2022, "Decoupled Knowledge Distillation" (arXiv 2203.08679), eqs. 5 to 8:
+KD = TCKD + (1 - p_t) NCKD, and DKD = alpha TCKD + beta NCKD, both times T ** 2.
+
+Exact where the whole distribution is kept. On a truncated one the masses are those of the kept entries and one bucket for the
+rest, as in ``soft``, with the rest spread evenly over what was not kept: if the target is one of those, p_t is its even
+share, the bucket holds the others, and NCKD is taken over K + 1 masses: never above the exact NCKD of that completion.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kdtool.objectives.soft import tempered
+from kdtool.objectives.targets import FrameTargets, rows
+
+
+class Decoupled:
+    """alpha KL(b^T || b^S) + beta KL(p^T || p^S | not the target), b being target against all others.
+
+    ``temperature``: of teacher and student; ``teacher_temperature``: what the posteriors already have.
+    """
+
+    uses_posteriors = True
+
+    def __init__(self, alpha: float = 1.0, beta: float = 1.0, temperature: float = 1.0, teacher_temperature: float = 1.0) -> None:
+        if alpha < 0.0 or beta < 0.0:
+            raise ValueError(f"alpha {alpha}, beta {beta}: neither may be negative")
+        if temperature <= 0.0 or teacher_temperature <= 0.0:
+            raise ValueError(f"temperature {temperature}, teacher's {teacher_temperature}: both must be above 0")
+        self.alpha, self.beta = alpha, beta
+        self.temperature, self.still_to_temper = temperature, temperature / teacher_temperature
+
+    def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor:
+        unit_row, posteriors = targets.teacher()
+        mask = (unit_row >= 0) & (targets.labels >= 0)
+        row, label = rows(unit_row, mask), rows(targets.labels, mask)[:, None]
+        log_q = torch.log_softmax(rows(logits, mask) / self.temperature, dim=1)
+        if len(row) == 0:
+            return log_q.sum(1)
+        mass, rest, _ = tempered(posteriors, logits.shape[1], self.still_to_temper)
+        ids, mass, rest = posteriors.ids[row], mass[row], rest[row]
+        kept = posteriors.logp[row] > -torch.inf
+        is_target = kept & (ids == label)
+        not_kept = (logits.shape[1] - kept.sum(1)).clamp(min=1)
+        hidden = torch.where(is_target.any(1), torch.zeros_like(rest), rest / not_kept)
+        target = (mass * is_target).sum(1) + hidden
+        masses = torch.cat([torch.where(is_target, torch.zeros_like(mass), mass), (rest - hidden)[:, None].clamp(min=0.0)], dim=1)
+        others = masses.sum(1)  # not 1 - target, which cancels when the teacher is sure
+        log_target = log_q.gather(1, label)[:, 0]
+        log_others = _log_rest(log_q, label, torch.ones_like(label, dtype=torch.bool))
+        target_part = _divergence(target, log_target) + _divergence(others, log_others)
+        # The divergence of the others, given that it is none of the target: both sides divided by their mass.
+        log_rest = _log_rest(log_q, torch.cat([ids, label], dim=1), torch.cat([kept, torch.ones_like(label, dtype=torch.bool)], dim=1))
+        log_masses = torch.cat([log_q.gather(1, ids), log_rest[:, None]], dim=1) - log_others[:, None]
+        share = masses / others.clamp(min=torch.finfo(masses.dtype).tiny)[:, None]
+        other_part = _divergence(share, log_masses).sum(1)
+        return (self.alpha * target_part + self.beta * other_part) * self.temperature ** 2
+
+
+def _divergence(mass: Tensor, log_q: Tensor) -> Tensor:
+    """p (log p - log q), 0 where p is 0: empty slots, and a rest that is none, have any log q without harm."""
+    there = mass > 0
+    nothing = torch.zeros_like(mass)
+    log_p = torch.where(there, mass, torch.ones_like(mass)).log()
+    return mass * (log_p - torch.where(there, log_q, nothing))
+
+
+def _log_rest(log_q: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
+    """log of the mass outside the wanted ``ids`` (N, K); the smallest normal float instead of nothing."""
+    inside = torch.zeros(log_q.shape, dtype=torch.bool)
+    inside = inside.scatter(1, torch.where(wanted, ids, ids[:, -1:]), True)
+    outside = torch.where(inside, torch.zeros_like(log_q), log_q.exp()).sum(1)
+    return outside.clamp(min=torch.finfo(log_q.dtype).tiny).log()

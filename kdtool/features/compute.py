@@ -22,24 +22,23 @@ from kdtool.core.tables import write_json, write_jsonl
 from kdtool.core.tensors import save_tensors
 from kdtool.features.cmvn import utterance_sums
 
-SAMPLING_RATE = 16000
 KINDS = {"mfcc": 13, "fbank": 80}
 MAX_SECONDS_OFF = 0.01  # seconds of disagreement between manifest and audio; Lhotse pads half a second without a word
-MIN_SAMPLES = 400  # one 25 ms window; reflection at the edges needs half a window of real samples
+WINDOW_SECONDS = 0.025  # the shortest audio; reflection at the edges needs half a window of real samples
 
 
-def make_extractor(kind: str) -> Any:
+def make_extractor(kind: str, sample_rate: int) -> Any:
     """Lhotse's Kaldi-compatible extractor: 25 ms window, 10 ms shift, no dither (equal audio gives equal features).
 
-    mfcc: 13 cepstra from 23 mel bins, C0 included; fbank: 80 log mel energies. snip_edges is off, so an utterance of
-    d seconds has round(100 d) frames.
+    mfcc: 13 cepstra from 23 mel bins, C0 included; fbank: 80 log mel energies. The bins reach from 20 Hz to 400 Hz below
+    half the rate. snip_edges is off, so an utterance of d seconds has round(100 d) frames.
     """
     from lhotse.features.kaldi.extractors import Fbank, FbankConfig, Mfcc, MfccConfig
 
     if kind == "mfcc":
-        return Mfcc(MfccConfig(num_ceps=KINDS[kind], dither=0.0, snip_edges=False, use_energy=False))
+        return Mfcc(MfccConfig(sampling_rate=sample_rate, num_ceps=KINDS[kind], dither=0.0, snip_edges=False, use_energy=False))
     if kind == "fbank":
-        return Fbank(FbankConfig(num_filters=KINDS[kind], dither=0.0, snip_edges=False))
+        return Fbank(FbankConfig(sampling_rate=sample_rate, num_filters=KINDS[kind], dither=0.0, snip_edges=False))
     raise KdError(f"feature kind {kind!r} is unknown; known are {', '.join(KINDS)}")
 
 
@@ -48,8 +47,8 @@ def copy_id(source_id: str, speed: float) -> str:
     return source_id if speed == 1.0 else f"{source_id}_sp{speed}"
 
 
-def make_cut(supervision: Any, recording: Any, speed: float) -> Any:
-    """A Lhotse cut for one utterance at one speed, resampled to 16 kHz where the recording has another rate.
+def make_cut(supervision: Any, recording: Any, speed: float, sample_rate: int) -> Any:
+    """A Lhotse cut for one utterance at one speed, resampled where the recording has another rate.
 
     A perturbed speed counts as another speaker, as in Kaldi: pitch and formants move with it.
     """
@@ -66,8 +65,8 @@ def make_cut(supervision: Any, recording: Any, speed: float) -> Any:
         recording=recording,
         supervisions=[fastcopy(supervision, start=0.0, channel=channel, speaker=copy_id(speaker, speed))],
     )
-    if cut.sampling_rate != SAMPLING_RATE:
-        cut = cut.resample(SAMPLING_RATE)
+    if cut.sampling_rate != sample_rate:
+        cut = cut.resample(sample_rate)
     if speed != 1.0:
         cut = cut.perturb_speed(speed)
     cut.custom = {"source_id": supervision.id, "speed": speed}
@@ -95,12 +94,13 @@ def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
         samples = cut.load_audio()
     except Exception as e:  # Lhotse's readers raise whatever their backend raises; every one means 'unreadable audio'
         raise KdError(f"unreadable audio {audio_path(cut)}: {type(e).__name__} {e}") from e
-    if samples.shape[1] < MIN_SAMPLES:
-        raise KdError(f"{samples.shape[1]} samples are less than one window of {MIN_SAMPLES}")
+    rate = extractor.config.sampling_rate
+    if samples.shape[1] < WINDOW_SECONDS * rate:
+        raise KdError(f"{samples.shape[1]} samples are less than one window of {WINDOW_SECONDS * rate:.0f}")
     if not np.isfinite(samples).all():
         raise KdError("audio with NaN or infinite samples")
-    feats = np.ascontiguousarray(extractor.extract(samples, SAMPLING_RATE), dtype=np.float32)
-    wanted = compute_num_frames(cut.duration, extractor.frame_shift, SAMPLING_RATE)
+    feats = np.ascontiguousarray(extractor.extract(samples, rate), dtype=np.float32)
+    wanted = compute_num_frames(cut.duration, extractor.frame_shift, rate)
     if feats.shape[0] != wanted:
         raise KdError(f"{feats.shape[0]} frames, {wanted} expected for {cut.duration:.4f} s")
     if not np.isfinite(feats).all():
@@ -122,7 +122,7 @@ def describe(cut: Any, feats: np.ndarray, extractor: Any, key: str) -> Any:
         num_frames=feats.shape[0],
         num_features=feats.shape[1],
         frame_shift=extractor.frame_shift,
-        sampling_rate=SAMPLING_RATE,
+        sampling_rate=extractor.config.sampling_rate,
         start=cut.start,
         duration=cut.duration,
         storage_type="numpy_files",
@@ -134,7 +134,7 @@ def describe(cut: Any, feats: np.ndarray, extractor: Any, key: str) -> Any:
     return cut
 
 
-def run_job(data: Path, work: Path, kind: str, speeds: list[float], job: int, num_jobs: int) -> None:
+def run_job(data: Path, work: Path, kind: str, speeds: list[float], sample_rate: int, job: int, num_jobs: int) -> None:
     """Extract this job's share and write its part of the index."""
     import torch
     from lhotse import RecordingSet, SupervisionSet
@@ -144,7 +144,7 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], job: int, nu
     forbid_padding()
     recordings = RecordingSet.from_jsonl(data / "recordings.jsonl.gz")
     supervisions = split(list(SupervisionSet.from_jsonl(data / "supervisions.jsonl.gz")), job, num_jobs)
-    extractor = make_extractor(kind)
+    extractor = make_extractor(kind, sample_rate)
     writer = NumpyFilesWriter(str(work / "storage"))
     cuts, dropped, sums = [], [], [np.zeros((0, 2, KINDS[kind]))]
     rates: Counter[int] = Counter()
@@ -157,7 +157,7 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], job: int, nu
         rates[recording.sampling_rate] += 1
         for speed in speeds:
             try:
-                cut = make_cut(supervision, recording, speed)
+                cut = make_cut(supervision, recording, speed, sample_rate)
                 feats = extract_cut(cut, extractor)
             except KdError as e:
                 dropped.append((copy_id(supervision.id, speed), str(e)))
@@ -171,7 +171,7 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], job: int, nu
     parts = work / "parts"
     write_jsonl(parts / f"cuts.{job}.jsonl", cuts)
     save_tensors(parts / f"sums.{job}.safetensors", {"sums": np.concatenate(sums)})
-    others = {str(rate): count for rate, count in rates.items() if rate != SAMPLING_RATE}
+    others = {str(rate): count for rate, count in rates.items() if rate != sample_rate}
     write_json(parts / f"info.{job}.json", {"dropped": dropped, "resampled": others})
 
 
@@ -182,11 +182,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--kind", required=True, choices=list(KINDS))
     parser.add_argument("--speeds", required=True)
+    parser.add_argument("--sample-rate", type=int, required=True)
     parser.add_argument("--job", type=int, required=True)
     parser.add_argument("--num-jobs", type=int, required=True)
     args = parser.parse_args(argv)
     speeds = [float(s) for s in args.speeds.split(",")]
-    run_job(args.data, args.work, args.kind, speeds, args.job, args.num_jobs)
+    run_job(args.data, args.work, args.kind, speeds, args.sample_rate, args.job, args.num_jobs)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from kdtool.core.tables import read_json, read_jsonl, write_json, write_jsonl
 from kdtool.core.tensors import load_tensors, save_tensors
 
 KINDS = ("mfcc", "fbank")
+AUTO_RATES = (16000, 8000)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Config:
 
     kind: str = field(default="mfcc", metadata={"help": "mfcc (13 cepstra with C0) or fbank (80 log mel energies)"})
     speeds: str = field(default="1.0", metadata={"help": "comma-separated speed factors, one copy each, e.g. 0.9,1.0,1.1"})
+    sample_rate: int = field(
+        default=0, metadata={"help": "Hz, a multiple of 100; 0 for 16000, or 8000 when a recording of the set has less than 16000"}
+    )
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
 
 
@@ -60,6 +64,29 @@ def check_data(data: Path) -> int:
     return len(ids)
 
 
+def choose_rate(data: Path, wanted: int) -> int:
+    """The features' sampling rate: the wanted one, else the higher of 16 and 8 kHz that no recording lies below.
+
+    Features above a recording's rate have an empty upper band, which a model takes for a property of speech: never unasked.
+
+    Raises:
+        KdError: without a wish, a recording lies below 8 kHz.
+        UsageError: the wish gives no whole number of samples in 10 ms.
+    """
+    if wanted:
+        if wanted < 1000 or wanted % 100:
+            raise UsageError(f"--sample-rate {wanted}: a multiple of 100 Hz, at least 1000, so that 10 ms are whole samples; 0 chooses")
+        return wanted
+    lowest = min(read_jsonl(data / "recordings.jsonl.gz"), key=lambda row: int(row["sampling_rate"]), default=None)
+    if lowest is None:
+        raise KdError(f"{data}/recordings.jsonl.gz: no recordings; prepare the corpus again")
+    for rate in AUTO_RATES:
+        if lowest["sampling_rate"] >= rate:
+            return rate
+    raise KdError(f"{data}: recording {lowest['id']} has {lowest['sampling_rate']} Hz, less than {AUTO_RATES[-1]}; "
+                  "remove it, or choose the features' rate with --sample-rate")  # fmt: skip
+
+
 def data_inputs(data: Path) -> dict[str, Path]:
     """What a data folder counts by: its record; a folder made by other means by its manifests.
 
@@ -70,7 +97,14 @@ def data_inputs(data: Path) -> dict[str, Path]:
     return {name: data / f"{name}.jsonl.gz" for name in ("recordings", "supervisions")}
 
 
-def collect(work: Path, kind: str, speeds: list[float], nj: int, total: int, max_dropped: float) -> None:
+def note_rates(rates: Counter[str], sample_rate: int) -> None:
+    """Say which recordings were resampled, and that those from a lower rate lack the upper band."""
+    for rate, count in sorted(rates.items()):
+        band = f"; above {int(rate) // 2} Hz they hold nothing" if int(rate) < sample_rate else ""
+        print(f"note: {count} recordings of {rate} Hz were resampled to {sample_rate} Hz{band}", file=sys.stderr)
+
+
+def collect(work: Path, kind: str, speeds: list[float], sample_rate: int, nj: int, total: int, max_dropped: float) -> None:
     """Join the jobs' parts into one index, in the order of the data set whatever the number of jobs."""
     from kdtool.features.cmvn import speaker_stats
 
@@ -86,12 +120,12 @@ def collect(work: Path, kind: str, speeds: list[float], nj: int, total: int, max
         dropped += [(utt, reason) for utt, reason in info["dropped"]]
         resampled.update(info["resampled"])
         cuts += part
-    for rate, count in sorted(resampled.items()):
-        print(f"note: {count} recordings of {rate} Hz were resampled to 16000 Hz", file=sys.stderr)
+    note_rates(resampled, sample_rate)
     account(total * len(speeds), len(cuts), dropped, max_share=max_dropped, where=f"{kind} features", work=work)
     write_jsonl(work / "cuts.jsonl.gz", cuts)
     save_tensors(work / "cmvn.safetensors", speaker_stats(stats))
-    index = {"kind": kind, "dim": cuts[0]["features"]["num_features"], "speeds": speeds, "utterances": [index_row(c) for c in cuts]}
+    facts = {"kind": kind, "sample_rate": sample_rate, "dim": cuts[0]["features"]["num_features"], "speeds": speeds}
+    index = {**facts, "utterances": [index_row(c) for c in cuts]}
     write_json(work / "index.json", index)
     shutil.rmtree(work / "parts")
 
@@ -110,16 +144,19 @@ def index_row(cut: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def extract(data: Path, work: Path, kind: str, speeds: list[float], *, nj: int, max_dropped: float = 0.05) -> None:
-    """Extract the features of a data folder into `work` with nj processes."""
+def extract(
+    data: Path, work: Path, kind: str, speeds: list[float], *, nj: int, sample_rate: int = 0, max_dropped: float = 0.05
+) -> None:
+    """Extract the features of a data folder into `work` with nj processes; sample_rate 0 lets `choose_rate` choose."""
     total = check_data(data)
+    sample_rate = choose_rate(data, sample_rate)
     nj = min(nj, total)
     (work / "parts").mkdir()
     (work / "storage").mkdir()
     # repr round-trips a float, so the jobs see the very same factors
-    argv = [str(data), str(work), "--kind", kind, "--speeds", ",".join(map(repr, speeds))]
+    argv = [str(data), str(work), "--kind", kind, "--speeds", ",".join(map(repr, speeds)), "--sample-rate", str(sample_rate)]
     run_array("kdtool.features.compute", argv, nj=nj, log_dir=work / "log", name=f"extract_{kind}")
-    collect(work, kind, speeds, nj, total, max_dropped)
+    collect(work, kind, speeds, sample_rate, nj, total, max_dropped)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -135,7 +172,9 @@ def main(argv: list[str] | None = None) -> None:
         inputs=data_inputs(paths["data"]),
         options=cfg,
         code=("kdtool.features.extract",),
-        body=lambda work: extract(paths["data"], work, cfg.kind, speeds, nj=common.nj, max_dropped=cfg.max_dropped),
+        body=lambda work: extract(
+            paths["data"], work, cfg.kind, speeds, nj=common.nj, sample_rate=cfg.sample_rate, max_dropped=cfg.max_dropped
+        ),
         common=common,
     )
 

@@ -5,6 +5,7 @@ Needs numpy only: training code can read features without importing Lhotse. All 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,19 @@ class UttInfo:
     num_frames: int
 
 
+def kind_label(kind: str, sample_rate: int) -> str:
+    """How a model and a feature folder name the features that they want and hold: ("mfcc", 8000) -> '8 kHz mfcc'."""
+    return f"{sample_rate / 1000:g} kHz {kind}"
+
+
+def kind_and_rate(label: str) -> tuple[str, int]:
+    """The reverse of `kind_label`: what to extract for a model."""
+    match = re.fullmatch(r"([\d.]+) kHz (\w+)", label)
+    if not match:
+        raise KdError(f"features {label!r}: a kind with its rate wanted, as '16 kHz mfcc'; make the model again")
+    return match[2], round(float(match[1]) * 1000)
+
+
 def source_frames(num_frames: int, speed: float, num_source_frames: int) -> np.ndarray:
     """Which frame of the original utterance each frame of a speed-perturbed copy shows.
 
@@ -49,13 +63,14 @@ class FeatureSet:
 
     Attributes:
         ids: utterance ids in the order of the data set (copies of one utterance stand together).
-        kind, dim: "mfcc" or "fbank", and the number of coefficients D.
+        kind, dim: what they are with their sampling rate ('16 kHz mfcc'), and the number of coefficients D. Two sets fit the same
+            model only when both are equal.
         folder: where the features lie.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any], cmvn: dict[str, np.ndarray], *, cache: bool) -> None:
         self.folder = folder
-        self.kind: str = header["kind"]
+        self.kind = kind_label(header["kind"], header["sample_rate"])
         self.dim: int = header["dim"]
         self._infos: dict[str, UttInfo] = {}
         self._files: dict[str, str] = {}

@@ -102,6 +102,6 @@ def write_features(folder: Path, count: int, seed: int = 0, too_short: int = 0) 
     speakers = {f"s{k}": None for k in range(3)}
     plain = {"mean": np.zeros(DIM, np.float32), "std": np.ones(DIM, np.float32)}
     save_tensors(folder / "cmvn.safetensors", {f"{s}.{name}": v for s in speakers for name, v in plain.items()})
-    write_json(folder / "index.json", {"kind": "mfcc", "dim": DIM, "utterances": rows})
+    write_json(folder / "index.json", {"kind": "mfcc", "sample_rate": 16000, "dim": DIM, "utterances": rows})
     write_jsonl(folder / "cuts.jsonl.gz", cuts)
     return truth

@@ -53,7 +53,7 @@ def write_set(root: Path, utterances: int = 4, frames: int = 60, seed: int = 0, 
             np.save(feats_dir / "storage" / f"{copy}.npy", feats[source_frames(length, speed, len(feats))])
             rows.append({"id": copy, "source_id": name, "speaker": "s", "text": "A", "speed": speed, "num_frames": length,
                          "file": f"storage/{copy}.npy"})  # fmt: skip
-    write_json(feats_dir / "index.json", {"kind": "fbank", "dim": DIM, "speeds": list(speeds), "utterances": rows})
+    write_json(feats_dir / "index.json", {"kind": "fbank", "sample_rate": 16000, "dim": DIM, "speeds": list(speeds), "utterances": rows})
     save_tensors(feats_dir / "cmvn.safetensors", {"s.mean": np.zeros(DIM, np.float32), "s.std": np.ones(DIM, np.float32)})
     save_alignments(ali_dir, alignments, {"tree_digest": "t", "num_pdfs": PDFS})
     return feats_dir, ali_dir

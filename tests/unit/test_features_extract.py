@@ -32,7 +32,7 @@ def reference_signal(samples: int = 16000, rate: int = 16000) -> np.ndarray:
 
 @pytest.mark.parametrize(("kind", "step", "wanted"), [("fbank", 8, FBANK), ("mfcc", 1, MFCC)])
 def test_equals_kaldi(kind: str, step: int, wanted: list[list[float]]) -> None:
-    feats = make_extractor(kind).extract(reference_signal(), 16000)
+    feats = make_extractor(kind, 16000).extract(reference_signal(), 16000)
     assert feats.shape[0] == 100
     np.testing.assert_allclose(feats[[10, 55], ::step], wanted, atol=0.005)
 
@@ -55,13 +55,15 @@ def make_data(folder: Path, audio: dict[str, tuple[np.ndarray, int]]) -> Path:
     return folder
 
 
-def extract_here(data: Path, out: Path, kind: str, speeds: list[float], nj: int, total: int, max_dropped: float = 0.05) -> FeatureSet:
+def extract_here(
+    data: Path, out: Path, kind: str, speeds: list[float], nj: int, total: int, max_dropped: float = 0.05, sample_rate: int = 16000
+) -> FeatureSet:
     """The step's body with its jobs run in this process, one after the other."""
     (out / "parts").mkdir(parents=True)
     (out / "storage").mkdir()
     for job in range(1, nj + 1):
-        run_job(data, out, kind, speeds, job, nj)
-    collect(out, kind, speeds, nj, total, max_dropped)
+        run_job(data, out, kind, speeds, sample_rate, job, nj)
+    collect(out, kind, speeds, sample_rate, nj, total, max_dropped)
     return FeatureSet.open(out)
 
 

@@ -25,7 +25,7 @@ def align_part(feat_dir: Path, lang_dir: Path, gmm_dir: Path, work: Path, job: i
     from kdtool.ali.store import save_alignments
     from kdtool.core.jobs import split
     from kdtool.features.store import FeatureSet
-    from kdtool.gmm.folder import open_gmm, original_ids, used_prons
+    from kdtool.gmm.folder import open_gmm, original_ids, used_words
     from kdtool.graph.training import GraphBuilder
     from kdtool.lang.lang import Lang
 
@@ -33,7 +33,7 @@ def align_part(feat_dir: Path, lang_dir: Path, gmm_dir: Path, work: Path, job: i
     lang, features = Lang.load(lang_dir), FeatureSet.open(feat_dir)
     model, tree, feature = open_gmm(gmm_dir)
     ids = split(original_ids(features), job, num_jobs)
-    builder = GraphBuilder(used_prons(lang, features, ids), lang.sil, lang.oov, tree)
+    builder = GraphBuilder.of(used_words(lang, features, ids), tree)
     totals: dict[str, Any] = {"lost": [], "frames": 0, "loglike": 0.0, "unknown_words": 0}
     found = align(features, ids, builder, model, feature["deltas"], totals, f"align, job {job}")
     alignments = list(found)

@@ -24,28 +24,41 @@ from kdtool.decode.acoustic import load_acoustic
 from kdtool.decode.candidates import Candidate, write_candidates
 from kdtool.features.store import FeatureSet
 from kdtool.graph.decoding_graph import DecodingGraph
-from kdtool.graph.lattice import Lattice, best_paths, nbest, scale_weights
+from kdtool.graph.lattice import GRAPH, Lattice, best_paths, nbest, scale_weights
 from kdtool.graph.search import Beams, Searcher
 
 
 class Rescorer:
-    """Sentence scores of a KenLM model, with the graph's silence costs, in nats."""
+    """Scores of a word graph's paths with another LM (a KenLM model) in place of the graph's, in nats."""
 
-    def __init__(self, lm_dir: Path, silence_prob: float) -> None:
-        import kenlm
-
-        path = Path(lm_dir) / "lm.bin"
-        try:
-            self._model = kenlm.Model(str(path))
-        except OSError as e:
-            raise KdError(f"{path}: unreadable KenLM model ({e}); train the LM again") from e
-        if not math.isclose(silence_prob, 0.5):
+    def __init__(self, lm_dir: Path, graph_dir: Path, silence_prob: float | None) -> None:
+        self._model = _kenlm(Path(lm_dir) / "lm.bin", "train the LM again")
+        if silence_prob not in (None, 0.5):
             raise KdError(f"the graph's silence probability is {silence_prob}; rescoring supports 0.5 only: make the graph again")
+        self._first = None
+        if silence_prob is None:
+            again = "make the graph again from an LM folder that has it"
+            self._first = _kenlm(Path(graph_dir) / "lm.bin", again)
 
-    def __call__(self, words: tuple[str, ...]) -> float:
-        # With probability one half, every place where a silence may stand costs the same with and without it.
-        silence = (len(words) + 1) * math.log(0.5)
-        return float(self._model.score(" ".join(words), bos=True, eos=True)) * math.log(10.0) + silence
+    def __call__(self, words: tuple[str, ...], graph_score: float) -> float:
+        """graph_score: the path's in the graph."""
+        # With probability one half, every place where a silence may stand costs the same with and without it. Else what
+        # the lexicon's probabilities add is what the graph's score has beside its LM's.
+        lexicon = graph_score - _sentence(self._first, words) if self._first else (len(words) + 1) * math.log(0.5)
+        return _sentence(self._model, words) + lexicon
+
+
+def _kenlm(path: Path, remedy: str) -> Any:
+    import kenlm
+
+    try:
+        return kenlm.Model(str(path))
+    except OSError as e:
+        raise KdError(f"{path}: unreadable KenLM model ({e}); {remedy}") from e
+
+
+def _sentence(model: Any, words: tuple[str, ...]) -> float:
+    return float(model.score(" ".join(words), bos=True, eos=True)) * math.log(10.0)
 
 
 def candidates_of(lattice: Lattice, graph: DecodingGraph, options: dict[str, Any], rescorer: Rescorer | None) -> list[Candidate]:
@@ -58,7 +71,7 @@ def candidates_of(lattice: Lattice, graph: DecodingGraph, options: dict[str, Any
     result = []
     for path in unique.values():
         words = tuple(graph.words[w] for w in path.words)
-        result.append(Candidate(words, path.parts, rescorer(words) if rescorer else None))
+        result.append(Candidate(words, path.parts, rescorer(words, float(path.parts[GRAPH])) if rescorer else None))
     return result
 
 
@@ -78,7 +91,7 @@ def main() -> None:
     features, acoustic = FeatureSet.open(args.feats), load_acoustic(args.model)
     graph = DecodingGraph.load(args.graph)
     searcher = Searcher(graph, Beams(**options["beams"]))
-    rescorer = Rescorer(args.rescore_lm, graph.meta["silence_prob"]) if args.rescore_lm else None
+    rescorer = Rescorer(args.rescore_lm, args.graph, graph.meta["silence_prob"]) if args.rescore_lm else None
     silent = np.isin(graph.words, ["<eps>", *graph.meta["silence_words"]])
     utterances = split(options["utterances"], args.job, args.num_jobs)
     rows, failed = [], []

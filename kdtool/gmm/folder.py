@@ -18,6 +18,7 @@ from kdtool.gmm.tree import TREE_FILE, Tree
 if TYPE_CHECKING:
     from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
+    from kdtool.graph.training import Words
     from kdtool.lang.lang import Lang
 
 PHONES_FILE = "phones.txt"
@@ -96,8 +97,11 @@ def original_ids(features: FeatureSet) -> list[str]:
     return ids
 
 
-def used_prons(lang: Lang, features: FeatureSet, ids: list[str]) -> dict[str, list[tuple[int, ...]]]:
-    """The part of the lexicon that the utterances' transcripts need, the unknown word included."""
+def used_words(lang: Lang, features: FeatureSet, ids: list[str]) -> Words:
+    """The part of the lexicon that the utterances' transcripts need, the unknown word included, with its probabilities."""
+    from kdtool.graph.training import Words
+
     words = {w for i in ids for w in features.info(i).text.split()} | {lang.oov}
     known = lang.text_prons  # also has words beyond the decoding vocabulary: any pronunciation beats "unknown"
-    return {w: known[w] for w in sorted(words) if w in known}
+    prons = {w: known[w] for w in sorted(words) if w in known}
+    return Words(prons, lang.sil, lang.oov, lang.probs.part(prons) if lang.probs else None)

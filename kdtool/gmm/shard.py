@@ -16,16 +16,16 @@ from kdtool.gmm.em import Stats, accumulate
 from kdtool.gmm.feats import gmm_features
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.tree import Tree
-from kdtool.graph.training import GraphBuilder, TrainingGraph
+from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
 
 CHUNK_FRAMES = 1 << 17
 CACHE_BYTES = 150_000_000  # features and graphs of a shard stay in memory up to this size, else are made anew
 
 
 class Shard:
-    """State of one shard. `words` (prons, sil, oov) as `GraphBuilder` takes them."""
+    """State of one shard."""
 
-    def __init__(self, feat_dir: str, ids: list[str], words: tuple[Any, int, str], deltas: int) -> None:
+    def __init__(self, feat_dir: str, ids: list[str], words: Words, deltas: int) -> None:
         import torch
 
         from kdtool.features.store import FeatureSet
@@ -62,7 +62,7 @@ class Shard:
 
     def set_tree(self, tree: Tree) -> tuple[list[tuple[str, str]], int]:
         """Graphs are for `tree` from now on. Returns (utterances too short for their transcript, with reason; unknown words)."""
-        self.builder = GraphBuilder(*self.words, tree)
+        self.builder = GraphBuilder.of(self.words, tree)
         self._graphs = {}
         unknown = 0
         short = []
@@ -184,7 +184,12 @@ def viterbi_states(model: DiagGmm, graph: TrainingGraph, fsa: Any, feats: np.nda
     scores = np.zeros((len(feats), 1 + len(pdfs)), np.float32)
     scores[:, 1:] = model.log_likelihood(feats, pdfs)
     best = viterbi([fsa], [scores], "hmm")[0]
-    return None if best is None else (best.values, best.score)
+    if best is None:
+        return None
+    if graph.score is None:
+        return best.values, best.score
+    own = scores[np.arange(len(scores)), 1 + np.searchsorted(pdfs, graph.pdf[best.values])]  # without the lexicon's share
+    return best.values, float(own.sum(dtype=np.float64))
 
 
 def contexts(ali: Alignment) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
     from kdtool.core.dropped import account
     from kdtool.features.store import FeatureSet
     from kdtool.gmm.em import MIN_OCCUPANCY, VARIANCE_FLOOR, single_gaussians
-    from kdtool.gmm.folder import original_ids, save_gmm, used_prons
+    from kdtool.gmm.folder import original_ids, save_gmm, used_words
     from kdtool.gmm.model import DiagGmm
     from kdtool.gmm.pool import ShardPool
     from kdtool.gmm.shard import Shard
@@ -50,7 +50,7 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
     lang, features = Lang.load(lang_dir), FeatureSet.open(feat_dir)
     ids = original_ids(features)
     tree = Tree.monophone(lang.num_states)
-    words = (used_prons(lang, features, ids), lang.sil, lang.oov)
+    words = used_words(lang, features, ids)
     shards = [(str(feat_dir), ids[s::NUM_SHARDS], words, cfg.deltas) for s in range(NUM_SHARDS)]
     with ShardPool(Shard, shards, nj) as pool:
         dropped, unknown = merge_tree_answers(pool.call("set_tree", tree))

@@ -42,7 +42,7 @@ def train_tri(feat_dir: Path, lang_dir: Path, ali_dir: Path, work: Path, cfg: Tr
     from kdtool.core.dropped import account
     from kdtool.features.store import FeatureSet
     from kdtool.gmm.em import VARIANCE_FLOOR, Stats, single_gaussians
-    from kdtool.gmm.folder import check_alignment, original_ids, save_gmm, used_prons
+    from kdtool.gmm.folder import check_alignment, original_ids, save_gmm, used_words
     from kdtool.gmm.pool import ShardPool
     from kdtool.gmm.shard import Shard
     from kdtool.gmm.trainer import NUM_SHARDS, Schedule, gather_moments, say, train
@@ -52,7 +52,7 @@ def train_tri(feat_dir: Path, lang_dir: Path, ali_dir: Path, work: Path, cfg: Tr
     lang, features, alignments = Lang.load(lang_dir), FeatureSet.open(feat_dir), AlignmentSet.open(ali_dir)
     check_alignment(alignments, lang)
     ids = original_ids(features)
-    words = (used_prons(lang, features, ids), lang.sil, lang.oov)
+    words = used_words(lang, features, ids)
     shards = [(str(feat_dir), ids[s::NUM_SHARDS], words, cfg.deltas) for s in range(NUM_SHARDS)]
     with ShardPool(Shard, shards, nj) as pool:
         missing = [(u, "no alignment from the model before") for part in pool.call("take", str(ali_dir)) for u in part]

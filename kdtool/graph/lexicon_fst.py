@@ -1,18 +1,19 @@
 """Lexicon -> transducer L from phones to words, with optional silence and disambiguation symbols.
 
-In: pronunciations by word id, the silence phone. Out: L and the ids of its disambiguation symbols. Phone ids are those of
-the language folder; disambiguation symbols get the ids above the last phone, #0 (the LM's back-off) first.
+In: pronunciations by word id, the silence phone, their probabilities. Out: L and the ids of its disambiguation symbols.
+Phone ids are those of the language folder; disambiguation symbols get the ids above the last phone, #0 (the LM's back-off)
+first. With estimated probabilities L is Kaldi's: words leave from one state behind speech and from another behind silence.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kdtool.core.errors import KdError
 from kdtool.graph.fst import FstArrays
+from kdtool.lang.probs import LexiconProbs
 
 Pron = tuple[int, ...]
 
@@ -44,16 +45,17 @@ def disambiguate(entries: Sequence[tuple[int, Pron]]) -> list[tuple[int, Pron, i
 
 
 def lexicon_fst(
-    prons: Mapping[int, Sequence[Pron]], *, num_phones: int, back_off_word: int, sil: int | None, sil_prob: float = 0.5
+    prons: Mapping[int, Sequence[Pron]], *, num_phones: int, back_off_word: int, sil: int | None, probs: LexiconProbs, words: Sequence[str]
 ) -> LexiconFst:
     """Build L.
 
     Args:
-        prons: word id -> pronunciations (phone ids), each variant at no cost.
+        prons: word id -> pronunciations (phone ids).
         num_phones: the largest phone id; marks are numbered from there on.
         back_off_word: the word id of #0, which passes through L on a self-loop.
         sil: silence phone that may stand at the start and after each word; None for no optional silence.
-        sil_prob: its probability at each of these places (both outcomes are paid for, as in Kaldi).
+        probs: what pronunciations and silences cost; both outcomes of a silence are paid for, as in Kaldi.
+        words: word by id.
 
     Raises:
         KdError: a word with an empty pronunciation or no word at all.
@@ -64,28 +66,29 @@ def lexicon_fst(
     marked = disambiguate(entries)
     highest = max(mark for _, _, mark in marked) + (sil is not None)
     zero = num_phones + 1
-    no_sil, with_sil = (-math.log(1 - sil_prob), -math.log(sil_prob)) if sil is not None else (0.0, 0.0)
     arcs: list[tuple[int, int, int, int, float]] = []  # from, to, phone, word, cost
-    start, loop, silence, after = 0, 1, 2, 3
-    states = 2 if sil is None else 4
     if sil is None:
         start = loop = 0
-        states = 1
+        loops, states = [(loop, False)], 1
     else:
-        arcs += [(start, loop, 0, 0, no_sil), (start, silence, 0, 0, with_sil)]
+        start, loop, silence, after, states = 0, 1, 2, 3, 4
+        loops = [(loop, False)]
+        if probs.corrected:  # what was before a word counts: words behind silence start from a state of their own
+            loops, states = [(loop, False), (4, True)], 5
+        arcs += [(start, loop, 0, 0, -probs.begin.leave(False)), (start, silence, 0, 0, -probs.begin.leave(True))]
         # A mark behind silence: with and without silence must stay apart until determinization is done.
-        arcs += [(silence, after, sil, 0, 0.0), (after, loop, zero + highest, 0, 0.0)]
-    arcs.append((loop, loop, zero, back_off_word, 0.0))
+        arcs += [(silence, after, sil, 0, 0.0), (after, loops[-1][0], zero + highest, 0, 0.0)]
+    arcs += [(here, here, zero, back_off_word, 0.0) for here, _ in loops]
     for word, pron, mark in marked:
+        own = probs.of(words[word], pron)
+        ends = [(loop, -own.leave(False)), (silence, -own.leave(True))] if sil is not None else [(loop, 0.0)]
         symbols = [*pron, zero + mark] if mark else list(pron)
-        here = loop
-        for n, symbol in enumerate(symbols[:-1]):
-            arcs.append((here, states, symbol, word if n == 0 else 0, 0.0))
-            here, states = states, states + 1
-        last = word if len(symbols) == 1 else 0
-        arcs.append((here, loop, symbols[-1], last, no_sil))
-        if sil is not None:
-            arcs.append((here, silence, symbols[-1], last, with_sil))
+        heads = [(here, word, 0.0 - own.enter(silent)) for here, silent in loops]
+        for symbol in symbols[:-1]:
+            arcs += [(here, states, symbol, output, cost) for here, output, cost in heads]
+            heads, states = [(states, 0, 0.0)], states + 1
+        arcs += [(here, end, symbols[-1], output, cost + more) for here, output, cost in heads for end, more in ends]
     src, dst, phone, output, cost = zip(*arcs, strict=True)
-    fst = FstArrays.build(src, dst, phone, output, cost, {loop: 0.0}, start, states)
+    final = {here: 0.0 - probs.end.enter(silent) for here, silent in loops}
+    fst = FstArrays.build(src, dst, phone, output, cost, final, start, states)
     return LexiconFst(fst, list(range(zero, zero + highest + 1)))

@@ -6,6 +6,7 @@ recognizer that answers <UNK> is wrong by definition. How many LM words had no p
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
 
-# Both outcomes of an optional silence cost the same, so a word sequence's silence cost depends on its length only.
+# In a language folder without probabilities: both outcomes of an optional silence cost the same, so a word sequence's
+# silence cost depends on its length only.
 SILENCE_PROB = 0.5
+LM_FILE = "lm.bin"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path)
     from kdtool.graph.lexicon_fst import lexicon_fst
     from kdtool.graph.phone_graph import write_seconds
     from kdtool.lang.lang import Lang
+    from kdtool.lang.probs import LexiconProbs
 
     lang, tree = Lang.load(lang_dir), Tree.load(model_dir)
     clock = Clock("make_graph")
@@ -49,17 +53,21 @@ def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path)
     order, skipped = len(arpa.grams), arpa.skipped
     del arpa
     prons = {lang.words[w]: lang.prons[w] for w in usable if lang.words[w] in known}
-    lexicon = lexicon_fst(
-        prons, num_phones=len(lang.phone_names) - 1, back_off_word=back_off, sil=lang.sil, sil_prob=SILENCE_PROB
-    )
     words = sorted(lang.words, key=lang.words.__getitem__)
+    lexicon = lexicon_fst(
+        prons, num_phones=len(lang.phone_names) - 1, back_off_word=back_off, sil=lang.sil, words=words,
+        probs=lang.probs or LexiconProbs.flat(SILENCE_PROB),
+    )  # fmt: skip
     graph = build_graph(grammar, lexicon, tree, words, clock)
     graph.meta.update(
         kind="word", lm=lm_dir.resolve().name.removeprefix("lm_"), order=order, words=len(known), words_without_pron=missing,
-        ngrams_left_out=skipped, silence_prob=SILENCE_PROB, silence_words=[], tree=tree.digest, lang=lang.digest,
+        ngrams_left_out=skipped, silence_prob=None if lang.probs else SILENCE_PROB, silence_words=[], tree=tree.digest, lang=lang.digest,
         arpa=file_digest(lm_dir / "lm.arpa"),
     )  # fmt: skip
     graph.save(work)
+    # Rescoring takes this LM's score off a path and what stays is the lexicon's; else that is the same for all paths.
+    if lang.probs and (lm_dir / LM_FILE).is_file():
+        shutil.copyfile(lm_dir / LM_FILE, work / LM_FILE)
     write_seconds(work, clock.seconds, write_json)
 
 

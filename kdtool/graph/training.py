@@ -1,22 +1,27 @@
 """Training graphs: all ways to say one transcript, down to HMM states.
 
-In: words, the lexicon's pronunciations, the tree. Out: a ``TrainingGraph``: HMM states with what they belong to and the
-arcs between them. Pronunciation variants are alternatives; silence may stand between words and at both edges. Context is
-expanded on the phone graph, so each variant and each optional silence gives its neighbours their right context.
+In: words, the lexicon's pronunciations and their probabilities if there are any, the tree. Out: a ``TrainingGraph``: HMM
+states with what they belong to and the arcs between them. Pronunciation variants are alternatives; silence may stand
+between words and at both edges. Context is expanded on the phone graph, so each variant and each optional silence gives
+its neighbours their right context.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.gmm.tree import Tree
+from kdtool.lang.probs import LexiconProbs, PronProbs
 
 SILENCE_WORD = -1
+# Scores of neighbouring frames are not independent: acoustics count ten times too much beside a lexicon's
+# probabilities (Kaldi aligns at an acoustic scale of 0.1).
+PROB_SCALE = 10.0
 
 
 @dataclass
@@ -26,7 +31,8 @@ class TrainingGraph:
     All arcs into HMM state h carry its pdf, so an arc's target tells everything about the frame it consumes:
     ``pdf``, ``state`` (0 is a phone's first), ``phone``, ``instance`` (which phone in context, rising along a path),
     ``word`` (index into the transcript, -1 for silence), int32 (H,) each; ``src``, ``dst`` int32 (A,).
-    ``min_frames``: fewest frames that a path takes.
+    ``min_frames``: fewest frames that a path takes. ``score`` float32 (A,): what pronunciation and silence add to a path
+    (nats, scaled); None where no probabilities are known.
     """
 
     pdf: np.ndarray
@@ -37,6 +43,7 @@ class TrainingGraph:
     src: np.ndarray
     dst: np.ndarray
     min_frames: int
+    score: np.ndarray | None = None
 
     @property
     def num_hmm_states(self) -> int:
@@ -52,16 +59,31 @@ class TrainingGraph:
 
         local = np.searchsorted(self.used_pdfs(), self.pdf).astype(np.int32) + 1
         label = np.concatenate([[0], local, [-1]]).astype(np.int32)
-        return make_fsa(self.src, self.dst, label[self.dst], attrs={"hmm": self.dst - 1})
+        return make_fsa(self.src, self.dst, label[self.dst], self.score, attrs={"hmm": self.dst - 1})
+
+
+class Words(NamedTuple):
+    """What a graph must know of a language: word -> pronunciations (phone ids), the silence phone, the word that stands for
+    unknown ones, and probabilities or None."""
+
+    prons: Mapping[str, Sequence[tuple[int, ...]]]
+    sil: int
+    oov: str
+    probs: LexiconProbs | None = None
 
 
 class GraphBuilder:
-    """Makes training graphs for one lexicon and one tree.
+    """Makes training graphs for one lexicon (as in ``Words``) and one tree. prob_scale: weight of the lexicon's probabilities."""
 
-    prons: word -> pronunciations (phone ids); sil: silence phone; oov: the word that stands for unknown ones.
-    """
-
-    def __init__(self, prons: Mapping[str, Sequence[tuple[int, ...]]], sil: int, oov: str, tree: Tree) -> None:
+    def __init__(
+        self,
+        prons: Mapping[str, Sequence[tuple[int, ...]]],
+        sil: int,
+        oov: str,
+        tree: Tree,
+        probs: LexiconProbs | None = None,
+        prob_scale: float = PROB_SCALE,
+    ) -> None:
         if oov not in prons:
             raise KdError(f"the lexicon has no pronunciation of {oov}, which stands for unknown words; add one")
         highest = max(max(p) for ps in prons.values() for p in ps)
@@ -71,7 +93,13 @@ class GraphBuilder:
                 "they were made from different phone sets; train the model again with this lexicon"
             )
         self.prons, self.sil, self.oov, self.tree = prons, sil, oov, tree
+        self.probs, self.prob_scale = probs, prob_scale
         self._left, self._right = _context_classes(tree)
+
+    @classmethod
+    def of(cls, words: Words, tree: Tree) -> GraphBuilder:
+        """A builder for a language's words."""
+        return cls(words.prons, words.sil, words.oov, tree, words.probs)
 
     def known_words(self, text: str) -> tuple[list[str], int]:
         """The transcript's words, unknown ones replaced by the unknown word, and how many were unknown."""
@@ -82,10 +110,18 @@ class GraphBuilder:
     def build(self, words: Sequence[str]) -> TrainingGraph:
         """Graph of known words (an empty transcript is one silence)."""
         nodes = _phone_graph([self.prons[w] for w in words], self.sil)
-        return self._expand(nodes)
+        graph, src, dst = self._expand(nodes)
+        if self.probs:
+            ways = [self.probs.of(w, tuple(pron)) for w in words for pron in self.prons[w]]
+            enter, leave = nodes.scores(ways, self.probs)
+            silent = np.array([*(w == SILENCE_WORD for w in nodes.word), False]).astype(np.int64)
+            between = src != dst
+            score = np.where(between, leave[src, silent[dst]] + enter[dst, silent[src]], 0.0)
+            graph.score = (self.prob_scale * score).astype(np.float32)
+        return graph
 
-    def _expand(self, nodes: _PhoneGraph) -> TrainingGraph:
-        """Phones to phones in context to HMM states."""
+    def _expand(self, nodes: _PhoneGraph) -> tuple[TrainingGraph, np.ndarray, np.ndarray]:
+        """Phones to phones in context to HMM states. Also each arc's source and target node (-1: start, end)."""
         left, right, phone = self._left, self._right, nodes.phone
         instances: list[tuple[int, int, int]] = []  # node, a left and a right neighbour that stand for their classes
         by_left: list[dict[int, list[int]]] = []  # node -> left class -> instances
@@ -111,7 +147,9 @@ class GraphBuilder:
         starts = [i for n in nodes.starts for i in by_left[n][int(left[phone[n], 0])]]
         return self._states(nodes, np.array(instances, np.int64), np.array(links, np.int64), np.array(starts, np.int64))
 
-    def _states(self, nodes: _PhoneGraph, inst: np.ndarray, links: np.ndarray, starts: np.ndarray) -> TrainingGraph:
+    def _states(
+        self, nodes: _PhoneGraph, inst: np.ndarray, links: np.ndarray, starts: np.ndarray
+    ) -> tuple[TrainingGraph, np.ndarray, np.ndarray]:
         """HMM states of each phone in context: self-loop, on to the next, over to the next phone."""
         phone = np.array(nodes.phone, np.int64)[inst[:, 0]]
         counts = self.tree.num_states[phone].astype(np.int64)
@@ -125,7 +163,8 @@ class GraphBuilder:
         src = np.concatenate([np.full(len(starts), -1), np.arange(total), inner, first[links[:, 0] + 1] - 1])
         dst = np.concatenate([first[starts], np.arange(total), inner + 1, target])
         order = np.lexsort((dst, src))
-        return TrainingGraph(
+        node = np.append(inst[owner, 0], -1)  # behind the last state: the end; before the first: the start
+        graph = TrainingGraph(
             pdf=pdf.astype(np.int32),
             state=state.astype(np.int32),
             phone=phone[owner].astype(np.int32),
@@ -135,6 +174,7 @@ class GraphBuilder:
             dst=(dst[order] + 1).astype(np.int32),
             min_frames=self._min_frames(nodes),
         )
+        return graph, node[src[order]], node[dst[order]]
 
     def _min_frames(self, nodes: _PhoneGraph) -> int:
         best: list[int] = []
@@ -146,13 +186,30 @@ class GraphBuilder:
 
 @dataclass
 class _PhoneGraph:
-    """Phones as nodes in topological order; -1 among predecessors is the start, among successors the end."""
+    """Phones as nodes in topological order; -1 among predecessors is the start, among successors the end.
+
+    ``edges``: first and last node of each word's pronunciations, in their order.
+    """
 
     phone: list[int]
     word: list[int]
     preds: list[list[int]]
     succs: list[list[int]]
     starts: list[int]
+    edges: list[tuple[int, int]] = field(default_factory=list)
+
+    def scores(self, ways: Sequence[PronProbs], probs: LexiconProbs) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probabilities of entering each node (from speech, from silence) and of leaving it (to either), (N + 1, 2).
+
+        ways: for each of ``edges``. The last row is the start, which is left, and the end, which is entered.
+        """
+        enter, leave = np.zeros((len(self.phone) + 1, 2)), np.zeros((len(self.phone) + 1, 2))
+        for (first, last), way in zip(self.edges, ways, strict=True):
+            enter[first] = way.enter(False), way.enter(True)
+            leave[last] = way.leave(False), way.leave(True)
+        enter[-1] = probs.end.enter(False), probs.end.enter(True)
+        leave[-1] = probs.begin.leave(False), probs.begin.leave(True)
+        return enter, leave
 
 
 def _phone_graph(prons: Sequence[Sequence[tuple[int, ...]]], sil: int) -> _PhoneGraph:
@@ -173,9 +230,10 @@ def _phone_graph(prons: Sequence[Sequence[tuple[int, ...]]], sil: int) -> _Phone
     for index, variants in enumerate(prons):
         ends = []
         for variant in variants:
-            preds = frontier
+            preds, first = frontier, len(graph.phone)
             for phone in variant:
                 preds = [add(phone, index, preds)]
+            graph.edges.append((first, preds[0]))
             ends.extend(preds)
         frontier = [*ends, add(sil, SILENCE_WORD, ends)]
     for node in frontier:

@@ -11,6 +11,7 @@ from kdtool.core.digest import combine
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_lines, read_table
 from kdtool.core.tensors import file_digest
+from kdtool.lang.probs import LEXICON_PROBS, SILENCE_PROBS, LexiconProbs
 
 Prons = dict[str, list[tuple[int, ...]]]
 
@@ -78,6 +79,11 @@ class Lang:
         return {**read_prons(self.folder / "text_lexicon.txt", self.phones), **self.prons}
 
     @cached_property
+    def probs(self) -> LexiconProbs | None:
+        """Pronunciation and silence probabilities; None where they were not estimated."""
+        return LexiconProbs.load(self.folder, self.phones, self.prons)
+
+    @cached_property
     def bpe(self) -> Any:
         """The sentencepiece processor (sentencepiece is imported on first use)."""
         import sentencepiece
@@ -90,8 +96,9 @@ class Lang:
 
     @cached_property
     def digest(self) -> str:
-        """Names the content: phones, words, pronunciations, topology and subwords."""
-        names = ("phones.txt", "words.txt", "lexicon.txt", "topo.txt", "silence_phones.txt", "oov.txt", "bpe.model")
+        """Names the content: phones, words, pronunciations with their probabilities, topology and subwords."""
+        names = ["phones.txt", "words.txt", "lexicon.txt", "topo.txt", "silence_phones.txt", "oov.txt", "bpe.model"]
+        names += [LEXICON_PROBS, SILENCE_PROBS] if self.probs else []
         return combine(file_digest(self.folder / name) for name in names)
 
 

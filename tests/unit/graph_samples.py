@@ -13,12 +13,14 @@ from kdtool.graph.arpa import grammar_fst, read_arpa
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.hclg import build_graph
 from kdtool.graph.lexicon_fst import lexicon_fst
+from kdtool.lang.probs import LexiconProbs
 
 WORDS = ["<eps>", "A", "B", "C", "D", "#0"]
 IDS = {"A": 1, "B": 2, "C": 3, "D": 4}
 SIL = 1
 # A and C are homophones, A has a variant, D begins like B and is one phone long.
 PRONS: dict[int, list[tuple[int, ...]]] = {1: [(2, 3), (4,)], 2: [(5, 2)], 3: [(2, 3)], 4: [(5,)]}
+FLAT = LexiconProbs.flat(0.5)
 # Backing off is never better than an n-gram that exists, so that a graph and KenLM agree exactly.
 ARPA = """\\data\\
 ngram 1=7
@@ -70,10 +72,10 @@ def write_arpa(folder: Path) -> Path:
     return path
 
 
-def word_graph(folder: Path, model: Tree, sil: int | None = SIL) -> DecodingGraph:
+def word_graph(folder: Path, model: Tree, sil: int | None = SIL, probs: LexiconProbs = FLAT) -> DecodingGraph:
     """HCLG of the sample language."""
     grammar = grammar_fst(read_arpa(write_arpa(folder), IDS), 5)
-    lexicon = lexicon_fst(PRONS, num_phones=5, back_off_word=5, sil=sil)
+    lexicon = lexicon_fst(PRONS, num_phones=5, back_off_word=5, sil=sil, probs=probs, words=WORDS)
     return build_graph(grammar, lexicon, model, WORDS)
 
 
@@ -90,21 +92,38 @@ def align(model: Tree, phones: tuple[int, ...], scores: np.ndarray) -> float:
     return float(best[-1])
 
 
-def brute_force(folder: Path, model: Tree, scores: np.ndarray, *, lm_scale: float, max_words: int) -> dict[tuple[int, ...], float]:
+def said_at(words: tuple[int, ...], prons: tuple[tuple[int, ...], ...], silences: tuple[bool, ...], probs: LexiconProbs) -> float:
+    """Log-probability of saying the words in these ways, with silence in these gaps (one more than words)."""
+    ways = [probs.of(WORDS[w], p) for w, p in zip(words, prons, strict=True)]
+    total = 0.0
+    for gap, silent in enumerate(silences):
+        after = ways[gap - 1].sil if gap else probs.start
+        total += np.log(after if silent else 1 - after)
+        before = ways[gap] if gap < len(ways) else probs.end
+        total += np.log(before.after_sil if silent else before.after_speech)
+    return total + sum(np.log(w.pron) for w in ways)
+
+
+def brute_force(
+    folder: Path, model: Tree, scores: np.ndarray, *, lm_scale: float, max_words: int, probs: LexiconProbs = FLAT
+) -> dict[tuple[int, ...], float]:
     """Best score of every word sequence, over all pronunciations and silences; the LM's part by KenLM."""
     lm = kenlm_model(folder)
     result = {}
     for length in range(max_words + 1):
         for words in itertools.product(IDS.values(), repeat=length):
             text = " ".join(WORDS[w] for w in words)
-            cost = lm.score(text, bos=True, eos=True) * np.log(10) + (length + 1) * np.log(0.5)
+            lm_score = lm.score(text, bos=True, eos=True) * np.log(10)
             best = -np.inf
             for prons in itertools.product(*(PRONS[w] for w in words)):
                 for silences in itertools.product([(), (SIL,)], repeat=length + 1):
                     phones = silences[0] + tuple(itertools.chain(*(p + s for p, s in zip(prons, silences[1:], strict=True))))
-                    best = max(best, align(model, phones, scores) if phones else -np.inf)
+                    if not phones:
+                        continue
+                    graph = lm_score + said_at(words, prons, tuple(map(bool, silences)), probs)
+                    best = max(best, align(model, phones, scores) + lm_scale * graph)
             if np.isfinite(best):
-                result[words] = best + lm_scale * cost
+                result[words] = best
     return result
 
 

@@ -11,7 +11,8 @@ import gmm_data
 import numpy as np
 import pytest
 
-from kdtool.ali import align
+from kdtool.ali import align, lang_probs
+from kdtool.ali.store import AlignmentSet
 from kdtool.core.cli import Common
 from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
@@ -20,7 +21,7 @@ from kdtool.decode import decode
 from kdtool.decode.acoustic import load_acoustic
 from kdtool.decode.candidates import read_candidates
 from kdtool.features.store import FeatureSet
-from kdtool.gmm.folder import save_gmm
+from kdtool.gmm.folder import phones_digest, save_gmm
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.tree import Tree
 from kdtool.graph import make_graph, phone_graph
@@ -102,6 +103,35 @@ def test_rescored_scores_are_kenlms(root: Path, words: dict) -> None:
             assert c.rescored == pytest.approx(lm.score(" ".join(c.words)) * np.log(10) + (len(c.words) + 1) * np.log(0.5), abs=1e-3)
     result = read_json(folder / "rescored/score.json")
     assert (result["lm"], result["first_pass_lm"]) == ("big", "2gram")
+
+
+def test_estimated_probabilities_reach_alignment_graph_and_rescoring(root: Path) -> None:
+    import kenlm
+
+    lang_probs.main([str(root / p) for p in ("lang", "exp/mono/ali_dev", "lang_probs")])
+    plain, lang = Lang.load(root / "lang"), Lang.load(root / "lang_probs")
+    assert lang.probs is not None and plain.probs is None
+    assert phones_digest(plain) == phones_digest(lang) and plain.digest != lang.digest
+    # Silence stands at every start and after two words of five, never before the first word's end.
+    assert lang.probs.start > 0.8 and 0.3 < lang.probs.overall < 0.5
+    align.main([str(root / p) for p in ("dev/mfcc", "lang_probs", "exp/mono", "exp/mono/ali_probs")])
+    old, new = AlignmentSet.open(root / "exp/mono/ali_dev"), AlignmentSet.open(root / "exp/mono/ali_probs")
+    assert old.meta["loglike_per_frame"] == pytest.approx(new.meta["loglike_per_frame"], rel=1e-5)
+    for utterance in old.ids:
+        np.testing.assert_array_equal(old.get(utterance).pdf, new.get(utterance).pdf)
+    make_graph.main([str(root / p) for p in ("lang_probs", "lm_2gram", "exp/mono", "exp/mono/graph_probs")])
+    assert read_json(root / "exp/mono/graph_probs/meta.json")["silence_prob"] is None
+    out = root / "decode_probs"
+    paths = [str(root / p) for p in ("exp/mono", "dev/mfcc", "exp/mono/graph_probs", "lang_probs")]
+    decode.main(["--nj", "1", "--rescore-lm", str(root / "lm_big"), "--output-beam", "100", *paths, str(out)])
+    result = read_json(out / "score.json")
+    assert result["sub"] + result["ins"] + result["del"] <= 1
+    first, second = (kenlm.Model(str(root / name / "lm.bin")) for name in ("lm_2gram", "lm_big"))
+    for candidates in read_candidates(out / "candidates.tsv.gz").values():
+        for c in candidates:
+            text = " ".join(c.words)
+            change = (second.score(text) - first.score(text)) * np.log(10)
+            assert c.rescored == pytest.approx(c.parts[2] + change, abs=1e-3)
 
 
 def test_scales_record_both_folds(root: Path, words: dict) -> None:

@@ -117,12 +117,12 @@ def test_disambiguation_marks_homophones_and_beginnings() -> None:
 
 def test_lexicon_refuses_an_empty_pronunciation() -> None:
     with pytest.raises(KdError, match="empty pronunciation"):
-        lexicon_fst({1: [()]}, num_phones=5, back_off_word=9, sil=1)
+        lexicon_fst({1: [()]}, num_phones=5, back_off_word=9, sil=1, probs=sample.FLAT, words=sample.WORDS)
 
 
 def test_lexicon_and_lm_without_a_common_word(tmp_path: Path) -> None:
     grammar = grammar_fst(read_arpa(sample.write_arpa(tmp_path), sample.IDS), 5)
-    lexicon = lexicon_fst({77: [(2,)]}, num_phones=5, back_off_word=99, sil=1)
+    lexicon = lexicon_fst({77: [(2,)]}, num_phones=5, back_off_word=99, sil=1, probs=sample.FLAT, words=["W"] * 78)
     with pytest.raises(KdError, match="share no word"):
         build_graph(grammar, lexicon, sample.tree(), sample.WORDS)
 

@@ -1,0 +1,152 @@
+"""Step: language folder + alignment -> the language folder with pronunciation and silence probabilities.
+
+How often a word is said in which way, and how often silence follows and precedes it, is counted in the alignment and
+smoothed (Chen et al., Interspeech 2015, as Kaldi does it). Phones and topology stay, so models and alignments still fit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.step import run_step
+from kdtool.lang.probs import LexiconProbs, Pron, PronProbs
+
+if TYPE_CHECKING:
+    from kdtool.ali.store import Alignment
+    from kdtool.lang.lang import Lang
+
+START, END = ("<s>", ()), ("</s>", ())
+Entry = tuple[str, Pron]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the estimate."""
+
+    smooth_prons: float = field(default=1.0, metadata={"help": "count added to each pronunciation of a word"})
+    smooth_silence: float = field(default=2.0, metadata={"help": "count by which a word's silence is drawn to the average"})
+    silence_before: bool = field(
+        default=True, metadata={"help": "false: only the silence behind a word counts, not the one before it (smaller graphs)"}
+    )
+
+
+def spoken(ali: Alignment, lang: Lang) -> list[tuple[Entry, bool]]:
+    """The utterance's words as said, <s> before and </s> behind them, each with whether silence follows.
+
+    Words outside the lexicon count as the unknown word.
+    """
+    phones = ali.phone_segments()
+    found = [(START, True)]
+    end = 0
+    for word, first, length in ali.words:
+        found[-1] = (found[-1][0], first > end)
+        end = first + length
+        pron = tuple(phones.ids[(phones.start >= first) & (phones.start < end)].tolist())
+        known = word if word in lang.text_prons else lang.oov
+        if pron not in lang.text_prons[known]:
+            raise KdError(f"{ali.id}: {word} is aligned to phones that the lexicon does not give it; align again with {lang.folder}")
+        found.append(((known, pron), True))
+    found[-1] = (found[-1][0], end < ali.num_frames)
+    return [*found, (END, False)]
+
+
+def estimate(said: Iterable[Sequence[tuple[Entry, bool]]], prons: Mapping[str, Sequence[Pron]], cfg: Config) -> LexiconProbs:
+    """Probabilities of all pronunciations in `prons` from utterances as `spoken` gives them."""
+    utterances = list(said)
+    count, with_sil = Counter[Entry](), Counter[Entry]()
+    for utterance in utterances:
+        for entry, silent in utterance[:-1]:
+            count[entry] += 1
+            with_sil[entry] += silent
+    words = sum(n for e, n in count.items() if e != START)
+    if not words:
+        raise KdError("the alignment holds no word to count; align the training data first (steps/align.sh)")
+    overall = _inside(sum(n for e, n in with_sil.items() if e != START) / words)
+    sil = {e: _inside((with_sil[e] + cfg.smooth_silence * overall) / (n + cfg.smooth_silence)) for e, n in count.items()}
+    factors = _factors(utterances, sil, cfg) if cfg.silence_before else {}
+    table = {}
+    for word, variants in sorted(prons.items()):
+        smoothed = [count[word, tuple(p)] + cfg.smooth_prons for p in variants]
+        for pron, value in zip(variants, smoothed, strict=True):
+            entry = word, tuple(pron)
+            table[entry] = PronProbs(value / max(smoothed), sil.get(entry, overall), *factors.get(entry, (1.0, 1.0)))
+    return LexiconProbs(table, sil[START], PronProbs(1.0, 0.5, *factors.get(END, (1.0, 1.0))), overall)
+
+
+def _inside(prob: float) -> float:
+    """Neither 0 nor 1, which would forbid what an alignment happens not to show."""
+    return min(0.999, max(0.001, prob))
+
+
+def _factors(
+    utterances: Sequence[Sequence[tuple[Entry, bool]]], sil: Mapping[Entry, float], cfg: Config
+) -> dict[Entry, tuple[float, float]]:
+    """For each word as said, how much oftener it stood behind silence, and behind speech, than the words before it predict."""
+    seen: dict[bool, Counter[Entry]] = {True: Counter(), False: Counter()}
+    expected: dict[bool, dict[Entry, float]] = {True: {}, False: {}}
+    for utterance in utterances:
+        for (before, silent), (entry, _) in itertools.pairwise(utterance):
+            seen[silent][entry] += 1
+            for kind, prob in ((True, sil[before]), (False, 1 - sil[before])):
+                expected[kind][entry] = expected[kind].get(entry, 0.0) + prob
+    return {
+        entry: (
+            (seen[True][entry] + cfg.smooth_silence) / (expected[True][entry] + cfg.smooth_silence),
+            (seen[False][entry] + cfg.smooth_silence) / (expected[False][entry] + cfg.smooth_silence),
+        )
+        for entry in expected[True]
+    }
+
+
+def make(lang_dir: Path, ali_dir: Path, work: Path, cfg: Config) -> None:
+    """Copy the language folder to `work` and add the probabilities."""
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.core.digest import output_files
+    from kdtool.gmm.folder import check_alignment
+    from kdtool.lang.lang import Lang
+
+    lang, alignments = Lang.load(lang_dir), AlignmentSet.open(ali_dir)
+    check_alignment(alignments, lang)
+    said = [spoken(alignments.get(u), lang) for u in alignments.ids]
+    probs = estimate(said, lang.prons, cfg)
+    for path in output_files(lang_dir):
+        target = work / path.relative_to(lang_dir)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    probs.save(work, lang.phone_names)
+    several = [w for w, variants in lang.prons.items() if len(variants) > 1]
+    print(
+        f"silence: after {100 * probs.overall:.1f}% of the words, at {100 * probs.start:.1f}% of the starts; {len(several)} of "
+        f"{len(lang.prons)} words have more than one pronunciation; counted in {len(said)} utterances",
+        file=sys.stderr,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry of steps/estimate_lang_probs.sh."""
+    places = [
+        ("lang", "language folder"), ("alignments", "training alignments made with it"), ("out", "language folder to make"),
+    ]  # fmt: skip
+    paths, cfg, common = parse_args(
+        Config, places, argv, prog="steps/estimate_lang_probs.sh", description="Pronunciation and silence probabilities from an alignment."
+    )
+    if cfg.smooth_prons <= 0 or cfg.smooth_silence <= 0:
+        raise UsageError("--smooth-prons and --smooth-silence: above 0, or what was not seen would be impossible")
+    run_step(
+        "lang_probs", out=paths["out"], options=cfg, common=common, code=("kdtool.ali.lang_probs",),
+        inputs={"lang": paths["lang"], "alignments": paths["alignments"]},
+        body=lambda work: make(paths["lang"], paths["alignments"], work, cfg),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli_main(main)

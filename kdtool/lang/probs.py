@@ -1,0 +1,132 @@
+"""Pronunciation and silence probabilities of a language folder, in Kaldi's two tables.
+
+In: ``lexiconp_silprob.txt`` ("WORD pron_prob sil_after sil_before nonsil_before PHONES") and ``silprob.txt``, as
+``kdtool.ali.lang_probs`` estimates them. Out: ``LexiconProbs``: log-probabilities of saying a word in one of its ways, of
+the silence behind it, and how the silence before it changes them (Chen, Xu, Wang, Povey, Khudanpur, Interspeech 2015).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import open_text, read_lines
+
+LEXICON_PROBS, SILENCE_PROBS = "lexiconp_silprob.txt", "silprob.txt"
+_EDGES = ("<s>", "</s>_s", "</s>_n", "overall")
+Pron = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PronProbs:
+    """One pronunciation: ``pron`` (the word's best one has 1), ``sil`` that silence follows, and the factors by which the
+    word is likelier behind silence (``after_sil``) and behind speech (``after_speech``) than the word before lets expect."""
+
+    pron: float
+    sil: float
+    after_sil: float = 1.0
+    after_speech: float = 1.0
+
+    def enter(self, after_sil: bool) -> float:
+        """Log-probability on the way into the word."""
+        return math.log(self.pron) + math.log(self.after_sil if after_sil else self.after_speech)
+
+    def leave(self, to_sil: bool) -> float:
+        """Log-probability on the way out of it."""
+        return math.log(self.sil if to_sil else 1 - self.sil)
+
+
+@dataclass(frozen=True)
+class LexiconProbs:
+    """All of a language folder's probabilities.
+
+    ``prons``: (word, pronunciation) -> its probabilities, of words seen or not; ``start``: silence at the utterance's
+    start; ``end``: factors of its end (behind silence, behind speech); ``overall``: silence after any word.
+    """
+
+    prons: Mapping[tuple[str, Pron], PronProbs]
+    start: float
+    end: PronProbs
+    overall: float
+
+    @classmethod
+    def flat(cls, sil: float) -> LexiconProbs:
+        """Nothing estimated: each pronunciation at no cost, silence as likely everywhere."""
+        return cls({}, sil, PronProbs(1.0, sil), sil)
+
+    def of(self, word: str, pron: Pron) -> PronProbs:
+        """Probabilities of one pronunciation; words beyond the vocabulary take what holds for all words."""
+        return self.prons.get((word, pron)) or PronProbs(1.0, self.overall)
+
+    def part(self, words: Iterable[str]) -> LexiconProbs:
+        """The same for some words only: what is handed to other processes."""
+        wanted = set(words)
+        return LexiconProbs({e: p for e, p in self.prons.items() if e[0] in wanted}, self.start, self.end, self.overall)
+
+    @property
+    def begin(self) -> PronProbs:
+        """What holds before the first word."""
+        return PronProbs(1.0, self.start)
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the silence before a word counts, and not only the one behind it."""
+        return any((p.after_sil, p.after_speech) != (1.0, 1.0) for p in (*self.prons.values(), self.end))
+
+    def save(self, folder: Path, names: Sequence[str]) -> None:
+        """Write both tables. names: phone by id."""
+        with open_text(folder / LEXICON_PROBS, "w") as f:
+            for (word, pron), p in self.prons.items():
+                numbers = " ".join(f"{x:.6g}" for x in (p.pron, p.sil, p.after_sil, p.after_speech))
+                f.write(f"{word} {numbers} {' '.join(names[n] for n in pron)}\n")
+        values = (self.start, self.end.after_sil, self.end.after_speech, self.overall)
+        with open_text(folder / SILENCE_PROBS, "w") as f:
+            f.writelines(f"{name} {value:.6g}\n" for name, value in zip(_EDGES, values, strict=True))
+
+    @classmethod
+    def load(cls, folder: Path, phones: Mapping[str, int], prons: Mapping[str, Sequence[Pron]]) -> LexiconProbs | None:
+        """Read both tables; None when the folder has neither.
+
+        Raises:
+            KdError: a malformed line, a number that is no probability, or other pronunciations than lexicon.txt has.
+        """
+        path, edges = folder / LEXICON_PROBS, folder / SILENCE_PROBS
+        if not path.exists() and not edges.exists():
+            return None
+        found = {}
+        for number, line in enumerate(read_lines(path), 1):
+            word, *fields = line.split() or [""]
+            try:
+                pron = tuple(phones[p] for p in fields[4:])
+                found[word, pron] = _checked(PronProbs(*(float(x) for x in fields[:4])))
+            except (KeyError, ValueError, TypeError) as e:
+                raise KdError(f"{path}, line {number}: {line!r} is not 'WORD pron_prob sil_after sil_before nonsil_before PHONES' with "
+                              "probabilities above 0; estimate them again (steps/estimate_lang_probs.sh)") from e  # fmt: skip
+        wanted = {(word, pron) for word, variants in prons.items() for pron in variants}
+        if found.keys() != wanted:
+            odd = sorted(found.keys() ^ wanted)[0][0]
+            raise KdError(f"{path} and lexicon.txt have different pronunciations of {odd} ({len(found)} and {len(wanted)} in all); "
+                          "estimate them again (steps/estimate_lang_probs.sh)")  # fmt: skip
+        start, sil, speech, overall = _read_edges(edges)
+        return cls(found, start, PronProbs(1.0, 0.5, sil, speech), overall)
+
+
+def _checked(p: PronProbs) -> PronProbs:
+    if not (0 < p.pron <= 1 and 0 < p.sil < 1 and p.after_sil > 0 and p.after_speech > 0):
+        raise ValueError("out of range")
+    return p
+
+
+def _read_edges(path: Path) -> list[float]:
+    rows = [line.split() for line in read_lines(path) if line.strip()]
+    try:
+        values = {name: float(value) for name, value in rows}
+        numbers = [values[name] for name in _EDGES]
+    except (KeyError, ValueError) as e:
+        raise KdError(f"{path}: lines '{' / '.join(_EDGES)} NUMBER' wanted; estimate them again (steps/estimate_lang_probs.sh)") from e
+    if not (0 < numbers[0] < 1 and 0 < numbers[3] < 1 and min(numbers) > 0):
+        raise KdError(f"{path}: {numbers} are no probabilities; estimate them again (steps/estimate_lang_probs.sh)")
+    return numbers

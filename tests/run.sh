@@ -10,7 +10,7 @@ source "$root/utils/env.sh"
 
 lint() {
   "$KD_PYTHON" -m ruff check --no-cache --config tests/ruff.toml kdtool local tests utils setup.py
-  "$KD_PYTHON" -m mypy --cache-dir "$KD_ROOT/.mypy_cache" --config-file tests/mypy.ini kdtool local/librispeech
+  "$KD_PYTHON" -m mypy --cache-dir "$KD_ROOT/.mypy_cache" --config-file tests/mypy.ini kdtool local/*/
   local scripts
   mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
   "$(dirname "$KD_PYTHON")/shellcheck" --external-sources --source-path=SCRIPTDIR "${scripts[@]}"

@@ -50,7 +50,7 @@ lang() {
   local lm_text lexicon
   lm_text="$(recorded "$data/source/lm_text")"
   lexicon="$(recorded "$data/source/lexicon")"
-  local/librispeech/prepare_lm_text.sh --config "$conf/lm_text.yaml" --exclude "$data/dev_clean_2" "$lm_text" "$data/lm_text"
+  steps/prepare_lm_text.sh --config "$conf/lm_text.yaml" --exclude "$data/dev_clean_2" "$lm_text" "$data/lm_text"
   steps/prepare_lang.sh --nj "${opt[nj]}" --config "$conf/lang.yaml" --align-data "$data/dev_clean_2" "$lexicon" "$data/lm_text" "$data/train_clean_5" "$data/lang"
 }
 

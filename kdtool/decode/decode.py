@@ -1,7 +1,8 @@
 """Step decode: model + features + graph -> hypotheses and error rates.
 
 One search an utterance leaves candidates with their cost parts; LM scale, prior scale and word penalty are then chosen on
-half of the speakers and the other half is reported, and the reverse. With --rescore-lm the n-best list is re-ranked with
+half of the speakers and the other half is reported, and the reverse; with --scales-from they are those that were best on
+another set (kdtool.decode.tuned). With --rescore-lm the n-best list is re-ranked with
 another LM as well, into ``rescored/``. Scores are acoustic - prior_scale * prior + lm_scale * LM (natural logs).
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
+from kdtool.decode.tuned import inputs_of
 
 # Where the search is done, and the scales that are tried, by kind of graph and of model: log-posteriors have a smaller range
 # than log-likelihoods of 39 correlated dimensions.
@@ -39,6 +41,7 @@ class Config:
 
     rescore_lm: Path | None = field(default=None, metadata=_help("LM folder whose lm.bin re-ranks the n-best list (words only)"))
     ref_ali: Path | None = field(default=None, metadata=_help("alignment folder whose phones are the reference (phone graphs)"))
+    scales_from: Path | None = field(default=None, metadata=_help("decode folder of another set: report with the scales best there"))
     lm_scale: float | None = field(default=None, metadata=_help("LM scale of the search; none: words 12, phones 7; students 8 and 3"))
     prior_scale: float = field(default=0.75, metadata=_help("share of the log-prior that the search subtracts (students)"))
     lm_scales: list = field(default_factory=list, metadata=_help("LM scales to choose from; empty: a range around the search's"))
@@ -69,6 +72,7 @@ def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> N
     from kdtool.decode.acoustic import load_acoustic
     from kdtool.decode.candidates import FILE, write_candidates
     from kdtool.decode.score_files import Task, write_scores
+    from kdtool.decode.tuned import tuned_elsewhere
     from kdtool.features.store import FeatureSet
     from kdtool.graph.decoding_graph import META_FILE, WORDS_FILE
     from kdtool.graph.lattice import scale_weights
@@ -79,7 +83,9 @@ def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> N
     check_graph(paths, meta, acoustic)
     references = references_of(features, meta, read_table(paths["graph"] / WORDS_FILE), cfg)
     model_kind = "gmm" if acoustic.log_prior is None else "posterior"
-    grid = grid_of(cfg, meta["kind"], model_kind)
+    names = describe(paths["model"], paths["feats"], cfg)
+    tuned = tuned_elsewhere(cfg.scales_from, names, meta["lm"]) if cfg.scales_from else None
+    grid = tuned.grid if tuned else grid_of(cfg, meta["kind"], model_kind)
     weights = np.array([scale_weights(**point) for point in grid])
     lm_scale = cfg.lm_scale or LM_SCALE[meta["kind"], model_kind]
     utterances = [u for u in features.ids if u in references]
@@ -88,8 +94,7 @@ def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> N
     skipped = [(u, "no reference alignment") for u in features.ids if u not in references]
     account(len(features.ids), len(candidates), failed + skipped, max_share=cfg.max_failed, where="decode", work=work)
     speakers = {u: features.info(u).speaker for u in utterances}
-    names = describe(paths["model"], paths["feats"], cfg)
-    task = Task(utterances, references, speakers, candidates, grid, weights, lm_scale, names, meta)
+    task = Task(utterances, references, speakers, candidates, grid, weights, lm_scale, names, meta, tuned)
     write_scores(work, task, use_rescored=False)
     if cfg.rescore_lm:
         (work / "rescored").mkdir()
@@ -177,13 +182,16 @@ def main(argv: list[str] | None = None) -> None:
         ("out", "decode folder to make"),
     ]  # fmt: skip
     paths, cfg, common = parse_args(
-        Config, places, argv, prog="steps/decode.sh", description="Decode a data set, choose scales two-fold, score it."
+        Config, places, argv, prog="steps/decode.sh",
+        description="Decode a data set, choose scales two-fold or take another set's, score it.",
     )
     inputs = {name: paths[name] for name in ("model", "feats", "graph", "lang")}
     if cfg.rescore_lm:
         inputs["rescore_lm"] = cfg.rescore_lm / "lm.bin"
     if cfg.ref_ali:
         inputs["ref_ali"] = cfg.ref_ali
+    if cfg.scales_from:
+        inputs |= inputs_of(cfg.scales_from, cfg.rescore_lm is not None)
     run_step(
         "decode", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.decode.decode",), common=common,
         body=lambda work: decode(paths, cfg, common, work),

@@ -1,7 +1,7 @@
 """Candidates + references -> the files of a decode folder.
 
 Out: ``hyp.tsv`` (utterance, words), ``per_utt.tsv`` (id speaker words sub ins del hyp ref), ``score.json`` (the fields of
-results.json), ``scales.json`` (the grid, its errors on each tuning half, the choices).
+results.json), ``scales.json`` (the grid, its errors on each tuning half, the choices, the best point on the whole set).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 from kdtool.core.tables import open_text, write_json
 from kdtool.decode.bootstrap import interval
 from kdtool.decode.candidates import Candidate, best
-from kdtool.decode.scoring import Counts, count_errors, error_rate, halves, two_fold
+from kdtool.decode.scoring import Counts, best_point, count_errors, error_rate, halves, two_fold
+from kdtool.decode.tuned import Tuned
 
 COLUMNS = ("id", "speaker", "words", "sub", "ins", "del", "hyp", "ref")
 
@@ -28,7 +29,8 @@ class Task:
 
     ``utterances`` in reporting order; ``candidates`` may lack some of them: those found no path, are scored as empty and
     counted as failed. ``weights`` (G, 4) belong to the ``grid`` points; ``centre``: the search's LM scale, near which equal
-    scales are preferred; ``names``: fields that describe the system; ``meta``: the graph's meta.json.
+    scales are preferred; ``names``: fields that describe the system; ``meta``: the graph's meta.json; ``tuned``: where the
+    grid is what another set chose, else None.
     """
 
     utterances: list[str]
@@ -40,6 +42,7 @@ class Task:
     centre: float
     names: dict[str, Any]
     meta: dict[str, Any]
+    tuned: Tuned | None = None
 
 
 def write_scores(folder: Path, task: Task, *, use_rescored: bool) -> dict[str, Any]:
@@ -48,21 +51,34 @@ def write_scores(folder: Path, task: Task, *, use_rescored: bool) -> dict[str, A
     hyps = {u: _hypotheses(task, u, silence, use_rescored) for u in task.utterances}
     counts = {u: _counts(task.references[u], hyps[u]) for u in task.utterances}
     errors = np.array([[c.errors for c in counts[u]] for u in task.utterances])
-    folds, split_by = halves(task.utterances, task.speakers)
-    preference = [abs(np.log(point["lm_scale"] / task.centre)) for point in task.grid]
-    chosen, notes = two_fold(errors, folds, preference)
+    chosen, scales = _scales(task, errors, use_rescored)
     rows = [(u, counts[u][g], hyps[u][g]) for u, g in zip(task.utterances, chosen, strict=True)]
-    scales = {
-        "formula": "acoustic - prior_scale * prior + lm_scale * lm + penalty * words, natural logs",
-        "split_by": split_by, "tuned_on_reported": split_by == "nothing", "grid": task.grid,
-        "folds": [{**note, **task.grid[note["point"]]} for note in notes],
-    }  # fmt: skip
     result = _result(task, [c for _, c, _ in rows], [h for _, _, h in rows], scales, use_rescored)
     _write_tables(folder, rows, task)
     write_json(folder / "scales.json", scales)
     write_json(folder / "score.json", result)
     _say(result)
     return result
+
+
+def _scales(task: Task, errors: np.ndarray, use_rescored: bool) -> tuple[np.ndarray, dict[str, Any]]:
+    """The grid point used for each utterance, int64 (U,), and the content of scales.json; errors: (U, G)."""
+    scales: dict[str, Any] = {
+        "formula": "acoustic - prior_scale * prior + lm_scale * lm + penalty * words, natural logs", "grid": task.grid,
+    }  # fmt: skip
+    if task.tuned is not None:
+        point = task.tuned.point(use_rescored)
+        note = {"fold": 0, "point": point, "tuned_on": task.tuned.tuned_on, "reported_utterances": len(errors), **task.grid[point]}
+        return np.full(len(errors), point), {**scales, "split_by": "set", "tuned_on_reported": False, "folds": [note]}
+    folds, split_by = halves(task.utterances, task.speakers)
+    preference = [abs(np.log(point["lm_scale"] / task.centre)) for point in task.grid]
+    chosen, notes = two_fold(errors, folds, preference)
+    whole = best_point(errors, preference)
+    return chosen, {
+        **scales, "split_by": split_by, "tuned_on_reported": split_by == "nothing",
+        "folds": [{**note, **task.grid[note["point"]]} for note in notes],
+        "whole": {"point": whole, "errors": int(errors[:, whole].sum()), **task.grid[whole]},
+    }  # fmt: skip
 
 
 def _hypotheses(task: Task, utterance: str, silence: set[str], use_rescored: bool) -> list[tuple[str, ...]]:
@@ -85,7 +101,7 @@ def _result(
     low, high = interval(np.array([c.errors for c in counts]), np.array([c.words for c in counts]))
     rate = round(error_rate(counts), 3)
     phones = task.meta["kind"] == "phone"
-    described = {k: v for k, v in task.names.items() if k != "rescore_lm"}
+    described = {k: v for k, v in task.names.items() if k != "rescore_lm"} | ({"tuned_on": task.tuned.tuned_on} if task.tuned else {})
     return {
         **described, "lm": task.names["rescore_lm"] if use_rescored else task.meta["lm"],
         "first_pass_lm": task.meta["lm"], "utterances": len(counts), "failed": len(task.utterances) - len(task.candidates),

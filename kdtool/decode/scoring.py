@@ -61,6 +61,12 @@ def halves(utterances: Sequence[str], speakers: Mapping[str, str]) -> tuple[np.n
     return np.zeros(len(utterances), dtype=np.int64), "nothing"
 
 
+def best_point(errors: np.ndarray, preference: Sequence[float]) -> int:
+    """The grid point with the fewest errors (U, G) in all; among equals the smallest preference, then the first."""
+    totals = errors.sum(axis=0)
+    return int(np.lexsort((np.arange(len(totals)), np.asarray(preference), totals))[0])
+
+
 def two_fold(errors: np.ndarray, folds: np.ndarray, preference: Sequence[float]) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Choose a grid point for each half on the other half.
 
@@ -77,7 +83,7 @@ def two_fold(errors: np.ndarray, folds: np.ndarray, preference: Sequence[float])
     for fold in sorted(set(folds.tolist())):
         tune = folds != fold if np.any(folds != fold) else folds == fold
         totals = errors[tune].sum(axis=0)
-        point = int(np.lexsort((np.arange(len(totals)), np.asarray(preference), totals))[0])
+        point = best_point(errors[tune], preference)
         chosen[folds == fold] = point
         notes.append({"fold": int(fold), "point": point, "tuning_errors": totals.tolist(), "tuning_utterances": int(tune.sum()),
                       "reported_utterances": int((folds == fold).sum())})  # fmt: skip

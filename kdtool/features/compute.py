@@ -73,9 +73,13 @@ def make_cut(supervision: Any, recording: Any, speed: float, sample_rate: int) -
     return cut
 
 
-def forbid_padding() -> None:
-    """Make audio that is shorter than its manifest says an error instead of reflecting its end."""
+def set_up_reading() -> None:
+    """One decoder for all formats, and audio that is shorter than its manifest says an error instead of reflecting its end."""
     from lhotse import set_audio_duration_mismatch_tolerance
+    from lhotse.audio.backend import LibsndfileBackend, set_current_audio_backend
+
+    # What the corpus step has decoded to its end; Lhotse itself would ask for the program sph2pipe to read a sphere file.
+    set_current_audio_backend(LibsndfileBackend())
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lhotse warns against any tolerance below its half second
@@ -141,7 +145,7 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], sample_rate:
     from lhotse.features.io import NumpyFilesWriter
 
     torch.set_num_threads(1)
-    forbid_padding()
+    set_up_reading()
     recordings = RecordingSet.from_jsonl(data / "recordings.jsonl.gz")
     supervisions = split(list(SupervisionSet.from_jsonl(data / "supervisions.jsonl.gz")), job, num_jobs)
     extractor = make_extractor(kind, sample_rate)

@@ -36,7 +36,7 @@ def text_words(lm_text: Path) -> Counter[str]:
         for line in lines:
             counts.update(line.split())
     if not counts:
-        raise KdError(f"{lm_text}/text.gz: no words in it; prepare the LM text again (local/*/prepare_lm_text.sh)")
+        raise KdError(f"{lm_text}/text.gz: no words in it; prepare the LM text again (steps/prepare_lm_text.sh)")
     return counts
 
 

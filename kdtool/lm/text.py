@@ -1,4 +1,5 @@
-"""Step: LM text.  In: one sentence a line (plain or .gz).  Out: text.gz, upper-case A to Z and apostrophe; stats.json.
+"""Step: LM text.  In: one sentence a line (plain or .gz), or a data folder's transcripts.  Out: text.gz, upper-case A to Z
+and apostrophe; stats.json.
 
 Sentences that equal a transcript of a held-out set (--exclude) are left out, so that perplexities and word error rates on
 it are honest.
@@ -20,6 +21,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_jsonl, write_json
 
+TRANSCRIPTS = "supervisions.jsonl.gz"  # of a data folder
 PLAIN = re.compile(r"[A-Z' ]*")
 OTHER = re.compile(r"[^A-Z' ]+")
 APOSTROPHES = str.maketrans({c: "'" for c in "\u2019\u2018\u02bc\u00b4`"})
@@ -51,30 +53,39 @@ def normalise(line: str) -> str:
 
 def sentences(source: Path, held_out: set[str], counts: Counter[str]) -> Iterator[str]:
     """The normalised sentences to keep; `counts` tells lines in, sentences out and why lines were dropped."""
+    for line in raw_sentences(source):
+        counts["lines_in"] += 1
+        try:
+            text = normalise(line)
+        except ValueError:
+            counts["dropped_digits"] += 1
+            continue
+        if not text:
+            counts["dropped_empty"] += 1
+        elif text in held_out:
+            counts["dropped_held_out"] += 1
+        else:
+            counts["sentences"] += 1
+            yield text
+
+
+def raw_sentences(source: Path) -> Iterator[str]:
+    """The lines of a text; the transcripts of a data folder."""
+    if source.is_dir():
+        for row in read_jsonl(source / TRANSCRIPTS):
+            yield row.get("text") or ""
+        return
     with open_text(source) as lines:
-        for line in lines:
-            counts["lines_in"] += 1
-            try:
-                text = normalise(line)
-            except ValueError:
-                counts["dropped_digits"] += 1
-                continue
-            if not text:
-                counts["dropped_empty"] += 1
-            elif text in held_out:
-                counts["dropped_held_out"] += 1
-            else:
-                counts["sentences"] += 1
-                yield text
+        yield from lines
 
 
 def transcripts(data: Path | None) -> set[str]:
     """The normalised transcripts of a data folder."""
     if data is None:
         return set()
-    path = data / "supervisions.jsonl.gz"
+    path = data / TRANSCRIPTS
     if not path.is_file():
-        raise KdError(f"--exclude {data}: no supervisions.jsonl.gz there; prepare that data set first")
+        raise KdError(f"--exclude {data}: no {TRANSCRIPTS} there; prepare that data set first")
     found = set()
     for row in read_jsonl(path):
         try:
@@ -112,22 +123,25 @@ def prepare(source: Path, work: Path, cfg: Config) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    positionals = [("text", "text with one sentence a line, plain or .gz"), ("out", "LM text folder to make")]
-    prog = "local/librispeech/prepare_lm_text.sh"
+    positionals = [("text", "text with one sentence a line, plain or .gz, or a data folder"), ("out", "LM text folder to make")]
+    prog = "steps/prepare_lm_text.sh"
     paths, cfg, common = parse_args(Config, positionals, argv, prog=prog, description=__doc__ or "")
     if cfg.max_lines < 0:
         raise UsageError(f"--max-lines {cfg.max_lines}: 0 (all) or more")
-    inputs = {"text": paths["text"]}
+    text = paths["text"]
+    if text.is_dir() and not (text / TRANSCRIPTS).is_file():
+        raise KdError(f"{text}: a folder without {TRANSCRIPTS}; give a text file or a data folder")
+    inputs = {"text": text / TRANSCRIPTS if text.is_dir() else text}
     if cfg.exclude is not None:
         transcripts(cfg.exclude)  # a wrong folder is told before anything is hashed
-        inputs["exclude"] = cfg.exclude / "supervisions.jsonl.gz"
+        inputs["exclude"] = cfg.exclude / TRANSCRIPTS
     run_step(
         "LM text",
         out=paths["out"],
         inputs=inputs,
         options=cfg,
         code=("kdtool.lm.text",),
-        body=lambda work: prepare(paths["text"], work, cfg),
+        body=lambda work: prepare(text, work, cfg),
         common=common,
     )
 

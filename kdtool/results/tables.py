@@ -27,7 +27,8 @@ def render(results: Sequence[dict[str, Any]], made: dict[str, str]) -> str:
     if made["command"]:
         lines += ["", f"    {made['command']}"]
     lines += ["", "LM scale and prior scale of each half of the speakers are chosen on the other half, out of ranges that are constants of "
-              "the decode step, as is the LM scale of its search. Phone error rates are against the phones of the forced alignment "
+              f"the decode step, as is the LM scale of its search. {_tuned(results)}"
+              "Phone error rates are against the phones of the forced alignment "
               "given as reference. In brackets: 95% bootstrap interval over utterances (10,000 resamples)."]  # fmt: skip
     for name in sorted({r["set"] for r in results}):
         here = [r for r in results if r["set"] == name]
@@ -37,6 +38,12 @@ def render(results: Sequence[dict[str, Any]], made: dict[str, str]) -> str:
                 rows = [r for r in here if r["lm"] == lm and r[rate] is not None]
                 lines += ["", f"### {label}, {lm}", "", *details(rows, rate)]
     return "\n".join(lines) + "\n"
+
+
+def _tuned(results: Sequence[dict[str, Any]]) -> str:
+    """A sentence for each set whose scales were chosen on another one."""
+    pairs = sorted({(r["set"], r["tuned_on"]) for r in results if "tuned_on" in r})
+    return "".join(f"Those of {name} are the best ones on all of {other}: nothing was chosen on {name}. " for name, other in pairs)
 
 
 def _lms(results: Sequence[dict[str, Any]], rate: str) -> list[str]:
@@ -73,12 +80,18 @@ def summary(results: Sequence[dict[str, Any]]) -> list[str]:
 def details(results: Sequence[dict[str, Any]], rate: str) -> list[str]:
     """One line a decode: counts by kind, scales, comparison with the baseline."""
     unit = "words" if rate == "wer" else "phones"
-    head = ["system", rate.upper(), "utterances", unit, "sub", "ins", "del", "failed", "scales (LM, prior)", "against baseline"]
+    penalty = any(s["penalty"] for r in results for s in r["scales"])
+    scales_head = "scales (LM, prior, penalty)" if penalty else "scales (LM, prior)"
+    head = ["system", rate.upper(), "utterances", unit, "sub", "ins", "del", "failed", scales_head, "against baseline"]
     rows = []
     for r in results:
-        scales = " / ".join(f"{s['lm_scale']:g}, {s['prior_scale']:g}" for s in r["scales"])
+        scales = " / ".join(_scales(s, penalty) for s in r["scales"])
         rows.append([r["system"], _rate(r, rate), *(str(r[k]) for k in COUNTS), scales, _versus(r)])
     return _table(head, rows)
+
+
+def _scales(scales: dict[str, float], penalty: bool) -> str:
+    return ", ".join(f"{scales[k]:g}" for k in ("lm_scale", "prior_scale", *(["penalty"] if penalty else [])))
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -268,3 +268,24 @@ def test_collecting_nothing_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "exp").mkdir()
     with pytest.raises(KdError, match=r"no score\.json"):
         collect.main([str(tmp_path / "exp"), str(tmp_path / "RESULTS.md")])
+
+
+def test_another_set_is_reported_with_the_scales_chosen_on_dev(root: Path, words: dict) -> None:
+    shutil.copytree(root / "dev" / "mfcc", root / "test" / "mfcc", dirs_exist_ok=True)
+    dev, graph = root / "exp/mono/decode_dev_2gram", root / "exp/mono/graph_2gram"
+    lm = ["--rescore-lm", str(root / "lm_big"), "--output-beam", "100"]
+    places = [str(p) for p in (root / "exp/mono", root / "test/mfcc", graph, root / "lang", root / "exp/mono/decode_test")]
+    decode.main(["--nj", "1", *lm, "--scales-from", str(dev), *places])
+    for folder, chosen in ((root / "exp/mono/decode_test", dev), (root / "exp/mono/decode_test/rescored", dev / "rescored")):
+        whole, score = read_json(chosen / "scales.json")["whole"], read_json(folder / "score.json")
+        assert score["tuned_on"] == "dev" and score["set"] == "test"
+        assert score["scales"] == [{k: whole[k] for k in ("prior_scale", "lm_scale", "penalty")}]
+        assert score["sub"] + score["ins"] + score["del"] == whole["errors"]  # the same audio under another name
+    with pytest.raises(KdError, match="is a decode of dev itself"):
+        run_decode(root, "graph_2gram", "decode_x", "--scales-from", str(dev))
+    with pytest.raises(KdError, match="were not chosen on"):
+        shutil.copytree(root / "dev" / "mfcc", root / "third" / "mfcc", dirs_exist_ok=True)
+        places[1], places[4] = str(root / "third/mfcc"), str(root / "exp/mono/decode_third")
+        decode.main(["--nj", "1", "--scales-from", str(root / "exp/mono/decode_test"), *places])
+    with pytest.raises(KdError, match=r"no scales\.json there"):
+        run_decode(root, "graph_2gram", "decode_x", "--scales-from", str(root / "exp"))

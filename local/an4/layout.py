@@ -1,0 +1,126 @@
+"""AN4's layout on disk (CMU census corpus).  In: the corpus folder.  Out: a part's utterances, and those that lack audio or transcript.
+
+etc/an4_<part>.fileids: 'an4_clstk/fash/an251-fash-b' a line; etc/an4_<part>.transcription: '<s> YES </s> (an251-fash-b)' a
+line; wav/<file id>.sph, .wav or .flac. Utterances are named speaker first, 'fash-an251-b', so that they sort by speaker.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+from kdtool.corpus.utterance import Utterance
+
+PARTS = ("train", "test")
+SUFFIXES = (".sph", ".wav", ".flac")  # where two of them are there, the distribution's own comes first
+NAME = re.compile(r"(?P<recording>\w+)-(?P<speaker>\w+)-(?P<letter>\w+)")
+LINE = re.compile(r"(?P<words>.*?)\s*\((?P<id>[^()\s]+)\)")
+MARKS = re.compile(r"</?s>|<sil>|\+\+\w+\+\+")  # sentence ends, silence and noises are no words
+WORDS = re.compile(r"[A-Z']+( [A-Z']+)*")
+Fault = tuple[str, str]
+
+
+def find_corpus(corpus: Path) -> Path:
+    """The folder that holds etc and wav: the one given or an4 in it; absolute, links kept.
+
+    Raises:
+        KdError: neither does.
+    """
+    if not corpus.is_dir():
+        raise KdError(f"{corpus}: no such folder; give AN4's folder, the one that holds etc and wav")
+    for place in (corpus, corpus / "an4"):
+        if (place / "etc").is_dir() and (place / "wav").is_dir():
+            return place.absolute()
+    there = sorted(p.name for p in corpus.iterdir())[:10]
+    raise KdError(f"{corpus}: no folders etc and wav in it (it holds {', '.join(there) or 'nothing'}); give AN4's folder, as its archive "
+                  "an4_sphere.tar.gz unpacks to")  # fmt: skip
+
+
+def scan_part(corpus: Path, part: str) -> tuple[list[Utterance], list[Fault]]:
+    """All utterances of 'train' or 'test', sorted by id, and (id, reason) of those that lack audio or a transcript.
+
+    Raises:
+        KdError: a list is missing, empty or not UTF-8, a line is malformed, an utterance comes twice.
+    """
+    ids_file, text_file = (corpus / "etc" / f"an4_{part}.{kind}" for kind in ("fileids", "transcription"))
+    places, texts = _file_ids(ids_file), _transcripts(text_file)
+    utterances, faults = [], []
+    for name in sorted({*places, *texts}):
+        utt, speaker = utterance_id(name), utterance_id(name).split("-")[0]
+        audio = _audio_file(corpus / "wav", places[name]) if name in places else None
+        if name not in places:
+            faults.append((utt, f"{text_file} has a transcript of {name}, but {ids_file} does not list it; remove the line or list it"))
+        elif name not in texts:
+            faults.append((utt, f"{ids_file} lists {name}, but {text_file} has no transcript of it; add it or remove the line"))
+        elif audio is None:
+            faults.append((utt, f"no audio wav/{places[name]} with {', '.join(SUFFIXES)} in {corpus}; unpack the archive again"))
+        else:
+            utterances.append(Utterance(utt, speaker, audio, texts[name]))
+    return sorted(utterances, key=lambda u: u.id), sorted(faults)
+
+
+def utterance_id(name: str) -> str:
+    """'an251-fash-b' -> 'fash-an251-b'."""
+    found = NAME.fullmatch(name)
+    assert found is not None  # the readers below let no other name pass
+    return f"{found['speaker']}-{found['recording']}-{found['letter']}"
+
+
+def plain_words(text: str) -> str:
+    """The words of a transcript, upper-case, single spaces; '' for none. ValueError for what is not letters or apostrophes."""
+    words = " ".join(MARKS.sub(" ", text).upper().split())
+    if words and not WORDS.fullmatch(words):
+        raise ValueError(f"{words!r} holds other characters than letters and apostrophes")
+    return words
+
+
+def _audio_file(wav: Path, place: str) -> Path | None:
+    return next((p for p in (wav / f"{place}{s}" for s in SUFFIXES) if p.is_file()), None)
+
+
+def _file_ids(path: Path) -> dict[str, str]:
+    """Name of the utterance -> its place below wav."""
+    found: dict[str, str] = {}
+    for where, line in _lines(path):
+        name = line.rsplit("/", 1)[-1]
+        if not NAME.fullmatch(name) or line.startswith("/") or ".." in line.split("/"):
+            raise KdError(f"{where}: {line!r} is not a file id (folder/speaker/recording-speaker-letter); mend the line")
+        if name in found:
+            raise KdError(f"{where}: {name} is listed already, as {found[name]}; remove one of the two")
+        found[name] = line
+    return found
+
+
+def _transcripts(path: Path) -> dict[str, str]:
+    """Name of the utterance -> its words."""
+    found: dict[str, str] = {}
+    for where, line in _lines(path):
+        match = LINE.fullmatch(line)
+        if match is None or not NAME.fullmatch(match["id"]):
+            raise KdError(f"{where}: {line[:60]!r} is not 'WORDS (recording-speaker-letter)'; mend the line")
+        if match["id"] in found:
+            raise KdError(f"{where}: {match['id']} has a transcript already; remove one of the two")
+        try:
+            found[match["id"]] = plain_words(match["words"])
+        except ValueError as e:
+            raise KdError(f"{where}: {e}; write the words as they are spoken") from e
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """(file and line number, line) of the lines that are not blank; KdError when there is none."""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8").removeprefix("\ufeff")
+    except FileNotFoundError as e:
+        raise KdError(f"{path}: no such file; AN4's archive holds it, unpack it again") from e
+    except UnicodeDecodeError as e:
+        bad = data[: e.start].count(b"\n") + 1
+        raise KdError(f"{path}, line {bad}: not UTF-8 (byte 0x{data[e.start]:02x}); convert the file with iconv") from e
+    if not text.strip():
+        raise KdError(f"{path}: empty; unpack AN4's archive again")
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield f"{path}, line {number}", line.strip()

@@ -8,7 +8,6 @@ here="$(dirname "${BASH_SOURCE[0]}")"
 source "$here/../../utils/env.sh"
 mkdir -p -- "$out"
 
-name="AN4"
 if [[ -z "$corpus" ]]; then
   echo "error: --corpus is missing; give AN4's folder, the one that holds etc and wav" >&2
   exit 2
@@ -19,8 +18,11 @@ if [[ ! -f "$lexicon" ]]; then
   echo "error: --corpus $corpus: no file etc/an4.dic in it; give AN4's folder, the one that holds etc and wav" >&2
   exit 1
 fi
-for key in corpus lexicon name; do
-  printf '%s\n' "${!key}" >"$out/.$key"
-  mv -- "$out/.$key" "$out/$key"
-done
+record() {  # record NAME TEXT
+  printf '%s\n' "$2" >"$out/.$1"
+  mv -- "$out/.$1" "$out/$1"
+}
+record corpus "$corpus"
+record lexicon "$lexicon"
+record name AN4
 echo "source: $corpus"

@@ -9,12 +9,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from kdtool.core.dropped import account
 from kdtool.core.progress import progress
 from kdtool.core.tables import open_text, write_jsonl
 from kdtool.core.tensors import file_digest
-from kdtool.corpus.utterance import Limits, Utterance, check_utterance
+from kdtool.corpus.utterance import Audio, Limits, Utterance, check_utterance
 
 
 def choose(utterances: Sequence[Utterance], count: int) -> list[Utterance]:
@@ -56,37 +57,55 @@ def write_set(
         checks = pool.map(lambda u: check_utterance(u, limits), ordered)
         results = list(progress(checks, len(ordered), f"{where}: reading audio"))
     dropped = list(faults)
-    kept: list[tuple[Utterance, int]] = []
-    for utt, (fault, samples) in zip(ordered, results, strict=True):
-        if fault:
+    kept: list[tuple[Utterance, Audio]] = []
+    for utt, (fault, audio) in zip(ordered, results, strict=True):
+        if audio is None:
             dropped.append((utt.id, fault))
         else:
-            kept.append((utt, samples))
+            kept.append((utt, audio))
     account(len(ordered) + len(faults), len(kept), dropped, max_share=max_dropped, where=where, work=work)
-    write_manifests(work, kept, limits.sampling_rate)
+    write_manifests(work, *whole_files(kept))
     # The manifests hold paths only: without this table, other audio of the same length would leave the features 'up to date'.
     with open_text(work / "audio.tsv", "w") as f:
         f.writelines(f"{utt.id}\t{file_digest(utt.audio)}\n" for utt, _ in kept)
-    seconds = sum(samples for _, samples in kept) / limits.sampling_rate
-    print(f"{where}: {len(kept)} utterances, {len({u.speaker for u, _ in kept})} speakers, {seconds / 60:.1f} minutes")
+    summary(where, [(utt.speaker, audio.seconds) for utt, audio in kept])
 
 
-def write_manifests(work: Path, utterances: Sequence[tuple[Utterance, int]], sampling_rate: int) -> None:
-    """Write both manifests for (utterance, samples) and have Lhotse validate them."""
-    from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet, validate_recordings_and_supervisions
-    from lhotse.audio import AudioSource
+def summary(where: str, utterances: Sequence[tuple[str, float]]) -> None:
+    """Say how much speech there is, from each utterance's speaker and seconds."""
+    minutes = sum(seconds for _, seconds in utterances) / 60
+    print(f"{where}: {len(utterances)} utterances, {len({speaker for speaker, _ in utterances})} speakers, {minutes:.1f} minutes")
+
+
+def whole_files(utterances: Sequence[tuple[Utterance, Audio]]) -> tuple[list[Any], list[Any]]:
+    """Lhotse recordings and supervisions of utterances that are a file each."""
+    from lhotse import SupervisionSegment
 
     recordings, supervisions = [], []
-    for utt, samples in utterances:
-        seconds = samples / sampling_rate
-        source = AudioSource(type="file", channels=[0], source=str(utt.audio))
-        recordings.append(Recording(utt.id, [source], sampling_rate, samples, seconds))
+    for utt, audio in utterances:
+        recordings.append(recording(utt.id, utt.audio, audio))
         supervisions.append(
             SupervisionSegment(
-                id=utt.id, recording_id=utt.id, start=0.0, duration=seconds, channel=0, text=" ".join(utt.text.split()),
+                id=utt.id, recording_id=utt.id, start=0.0, duration=audio.seconds, channel=0, text=" ".join(utt.text.split()),
                 language="English", speaker=utt.speaker,
             )
         )  # fmt: skip
+    return recordings, supervisions
+
+
+def recording(name: str, path: Path, audio: Audio) -> Any:
+    """A Lhotse recording of one file."""
+    from lhotse import Recording
+    from lhotse.audio import AudioSource
+
+    source = AudioSource(type="file", channels=list(range(audio.channels)), source=str(path))
+    return Recording(name, [source], audio.sampling_rate, audio.samples, audio.seconds)
+
+
+def write_manifests(work: Path, recordings: Sequence[Any], supervisions: Sequence[Any]) -> None:
+    """Have Lhotse validate both manifests and write them."""
+    from lhotse import RecordingSet, SupervisionSet, validate_recordings_and_supervisions
+
     validate_recordings_and_supervisions(RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions))
     write_jsonl(work / "recordings.jsonl.gz", (r.to_dict() for r in recordings))
     write_jsonl(work / "supervisions.jsonl.gz", (s.to_dict() for s in supervisions))

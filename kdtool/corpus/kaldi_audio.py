@@ -1,0 +1,135 @@
+"""The audio behind wav.scp.  In: an entry.  Out: a file that can be read, or a fault.
+
+An entry is a path or a command that ends in '|'. What the usual commands do (flac -d, sph2pipe, cat: decode one file) is done
+here without running anything. Any other command is refused unless pipes are allowed; then its output is decoded into a file
+of the data folder, so that nothing is run again later.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+from kdtool.corpus.kaldi_tables import Table
+
+META = re.compile(r"[$`;&|<>*?~(){}\[\]!#\\\n]")  # what a shell would not leave as it is
+IN_ARCHIVE = re.compile(r"(.+):\d+")
+SMALL_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"}  # fit into 16 bits
+BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recording in wav.scp: the file to read, and the channel of it (None: its only one), or a command that has to be run."""
+
+    id: str
+    where: str
+    file: Path | None
+    channel: int | None = None
+    command: str = ""
+    relative: bool = False
+
+
+def read_entries(table: Table, base: Path) -> list[Entry]:
+    """All entries, sorted by id; relative paths count from `base`."""
+    return [_entry(name, table.rows[name].value, table.where(name), base) for name in sorted(table.rows)]
+
+
+def _entry(name: str, value: str, where: str, base: Path) -> Entry:
+    if not value.endswith("|"):
+        if value == "-" or value.startswith("|"):
+            raise KdError(f"{where}: recording {name} is {value!r}, which is no file; write its audio to one and name that")
+        if IN_ARCHIVE.fullmatch(value) and not (base / value).exists():
+            raise KdError(f"{where}: recording {name} is a place in an archive ({value}); write its audio to a file (wav-copy) first")
+        return Entry(name, where, base / value, relative=not Path(value).is_absolute())
+    command = value.removesuffix("|").strip()
+    known = recognise(command)
+    if known is None:
+        return Entry(name, where, None, command=command, relative=True)
+    file, channel = known
+    return Entry(name, where, base / file, channel, command, relative=not Path(file).is_absolute())
+
+
+def recognise(command: str) -> tuple[str, int | None] | None:
+    """(file, channel or None) of a command that only decodes one file; None when it does more, or is not known to us."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    # A shell would expand what is not quoted; our own export quotes what has to be.
+    if len(words) < 2 or (META.search(command) and shlex.join(words) != command):
+        return None
+    tool, options, file = words[0].rsplit("/", 1)[-1], words[1:-1], words[-1]
+    if tool == "sph2pipe" and not file.startswith("-"):
+        return _sph2pipe(options, file)
+    whole = (tool == "cat" and not options) or (tool == "flac" and _flac_decodes(options))
+    return (file, None) if whole and not file.startswith("-") else None
+
+
+def _flac_decodes(options: Sequence[str]) -> bool:
+    """Whether the options say 'decode to standard output' and nothing else."""
+    letters = {"--stdout": "c", "--decode": "d", "--silent": "s", "--totally-silent": "s"}
+    said = "".join(letters.get(o, o.removeprefix("-") if re.fullmatch(r"-[cds]+", o) else "?") for o in options)
+    return set(said) <= set("cds") and {"c", "d"} <= set(said)
+
+
+def _sph2pipe(options: Sequence[str], file: str) -> tuple[str, int | None] | None:
+    channel, rest = None, list(options)
+    while rest:
+        word = rest.pop(0)
+        if word == "-f" and rest and rest[0] in ("wav", "riff", "sph"):
+            rest.pop(0)
+        elif word == "-c" and rest and rest[0] in ("1", "2"):
+            channel = int(rest.pop(0)) - 1
+        elif word != "-p":
+            return None
+    return file, channel
+
+
+def refuse_commands(entries: Sequence[Entry]) -> None:
+    """KdError when an entry is a command that would have to be run."""
+    commands = [e for e in entries if e.file is None]
+    if commands:
+        first = commands[0]
+        raise KdError(f"{first.where}: recording {first.id} is a command that would be run: {first.command[:100]!r} ({len(commands)} "
+                      f"of {len(entries)} recordings are); read wav.scp, then allow it with --allow-pipes true, or name files")  # fmt: skip
+
+
+def run_command(command: str, target: Path, folder: Path) -> str:
+    """Run a wav.scp command in `folder` and write its audio to `target` (FLAC, lossless); '' or what went wrong.
+
+    Its raw output and what its tools put into their temporary folder lie beside `target` meanwhile.
+    """
+    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as temporary:
+        raw = Path(temporary) / "output"
+        with open(raw, "wb") as f:
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", command], cwd=folder, env={**os.environ, "TMPDIR": temporary},
+                stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.PIPE, check=False,
+            )  # fmt: skip
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            return f"its command failed with exit status {done.returncode} ({said[0][:200]}); run it by hand: {command[:200]}"
+        return _to_flac(raw, target, command)
+
+
+def _to_flac(raw: Path, target: Path, command: str) -> str:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(raw) as audio:
+            subtype = "PCM_16" if audio.subtype in SMALL_SUBTYPES else "PCM_24"
+            with soundfile.SoundFile(target, "w", audio.samplerate, audio.channels, subtype, format="FLAC") as out:
+                while len(block := audio.read(BLOCK, dtype="int16" if subtype == "PCM_16" else "int32")):
+                    out.write(block)
+    except (soundfile.LibsndfileError, RuntimeError) as e:
+        size = raw.stat().st_size
+        return f"its command wrote {size} bytes that are no audio ({' '.join(str(e).split())}); run it by hand: {command[:200]}"
+    return ""

@@ -1,0 +1,172 @@
+"""Step: export.  In: data/<set>.  Out: a Kaldi data folder: wav.scp, text, utt2spk, spk2utt, utt2dur, reco2dur, segments.
+
+Files are sorted as 'LC_ALL=C sort' has it. Utterances have to sort in the order of their speakers, as Kaldi demands. Times
+round up at the ninth decimal: Kaldi cuts off what is less than a sample, and the import rounds, so both find the same one.
+Lhotse's own export is not used: it writes times that are a sample off, and an ffmpeg command for every FLAC file.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError
+from kdtool.core.step import run_step
+from kdtool.core.tables import open_text, read_jsonl
+from kdtool.corpus.ids import id_fault
+
+MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
+NANO = Decimal("1e-9")
+# What Kaldi cannot read as it is, and the command of its recipes; the import knows them and runs nothing.
+DECODERS = {".flac": "flac -c -d -s {}", ".sph": "sph2pipe -f wav {}"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the export."""
+
+    prefix_speakers: bool = field(default=False, metadata={"help": "put 'speaker-' before each utterance id, so that both sort alike"})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance: samples of the recording's rate."""
+
+    id: str
+    speaker: str
+    text: str
+    recording: str
+    start: int
+    end: int
+    channel: int
+
+
+def read_rows(data: Path, recordings: dict[str, dict[str, Any]], *, prefix: bool) -> list[Row]:
+    """All utterances, sorted by id.
+
+    Raises:
+        KdError: an id is no Kaldi id, comes twice, or an utterance's recording is missing.
+    """
+    found: dict[str, Row] = {}
+    where = data / MANIFESTS[1]
+    for row in read_jsonl(where):
+        speaker = row.get("speaker") or row["recording_id"]
+        name = f"{speaker}-{row['id']}" if prefix else str(row["id"])
+        for kind, value in (("utterance", name), ("speaker", speaker), ("recording", row["recording_id"])):
+            if fault := id_fault(value):
+                raise KdError(f"{where}: {kind} id {fault}; rename it")
+        if name in found:
+            raise KdError(f"{where}: utterance {name} comes twice; ids must be unique")
+        if row["recording_id"] not in recordings:
+            raise KdError(f"{where}: utterance {row['id']}: recording {row['recording_id']} is not in {MANIFESTS[0]}; make the set anew")
+        rate, total = (recordings[row["recording_id"]][key] for key in ("sampling_rate", "num_samples"))
+        start = round(row["start"] * rate)
+        end = min(total, start + round(row["duration"] * rate))
+        channel = row["channel"][0] if isinstance(row["channel"], list) else row["channel"]
+        found[name] = Row(name, speaker, " ".join((row.get("text") or "").split()), row["recording_id"], start, end, channel)
+    return [found[name] for name in sorted(found)]
+
+
+def check_order(rows: list[Row], data: Path, *, prefix: bool) -> None:
+    """KdError unless the speakers of the sorted utterances are sorted too, as Kaldi's tools take for granted."""
+    for before, after in pairwise(rows):
+        if before.speaker > after.speaker:
+            remedy = "rename the speakers" if prefix else "put the speakers before the ids with --prefix-speakers true"
+            raise KdError(f"{data}: utterance {before.id} of speaker {before.speaker} sorts before {after.id} of {after.speaker}: Kaldi "
+                          f"wants utterances sorted by speaker; {remedy}")  # fmt: skip
+
+
+def decimal_seconds(samples: int, rate: int) -> str:
+    """Seconds with nine decimals at most, rounded up: '1.5', '0.333333334'."""
+    up = (Decimal(samples) / Decimal(rate)).quantize(NANO, ROUND_CEILING)
+    if int(float(up) * rate) < samples:  # the decimals were exact, their nearest binary number lies below
+        up += NANO
+    return f"{up:f}".rstrip("0").rstrip(".") or "0"
+
+
+def wav_entry(recording: dict[str, Any], data: Path) -> str:
+    """A recording's value in wav.scp: its absolute path, or the command that Kaldi's recipes decode it with."""
+    sources, name = recording["sources"], recording["id"]
+    if len(sources) != 1 or sources[0]["type"] != "file" or recording.get("transforms"):
+        raise KdError(f"{data / MANIFESTS[0]}: recording {name} is not one audio file as it is; write it to a file first")
+    path = os.path.abspath(sources[0]["source"])
+    if path != path.strip() or path.endswith("|") or not path.isprintable():
+        raise KdError(f"{data / MANIFESTS[0]}: recording {name}: the path {path!r} cannot stand in wav.scp; rename the file")
+    decoder = DECODERS.get(Path(path).suffix.lower())
+    return f"{decoder.format(shlex.quote(path))} |" if decoder else path
+
+
+def write_dir(data: Path, work: Path, cfg: Config) -> None:
+    """Write all files to `work`."""
+    recordings = {row["id"]: row for row in read_jsonl(data / MANIFESTS[0])}
+    rows = read_rows(data, recordings, prefix=cfg.prefix_speakers)
+    if not rows:
+        raise KdError(f"{data / MANIFESTS[1]}: no utterances; make the set again")
+    check_order(rows, data, prefix=cfg.prefix_speakers)
+    used = sorted({row.recording for row in rows})
+    rates = {name: recordings[name]["sampling_rate"] for name in used}
+    speakers: dict[str, list[str]] = {}
+    for row in rows:
+        speakers.setdefault(row.speaker, []).append(row.id)
+    tables = {
+        "wav.scp": [f"{name} {wav_entry(recordings[name], data)}" for name in used],
+        "text": [f"{row.id} {row.text}" for row in rows],
+        "utt2spk": [f"{row.id} {row.speaker}" for row in rows],
+        "spk2utt": [f"{speaker} {' '.join(utterances)}" for speaker, utterances in sorted(speakers.items())],
+        "utt2dur": [f"{row.id} {decimal_seconds(row.end - row.start, rates[row.recording])}" for row in rows],
+        "reco2dur": [f"{name} {decimal_seconds(recordings[name]['num_samples'], rates[name])}" for name in used],
+    }
+    if segments := _segments(rows, recordings):
+        tables["segments"] = segments
+    for name, lines in tables.items():
+        with open_text(work / name, "w") as f:
+            f.writelines(line + "\n" for line in lines)
+    print(f"export: {len(rows)} utterances, {len(speakers)} speakers, {len(used)} recordings", file=sys.stderr)
+
+
+def _segments(rows: list[Row], recordings: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines of segments; none when each utterance is a recording of its own with one channel."""
+    whole = all(
+        row.id == row.recording and (row.start, row.end) == (0, recordings[row.id]["num_samples"]) and row.channel == 0
+        and len(recordings[row.id]["sources"][0]["channels"]) == 1
+        for row in rows
+    )  # fmt: skip
+    if whole:
+        return []
+    lines = []
+    for row in rows:
+        recording = recordings[row.recording]
+        times = " ".join(decimal_seconds(at, recording["sampling_rate"]) for at in (row.start, row.end))
+        several = len(recording["sources"][0]["channels"]) > 1
+        lines.append(f"{row.id} {row.recording} {times}" + f" {row.channel}" * several)
+    return lines
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    positionals = [("data", "data folder with recordings and supervisions"), ("kaldi", "Kaldi data folder to make")]
+    paths, cfg, common = parse_args(Config, positionals, argv, prog="utils/export_kaldi_data.sh", description=__doc__ or "")
+    data = paths["data"]
+    for name in MANIFESTS:
+        if not (data / name).is_file():
+            raise KdError(f"{data}: {name} is missing; give a data folder, or prepare the corpus first (local/*/prepare_data.sh)")
+    run_step(
+        f"export {data.name}",
+        out=paths["kaldi"],
+        inputs={name: data / name for name in MANIFESTS},
+        options=cfg,
+        code=("kdtool.corpus.kaldi_export",),
+        body=lambda work: write_dir(data, work, cfg),
+        common=common,
+    )
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,157 @@
+"""Step: import.  In: a Kaldi data folder.  Out: data/<set> with Lhotse manifests: recordings, supervisions, audio.tsv, dropped.tsv.
+
+Recordings may have any sampling rate from 8 kHz on and any format of libsndfile (wav, flac, NIST sphere without Shorten ..).
+Every utterance goes into the manifests or, with its reason, into dropped.tsv; times are kept to the sample.
+Lhotse's own loader is not used: it takes one rate for all recordings, cuts durations to milliseconds, lets the second of two
+equal ids win, and keeps wav.scp's commands in the manifests, where every later reading of the audio would run them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.dropped import account
+from kdtool.core.errors import UsageError
+from kdtool.core.progress import progress
+from kdtool.core.step import run_step
+from kdtool.core.tables import open_text
+from kdtool.core.tensors import file_digest
+from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands, run_command
+from kdtool.corpus.kaldi_dir import Fault, KaldiDir, read_dir, spans
+from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
+from kdtool.corpus.manifests import recording, summary, write_manifests
+from kdtool.corpus.utterance import Limits, check_audio
+
+AUDIO = "audio"  # where the output of commands goes
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the import."""
+
+    allow_pipes: bool = field(default=False, metadata={"help": "run wav.scp's commands and keep their output in the data folder"})
+    relative_to: Path | None = field(
+        default=None, metadata={"help": "folder that relative paths in wav.scp count from; not given: the current one, as in Kaldi"}
+    )
+    upper: bool = field(default=False, metadata={"help": "make the transcripts upper-case, as lexicon and LM text are"})
+    max_overshoot: float = field(default=0.5, metadata={"help": "seconds that a segment may end after its recording; it is cut there"})
+    max_dropped: float = field(default=0.0, metadata={"help": "largest share of the utterances that may be dropped"})
+    max_chars_per_second: float = field(default=30.0, metadata={"help": "longer transcripts do not belong to their audio"})
+
+
+def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj: int) -> dict[str, Found]:
+    """Decode the recordings to their end; commands are run, their output goes to `work`/audio."""
+    limits = Limits(sampling_rate=None, mono=False)
+
+    def read(numbered: tuple[int, Entry]) -> Found:
+        number, entry = numbered
+        file = final = entry.file
+        if file is None:
+            name = f"{number:06d}.flac"  # ids name no files: they come from outside
+            file, final = work / AUDIO / name, out / AUDIO / name
+            if fault := run_command(entry.command, file, base):
+                return Found(f"{entry.where}: {fault}")
+        elif not file.is_file():
+            return Found(f"{entry.where}: {_missing(entry, base)}")
+        assert final is not None
+        fault, audio = check_audio(file, limits)
+        return Found(fault and f"{entry.where}: {fault}", file, final, audio)
+
+    if any(entry.file is None for entry in entries):
+        (work / AUDIO).mkdir()
+    with ThreadPoolExecutor(nj) as pool:
+        results = list(progress(pool.map(read, enumerate(entries, 1)), len(entries), f"import {out.name}: reading audio"))
+    return {entry.id: found for entry, found in zip(entries, results, strict=True)}
+
+
+def _missing(entry: Entry, base: Path) -> str:
+    """What to say of a file that is not there."""
+    if not entry.relative:
+        return f"no such file {entry.file}; mend the path, or remove the recording and its utterances"
+    return f"no such file {entry.file}; relative paths count from {base}: choose another folder with --relative-to"
+
+
+def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: Path, cfg: Config, nj: int) -> None:
+    """Write the data folder to `work`, which will become `out`."""
+    from lhotse import SupervisionSegment
+
+    where = f"import {out.name}"
+    utterances, faults = spans(kaldi)
+    channels = {e.id: e.channel for e in entries if e.channel is not None}
+    used = {span.recording for span in utterances}
+    found = read_recordings([e for e in entries if e.id in used], base, work, out, nj)
+    dropped: list[Fault] = list(faults)
+    supervisions: list[Any] = []
+    cut = 0
+    limits = PartLimits(cfg.max_overshoot, cfg.max_chars_per_second)
+    for span in utterances:
+        recorded = found[span.recording]
+        try:
+            part = place(span, recorded, channels.get(span.recording), kaldi, limits)
+        except Faulty as e:
+            dropped.append((span.id, str(e)))
+            continue
+        cut += part.cut
+        text = " ".join(span.text.split())
+        supervisions.append(
+            SupervisionSegment(
+                id=span.id, recording_id=span.recording, start=part.start / part.rate, duration=(part.end - part.start) / part.rate,
+                channel=part.channel, text=text.upper() if cfg.upper else text, speaker=span.speaker,
+            )
+        )  # fmt: skip
+    notes = [*kaldi.notes, *([f"{cut} segments end after their recording and were cut there"] * (cut > 0))]
+    if unused := sorted({e.id for e in entries} - used):
+        notes.append(f"{len(unused)} of {len(entries)} recordings have no utterance and are left out, the first is {unused[0]}")
+    print(*(f"note: {note}" for note in notes), sep="\n", end="\n" * bool(notes), file=sys.stderr)
+    account(len(utterances) + len(faults), len(supervisions), dropped, max_share=cfg.max_dropped, where=where, work=work)
+    kept = {s.recording_id: found[s.recording_id] for s in supervisions}
+    write_manifests(work, [recording(name, f.final, f.audio) for name, f in sorted(kept.items()) if f.audio], supervisions)
+    digests = {name: file_digest(f.file) for name, f in kept.items()}
+    with open_text(work / "audio.tsv", "w") as f:
+        f.writelines(f"{s.id}\t{digests[s.recording_id]}\n" for s in supervisions)
+    summary(where, [(s.speaker, s.duration) for s in supervisions])
+
+
+def import_dir(folder: Path, out: Path, cfg: Config, common: Common) -> None:
+    """Run the step."""
+    kaldi = read_dir(folder)
+    base = Path(os.path.abspath(cfg.relative_to or Path.cwd()))
+    entries = read_entries(kaldi.tables["wav.scp"], base)
+    if not cfg.allow_pipes:
+        refuse_commands(entries)
+    inputs = {name: table.path for name, table in kaldi.tables.items()}
+    # What is not there is told by recording, in the body.
+    inputs.update({f"audio of {e.id}": e.file for e in entries if e.file is not None and e.file.is_file()})
+    place_counts = str(base) if any(e.relative for e in entries) else ""
+    run_step(
+        f"import {out.name}",
+        out=out,
+        inputs=inputs,
+        options={**{k: v for k, v in asdict(cfg).items() if k != "relative_to"}, "relative_to": place_counts, "out": os.path.abspath(out)},
+        code=("kdtool.corpus.kaldi_import",),
+        body=lambda work: convert(kaldi, entries, base, work, Path(os.path.abspath(out)), cfg, common.nj),
+        common=common,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    positionals = [("kaldi", "Kaldi data folder with wav.scp, text, utt2spk"), ("out", "data folder to make")]
+    paths, cfg, common = parse_args(Config, positionals, argv, prog="utils/import_kaldi_data.sh", description=__doc__ or "")
+    if not 0 <= cfg.max_dropped < 1:
+        raise UsageError(f"--max-dropped {cfg.max_dropped}: a share from 0 to less than 1")
+    if cfg.max_overshoot < 0 or cfg.max_chars_per_second <= 0:
+        raise UsageError("--max-overshoot: 0 or more; --max-chars-per-second: more than 0")
+    if cfg.relative_to is not None and not cfg.relative_to.is_dir():
+        raise UsageError(f"--relative-to {cfg.relative_to}: no such folder")
+    import_dir(paths["kaldi"], paths["out"], cfg, common)
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,105 @@
+"""Where an utterance lies in its recording.  In: an utterance of the tables, the recording's audio.  Out: samples, or a fault.
+
+Times become samples of the recording's own rate, rounded to the nearest. Kaldi's durations are held against the audio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdtool.corpus.kaldi_dir import KaldiDir, Span
+from kdtool.corpus.utterance import EMPTY_TEXT, Audio, Limits, text_fault
+
+MAX_SECONDS_OFF = 0.1  # Kaldi's durations are rounded, and those from features are whole frames
+
+
+class Faulty(Exception):
+    """Why one utterance cannot be used; the others can."""
+
+
+@dataclass
+class Found:
+    """A recording's audio: the file, where it will lie when the step is done, and what is in it; or a fault."""
+
+    fault: str
+    file: Path = Path()
+    final: Path = Path()
+    audio: Audio | None = None
+
+
+@dataclass(frozen=True)
+class PartLimits:
+    """max_overshoot: seconds that a segment may end after its recording; max_chars_per_second as in utterance.Limits."""
+
+    max_overshoot: float
+    max_chars_per_second: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """First sample, the one after the last, their rate and channel; whether the end was cut to the recording's."""
+
+    start: int
+    end: int
+    rate: int
+    channel: int
+    cut: bool
+
+
+def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, limits: PartLimits) -> Part:
+    """The utterance's part of its recording; `channel` is wav.scp's choice, None when it makes none.
+
+    Raises:
+        Faulty: with the reason and what to do.
+    """
+    if found.audio is None:
+        raise Faulty(found.fault)
+    if not span.text.split():
+        raise Faulty(EMPTY_TEXT.replace("the audio file", f"the utterance ({span.where})"))
+    audio = found.audio
+    told = kaldi.duration("reco2dur", span.recording)
+    if told is not None and abs(told - audio.seconds) > MAX_SECONDS_OFF:
+        raise Faulty(f"{span.recording} has {audio.seconds:.3f} s of audio, reco2dur says {told:.3f} s; fetch the audio again, or "
+                     "remove reco2dur")  # fmt: skip
+    start, end, cut = _samples(span, audio, limits.max_overshoot)
+    _check_length(span, (end - start) / audio.sampling_rate, kaldi, limits)
+    return Part(start, end, audio.sampling_rate, _channel(span, found, channel), cut)
+
+
+def _samples(span: Span, audio: Audio, max_overshoot: float) -> tuple[int, int, bool]:
+    """(first sample, the one after the last, whether the end was cut)."""
+    start = round(span.start * audio.sampling_rate)
+    wanted = audio.samples if span.end is None else round(span.end * audio.sampling_rate)
+    if start < 0 or wanted <= start or start >= audio.samples:
+        last = f"{span.end:g} s" if span.end is not None else "its end"
+        raise Faulty(f"{span.where}: {span.start:g} s to {last} is no part of {span.recording}, which has {audio.seconds:.3f} s; "
+                     "mend the times")  # fmt: skip
+    if wanted - audio.samples > max_overshoot * audio.sampling_rate:
+        raise Faulty(f"{span.where}: it ends at {span.end:.3f} s, its recording {span.recording} at {audio.seconds:.3f} s, by more "
+                     f"than --max-overshoot {max_overshoot:g}; mend the times, or fetch the audio again")  # fmt: skip
+    return start, min(wanted, audio.samples), wanted > audio.samples
+
+
+def _channel(span: Span, found: Found, channel: int | None) -> int:
+    """The utterance's channel: segments' choice before wav.scp's, the only one where none was chosen."""
+    assert found.audio is not None
+    chosen, channels = span.channel if span.channel is not None else channel, found.audio.channels
+    if chosen is None and channels > 1:
+        raise Faulty(f"{found.file} has {channels} channels; name one in a fifth column of segments (from 0), or convert the file "
+                     "(sox IN -c 1 OUT)")  # fmt: skip
+    if (chosen or 0) >= channels:
+        raise Faulty(f"{span.where}: channel {chosen} of {found.file}, which has {channels}; they count from 0, mend the line")
+    return chosen or 0
+
+
+def _check_length(span: Span, seconds: float, kaldi: KaldiDir, limits: PartLimits) -> None:
+    shortest = Limits().min_seconds
+    if seconds < shortest:
+        raise Faulty(f"{span.where}: {seconds:.3f} s, less than {shortest:g} s; mend the times, or remove the utterance")
+    told = kaldi.duration("utt2dur", span.id)
+    # Kaldi's own tables do not know of an end that was cut.
+    if told is not None and not -MAX_SECONDS_OFF <= told - seconds <= MAX_SECONDS_OFF + limits.max_overshoot * (span.end is not None):
+        raise Faulty(f"{span.where}: it has {seconds:.3f} s, utt2dur says {told:.3f} s; fetch the audio again, or remove utt2dur")
+    if fault := text_fault(span.text, seconds, span.recording, Limits(max_chars_per_second=limits.max_chars_per_second)):
+        raise Faulty(fault)

@@ -1,0 +1,103 @@
+"""Kaldi's tables.  In: a file of 'id value' lines.  Out: its rows with their places, and notes on what was accepted all the same.
+
+Kaldi's own scripts take some faults without a word (a second line of the same id wins or loses by the tool); here they are
+errors that name file and line. What harms nobody is accepted with a note: CRLF line ends, lines that are not sorted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+from kdtool.corpus.ids import id_fault
+
+BLANKS = " \t\r\f\v"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line's value and where it stands."""
+
+    value: str
+    line: int
+
+
+@dataclass
+class Table:
+    """A table's rows by id, in the file's order."""
+
+    path: Path
+    rows: dict[str, Row] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def where(self, name: str) -> str:
+        """File and line of an id, for messages."""
+        return f"{self.path}, line {self.rows[name].line}"
+
+
+def read_table(path: Path, *, empty: bool = False) -> Table:
+    """Read a table.
+
+    Args:
+        empty: an id may stand alone (a transcript without words is told as the utterance's fault, not the file's).
+
+    Raises:
+        KdError: the file is missing or empty, not UTF-8, or has a line without a value, an id twice or an unusable id.
+    """
+    table = Table(path)
+    lines = list(_lines(path))
+    for number, line in lines:
+        name, _, value = _fields(line)
+        where = f"{path}, line {number}"
+        if fault := id_fault(name):
+            raise KdError(f"{where}: the id {fault}; rename it in all files of {path.parent}")
+        if name in table.rows:
+            raise KdError(f"{where}: {name} stands in line {table.rows[name].line} already; remove one of the two lines")
+        if not value and not empty:
+            raise KdError(f"{where}: {name} has no value; complete or remove the line")
+        table.rows[name] = Row(value, number)
+    if not table.rows:
+        raise KdError(f"{path}: no lines in it; make the Kaldi folder again")
+    if returns := sum(line.endswith("\r") for _, line in lines):
+        table.notes.append(f"{path}: {returns} of {len(lines)} lines end in CRLF; read as if they did not")
+    if list(table.rows) != sorted(table.rows):
+        table.notes.append(f"{path}: not sorted as 'LC_ALL=C sort' has it, so Kaldi's own tools would refuse it; read all the same")
+    return table
+
+
+def _fields(line: str) -> tuple[str, str, str]:
+    """(id, blanks, value); other white space than ASCII's belongs to the id or the value."""
+    match = re.match(r"([^ \t]*)([ \t]*)(.*)", line.strip(BLANKS), re.DOTALL)
+    assert match is not None
+    return match[1], match[2], match[3]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, line without its newline) of the lines that are not blank."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as e:
+        raise KdError(f"{path}: no such file; a Kaldi data folder holds wav.scp, text and utt2spk") from e
+    try:
+        text = data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as e:
+        bad = data[: e.start].count(b"\n") + 1
+        raise KdError(f"{path}, line {bad}: not UTF-8 (byte 0x{data[e.start]:02x}); convert the file with iconv") from e
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip(BLANKS):
+            yield number, line
+
+
+def seconds(text: str, where: str) -> float:
+    """A time in seconds; KdError when the text is no finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not math.isfinite(value):
+        raise KdError(f"{where}: {text!r} is no time in seconds; mend the line")
+    return value

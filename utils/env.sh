@@ -25,6 +25,8 @@ case ":$PATH:" in
 esac
 # A step that is called on a bare checkout says how to make the environment.
 if [[ ! -x "$KD_PYTHON" ]]; then KD_PYTHON="$KD_ROOT/utils/no_environment.sh"; fi
+# Asked what it would run, a recipe runs nothing: the commands of its steps are noted.
+if [[ -n "${KD_PLAN:-}" ]]; then KD_PYTHON="$KD_ROOT/utils/note_command.sh"; fi
 # One thread a process: jobs are processes, and two threads on a busy machine are many times slower than one.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # The same order of sets and of sorted text on every machine.

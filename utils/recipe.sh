@@ -2,12 +2,28 @@
 # What every recipe's run.sh shares: options, the stage loop, one run at a time.  Sourced, not run.
 #
 # A recipe sets `stages` (names, in order; each is a function of that name), `about` (name -> one line), then calls
-# `recipe_options "$@"` and `recipe_run`. Options become entries of `opt`; nothing is evaluated.
+# `recipe_options "$@"` and `recipe_run`. Options become entries of `opt`; nothing is evaluated. A stage calls scripts of
+# steps/, utils/ and local/ and nothing else: then --list-stages and --dry-run can ask them all without running one.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=record.sh
+source "$(dirname "${BASH_SOURCE[0]}")/record.sh"
+# shellcheck source-path=SCRIPTDIR source=ask.sh
+source "$(dirname "${BASH_SOURCE[0]}")/ask.sh"
 
 declare -A opt about
-declare -a stages
+declare -a stages words=()
 current='set-up'
+
+recipe_usage() {  # the options that every recipe has
+  cat <<'TEXT'
+  --stage N|NAME     first stage (default: 1)      --stop-stage N|NAME  last stage
+  --list-stages      numbers and names; with the options of a run: when each finished, how long it took, its state
+  --dry-run          say what would run and why, run nothing
+  --force            run these stages' steps although they are up to date
+  --wait-lock SECS   wait so long when another run has the same --work (default: 0)
+  --nj N             parallel processes (default: 2)
+TEXT
+}
 
 die() {  # die STATUS MESSAGE: one line on stderr
   printf 'error: %s\n' "$2" >&2
@@ -16,18 +32,6 @@ die() {  # die STATUS MESSAGE: one line on stderr
 
 absolute() {  # absolute PATH: seen from where the user stands
   realpath -ms -- "$1"
-}
-
-list_stages() {
-  local i
-  for i in "${!stages[@]}"; do
-    printf '%3d  %-11s %s\n' "$((i + 1))" "${stages[i]}" "${about[${stages[i]}]}"
-  done
-}
-
-recorded() {  # recorded FILE: the line in it, which the first stage has written
-  [[ -s "$1" ]] || die 1 "$1: missing; run stage ${stages[0]} first (--stage ${stages[0]})"
-  cat -- "$1"
 }
 
 stage_number() {  # stage_number OPTION VALUE: the number of a stage given by number or by name
@@ -43,10 +47,11 @@ stage_number() {  # stage_number OPTION VALUE: the number of a stage given by nu
 
 recipe_options() {  # fill `opt`; the option must be one of `opt`'s keys; flags have the default 'false'
   local key
+  words=("$@")
+  opt+=([stage]=1 [stop-stage]="${#stages[@]}" [nj]=2 [list-stages]=false [dry-run]=false [force]=false [wait-lock]=0)
   while (($#)); do
     case "$1" in
       --help | -h) usage; exit 0 ;;
-      --list-stages) list_stages; exit 0 ;;
       --*)
         key="${1#--}"
         [[ -n "$key" && -v "opt[$key]" ]] || die 2 "unknown option $1; --help lists the options"
@@ -64,6 +69,7 @@ recipe_options() {  # fill `opt`; the option must be one of `opt`'s keys; flags 
 }
 
 stopped() {  # stopped STATUS: the last words of a run that did not reach its end
+  rm -f -- "${opt[work]}/.lock.owner"
   if (($1 == 130)); then
     printf 'interrupted; run the same command again to go on\n' >&2
   elif (($1 != 0)); then
@@ -71,18 +77,25 @@ stopped() {  # stopped STATUS: the last words of a run that did not reach its en
   fi
 }
 
+hold_work() {  # one run at a time in opt[work]; children inherit the lock and hold it until the last of them is gone
+  mkdir -p -- "${opt[work]}" 2>/dev/null || die 1 "--work ${opt[work]}: cannot make this folder; choose another one"
+  (: >>"${opt[work]}/.lock") 2>/dev/null || die 1 "--work ${opt[work]}: cannot write there; mend its permissions or choose another folder"
+  exec 9<>"${opt[work]}/.lock"
+  "$KD_PYTHON" -m kdtool.core.lock "${opt[work]}/.lock" 9 "$$" "${opt[wait-lock]}" "--work ${opt[work]}" "$0" "$@" || exit
+}
+
 recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folder opt[work]
   local first last i name began
   first="$(stage_number --stage "${opt[stage]}")" || exit
-  last="$(stage_number --stop-stage "${opt[stop-stage]:-${#stages[@]}}")" || exit
+  last="$(stage_number --stop-stage "${opt[stop-stage]}")" || exit
   ((first <= last)) || die 2 "--stage $first comes after --stop-stage $last"
   [[ "${opt[nj]}" =~ ^[1-9][0-9]*$ ]] || die 2 "--nj ${opt[nj]}: a number of at least 1 is wanted"
-  mkdir -p -- "${opt[work]}" 2>/dev/null || die 1 "--work ${opt[work]}: cannot make this folder; choose another one"
-  (: >>"${opt[work]}/.lock") 2>/dev/null || die 1 "--work ${opt[work]}: cannot write there; mend its permissions or choose another folder"
-  exec 9>"${opt[work]}/.lock"
-  # A killed run's children hold the lock until the last of them is gone: wait a little before giving up.
-  flock -w 10 9 || die 1 "${opt[work]} is in use by another run; wait for it or choose another --work"
+  [[ "${opt[wait-lock]}" =~ ^[0-9]+$ ]] || die 2 "--wait-lock ${opt[wait-lock]}: a number of seconds is wanted"
+  if [[ "${opt[list-stages]}" == true ]]; then list_stages; exit; fi
   "$KD_ROOT/utils/setup_env.sh"
+  if [[ "${opt[dry-run]}" == true ]]; then ask_stages steps "$first" "$last"; exit; fi
+  hold_work "${words[@]}"
+  export KD_FORCE="${opt[force]}" KD_WAIT_LOCK="${opt[wait-lock]}"
   trap 'exit 130' INT TERM
   trap 'stopped "$?"' EXIT
   for ((i = first; i <= last; i++)); do

@@ -15,12 +15,11 @@ usage: egs/mini_librispeech/run.sh [options]
   --lm-text FILE     LM text, a sentence a line, may be gzipped   } needed with --corpus; the word 'openslr'
   --lexicon FILE     CMUdict or LibriSpeech lexicon               } downloads them (OpenSLR 11)
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
-  --stage N|NAME     first stage (default: 1)      --stop-stage N|NAME  last stage
-  --list-stages      numbers and names             --nj N               parallel processes (default: 2)
 TEXT
+  recipe_usage
 }
 
-opt=([tiny]=false [corpus]="" [lm-text]="" [lexicon]="" [work]="$here" [stage]=1 [stop-stage]="" [nj]=2)
+opt=([tiny]=false [corpus]="" [lm-text]="" [lexicon]="" [work]="$here")
 stages=(corpus lang features lms mono tri align teachers posteriors students graphs decode results)
 about=(
   [corpus]="Lhotse manifests of the training and dev sets"    [lang]="LM text, lexicon with G2P, topology, subwords"
@@ -43,7 +42,7 @@ cd "$root"
 
 corpus() {
   local/librispeech/find_corpus.sh "${opt[tiny]}" "${opt[corpus]}" "${opt[lm-text]}" "${opt[lexicon]}" "$data/source"
-  local/librispeech/prepare_data.sh --config "$conf/corpus.yaml" "$(<"$data/source/corpus")" "$data"
+  local/librispeech/prepare_data.sh --config "$conf/corpus.yaml" "$(recorded "$data/source/corpus")" "$data"
 }
 
 lang() {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import errno
+import os
 import signal
 import sys
 import types
@@ -38,6 +39,7 @@ class Common:
     nj: int = 2
     force: bool = False
     dry_run: bool = False
+    wait_lock: float = 0.0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,6 +77,9 @@ def parse_args(
     parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     parser.add_argument("--force", action="store_true", help="run even when the output is up to date")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and why, run nothing")
+    # A recipe's own --force and --wait-lock reach its steps through the environment.
+    parser.add_argument("--wait-lock", type=float, default=os.environ.get("KD_WAIT_LOCK", "0"), metavar="SECONDS",
+                        help="wait so long for another process that makes the same folder (default: 0)")  # fmt: skip
     args = vars(parser.parse_args(argv))
     if args["nj"] < 1:
         raise UsageError(f"--nj {args['nj']}: at least 1")
@@ -83,7 +88,8 @@ def parse_args(
         if (given := args["opt_" + name]) is not None:
             values[name] = _convert(name, given, hints[name], "--" + name.replace("_", "-"))
     paths = {name.removesuffix("..."): args[name.removesuffix("...")] for name, _ in positionals}
-    return paths, config_cls(**values), Common(args["nj"], args["force"], args["dry_run"])
+    force = args["force"] or os.environ.get("KD_FORCE") == "true"
+    return paths, config_cls(**values), Common(args["nj"], force, args["dry_run"], args["wait_lock"])
 
 
 def _from_config_file(path: Path, fields: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kdtool.core.cli import cli_main
@@ -17,12 +19,19 @@ from kdtool.core.jobs import run_commands
 USAGE = "usage: utils/launch.sh [--max-jobs N] NAME=a,b,c|NAME=1:N LOG COMMAND [ARGUMENT ...]"
 
 
-def main() -> None:
-    argv = sys.argv[1:]
-    if argv[:1] in (["--help"], ["-h"]):
-        print(USAGE)
-        return
-    at_once = 2
+@dataclass(frozen=True)
+class Launch:
+    """The commands and logs of one call, `at_once` of them side by side."""
+
+    name: str
+    commands: list[list[str]]
+    logs: list[Path]
+    at_once: int
+
+
+def expand(argv: Sequence[str]) -> Launch:
+    """The command line as commands; UsageError when it is none."""
+    at_once, argv = 2, list(argv)
     if argv[:1] == ["--max-jobs"]:
         if len(argv) < 2 or not argv[1].isdigit() or int(argv[1]) < 1:
             raise UsageError(f"--max-jobs wants a number of at least 1\n{USAGE}")
@@ -35,7 +44,16 @@ def main() -> None:
     logs = [Path(argv[1].replace(name, v)) for v in values]
     if len(set(logs)) != len(logs):
         raise UsageError(f"the log {argv[1]} must contain {name}, or the jobs would share it")
-    run_commands(commands, logs, name=f"{name}={match[2]}", at_once=at_once)
+    return Launch(f"{name}={match[2]}", commands, logs, at_once)
+
+
+def main() -> None:
+    argv = sys.argv[1:]
+    if argv[:1] in (["--help"], ["-h"]):
+        print(USAGE)
+        return
+    launch = expand(argv)
+    run_commands(launch.commands, launch.logs, name=launch.name, at_once=launch.at_once)
 
 
 def _values(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from kdtool.core.digest import combine
@@ -25,10 +26,17 @@ def code_digest(entries: Iterable[str]) -> str:
         file = waiting.pop()
         if file in found:
             continue
-        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
-        found[file] = _without_docstrings(tree)
-        waiting += [f for name in _named(tree) if not name.startswith("kdtool.core") for f in _files(name)]
+        found[file], named = _read(file, file.stat().st_mtime_ns)
+        waiting += [f for name in named if not name.startswith("kdtool.core") for f in _files(name)]
     return combine(f"{file.relative_to(ROOT)} {found[file]}" for file in sorted(found))
+
+
+@cache
+def _read(file: Path, _time: int) -> tuple[str, set[str]]:
+    """Digest of one file, and the modules that it names; parsed once, for asking about many steps in one process."""
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    digest = _without_docstrings(tree)
+    return digest, _named(tree)
 
 
 def _files(name: str) -> list[Path]:

@@ -2,16 +2,17 @@
 
 A step writes into a hidden folder beside its output, which is renamed at the end; the record `.done.json` inside says what
 it was made from. Run again: nothing changed, 'up to date'; something changed, it says what and runs again.
+
+    exp/tri/              the output           exp/.tri.work/   a new one in the making (.key.json: from what)
+    exp/tri/.done.json    its record           exp/.tri.old/    the one before, while the new one takes its place
+    exp/.tri.lock         held while it is made
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import Common
-from kdtool.core.digest import RECORD, Stats, altered_files, canonical, folder_stats, input_digest, read_record, stats_digest
+from kdtool.core.digest import RECORD, Stats, folder_stats, read_record, stats_digest
+from kdtool.core.environment import environment
 from kdtool.core.errors import KdError, name_file
+from kdtool.core.lock import Lock
 from kdtool.core.progress import clock
-from kdtool.core.source import code_digest
-from kdtool.core.tables import read_json, write_json
+from kdtool.core.state import KEY, Key, Step, is_whole, key_of, why
+from kdtool.core.tables import write_json
 
-KEY = ".key.json"
-PACKAGES = ("torch", "k2", "lhotse", "numpy", "kenlm", "sentencepiece", "kaldifst", "kaldilm", "phonetisaurus", "safetensors")
+# Set by kdtool.core.stages, which asks what would run: it gets the step, and nothing is done.
+asked: Callable[[Step], None] | None = None
 
 
 def run_step(
@@ -55,149 +58,115 @@ def run_step(
         True when it ran, False when it was up to date.
 
     Raises:
-        KdError: an input is missing or was altered, or `body` failed.
+        KdError: an input is missing, was altered or changed meanwhile, another process makes the same folder, or `body` failed.
     """
-    out = Path(os.path.abspath(out))
-    work, old = out.with_name(f".{out.name}.work"), out.with_name(f".{out.name}.old")
-    known = _known_sources(out)
+    step = Step(name, Path(os.path.abspath(out)), inputs, options, code, body, resumable)
+    if asked is not None:
+        asked(step)
+        return False
     sources: Stats = {}
-    key = {
-        "inputs": {n: input_digest(Path(p), known, sources) for n, p in sorted(inputs.items())},
-        "options": _plain_options(options),
-        "code": code_digest([*code]),
-    }
-    _finish_interrupted_rename(out, work, old, key)
-    reason = "forced" if common.force else _why(out, key)
-    if not reason:
-        print(f"{name}: up to date", flush=True)
-        return False
-    print(f"{name}: {'would run' if common.dry_run else 'runs'} ({reason})", flush=True)
+    reason = why(step, step.key(sources), common.force)
     if common.dry_run:
+        print(f"{name}: {f'would run ({reason})' if reason else 'up to date'}", flush=True)
         return False
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _prepare_work(work, key, resumable)
-    start = time.time()
+    if reason or step.old.exists():
+        step.out.parent.mkdir(parents=True, exist_ok=True)
+        with Lock(step.lock, str(step.out), common.wait_lock):
+            # Asked again: while this process waited for the lock, another one may have made it.
+            key = step.key(sources)
+            _finish_interrupted_swap(step, key)
+            reason = why(step, key, common.force)
+            if reason:
+                print(f"{name}: runs ({reason})", flush=True)
+                seconds = _make(step, key, sources, common.force)
+                print(f"{name}: done in {clock(seconds)}", flush=True)
+                return True
+    print(f"{name}: up to date", flush=True)
+    return False
+
+
+def _make(step: Step, key: Key, sources: Stats, force: bool) -> float:
+    """Run the body, write the record, put the output in place; returns the seconds that it took."""
+    work = step.work
+    if force and work.exists():
+        shutil.rmtree(work)
+    _prepare_work(step, key)
+    start = time.monotonic()
     try:
-        body(work)
-        _write_record(work, name, key, sources, time.time() - start, options)
+        step.body(work)
+        changed = {n for n, d in step.key(sources)["inputs"].items() if d != key["inputs"][n]}
+        if changed:
+            raise KdError(f"{step.name}: changed while the step ran: input {', '.join(sorted(changed))}; run the same command again")
+        _write_record(step, key, sources, time.monotonic() - start)
     except OSError as e:
         name_file(e, work)
         raise
-    _swap(out, work, old)
-    print(f"{name}: done in {clock(time.time() - start)}", flush=True)
-    return True
+    _swap(step)
+    return time.monotonic() - start
 
 
-def _known_sources(out: Path) -> Stats:
-    return (read_record(out) or {}).get("sources", {})
-
-
-def _plain_options(options: Any) -> dict[str, Any]:
-    if not dataclasses.is_dataclass(options):
-        return dict(options)
-    counted = [f.name for f in dataclasses.fields(options) if f.metadata.get("key", True)]
-    values = {name: getattr(options, name) for name in counted}
-    return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items() if not isinstance(v, Path)}
-
-
-def _why(out: Path, key: dict[str, Any]) -> str:
-    """Why the step has to run, '' when its output is up to date."""
-    if not (out / RECORD).exists():
-        return "no output yet"
-    record = read_record(out)
-    if record is None:
-        return f"its record {RECORD} is broken"
-    old = record["key"]
-    changes = [f"input {n}" for n in sorted({*key["inputs"], *old["inputs"]}) if key["inputs"].get(n) != old["inputs"].get(n)]
-    for n in sorted({*key["options"], *old["options"]}):
-        before, now = old["options"].get(n), key["options"].get(n)
-        if canonical(before) != canonical(now):
-            changes.append(f"option {n} {before} -> {now}")
-    # A developer's switch: source changes that are known not to matter do not redo hours of work.
-    if key["code"] != old["code"] and not os.environ.get("KD_IGNORE_CODE"):
-        changes.append("code")
-    if changes:
-        return "changed: " + ", ".join(changes)
-    altered = altered_files(out, record)
-    return f"its output was altered: {altered}" if altered else ""
-
-
-def _finish_interrupted_rename(out: Path, work: Path, old: Path, key: dict[str, Any]) -> None:
-    """A run killed between its two renames left a whole result beside `out`: put it in place."""
-    if old.exists() and not out.exists() and (read_record(work) or {}).get("key") == key:
-        os.rename(work, out)
-    elif old.exists() and not out.exists():
-        os.rename(old, out)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def _prepare_work(work: Path, key: dict[str, Any], resumable: bool) -> None:
-    if work.exists():
-        same = resumable and _read_key(work) == key
-        if same:
-            print(f"an interrupted run with the same inputs and options is resumed in {work}", file=sys.stderr)
+def _prepare_work(step: Step, key: Key) -> None:
+    if step.work.exists():
+        if step.resumable and key_of(step.work) == key:
+            print(f"an interrupted run with the same inputs and options is resumed in {step.work}", file=sys.stderr)
             return
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
-    write_json(work / KEY, key)
+        shutil.rmtree(step.work)
+    step.work.mkdir()
+    write_json(step.work / KEY, key)
 
 
-def _read_key(work: Path) -> Any:
-    """What an interrupted run was making; None when that cannot be read."""
-    try:
-        return read_json(work / KEY)
-    except KdError:
-        return None
-
-
-def _write_record(work: Path, name: str, key: dict[str, Any], sources: Stats, seconds: float, options: Any) -> None:
+def _write_record(step: Step, key: Key, sources: Stats, seconds: float) -> None:
+    """The last file: from now on the folder counts as whole."""
     import yaml
 
-    resolved = dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(options)  # type: ignore[call-overload,arg-type]
+    work, options = step.work, step.options
+    resolved = dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(options)  # type: ignore[arg-type]
     resolved = {n: str(v) if isinstance(v, Path) else v for n, v in resolved.items()}
     (work / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), encoding="utf-8")
     write_json(work / "env.json", environment())
     outputs = folder_stats(work, {})
     if not outputs:
-        raise KdError(f"{name}: finished without making any file in {work}; this is a bug in the step, please report it")
-    (work / KEY).unlink(missing_ok=True)
+        raise KdError(f"{step.name}: finished without making any file in {work}; this is a bug in the step, please report it")
     finished = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-    record = {"name": name, "key": key, "outputs": outputs, "digest": stats_digest(outputs), "sources": sources}
+    record = {"name": step.name, "key": key, "outputs": outputs, "digest": stats_digest(outputs), "sources": sources}
     write_json(work / RECORD, {**record, "seconds": round(seconds, 1), "finished": finished})
 
 
-def environment() -> dict[str, Any]:
-    """Versions and git state, for the record of a run."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"python": platform.python_version(), "packages": versions, "git": git_state()}
-
-
-def git_state() -> str:
-    """Commit of the toolkit's checkout, '-dirty' when it has uncommitted changes; 'unknown' outside git."""
-    root = Path(__file__).resolve().parents[2]
-    try:
-        commit = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "-C", str(root), "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")
-
-
-def _swap(out: Path, work: Path, old: Path) -> None:
-    """Put the new folder in place; nested steps' folders move along only when what they were made from is the same."""
-    if out.exists():
-        os.rename(out, old)
+def _swap(step: Step) -> None:
+    """Put the new folder in place, whatever of this an interrupted run has done already."""
+    out, work, old = step.out, step.work, step.old
+    if work.exists():
+        (work / KEY).unlink(missing_ok=True)
+        if out.exists():
+            if old.exists():
+                shutil.rmtree(old)
+            os.rename(out, old)
         os.rename(work, out)
-        if (read_record(old) or {}).get("digest") == read_json(out / RECORD)["digest"]:
-            for child in sorted(old.iterdir()):
-                if child.is_dir() and (child / RECORD).exists():
-                    os.rename(child, out / child.name)
+    if old.exists():
+        _keep_nested(old, out)
         shutil.rmtree(old)
-    else:
-        os.rename(work, out)
+
+
+def _keep_nested(old: Path, out: Path) -> None:
+    """Nested steps' folders move along only when what they were made from is the same."""
+    before, now = read_record(old), read_record(out)
+    if before and now and before["digest"] == now["digest"]:
+        for child in sorted(old.iterdir()):
+            if child.is_dir() and (child / RECORD).exists() and not (out / child.name).exists():
+                os.rename(child, out / child.name)
+
+
+def _finish_interrupted_swap(step: Step, key: Key) -> None:
+    """A run killed between its record and the end of its renames left a whole result: put it in place; else put the old one back."""
+    if is_whole(step.work, key) and not is_whole(step.out, key):
+        print(f"{step.name}: an interrupted run had finished it", flush=True)
+        _swap(step)
+    elif step.old.exists() and not step.out.exists():
+        os.rename(step.old, step.out)
+    elif step.old.exists():
+        _swap_rest(step)
+
+
+def _swap_rest(step: Step) -> None:
+    _keep_nested(step.old, step.out)
+    shutil.rmtree(step.old)

@@ -16,8 +16,8 @@ from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.digest import altered_files, read_record
+from kdtool.core.environment import git_state
 from kdtool.core.errors import KdError
-from kdtool.core.step import git_state
 from kdtool.core.tables import open_text, read_json, read_lines, write_json
 from kdtool.results.tables import parse_made, render
 
@@ -120,15 +120,32 @@ def commits(root: Path, results: list[dict[str, Any]]) -> str:
     return ", ".join(states) or git_state()
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry of steps/collect_results.sh."""
+def arguments(argv: list[str] | None) -> tuple[list[Path], Path, Path, Config]:
+    """Experiment folders, results.json, RESULTS.md and the options."""
     paths, cfg, _ = parse_args(
         Config, [("exp...", "experiment folders"), ("markdown", "RESULTS.md to write")], argv, prog="steps/collect_results.sh",
         description="Tables of all decodes: results.json, RESULTS.md.",
     )  # fmt: skip
-    roots: list[Path] = paths["exp"]
-    json_path = cfg.results or roots[0] / "results.json"
-    markdown: Path = paths["markdown"]
+    return paths["exp"], cfg.results or paths["exp"][0] / "results.json", paths["markdown"], cfg
+
+
+def would_run() -> str:
+    """Why collecting would change something, '' when it would not; for a recipe's --dry-run. The tables take no time to make."""
+    roots, json_path, markdown, cfg = arguments(None)
+    if not (json_path.is_file() and markdown.is_file()):
+        return "no output yet"
+    if read_json(json_path) != collect(roots, cfg.baseline):
+        return "changed: scores of the decodes"
+    if line := different_line(json_path, markdown):
+        return f"changed: its output was altered, line {line} of {markdown.name}"
+    old = parse_made("\n".join(read_lines(markdown)) + "\n", markdown)
+    changed = [f"option {name}" for name in ("title", "note", "command") if old.get(name) != getattr(cfg, name)]
+    return "changed: " + ", ".join(changed) if changed else ""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry of steps/collect_results.sh."""
+    roots, json_path, markdown, cfg = arguments(argv)
     if cfg.check:
         check(json_path, markdown)
         return
@@ -159,14 +176,20 @@ def _kept(json_path: Path, markdown: Path, results: list[dict[str, Any]], made: 
     return old if same and render(results, old) == text else made
 
 
-def check(json_path: Path, markdown: Path) -> None:
-    """KdError unless RESULTS.md is, byte for byte, what results.json and its own heading give."""
+def different_line(json_path: Path, markdown: Path) -> int:
+    """The first line of RESULTS.md that is not what results.json and its own heading give; 0 when all are."""
     results, text = read_json(json_path), "\n".join(read_lines(markdown)) + "\n"
     wanted = render(results, parse_made(text, markdown))
-    if text != wanted:
-        ours, theirs = wanted.split("\n"), text.split("\n")
-        line = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-        raise KdError(f"{markdown}, line {line + 1}: does not match {json_path}; run steps/collect_results.sh, do not edit by hand")
+    if text == wanted:
+        return 0
+    ours, theirs = wanted.split("\n"), text.split("\n")
+    return 1 + next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+
+
+def check(json_path: Path, markdown: Path) -> None:
+    """KdError unless RESULTS.md is, byte for byte, what results.json and its own heading give."""
+    if line := different_line(json_path, markdown):
+        raise KdError(f"{markdown}, line {line}: does not match {json_path}; run steps/collect_results.sh, do not edit by hand")
     print(f"collect_results: {markdown} matches {json_path}")
 
 

@@ -180,7 +180,8 @@ def download_lm(out: Path, base_url: str) -> None:
         print(f"download {target.name}: done")
 
 
-def main() -> None:
+def arguments() -> tuple[str, Path, str]:
+    """What to download ('audio' or 'lm'), where to, where from."""
     paths, cfg, _ = parse_args(
         Config,
         [("what", "audio (0.5 GB) or lm (1.5 GB)"), ("out", "folder to download to")],
@@ -188,11 +189,24 @@ def main() -> None:
         prog="local/librispeech/download.sh",
         description=__doc__ or "",
     )
-    what = {"audio": download_audio, "lm": download_lm}.get(str(paths["what"]))
-    if what is None:
+    if str(paths["what"]) not in ("audio", "lm"):
         raise UsageError(f"{paths['what']}: say 'audio' or 'lm'")
-    paths["out"].mkdir(parents=True, exist_ok=True)
-    what(paths["out"], cfg.base_url.rstrip("/"))
+    return str(paths["what"]), paths["out"], cfg.base_url.rstrip("/")
+
+
+def would_run() -> str:
+    """Why something would be downloaded, '' when all is there; for a recipe's --dry-run."""
+    what, out, _ = arguments()
+    names = [name.split("/")[1] for name in (AUDIO if what == "audio" else LM)]
+    places = [out / "LibriSpeech" / n.removesuffix(".tar.gz") / MARK if what == "audio" else out / n for n in names]
+    missing = [n for n, place in zip(names, places, strict=True) if not place.exists()]
+    return f"{', '.join(missing)} not there yet" if missing else ""
+
+
+def main() -> None:
+    what, out, base_url = arguments()
+    out.mkdir(parents=True, exist_ok=True)
+    {"audio": download_audio, "lm": download_lm}[what](out, base_url)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ set -euo pipefail
 tiny="$1" corpus="$2" lm_text="$3" lexicon="$4" out="$5"
 here="$(dirname "${BASH_SOURCE[0]}")"
 source "$here/../../utils/env.sh"
-mkdir -p -- "$out"
+source "$here/../../utils/record.sh"
 
 if [[ -n "$corpus" ]]; then
   name_of_corpus="${corpus##*/}, a folder of the user's"
@@ -31,14 +31,12 @@ if [[ "${lm_text:-openslr}" == openslr || "${lexicon:-openslr}" == openslr ]]; t
 fi
 
 for name in corpus lm_text lexicon; do
-  if [[ ! -e "${!name}" ]]; then
+  if [[ ! -e "${!name}" && -z "${KD_PLAN:-}" ]]; then
     option="${name/_/-}"
     echo "error: --$option ${!name}: no such file or folder; check the path" >&2
     exit 1
   fi
-  printf '%s\n' "${!name}" >"$out/.$name"
-  mv -- "$out/.$name" "$out/$name"
+  record "$out/$name" "${!name}"
 done
-printf '%s\n' "$name_of_corpus" >"$out/.name"
-mv -- "$out/.name" "$out/name"
+record "$out/name" "$name_of_corpus"
 echo "source: $corpus ($name_of_corpus)"

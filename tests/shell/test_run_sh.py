@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from bad_input_data import write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = str(ROOT / "egs/mini_librispeech/run.sh")
@@ -42,14 +43,33 @@ def test_exit_status_and_message(argv: list[str], status: int, message: str, tmp
 
 
 def test_two_runs_on_one_work_folder(tmp_path: Path) -> None:
-    with open(tmp_path / ".lock", "w") as lock:
-        holder = subprocess.Popen(["flock", "-n", str(tmp_path / ".lock"), "sleep", "30"])
-        time.sleep(0.5)
-        done = call("--tiny", "--work", str(tmp_path), "--stop-stage", "1")
-        holder.terminate()
-        holder.wait()
-        assert done.returncode == 1 and "in use by another run" in done.stderr
-        assert lock.name.endswith(".lock")
+    write_corpus(tmp_path / "corpus")
+    (tmp_path / "text").write_text("HELLO WORLD\n")
+    work = tmp_path / "work"
+    argv = ["--tiny", "--corpus", f"{tmp_path}/corpus", "--lm-text", f"{tmp_path}/text", "--lexicon", f"{tmp_path}/text"]
+    argv += ["--work", str(work), "--stop-stage", "1"]
+    first = subprocess.Popen([RUN, *argv], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert first.stdout is not None and "stage 1" in first.stdout.readline()
+    os.killpg(first.pid, signal.SIGSTOP)
+    second = call(*argv)
+    assert second.returncode == 1, second.stderr
+    for word in (f"--work {work} is in use by", "run.sh --tiny --corpus", f"(pid {first.pid} on ", ", user ", ", since ", "--wait-lock"):
+        assert word in second.stderr, second.stderr
+    third = subprocess.Popen([RUN, *argv, "--wait-lock", "100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert third.stderr is not None and f"(pid {first.pid} on " in (said := third.stderr.readline()) and "waiting up to 100 s" in said
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    output, error = third.communicate(timeout=100)
+    assert third.returncode == 0 and "corpus train_clean_5: done" in output, error
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "egs").glob("*/run.sh")), ids=lambda p: p.parent.name)
+def test_asking_what_would_run_leaves_nothing_behind(recipe: Path, tmp_path: Path) -> None:
+    for question, answer in (("--dry-run", "would run (follows "), ("--list-stages", "not made yet")):
+        done = subprocess.run([recipe, "--tiny", "--work", str(tmp_path / "w"), question], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(answer) >= 10, done.stdout
+        assert not (tmp_path / "w").exists()
 
 
 def test_ctrl_c_ends_every_child(tmp_path: Path) -> None:

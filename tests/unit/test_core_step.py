@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,73 @@ def test_altered_output_is_made_again_and_refused_as_input(tmp_path, source, cap
         make(tmp_path / "next", out)
     assert make(out, source)
     assert "its output was altered" in capsys.readouterr().out
+
+
+def test_interrupted_is_said_and_a_finished_folder_is_kept(tmp_path, source, capsys):
+    out, work = tmp_path / "toy", tmp_path / ".toy.work"
+    make(out, source)
+    record = (out / ".done.json").read_text()
+    # Killed before the record was there: it begins again. Killed before the renames: it is put in place.
+    out.rename(work)
+    (work / ".done.json").rename(work / ".key.json")
+    assert make(out, source)
+    assert "runs (interrupted, begins again)" in capsys.readouterr().out
+    out.rename(work)
+    (work / ".done.json").write_text(record)
+    assert not make(out, source)
+    said = capsys.readouterr().out
+    assert "an interrupted run had finished it" in said and "up to date" in said
+    # Killed between the two renames, after them, and in the removal of the old one.
+    out.rename(tmp_path / ".toy.old")
+    assert not make(out, source)
+    shutil.copytree(out, tmp_path / ".toy.old")
+    make(tmp_path / ".toy.old" / "nested", source)
+    assert not make(out, source)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source", "toy"] and (out / "nested" / "result").exists()
+
+
+def test_an_input_that_changes_meanwhile_is_told(tmp_path, source):
+    def body(work: Path) -> None:
+        (work / "result").write_text(source.read_text())
+        source.write_text("three")
+
+    with pytest.raises(KdError, match="changed while the step ran: input source"):
+        run_step("toy", out=tmp_path / "toy", inputs={"source": source}, options={}, code=(), body=body, common=Common())
+    assert not (tmp_path / "toy").exists()
+
+
+def test_two_processes_on_one_output(tmp_path, source):
+    script = tmp_path / "job.py"
+    script.write_text(textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from kdtool.core.cli import Common, cli_main
+        from kdtool.core.step import run_step
+
+        def body(work):
+            print("begun", flush=True)
+            time.sleep(1.5)
+            (work / "result").write_text("whole")
+
+        def main():
+            common = Common(wait_lock=float(sys.argv[2]))
+            run_step("toy", out=Path(sys.argv[1]), inputs={}, options={}, code=(), body=body, common=common)
+
+        cli_main(main)
+    """))
+
+    def start(wait: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, str(script), str(tmp_path / "out"), wait], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
+
+    first = start("0")
+    assert [first.stdout.readline(), first.stdout.readline()] == ["toy: runs (no output yet)\n", "begun\n"]
+    second, third = start("0"), start("20")
+    _, error = second.communicate()
+    assert second.returncode == 1 and f"{tmp_path / 'out'} is in use by" in error and f"(pid {first.pid} on " in error
+    output, _ = third.communicate()
+    assert first.wait() == third.returncode == 0 and output == "toy: up to date\n"
+    assert sorted(p.name for p in tmp_path.glob("*out*")) == ["out"]
 
 
 def test_failure_leaves_the_old_output_and_nothing_that_counts(tmp_path, source):

@@ -1,0 +1,239 @@
+"""Locks.  In: a lock file's path.  Out: held until released or dead; else who holds it.
+
+The kernel's flock says who has it, so a dead process holds nothing; the file's text says who that is. Where flock does not
+reach the other machines (NFS mounted without locks), a file FILE.owner made by link(2) stands in for it: a dead process of
+this machine is known by its number and start, one of another machine counts as alive until somebody removes the file.
+No clock is compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import getpass
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.errors import KdError, UsageError
+
+Owner = dict[str, Any]
+NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+MOUNTED_WITHOUT = {"nolock", "local_lock=all", "local_lock=flock", "localflock"}
+GRACE = 10.0  # seconds for a killed run's last children to end
+
+
+class Lock:
+    """`with Lock(path, "what"):` one process at a time; the file goes when it is released."""
+
+    def __init__(self, path: Path, what: str, wait: float = 0.0) -> None:
+        self.path, self.what, self.wait = path, what, wait
+
+    def __enter__(self) -> Lock:
+        while True:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                acquire(self.path, self.fd, myself(), what=self.what, wait=self.wait)
+            except BaseException:
+                os.close(self.fd)
+                raise
+            if _same_file(self.fd, self.path):
+                return self
+            os.close(self.fd)  # its last owner removed the file meanwhile
+
+    def __exit__(self, *_: object) -> None:
+        owner_file(self.path).unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        os.close(self.fd)
+
+
+def acquire(path: Path, fd: int, owner: Owner, *, what: str, wait: float = 0.0) -> None:
+    """Take the lock on an open file, waiting at most `wait` seconds.
+
+    Raises:
+        KdError: somebody else has it; the message says who.
+    """
+    begin, said = time.monotonic(), False
+    take = _take_by_link if flock_is_local(path) else _take_by_flock
+    while (holder := take(path, fd, owner)) is not None:
+        living = holder and is_alive(holder) is not False
+        if time.monotonic() - begin >= (wait if living else max(wait, GRACE)):
+            raise KdError(f"{what} is in use by {describe(path, holder)}; wait for it (--wait-lock SECONDS lets this run wait), or end it")
+        if not said and wait > 0:
+            said = True
+            print(f"{what} is in use by {describe(path, holder)}; waiting up to {wait:g} s", file=sys.stderr, flush=True)
+        time.sleep(0.1)
+
+
+def holder_of(path: Path) -> str:
+    """Who has a lock, in words; '' when nobody living does. Asks without touching the lock."""
+    for place in (path, owner_file(path)):
+        owner = _read(place)
+        if owner and is_alive(owner) is not False:
+            return describe(path, owner)
+    return ""
+
+
+def owner_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.owner")
+
+
+def myself(pid: int | None = None, command: str | None = None) -> Owner:
+    """Who this process (or `pid`) is."""
+    pid = pid or os.getpid()
+    words = " ".join((command or shlex.join(sys.orig_argv)).split())
+    return {
+        "host": platform.node(), "boot": _boot(), "pid": pid, "start": _start(pid), "user": _user(),
+        "command": words[:300], "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    }  # fmt: skip
+
+
+def is_alive(owner: Owner) -> bool | None:
+    """Whether a lock's owner lives; None when that cannot be seen from this machine."""
+    if owner.get("host") != platform.node():
+        return None
+    return bool(owner.get("boot") == _boot() and owner.get("start") and _start(int(owner["pid"])) == owner["start"])
+
+
+def describe(path: Path, owner: Owner) -> str:
+    """Who has it, and what to do when that machine no longer runs it."""
+    if not owner:
+        return "another process"
+    text = f"{owner['command']} (pid {owner['pid']} on {owner['host']}, user {owner['user']}, since {owner['since']})"
+    alive = is_alive(owner)
+    if alive is None:
+        return f"{text}; if nothing runs there any more, remove {owner_file(path) if owner_file(path).exists() else path}"
+    children = [] if alive else _users_of(path)
+    return text + (f", which is gone, but its children are not: pid {', '.join(map(str, children))}" if children else "")
+
+
+def flock_is_local(path: Path, mounts: str | None = None) -> bool:
+    """Whether the file's mount keeps flock to this machine, or the file system has none."""
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+    place, best, options = os.path.realpath(path), "", set[str]()
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        point = left.split()[4].replace("\\040", " ")
+        if len(point) >= len(best) and (point == "/" or (place + "/").startswith(point + "/")):
+            best, options = point, {*left.split()[5].split(","), *right.split()[-1].split(",")}
+    return bool(options & MOUNTED_WITHOUT)
+
+
+def _take_by_flock(path: Path, fd: int, owner: Owner) -> Owner | None:
+    """None when it is taken now, else its owner ({} when nobody has signed yet)."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(path)
+    except OSError as e:
+        if e.errno in NO_FLOCK:
+            return _take_by_link(path, fd, owner)
+        raise
+    # An unsigned lock still locks; a full disk is told by the step's own writes, which name what is lost.
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, _line(owner), 0)
+    return None
+
+
+def _take_by_link(path: Path, fd: int, owner: Owner) -> Owner | None:
+    """The same without flock: link(2) fails when the name is there, on NFS too."""
+    place, mine = owner_file(path), path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}")
+    mine.write_bytes(_line(owner))
+    try:
+        os.link(mine, place)
+        return None
+    except FileExistsError:
+        holder = _read(place)
+    finally:
+        mine.unlink()
+    if is_alive(holder) is not False:
+        return holder
+    # Dead: put its sign aside, and back if it was another's by then.
+    os.rename(place, mine)
+    if _read(mine) != holder:
+        os.link(mine, place)
+    mine.unlink()
+    return holder
+
+
+def _line(owner: Owner) -> bytes:
+    return json.dumps(owner, ensure_ascii=False).encode() + b"\n"
+
+
+def _read(path: Path) -> Owner:
+    """The owner that signed a file; {} when nobody has."""
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    wanted = {"host", "boot", "pid", "start", "user", "command", "since"}
+    return owner if isinstance(owner, dict) and wanted <= set(owner) else {}
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _start(pid: int) -> str:
+    """When a process was started, in the kernel's ticks since boot; '' when there is none, or it has ended but for its entry."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return str(os.getuid())
+
+
+def _users_of(path: Path) -> list[int]:
+    """Processes that have the file open."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.path.samefile(link, path):
+                found.add(int(link.parts[2]))
+        except OSError:  # it ended meanwhile, or is another user's
+            continue
+    return sorted(found - {os.getpid(), os.getppid()})
+
+
+def main() -> None:
+    """FILE FD PID WAIT WHAT COMMAND...: take the lock for the shell with number PID that has FILE open as FD."""
+    path, fd, pid, wait, what, *command = sys.argv[1:]
+    try:
+        seconds = float(wait)
+    except ValueError as e:
+        raise UsageError(f"--wait-lock {wait}: seconds are wanted") from e
+    acquire(Path(path), int(fd), myself(int(pid), shlex.join(command)), what=what, wait=seconds)
+
+
+if __name__ == "__main__":
+    from kdtool.core.cli import cli_main
+
+    cli_main(main)

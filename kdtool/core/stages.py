@@ -1,0 +1,212 @@
+"""What a recipe would run, and why.  In: the commands of its stages, as utils/recipe.sh notes them.  Out: a line a step or a stage.
+
+Each step is asked in this process, by the code that decides when it runs (kdtool.core.state); nothing is run or written, and
+nothing is kept that could be wrong later. A step whose input would be made again 'follows' the step that makes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kdtool.core import step as step_module
+from kdtool.core.cli import cli_main
+from kdtool.core.digest import read_record
+from kdtool.core.errors import KdError
+from kdtool.core.lock import holder_of
+from kdtool.core.progress import clock
+from kdtool.core.state import NOTHING, Step, why
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER = "kdtool.core.launch"
+
+
+@dataclasses.dataclass
+class Answer:
+    """One step: why it would run ('' when up to date), or what is wrong; when it last finished and how long that took."""
+
+    stage: str
+    name: str
+    out: str
+    reason: str = ""
+    error: str = ""
+    running: str = ""
+    made: bool = False
+    finished: str = ""
+    seconds: float | None = None
+
+
+class Asker:
+    """Asks step after step, in the order in which they run."""
+
+    def __init__(self, work: Path, force: bool) -> None:
+        self.work, self.force = Path(os.path.abspath(work)), force
+        self.answers: list[Answer] = []
+        self.remade: list[Path] = []  # what would be made (again)
+        self.stage = ""
+
+    def ask(self, stage: str, argv: Sequence[str]) -> None:
+        """One noted command: -m MODULE ARGUMENTS."""
+        self.stage, module_name = stage, argv[1]
+        if module_name == LAUNCHER:
+            for command in _launched(argv[2:]):
+                self.ask(stage, command)
+            return
+        module: Any = importlib.import_module(module_name)
+        before, sys.argv = sys.argv, [module_name, *argv[2:]]
+        try:
+            if hasattr(module, "would_run"):
+                self._note(module_name.rpartition(".")[2], self._fed_by(argv) or module.would_run(), Path(argv[-1]))
+            elif hasattr(module, "run_step"):
+                step_module.asked = self.hear
+                module.main()
+            else:
+                raise KdError(f"{module_name}: neither calls run_step nor says what it would run; this is a bug, please report it")
+        except (KdError, OSError) as e:
+            self._excuse(module_name.rpartition(".")[2], argv, str(e))
+        finally:
+            step_module.asked, sys.argv = None, before
+
+    def hear(self, step: Step) -> None:
+        """What run_step passes on: the step's inputs, options and code, which are now compared with its record."""
+        follows = {n: made for n, p in step.inputs.items() if (made := self._made_by(p))}
+        for path in (p for n, p in step.inputs.items() if n not in follows and not os.path.exists(p)):
+            raise KdError(f"{path}: missing; check the path")
+        record = read_record(step.out)
+        if record is None and not step.work.exists():
+            reason = NOTHING
+        else:
+            rest = dataclasses.replace(step, inputs={n: p for n, p in step.inputs.items() if n not in follows})
+            key = rest.key({})
+            # An input that would be made again is told once, as followed.
+            key["inputs"].update({n: d for n, d in ((record or {}).get("key") or {}).get("inputs", {}).items() if n in follows})
+            reason = why(step, key, self.force)
+        if follows:
+            names = "follows " + ", ".join(dict.fromkeys(follows.values()))
+            reason = names if reason in ("", NOTHING) else f"{reason}; {names}"
+        self._note(step.name, reason, step.out, running=holder_of(step.lock), record=record or {})
+
+    def _note(self, name: str, reason: str, out: Path, running: str = "", record: dict[str, Any] | None = None) -> None:
+        record = record or {}
+        if reason:
+            self.remade.append(Path(os.path.abspath(out)))
+        finished, seconds = record.get("finished", ""), record.get("seconds")
+        self.answers.append(Answer(self.stage, name, self._short(out), reason, "", running, os.path.exists(out), finished, seconds))
+
+    def _is_ours(self, path: Path) -> bool:
+        return self.work in Path(os.path.abspath(path)).parents
+
+    def _short(self, path: Path) -> str:
+        return os.path.relpath(path, self.work) if self._is_ours(path) else str(path)
+
+    def _made_by(self, path: Path) -> str:
+        """The folder that would be made again and that the path is (in), '' when it is in none."""
+        place = Path(os.path.abspath(path))
+        found = [folder for folder in (place, *place.parents) if folder in self.remade]
+        return self._short(found[0]) if found else ""
+
+    def _fed_by(self, argv: Sequence[str]) -> str:
+        """That a step which reads all below a folder follows the last one that would write there."""
+        folders = {Path(os.path.abspath(word)) for word in argv[2:-1]}
+        inside = [place for place in self.remade if folders & set(place.parents)]
+        return f"follows {self._short(inside[-1])}" if inside else ""
+
+    def _excuse(self, name: str, argv: Sequence[str], error: str) -> None:
+        """A step that could not be asked: because of what other steps have yet to make, or because something is wrong."""
+        words = [p for word in argv[2:] for p in word.split(",")]
+        names = [made for p in words if (made := self._made_by(Path(p)))]
+        missing = [p for p in words if p != argv[-1] and self._is_ours(Path(p)) and not os.path.exists(p)]
+        if names:
+            self._note(name, "follows " + ", ".join(dict.fromkeys(names)), Path(argv[-1]))
+        elif missing:
+            self._note(name, f"{self._short(Path(missing[0]))} is not made yet", Path(argv[-1]))
+        else:
+            self.answers.append(Answer(self.stage, name, self._short(Path(argv[-1])), error=error))
+
+
+def _launched(argv: Sequence[str]) -> list[list[str]]:
+    """The commands of steps that utils/launch.sh would start."""
+    from kdtool.core.launch import expand
+
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Path(folder) / "commands"
+        for command in expand(argv).commands:
+            if ROOT not in Path(command[0]).resolve().parents:
+                raise KdError(f"{command[0]}: only scripts of this toolkit can be asked what they would run")
+            subprocess.run(command, env={**os.environ, "KD_PLAN": str(notes)}, check=True)
+        return [command for _, command in read_notes(notes)]
+
+
+def read_notes(path: Path) -> list[tuple[str, list[str]]]:
+    """(stage, command) of each command that utils/note_command.sh has noted."""
+    fields = path.read_bytes().decode(errors="surrogateescape").split("\0")[:-1] if path.exists() else []
+    notes = []
+    while fields:
+        stage, count = fields[0], int(fields[1])
+        notes.append((stage, fields[2 : 2 + count]))
+        fields = fields[2 + count :]
+    return notes
+
+
+def state_of(answers: Sequence[Answer]) -> str:
+    """The state of a stage, from its steps': the first that is not up to date counts."""
+    for answer in answers:
+        if answer.running:
+            return f"running: {answer.running}"
+        if answer.error:
+            return f"cannot run: {answer.error}"
+    waiting = [a for a in answers if a.reason]
+    if not waiting:
+        return "up to date" if answers else "no steps"
+    if not any(a.made or a.reason.startswith("interrupted") for a in answers):
+        return "not made yet"
+    first = waiting[0]
+    return first.reason if len(answers) == 1 else f"{first.reason} ({first.out})"
+
+
+def print_stages(answers: Sequence[Answer], stages: Sequence[str]) -> None:
+    """Number, name, what it does, when its last step finished, seconds of all its steps, state."""
+    for number, line in enumerate(stages, 1):
+        name, _, about = line.partition("\t")
+        mine = [a for a in answers if a.stage == name]
+        finished = max((a.finished for a in mine), default="")
+        seconds = [a.seconds for a in mine if a.seconds is not None]
+        when = f"{finished[:16].replace('T', ' ')} UTC" if finished else "-"
+        print(f"{number:3d}  {name:<11} {about:<54} {when:<20} {clock(sum(seconds)) if seconds else '-':>8}  {state_of(mine)}")
+
+
+def print_steps(answers: Sequence[Answer], stages: Sequence[str]) -> bool:
+    """What each step of each stage would do; False when one cannot be asked."""
+    for number, line in enumerate(stages, 1):
+        name, _, about = line.partition("\t")
+        mine = [a for a in answers if a.stage == name]
+        if mine:
+            print(f"== stage {number}: {name} ({about})")
+        for a in mine:
+            what = f"would fail: {a.error}" if a.error else f"would run ({a.reason})" if a.reason else "up to date"
+            print(f"{a.name} -> {a.out}: {what}")
+    return not any(a.error for a in answers)
+
+
+def main() -> None:
+    """list|steps WORK NOTES FORCE 'NAME<tab>ABOUT' ...: what utils/recipe.sh calls."""
+    what, work, notes, force, *stages = sys.argv[1:]
+    os.environ.pop("KD_PLAN", None)
+    asker = Asker(Path(work), force == "true")
+    for stage, command in read_notes(Path(notes)):
+        asker.ask(stage, command)
+    if what == "list":
+        print_stages(asker.answers, stages)
+    elif not print_steps(asker.answers, stages):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,120 @@
+"""What a step's output was made from, and whether that still holds.  In: inputs, options, code, the folder.  Out: a key; reasons.
+
+Nothing here writes. Running a step and asking what would run (kdtool.core.stages) go through the same functions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.digest import RECORD, Stats, altered_files, canonical, input_digest, read_record
+from kdtool.core.errors import KdError
+from kdtool.core.source import code_digest
+from kdtool.core.tables import read_json
+
+KEY = ".key.json"
+Key = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A step as it was called; see kdtool.core.step.run_step for the fields."""
+
+    name: str
+    out: Path
+    inputs: Mapping[str, Path]
+    options: Any
+    code: Sequence[str]
+    body: Callable[[Path], None]
+    resumable: bool
+
+    @property
+    def work(self) -> Path:
+        """Where the output is written before it is whole."""
+        return self.out.with_name(f".{self.out.name}.work")
+
+    @property
+    def old(self) -> Path:
+        """Where the output before goes while the new one takes its place."""
+        return self.out.with_name(f".{self.out.name}.old")
+
+    @property
+    def lock(self) -> Path:
+        """The lock file of the output."""
+        return self.out.with_name(f".{self.out.name}.lock")
+
+    def key(self, sources: Stats) -> Key:
+        """What the output is made from; `sources` holds what is known of plain input files, and is brought up to date."""
+        known = {**(read_record(self.out) or {}).get("sources", {}), **sources}
+        sources.clear()
+        return {
+            "inputs": {n: input_digest(Path(p), known, sources) for n, p in sorted(self.inputs.items())},
+            "options": plain_options(self.options),
+            "code": code_digest([*self.code]),
+        }
+
+
+def plain_options(options: Any) -> dict[str, Any]:
+    """The options that count: no paths, no fields with metadata {"key": False}."""
+    if not dataclasses.is_dataclass(options):
+        return dict(options)
+    counted = [f.name for f in dataclasses.fields(options) if f.metadata.get("key", True)]
+    values = {name: getattr(options, name) for name in counted}
+    return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items() if not isinstance(v, Path)}
+
+
+def why(step: Step, key: Key, force: bool = False) -> str:
+    """Why the step has to run, '' when its output is up to date."""
+    reason = "forced" if force else why_not_current(step.out, key)
+    if not reason or not (step.work / KEY).exists():
+        return reason
+    goes_on = step.resumable and not force and key_of(step.work) == key
+    return f"interrupted, {'goes on where it stopped' if goes_on else 'begins again'}" + (f"; {reason}" if reason != NOTHING else "")
+
+
+NOTHING = "no output yet"
+
+
+def why_not_current(out: Path, key: Key) -> str:
+    """What is missing or has changed, '' when the output is what the key says."""
+    if not (out / RECORD).exists():
+        return NOTHING
+    record = read_record(out)
+    if record is None:
+        return f"its record {RECORD} is broken"
+    changes = differences(record["key"], key)
+    if changes:
+        return "changed: " + ", ".join(changes)
+    altered = altered_files(out, record)
+    return f"changed: its output was altered, {altered}" if altered else ""
+
+
+def differences(old: Key, new: Key) -> list[str]:
+    """Inputs, options and code that are not the same, in words."""
+    changes = [f"input {n}" for n in sorted({*new["inputs"], *old["inputs"]}) if new["inputs"].get(n) != old["inputs"].get(n)]
+    for n in sorted({*new["options"], *old["options"]}):
+        before, now = old["options"].get(n), new["options"].get(n)
+        if canonical(before) != canonical(now):
+            changes.append(f"option {n} {before} -> {now}")
+    # A developer's switch: source changes that are known not to matter do not redo hours of work.
+    if new["code"] != old["code"] and not os.environ.get("KD_IGNORE_CODE"):
+        changes.append("code")
+    return changes
+
+
+def is_whole(folder: Path, key: Key) -> bool:
+    """Whether a folder holds a finished, unaltered output of this key."""
+    record = read_record(folder)
+    return record is not None and record["key"] == key and not altered_files(folder, record)
+
+
+def key_of(work: Path) -> Any:
+    """What an interrupted run was making; None when that cannot be read."""
+    try:
+        return read_json(work / KEY)
+    except KdError:
+        return None

@@ -1,0 +1,109 @@
+"""Locks: who holds it is said, the dead hold nothing, with flock and without."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kdtool.core import lock
+from kdtool.core.errors import KdError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(params=["flock", "link"])
+def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lock file on a disk with flock, or on one where flock does not reach the other machines."""
+    if request.param == "link":
+        monkeypatch.setattr(lock, "flock_is_local", lambda _: True)
+    monkeypatch.setattr(lock, "GRACE", 0.3)
+    return tmp_path / ".out.lock"
+
+
+@pytest.fixture
+def other(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds it."""
+    by_link = lock.flock_is_local(path)
+    script = textwrap.dedent(f"""
+        import time
+        from pathlib import Path
+        from kdtool.core import lock
+        lock.flock_is_local = lambda _: {by_link}
+        with lock.Lock(Path({str(path)!r}), "out"):
+            print("held", flush=True)
+            time.sleep(60)
+    """)
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    yield child
+    child.kill()
+    child.wait()
+
+
+def test_second_process_is_told_who_holds_it(path: Path, other: subprocess.Popen[str]) -> None:
+    said = rf"/out is in use by .*python.* \(pid {other.pid} on .*, user .*, since 2.*UTC\); wait for it"
+    with pytest.raises(KdError, match=said), lock.Lock(path, "/out"):
+        pytest.fail("held by two")
+    assert f"pid {other.pid}" in lock.holder_of(path)
+
+
+def test_waits_when_asked_to(path: Path, other: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
+    begin = time.monotonic()
+    with pytest.raises(KdError, match="in use"), lock.Lock(path, "out", wait=0.5):
+        pytest.fail("held by two")
+    assert time.monotonic() - begin >= 0.5 and "waiting up to 0.5 s" in capsys.readouterr().err
+
+
+def test_a_dead_process_holds_nothing(path: Path, other: subprocess.Popen[str]) -> None:
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert lock.holder_of(path) == ""
+    with lock.Lock(path, "out"):
+        assert f"pid {os.getpid()}" in lock.holder_of(path)
+    assert os.listdir(path.parent) == []
+
+
+def test_another_machine_is_believed_where_only_its_word_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "flock_is_local", lambda _: True)
+    path = tmp_path / ".lock"
+    lock.owner_file(path).write_text(json.dumps({**lock.myself(), "host": "node7"}))
+    with pytest.raises(KdError, match=r"on node7.*; if nothing runs there any more, remove .*\.lock\.owner"), lock.Lock(path, "out"):
+        pytest.fail("taken")
+    lock.owner_file(path).unlink()
+    with lock.Lock(path, "out"):
+        pass
+
+
+def test_a_number_that_another_process_has_now_is_not_the_owner(tmp_path: Path) -> None:
+    assert lock.is_alive(lock.myself()) is True
+    assert lock.is_alive({**lock.myself(), "start": "1"}) is False
+    assert lock.is_alive({**lock.myself(), "boot": "another"}) is False
+    assert lock.is_alive({**lock.myself(), "host": "node7"}) is None
+
+
+@pytest.mark.parametrize(("options", "local"), [("rw,vers=3,local_lock=none", False), ("rw,nolock", True), ("rw,local_lock=flock", True)])
+def test_mounts_whose_locks_stay_on_this_machine(options: str, local: bool) -> None:
+    mounts = f"21 1 8:1 / / rw - ext4 /dev/sda rw\n36 21 0:45 / /home/us rw - nfs server:/home {options}\n"
+    assert lock.flock_is_local(Path("/home/us/exp/.lock"), mounts) is local
+    assert not lock.flock_is_local(Path("/home/use/.lock"), mounts)
+
+
+def test_file_system_without_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    path = tmp_path / ".lock"
+    with lock.Lock(path, "out"):
+        assert lock.owner_file(path).exists()
+        with pytest.raises(KdError, match=f"pid {os.getpid()}"), lock.Lock(path, "out"):
+            pytest.fail("held twice")

@@ -1,0 +1,105 @@
+"""What a recipe would run: every step is asked, none is run, and what follows says what it follows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kdtool.core import stages
+from kdtool.core.cli import Common
+from kdtool.core.step import run_step
+
+MODULE = """
+import sys
+from pathlib import Path
+from kdtool.core.cli import Common
+from kdtool.core.errors import KdError
+from kdtool.core.step import run_step
+
+def body(work):
+    raise AssertionError("a step ran")
+
+def main():
+    size, *inputs, out = sys.argv[1:]
+    for path in inputs:
+        if not Path(path).exists() and "early" in sys.argv[0]:
+            raise KdError(f"{path}: no such file")
+    named = {Path(p).name: Path(p) for p in inputs}
+    run_step("toy", out=Path(out), inputs=named, options={"size": size}, code=(), body=body, common=Common())
+"""
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with source -> a -> b, c made from b alone, all of size 1; and the modules toy_step and toy_early."""
+    for name in ("toy_step", "toy_early"):
+        (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "source").write_text("one")
+    make(tmp_path, "a", "source")
+    make(tmp_path, "b", "a")
+    make(tmp_path, "c", "b")
+    yield tmp_path
+    for name in ("toy_step", "toy_early"):
+        sys.modules.pop(name, None)
+
+
+def make(work: Path, out: str, *inputs: str) -> None:
+    run_step("toy", out=work / out, inputs={n: work / n for n in inputs}, options={"size": "1"}, code=(), common=Common(),
+             body=lambda w: (w / "result").write_text(out))  # fmt: skip
+
+
+def ask(work: Path, *commands: str, force: bool = False, module: str = "toy_step") -> dict[str, str]:
+    """Out -> what would run; a command is 'SIZE INPUT OUT', names below the folder."""
+    asker = stages.Asker(work, force)
+    for command in commands:
+        size, *names = command.split()
+        asker.ask("stage", ["-m", module, size, *(str(work / n) for n in names)])
+    return {a.out: a.error or a.reason for a in asker.answers}
+
+
+def test_nothing_changed(work: Path) -> None:
+    assert ask(work, "1 source a", "1 a b", "1 b c") == {"a": "", "b": "", "c": ""}
+
+
+def test_a_changed_option_and_what_follows(work: Path) -> None:
+    assert ask(work, "1 source a", "2 a b", "1 b c") == {"a": "", "b": "changed: option size 1 -> 2", "c": "follows b"}
+
+
+def test_a_changed_input_and_what_follows(work: Path) -> None:
+    (work / "source").write_text("two")
+    assert ask(work, "1 source a", "2 a b", "1 b c") == {
+        "a": "changed: input source", "b": "changed: option size 1 -> 2; follows a", "c": "follows b",
+    }  # fmt: skip
+
+
+def test_altered_interrupted_forced(work: Path) -> None:
+    (work / "a" / "result").write_text("altered")
+    altered = "changed: its output was altered, result has 7 bytes, was made with 1"
+    assert ask(work, "1 source a", "1 a b") == {"a": altered, "b": "follows a"}
+    make(work, "a", "source")
+    (work / ".d.work").mkdir()
+    (work / ".d.work" / ".key.json").write_text("{}")
+    assert ask(work, "1 source d") == {"d": "interrupted, begins again"}
+    assert ask(work, "1 source a", "1 a b", force=True) == {"a": "forced", "b": "forced; follows a"}
+
+
+@pytest.mark.parametrize("module", ["toy_step", "toy_early"])
+def test_what_is_not_there_yet_and_what_never_will_be(work: Path, module: str) -> None:
+    assert ask(work, "1 source new", "1 new newer", module=module) == {"new": "no output yet", "newer": "follows new"}
+    assert ask(work, "1 later new", module=module) == {"new": "later is not made yet"}
+    assert "no such file" in ask(work, "1 ../nowhere new", module="toy_early")["new"]
+
+
+def test_states_of_a_stage() -> None:
+    def answer(reason: str, made: bool = True, running: str = "") -> stages.Answer:
+        return stages.Answer("s", "step", "exp/x", reason, made=made, running=running)
+
+    assert stages.state_of([answer(""), answer("")]) == "up to date"
+    assert stages.state_of([answer(""), answer("changed: code")]) == "changed: code (exp/x)"
+    assert stages.state_of([answer("no output yet", made=False)]) == "not made yet"
+    assert stages.state_of([answer("interrupted, begins again", made=False)]) == "interrupted, begins again"
+    assert stages.state_of([answer("interrupted, begins again", running="run.sh (pid 7)")]) == "running: run.sh (pid 7)"

@@ -1,0 +1,32 @@
+# shellcheck shell=bash disable=SC2154 # opt, stages and about are the recipe's
+# What a recipe's stages would run, asked without running anything.  Sourced by recipe.sh.
+#
+# Each stage is called with KD_PLAN set: its scripts note the commands that they would start (utils/note_command.sh), and
+# kdtool.core.stages asks the steps behind them for their state.
+
+list_stages() {  # without an environment nobody can be asked for a state
+  local i
+  if [[ -x "$KD_PYTHON" && "$KD_PYTHON" != */no_environment.sh ]]; then
+    ask_stages list 1 "${#stages[@]}"
+  else
+    for i in "${!stages[@]}"; do printf '%3d  %-11s %s\n' "$((i + 1))" "${stages[i]}" "${about[${stages[i]}]}"; done
+  fi
+}
+
+ask_stages() {  # ask_stages list|steps FIRST LAST
+  local folder i status=0 lines=()
+  folder="$(mktemp -d)"
+  for ((i = 0; i < ${#stages[@]}; i++)); do
+    lines+=("${stages[i]}"$'\t'"${about[${stages[i]}]}")
+    if ((status != 0 || i + 1 < $2 || i + 1 > $3)); then continue; fi
+    set +e  # not '||', which would switch the stage's own 'set -e' off
+    (set -e; export KD_PLAN="$folder/commands" KD_STAGE="${stages[i]}"; "${stages[i]}" >/dev/null)
+    status=$?
+    set -e
+  done
+  if ((status == 0)); then
+    "$KD_PYTHON" -m kdtool.core.stages "$1" "${opt[work]}" "$folder/commands" "${opt[force]}" "${lines[@]}" || status=$?
+  fi
+  rm -rf -- "$folder"
+  return "$status"
+}

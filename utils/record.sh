@@ -1,0 +1,24 @@
+# shellcheck shell=bash disable=SC2154 # opt, stages and about are the recipe's
+# One-line facts that a recipe's first stage leaves for the later ones, such as where the corpus is.  Sourced, not run.
+#
+# While a recipe is asked what it would run (KD_PLAN is set) nothing is written into its folder: the facts go beside the notes.
+
+record() {  # record FILE LINE: whole or not at all; FILE is an absolute path
+  local file="${KD_PLAN:+$KD_PLAN.facts}$1"
+  mkdir -p -- "${file%/*}"
+  printf '%s\n' "$2" >"${file%/*}/.${file##*/}"
+  mv -- "${file%/*}/.${file##*/}" "$file"
+}
+
+recorded() {  # recorded FILE: the line in it
+  if [[ -n "${KD_PLAN:-}" && -s "$KD_PLAN.facts$1" ]]; then
+    cat -- "$KD_PLAN.facts$1"
+  elif [[ -s "$1" ]]; then
+    cat -- "$1"
+  elif [[ -n "${KD_PLAN:-}" ]]; then
+    printf '%s\n' "$1"
+  else
+    printf 'error: %s: missing; run stage %s first (--stage %s)\n' "$1" "${stages[0]}" "${stages[0]}" >&2
+    return 1
+  fi
+}

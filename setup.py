@@ -9,6 +9,7 @@ setup(
     version=next(line.split('"')[1] for line in Path("kdtool/__init__.py").read_text().splitlines() if "__version__" in line),
     description="Speech recognition recipes that distil language models into acoustic models",
     license="Apache-2.0",
+    entry_points={"console_scripts": ["kdtool=kdtool.__main__:entry"]},
     packages=find_packages(include=["kdtool", "kdtool.*"]),
     python_requires=">=3.10",
 )

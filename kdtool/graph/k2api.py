@@ -244,6 +244,28 @@ def viterbi(graphs: Sequence[Any], scores: Sequence[np.ndarray], attr: str) -> l
     return result
 
 
+@dataclass(frozen=True)
+class Occupancy:
+    """How likely each value of an attribute is at each frame: parallel arrays, sorted by frame, float64 probabilities."""
+
+    frame: np.ndarray
+    value: np.ndarray
+    probability: np.ndarray
+
+
+def occupancy(lattice: Any, attr: str, frame_name: str) -> Occupancy:
+    """Arc posteriors of a lattice of one utterance (forward-backward over all its paths), without the final arcs.
+
+    attr: the arc attribute that is wanted; frame_name: the attribute that `intersect_dense` put the frames into.
+    """
+    probability = lattice.get_arc_post(use_double_scores=True, log_semiring=True).exp().cpu().numpy()
+    inside = (lattice.labels >= 0).cpu().numpy()
+    frame = getattr(lattice, frame_name).cpu().numpy()[inside]
+    order = np.argsort(frame, kind="stable")
+    value = getattr(lattice, attr).cpu().numpy()[inside]
+    return Occupancy(frame[order], value[order], probability[inside][order])
+
+
 def total_scores(lattice: Any, dense: Dense, *, log_semiring: bool) -> np.ndarray:
     """Score of all paths together (log_semiring) or of the best one, nats, float64 (N,); offsets added back.
 

@@ -1,4 +1,5 @@
-"""Step: the embedded corpus.  In: embedded.yaml, espeak-ng.  Out: <out>/LibriSpeech, <out>/lm-text.txt.gz, <out>/lexicon.txt.
+"""Step: the embedded corpus.  In: embedded.yaml, espeak-ng.  Out: <out>/LibriSpeech, <out>/lm-text.txt.gz, <out>/lexicon.txt,
+<out>/truth (when each word and phone is said).
 
 A few minutes of synthetic speech in LibriSpeech's layout, for trying the recipe where no data can be had. Its error rates
 say that the recipe works, nothing else. No dev sentence is in the training set or in the LM text.
@@ -23,7 +24,7 @@ TRAIN, DEV = "train-clean-5", "dev-clean-2"
 CHAPTER = 1
 REFERENCE_VOICE = "en-us"
 SOURCE = Path(__file__).with_name("embedded.yaml")
-MODULES = ("arpabet", "embedded", "embedded_speaker", "espeak", "sentences")
+MODULES = ("arpabet", "embedded", "embedded_speaker", "espeak", "sentences", "truth")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def speak_part(work: Path, part: str, speakers: Sequence[Speaker], sentences: Se
     """Write a part: the sentences go to the speakers in turn, each of them a process."""
     folder, log = work / "LibriSpeech" / part, work / "log"
     log.mkdir(exist_ok=True)
+    (work / "truth").mkdir(exist_ok=True)
     commands, logs = [], []
     for index, speaker in enumerate(speakers):
         texts = sentences[index :: len(speakers)]
@@ -79,7 +81,8 @@ def speak_part(work: Path, part: str, speakers: Sequence[Speaker], sentences: Se
             continue
         utterances = [(f"{speaker.id}-{CHAPTER}-{n:04d}", text) for n, text in enumerate(texts)]
         job = log / f"{part}.{speaker.id}.json"
-        write_json(job, {**asdict(speaker), "seed": seed, "utterances": utterances})
+        truth = work / "truth" / f"{part}.{speaker.id}.jsonl"
+        write_json(job, {**asdict(speaker), "seed": seed, "utterances": utterances, "truth": str(truth)})
         chapter = folder / str(speaker.id) / str(CHAPTER)
         commands.append([sys.executable, "-m", "local.librispeech.embedded_speaker", str(job), str(chapter)])
         logs.append(job.with_suffix(".log"))

@@ -1,4 +1,4 @@
-"""One speaker of the embedded corpus.  In: a JSON file with voice and sentences.  Out: <chapter>/ID.flac and ID.trans.txt.
+"""One speaker of the embedded corpus.  In: a JSON file with voice and sentences.  Out: <chapter>/ID.flac and ID.trans.txt, true times.
 
 A process of its own for each speaker: espeak keeps state, so a speaker's audio would depend on who spoke before.
 """
@@ -14,8 +14,9 @@ from typing import Any
 
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text, read_json
+from kdtool.core.tables import open_text, read_json, write_jsonl
 from local.librispeech.espeak import MEND, OWN_RATE, Espeak
+from local.librispeech.truth import true_times
 
 RATE = 16000
 # Of each utterance, so that speakers vary a little: pitch by so many units, rate by this share.
@@ -40,8 +41,10 @@ def resample(signal: Any) -> Any:
     return np.fft.irfft(spectrum, after) * (after / before)
 
 
-def process(speech: bytes, seed: int) -> Any:
+def process(speech: bytes, seed: int) -> tuple[Any, float]:
     """16-bit samples at 22,050 Hz -> float64 (samples,) at 16 kHz within -1 and 1: padded, scaled, with white noise.
+
+    Also returns the seconds of padding before the speech.
 
     The noise is NOISE_DB decibels relative to the speech's mean power; real recordings have no digital silence either, and
     models of it would have no variance.
@@ -57,14 +60,14 @@ def process(speech: bytes, seed: int) -> Any:
     noise_level = np.sqrt(np.mean(signal**2)) * 10 ** (NOISE_DB / 20)
     before, after = (int(s * RATE) for s in rng.uniform(*PADDING, size=2))
     padded = np.pad(signal, (before, after))
-    return padded + noise_level * rng.standard_normal(len(padded))
+    return padded + noise_level * rng.standard_normal(len(padded)), before / RATE
 
 
 def speak(job: dict[str, Any], chapter: Path) -> None:
     """Write a chapter: one FLAC file an utterance, and the transcripts.
 
     Args:
-        job: voice, pitch, rate, seed and utterances ([id, lower-case text]).
+        job: voice, pitch, rate, seed, utterances ([id, lower-case text]) and the file for the true times.
 
     Raises:
         KdError: unknown voice, or audio outside SHORTEST to LONGEST seconds (the id is named).
@@ -73,17 +76,21 @@ def speak(job: dict[str, Any], chapter: Path) -> None:
 
     espeak = Espeak(job["seed"])
     chapter.mkdir(parents=True, exist_ok=True)
+    truth = []
     for utt, text in job["utterances"]:
         seed = zlib.crc32(f"{job['seed']} {utt}".encode())
         rng = random.Random(seed)
         pitch = job["pitch"] + rng.randint(-PITCH_JITTER, PITCH_JITTER)
         rate = round(job["rate"] * rng.uniform(1 - RATE_JITTER, 1 + RATE_JITTER))
-        signal = process(espeak.say(text, job["voice"], pitch=pitch, rate=rate), seed)
+        speech = espeak.say(text, job["voice"], pitch=pitch, rate=rate)
+        signal, before = process(speech, seed)
+        truth.append({"id": utt, **true_times(text, speech, espeak.events, before)})
         seconds = len(signal) / RATE
         if not SHORTEST <= seconds <= LONGEST:
             raise KdError(f"{utt}: {seconds:.2f} s of audio for {text!r}, {SHORTEST} to {LONGEST} are wanted; "
                           "mend the sentence in embedded.yaml")  # fmt: skip
         soundfile.write(chapter / f"{utt}.flac", signal, RATE, subtype="PCM_16", format="FLAC")
+    write_jsonl(job["truth"], truth)
     with open_text(chapter / f"{job['utterances'][0][0].rpartition('-')[0]}.trans.txt", "w") as f:
         f.writelines(f"{utt} {text.upper()}\n" for utt, text in job["utterances"])
 

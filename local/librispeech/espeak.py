@@ -1,4 +1,4 @@
-"""espeak-ng through ctypes.  In: text and a voice.  Out: samples at 22,050 Hz, espeak's phoneme mnemonics.
+"""espeak-ng through ctypes.  In: text and a voice.  Out: samples at 22,050 Hz, when what was said, phoneme mnemonics.
 
 The library and its data come with the Python package espeakng_loader. The library keeps state from one utterance to the
 next (phase, random numbers, echo) and seeds itself by the clock: what it says is the same again only in a fresh process
@@ -8,6 +8,7 @@ that says the same utterances in the same order after `seed`.
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,12 +16,32 @@ from typing import Any
 from kdtool.core.errors import KdError
 
 SYNCHRONOUS = 2
-DONT_EXIT = 0x8000
+PHONEME_EVENTS, DONT_EXIT = 0x0001, 0x8000
 RATE, PITCH = 1, 3
 POSITION_CHARACTER, TEXT_UTF8, SEPARATOR = 1, 1, "_"
 OWN_RATE = 22050
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+WORD, PHONEME = 1, 7
 MEND = "set the environment up again (utils/setup_env.sh), or give a corpus of your own (--corpus)"
+
+
+class _RawEvent(ctypes.Structure):
+    """espeak_EVENT; the last field is a union, a phoneme's mnemonic for phoneme events."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int), ("unique", ctypes.c_uint), ("text", ctypes.c_int), ("length", ctypes.c_int),
+        ("milliseconds", ctypes.c_int), ("sample", ctypes.c_int), ("user", ctypes.c_void_p), ("name", ctypes.c_char * 8),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Event:
+    """A word (kind WORD) or a phoneme (PHONEME) starts: at which sample, from which character (0-based); its mnemonic."""
+
+    kind: int
+    sample: int
+    character: int
+    name: str
 
 
 class Espeak:
@@ -37,19 +58,27 @@ class Espeak:
             self.lib: Any = ctypes.CDLL(str(loader.get_library_path()))
         except OSError as e:
             raise KdError(f"espeak-ng's library does not load ({e}); {MEND}") from e
-        rate = self.lib.espeak_Initialize(SYNCHRONOUS, 0, str(self.data).encode(), DONT_EXIT)
+        rate = self.lib.espeak_Initialize(SYNCHRONOUS, 0, str(self.data).encode(), PHONEME_EVENTS | DONT_EXIT)
         if rate != OWN_RATE:
             raise KdError(f"espeak-ng with the data in {self.data} starts with sampling rate {rate}, {OWN_RATE} is wanted; {MEND}")
         # Starting seeds by the clock; fricatives and flutter are drawn from these numbers.
         self.lib.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self.lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._blocks: list[bytes] = []
+        self.events: list[Event] = []  # of the last text that was said, in the order of time
         self._callback = CALLBACK(self._receive)  # kept: the library holds a bare pointer to it
         self.lib.espeak_SetSynthCallback(self._callback)
 
-    def _receive(self, samples: Any, count: int, _events: Any) -> int:
+    def _receive(self, samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
             self._blocks.append(ctypes.string_at(samples, 2 * count))
+        listed: Any = ctypes.cast(events, ctypes.POINTER(_RawEvent)) if events else ()
+        for event in listed:
+            if event.kind == 0:  # ends the list, which has no length
+                break
+            if event.kind in (WORD, PHONEME):
+                name = event.name.decode() if event.kind == PHONEME else ""
+                self.events.append(Event(event.kind, event.sample, event.text - 1, name))
         return 0
 
     def set_voice(self, voice: str) -> None:
@@ -66,7 +95,7 @@ class Espeak:
             raise KdError(f"espeak-ng has no voice {voice}; {'variants of ' + name if variant else 'voices'} are: {known}")
 
     def say(self, text: str, voice: str, *, pitch: int, rate: int) -> bytes:
-        """Speech as 16-bit samples at 22,050 Hz, native byte order.
+        """Speech as 16-bit samples at 22,050 Hz, native byte order; `events` then tells when what was said.
 
         Args:
             pitch: 0 to 100.
@@ -79,6 +108,7 @@ class Espeak:
         self.lib.espeak_SetParameter(RATE, rate, 0)
         self.lib.espeak_SetParameter(PITCH, pitch, 0)
         self._blocks.clear()
+        self.events.clear()
         data = text.encode()
         status = self.lib.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, POSITION_CHARACTER, 0, TEXT_UTF8, None, None)
         if status != 0 or not self._blocks:

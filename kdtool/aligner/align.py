@@ -1,0 +1,127 @@
+"""Align any folder of audio and text.  In: audio with its text, a GMM folder, its lang folder.  Out: a folder.
+
+The folder: textgrid/ and json/ (a file each), words.ctm, phones.ctm, recordings, supervisions and cuts for Lhotse, files.tsv
+(confidence and log-likelihood of each file), words.tsv (words that no lexicon has), dropped.tsv (name and reason of each file
+that could not be aligned).
+Exit status 1 when more than --max-failed of the files could not be aligned; what could be is written all the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.step import run_step
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `kdtool align`."""
+
+    model: Path | None = field(default=None, metadata={"help": "GMM folder (monophone or triphone); needed"})
+    out: Path | None = field(default=None, metadata={"help": "folder to make; needed"})
+    lang: Path | None = field(default=None, metadata={"help": "the model's lang folder (else MODEL/lang or MODEL/../../data/lang)"})
+    lexicon: Path | None = field(default=None, metadata={"help": "pronunciations that go before those of the lang folder"})
+    g2p: bool = field(default=True, metadata={"help": "guess pronunciations of words that no lexicon has; false: spoken noise"})
+    g2p_max_words: int = field(default=20000, metadata={"help": "words of the lexicon that the guessing learns from, 0 for all"})
+    layout: str = field(default="auto", metadata={"help": "beside: text beside each audio file; librispeech; auto"})
+    speaker: str = field(default="file", metadata={"help": "what is normalised together: each file, or all files of a folder"})
+    channel: str = field(default="mix", metadata={"help": "channel of the audio from 1, or mix: their mean"})
+    states: bool = field(default=False, metadata={"help": "HMM states too, as a tier and in the JSON"})
+    posterior_scale: float = field(default=0.1, metadata={"help": "scores are multiplied by this for the confidence"})
+    max_failed: float = field(default=0.0, metadata={"help": "exit status 0 when at most this share of the files fails", "key": False})
+
+
+def find_lang(cfg: Config, model: Path) -> Path:
+    """The lang folder; that it fits the model is checked later."""
+    places = [cfg.lang] if cfg.lang else [model / "lang", model.absolute().parents[1] / "data" / "lang"]
+    for place in places:
+        if (place / "phones.txt").is_file():
+            return place
+    raise UsageError(f"no lang folder at {' or '.join(map(str, places))}; give the one {model} was trained with by --lang")
+
+
+def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Config, nj: int) -> None:
+    """Everything, into `work`."""
+    from kdtool.aligner.prepare import prepare
+    from kdtool.aligner.times import to_aligned
+    from kdtool.aligner.write import write_all
+    from kdtool.core.dropped import account
+    from kdtool.core.jobs import run_array
+    from kdtool.core.tables import read_jsonl
+    from kdtool.features.store import FeatureSet
+    from kdtool.gmm.folder import check_fits, open_gmm
+    from kdtool.lang.lang import Lang
+
+    lang = Lang.load(lang_dir)
+    gmm, _, feature = open_gmm(model)
+    temporary = work / "temporary"
+    temporary.mkdir()
+    ready = prepare(audio, lang, work, temporary, cfg, feature["kind"], nj)
+    features = FeatureSet.open(temporary / "feats")
+    check_fits(model, gmm, feature, lang, features)
+    nj = min(nj, len(features.ids))
+    argv = [str(temporary), str(lang_dir), str(model), "--scale", repr(cfg.posterior_scale)]
+    run_array("kdtool.aligner.job", argv, nj=nj, log_dir=work / "log", name="align")
+    files, dropped = [], list(ready.faults)
+    for row in (r for job in range(1, nj + 1) for r in read_jsonl(temporary / f"part.{job}.jsonl")):
+        one = ready.utterances[row["id"]]
+        if "failed" in row:
+            dropped.append((one.item.name, row["failed"]))
+            continue
+        words = [(w.written, w.key) for w in one.words]
+        files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.phone_names))
+    if files:
+        write_all(work, files, ready.utterances.values(), states=cfg.states)
+    shutil.rmtree(temporary)
+    # What fails decides the exit status when all is in place, so that the rest can be used.
+    account(len(files) + len(dropped), len(files), dropped, max_share=1.0, where="align", work=work)
+
+
+def report_failures(out: Path, max_failed: float) -> None:
+    """KdError when more than the allowed share of the files failed; the same when nothing had to be done again."""
+    from kdtool.core.tables import read_lines
+
+    failed = [line.split("\t", 1) for line in read_lines(out / "dropped.tsv")]
+    total = len(failed) + len(read_lines(out / "files.tsv")) - 1
+    if len(failed) > max_failed * total:
+        first = "".join(f"\n  {name}: {reason}" for name, reason in failed[:5])
+        raise KdError(
+            f"{len(failed)} of {total} files could not be aligned; {out}/dropped.tsv names all, the others are done:{first}\n"
+            "mend or remove them, or allow some by --max-failed"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    paths, cfg, common = parse_args(
+        Config, [("audio", "folder with audio and its text")], argv, prog="kdtool align", description=__doc__ or ""
+    )
+    if not cfg.model or not cfg.out:
+        raise UsageError("kdtool align AUDIO --model EXP --out DIR: the model and the output folder are needed; --help lists the options")
+    if not 0 < cfg.posterior_scale <= 1 or not 0 <= cfg.max_failed <= 1:
+        raise UsageError("--posterior-scale: above 0, at most 1; --max-failed: a share from 0 to 1")
+    audio, model, out = paths["audio"], cfg.model, cfg.out
+    if audio.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UsageError(f"--out {out} lies inside {audio}, whose content decides what is done; choose another place")
+    lang = find_lang(cfg, model)
+    inputs = {"audio": audio, "model": model, "lang": lang, **({"lexicon": cfg.lexicon} if cfg.lexicon else {})}
+    run_step(
+        "align",
+        out=out,
+        inputs=inputs,
+        options=cfg,
+        code=("kdtool.aligner.align",),
+        body=lambda work: align_folder(audio, model, lang, work, cfg, common.nj),
+        common=common,
+    )
+    if not common.dry_run:
+        report_failures(out, cfg.max_failed)
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -1,0 +1,104 @@
+"""From a folder of audio and text to features and pronunciations.  In: the folder, a lang folder.  Out: what the jobs read.
+
+Writes TEMPORARY/audio, recordings and supervisions, feats, prons.txt, and WORK/words.tsv.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdtool.aligner.audio import Staged, parse_channel, stage
+from kdtool.aligner.inputs import Fault, Item, find_items
+from kdtool.aligner.words import Word, guess, read_own, split_words, write_words
+from kdtool.core.errors import KdError
+from kdtool.lang.lexicon import Lexicon, write_lexicon
+
+if TYPE_CHECKING:
+    from kdtool.aligner.align import Config
+    from kdtool.lang.lang import Lang
+
+RATE = 16000
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """An item with its words, and its audio at the model's rate."""
+
+    item: Item
+    words: list[Word]
+    staged: Staged
+
+
+@dataclass
+class Ready:
+    """Utterances by their id in the temporary files (a name may hold what no file name can); what fell out, with reasons."""
+
+    utterances: dict[str, Utterance]
+    faults: list[Fault]
+
+
+def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, kind: str, nj: int) -> Ready:
+    """Read, check and convert everything; features in TEMPORARY/feats.
+
+    Raises:
+        KdError: nothing is left.
+    """
+    items, faults = find_items(audio, cfg.layout, cfg.speaker)
+    lexicon: Lexicon = {w: [tuple(lang.phone_names[p] for p in v) for v in vs] for w, vs in lang.text_prons.items()}
+    if cfg.lexicon:
+        lexicon.update(read_own(cfg.lexicon, lang.phones))
+    words = {i.name: split_words(i.text, lexicon) for i in items}
+    faults += [(i.name, "its text holds no words; write down what is said, or remove the audio") for i in items if not words[i.name]]
+    staged, unreadable = stage_all([i for i in items if words[i.name]], temporary / "audio", parse_channel(cfg.channel), nj)
+    faults += unreadable
+    usable = [i for i in items if i.name in staged]
+    if not usable:
+        raise KdError(f"{audio}: nothing can be aligned:" + "".join(f"\n  {n}: {r}" for n, r in sorted(faults)[:10]))
+    ready = Ready({f"{n:07d}": Utterance(i, words[i.name], staged[i.name]) for n, i in enumerate(usable)}, faults)
+    counts = Counter(w.key for u in ready.utterances.values() for w in u.words)
+    guessed = guess((w for w in counts if w not in lexicon), lexicon, temporary, g2p=cfg.g2p, max_words=cfg.g2p_max_words, nj=nj)
+    known = {w: lexicon[w] for w in counts if w in lexicon}
+    write_lexicon(temporary / "prons.txt", {lang.oov: lexicon[lang.oov], **known, **{w: [p] for w, p in guessed.prons.items()}})
+    write_words(work / "words.tsv", counts, guessed)
+    extract_features(ready, temporary, kind, nj)
+    return ready
+
+
+def stage_all(items: Sequence[Item], folder: Path, channel: int | None, nj: int) -> tuple[dict[str, Staged], list[Fault]]:
+    """Every item's audio at the model's rate, by the item's name; and the faults."""
+    folder.mkdir()
+
+    def one(numbered: tuple[int, Item]) -> Staged | str:
+        try:
+            return stage(numbered[1].audio, folder / f"{numbered[0]:07d}.wav", RATE, channel)
+        except KdError as e:
+            return str(e)
+
+    with ThreadPoolExecutor(nj) as pool:
+        results = dict(zip((i.name for i in items), pool.map(one, enumerate(items)), strict=True))
+    staged = {name: r for name, r in results.items() if not isinstance(r, str)}
+    return staged, [(name, r) for name, r in results.items() if isinstance(r, str)]
+
+
+def extract_features(ready: Ready, temporary: Path, kind: str, nj: int) -> None:
+    """Features of all utterances; those that have none become faults."""
+    from kdtool.core.tables import read_lines
+    from kdtool.corpus.manifests import write_manifests
+    from kdtool.corpus.utterance import Utterance as Plain
+    from kdtool.features.extract import extract
+
+    rows = [
+        (Plain(short, u.item.speaker, u.staged.path, " ".join(w.key for w in u.words)), u.staged.samples)
+        for short, u in ready.utterances.items()
+    ]
+    write_manifests(temporary, rows, RATE)
+    feats = temporary / "feats"
+    feats.mkdir()
+    extract(temporary, feats, kind, [1.0], nj=nj, max_dropped=1.0)
+    for short, reason in (line.split("\t", 1) for line in read_lines(feats / "dropped.tsv")):
+        ready.faults.append((ready.utterances.pop(short).item.name, reason))

@@ -1,0 +1,100 @@
+"""Frames to seconds.  In: words and phones in frames, the exact duration.  Out: intervals that cover the file and no more.
+
+Frame t stands for the 10 ms from 10 t to 10 t + 10 ms: its 25 ms window is centred there (see kdtool.features.compute), and
+the derivatives reach equally far to both sides, so the boundary between frames t - 1 and t lies at 10 t ms, without correction.
+The last frame may be cut short, or stretched by less than half a frame, by the end of the audio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdtool.core.errors import KdError
+from kdtool.features.store import FRAME_SHIFT
+
+
+@dataclass
+class Interval:
+    """A word, phone or HMM state; seconds; confidence 0 to 1; log-likelihood a frame in nats.
+
+    `word`: for a phone, the word's place in the text, -1 for silence; `key`: for a word, its form in the lexicon.
+    """
+
+    label: str
+    start: float
+    end: float
+    confidence: float
+    loglike: float
+    word: int = -1
+    key: str = ""
+
+
+@dataclass
+class Aligned:
+    """One file. `phones` (and `states`) cover 0 to `duration` without gap; between `words` there may be silence."""
+
+    name: str
+    audio: str
+    duration: float
+    words: list[Interval]
+    phones: list[Interval]
+    states: list[Interval] = field(default_factory=list)
+    loglike: float = 0.0
+
+    @property
+    def confidence(self) -> float:
+        """Mean over words, each counted by its length; 1 for a file that is all silence."""
+        total = sum(w.end - w.start for w in self.words)
+        return sum(w.confidence * (w.end - w.start) for w in self.words) / total if total else 1.0
+
+    def check(self) -> None:
+        """KdError unless times rise, nothing overlaps and nothing leaves the file: that would be our error."""
+        for kind, items, whole in (("word", self.words, False), ("phone", self.phones, True), ("state", self.states, True)):
+            last = 0.0
+            for item in items:
+                if not (last <= item.start < item.end <= self.duration) or (whole and item.start != last):
+                    raise KdError(f"{self.name}: {kind} {item.label} at {item.start} to {item.end} s after {last} s, in {self.duration} s")
+                last = item.end
+            if whole and items and last != self.duration:
+                raise KdError(f"{self.name}: {kind}s end at {last} s, the audio at {self.duration} s")
+
+
+def to_aligned(
+    row: dict[str, Any], name: str, audio: str, duration: float, words: Sequence[tuple[str, str]], phone_names: Sequence[str]
+) -> Aligned:
+    """A line of the job's output as intervals.
+
+    words: (written, key) of each word of the text; duration: seconds, exact.
+
+    Raises:
+        KdError: the path does not say each word once, in order.
+    """
+    if [w["id"] for w in row["words"]] != list(range(len(words))):
+        said = [w["id"] for w in row["words"]]
+        raise KdError(f"{name}: the alignment says words {said[:5]}.. of {len(words)}; this is a bug, please report it")
+    frames = row["frames"]
+
+    def seconds(frame: int) -> float:
+        return duration if frame >= frames else min(round(frame * FRAME_SHIFT, 6), duration)
+
+    def interval(label: str, piece: dict[str, Any], **more: Any) -> Interval:
+        start, end = piece["start"], piece["start"] + piece["length"]
+        return Interval(label, seconds(start), seconds(end), round(piece["confidence"], 4), round(piece["loglike"], 3), **more)
+
+    aligned = Aligned(
+        name, audio, duration,
+        [interval(words[w["id"]][0], w, key=words[w["id"]][1]) for w in row["words"]],
+        [interval(phone_names[p["id"]], p, word=p["word"]) for p in row["phones"]],
+        loglike=round(row["loglike"] / frames, 4),
+    )  # fmt: skip
+    for piece in row["phones"]:
+        at = piece["start"]
+        for number, length in enumerate(piece["states"]):
+            if length:  # a path may leave a state out only in topologies that allow it
+                inner = {**piece, "start": at, "length": length}
+                aligned.states.append(interval(f"{phone_names[piece['id']]}_{number}", inner, word=piece["word"]))
+                at += length
+    aligned.check()
+    return aligned

@@ -1,0 +1,82 @@
+"""When an embedded utterance's words and phones are said.  In: espeak's samples and events.  Out: spans in seconds.
+
+espeak's events lie on the very sample where it starts a sound (checked by the tests against its digital silence), but a
+voiceless stop's is its release, and the closure before it is digital silence. So a run of zeros directly before a phone
+belongs to that phone; after a pause it does not, because nobody can hear where a pause ends and a closure begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from local.librispeech.arpabet import MARKS, PHONES
+from local.librispeech.espeak import OWN_RATE, PHONEME, WORD, Event
+
+UNMAPPED = "?"
+CLOSURE = 40  # zeros in a row that count as one: 2 ms, longer than any run inside a voiced sound
+
+
+def true_times(text: str, speech: bytes, events: Sequence[Event], before: float) -> dict[str, list[list[Any]]]:
+    """Words and phones with their times.
+
+    Args:
+        text: what was said, words separated by single spaces.
+        speech: 16-bit samples; events: what `Espeak.events` held after saying it.
+        before: seconds of padding that will stand before the speech.
+
+    Returns:
+        words: [word, start, end], both None where espeak joins words ("of the") and tells no boundary between them;
+        phones: [ARPAbet phones of one sound, start, end], "?" for a sound that ARPAbet has no phone for.
+    """
+    import numpy as np
+
+    samples = np.frombuffer(speech, np.int16)
+    sounds = [e for e in events if e.kind == PHONEME and e.name != ";"]
+    starts = [_start(samples, sounds, i) for i in range(len(sounds))]
+    ends = [*starts[1:], len(samples)]
+    spans = [(e, s, t) for e, s, t in zip(sounds, starts, ends, strict=True) if not e.name.startswith("_") and t > s]
+
+    def seconds(sample: int) -> float:
+        return round(before + sample / OWN_RATE, 6)
+
+    first = {e.sample for e in events if e.kind == WORD}
+    words = [[w, *map(seconds, span)] if span else [w, None, None] for w, span in _words(text, events, spans)]
+    phones: list[list[Any]] = []
+    for event, s, t in spans:
+        name = _phones(event)
+        if name == "R" and phones and phones[-1][0].endswith("R") and event.sample not in first:
+            phones[-1][2] = seconds(t)  # the r of "furry" belongs to the rhotic vowel before it, as in arpabet.py
+        else:
+            phones.append([name, seconds(s), seconds(t)])
+    return {"words": words, "phones": phones}
+
+
+def _start(samples: Any, sounds: Sequence[Event], index: int) -> int:
+    """Where a sound starts, its closure included."""
+    at = sounds[index].sample
+    if index == 0 or sounds[index - 1].name.startswith("_") or sounds[index].name.startswith("_"):
+        return at
+    loud = samples[sounds[index - 1].sample : at].nonzero()[0]
+    silent_from = sounds[index - 1].sample + int(loud[-1]) + 1 if len(loud) else at
+    return silent_from if at - silent_from >= CLOSURE else at
+
+
+def _words(
+    text: str, events: Sequence[Event], spans: Sequence[tuple[Event, int, int]]
+) -> list[tuple[str, tuple[int, int] | None]]:
+    """Each word with its first and last sample; None beside a boundary that espeak does not tell."""
+    begun = {e.character: e.sample for e in events if e.kind == WORD}
+    found = [(m.group(), m.start()) for m in re.finditer(r"\S+", text)]
+    words: list[tuple[str, tuple[int, int] | None]] = []
+    for n, (word, at) in enumerate(found):
+        joined = at not in begun or (n + 1 < len(found) and found[n + 1][1] not in begun)
+        last = min((begun[c] for _, c in found[n + 1 :] if c in begun), default=1 << 40)
+        mine = [] if joined else [(s, t) for e, s, t in spans if begun[at] <= e.sample < last]
+        words.append((word, (mine[0][0], mine[-1][1]) if mine else None))
+    return words
+
+
+def _phones(event: Event) -> str:
+    return PHONES.get(event.name.lstrip(MARKS), UNMAPPED) or UNMAPPED

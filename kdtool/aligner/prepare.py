@@ -16,13 +16,12 @@ from kdtool.aligner.audio import Staged, parse_channel, stage
 from kdtool.aligner.inputs import Fault, Item, find_items
 from kdtool.aligner.words import Word, guess, read_own, split_words, write_words
 from kdtool.core.errors import KdError
+from kdtool.features.store import kind_and_rate
 from kdtool.lang.lexicon import Lexicon, write_lexicon
 
 if TYPE_CHECKING:
     from kdtool.aligner.align import Config
     from kdtool.lang.lang import Lang
-
-RATE = 16000
 
 
 @dataclass(frozen=True)
@@ -42,19 +41,21 @@ class Ready:
     faults: list[Fault]
 
 
-def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, kind: str, nj: int) -> Ready:
-    """Read, check and convert everything; features in TEMPORARY/feats.
+def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, feats: str, nj: int) -> Ready:
+    """Read, check and convert everything; features in TEMPORARY/feats, of the model's kind and rate (`feats`: "16 kHz mfcc").
 
     Raises:
         KdError: nothing is left.
     """
+    kind, rate = kind_and_rate(feats)
     items, faults = find_items(audio, cfg.layout, cfg.speaker)
     lexicon: Lexicon = {w: [tuple(lang.phone_names[p] for p in v) for v in vs] for w, vs in lang.text_prons.items()}
     if cfg.lexicon:
         lexicon.update(read_own(cfg.lexicon, lang.phones))
     words = {i.name: split_words(i.text, lexicon) for i in items}
     faults += [(i.name, "its text holds no words; write down what is said, or remove the audio") for i in items if not words[i.name]]
-    staged, unreadable = stage_all([i for i in items if words[i.name]], temporary / "audio", parse_channel(cfg.channel), nj)
+    speaking = [i for i in items if words[i.name]]
+    staged, unreadable = stage_all(speaking, temporary / "audio", rate, parse_channel(cfg.channel), nj)
     faults += unreadable
     usable = [i for i in items if i.name in staged]
     if not usable:
@@ -65,17 +66,19 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, k
     known = {w: lexicon[w] for w in counts if w in lexicon}
     write_lexicon(temporary / "prons.txt", {lang.oov: lexicon[lang.oov], **known, **{w: [p] for w, p in guessed.prons.items()}})
     write_words(work / "words.tsv", counts, guessed)
-    extract_features(ready, temporary, kind, nj)
+    extract_features(ready, temporary, kind, rate, nj)
     return ready
 
 
-def stage_all(items: Sequence[Item], folder: Path, channel: int | None, nj: int) -> tuple[dict[str, Staged], list[Fault]]:
+def stage_all(
+    items: Sequence[Item], folder: Path, rate: int, channel: int | None, nj: int
+) -> tuple[dict[str, Staged], list[Fault]]:
     """Every item's audio at the model's rate, by the item's name; and the faults."""
     folder.mkdir()
 
     def one(numbered: tuple[int, Item]) -> Staged | str:
         try:
-            return stage(numbered[1].audio, folder / f"{numbered[0]:07d}.wav", RATE, channel)
+            return stage(numbered[1].audio, folder / f"{numbered[0]:07d}.wav", rate, channel)
         except KdError as e:
             return str(e)
 
@@ -85,20 +88,21 @@ def stage_all(items: Sequence[Item], folder: Path, channel: int | None, nj: int)
     return staged, [(name, r) for name, r in results.items() if isinstance(r, str)]
 
 
-def extract_features(ready: Ready, temporary: Path, kind: str, nj: int) -> None:
+def extract_features(ready: Ready, temporary: Path, kind: str, rate: int, nj: int) -> None:
     """Features of all utterances; those that have none become faults."""
     from kdtool.core.tables import read_lines
-    from kdtool.corpus.manifests import write_manifests
+    from kdtool.corpus.manifests import whole_files, write_manifests
+    from kdtool.corpus.utterance import Audio
     from kdtool.corpus.utterance import Utterance as Plain
     from kdtool.features.extract import extract
 
     rows = [
-        (Plain(short, u.item.speaker, u.staged.path, " ".join(w.key for w in u.words)), u.staged.samples)
+        (Plain(short, u.item.speaker, u.staged.path, " ".join(w.key for w in u.words)), Audio(u.staged.samples, rate, 1))
         for short, u in ready.utterances.items()
     ]
-    write_manifests(temporary, rows, RATE)
+    write_manifests(temporary, *whole_files(rows))
     feats = temporary / "feats"
     feats.mkdir()
-    extract(temporary, feats, kind, [1.0], nj=nj, max_dropped=1.0)
+    extract(temporary, feats, kind, [1.0], nj=nj, sample_rate=rate, max_dropped=1.0)
     for short, reason in (line.split("\t", 1) for line in read_lines(feats / "dropped.tsv")):
         ready.faults.append((ready.utterances.pop(short).item.name, reason))

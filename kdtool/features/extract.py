@@ -6,6 +6,7 @@ index.json (what kdtool.features.store reads), cmvn.safetensors (per-speaker mea
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from collections import Counter
@@ -21,6 +22,7 @@ from kdtool.core.jobs import run_array
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json, read_jsonl, write_json, write_jsonl
 from kdtool.core.tensors import load_tensors, save_tensors
+from kdtool.features.store import FeatureSet, kind_and_rate
 
 KINDS = ("mfcc", "fbank")
 AUTO_RATES = (16000, 8000)
@@ -35,6 +37,7 @@ class Config:
     sample_rate: int = field(
         default=0, metadata={"help": "Hz, a multiple of 100; 0 for 16000, or 8000 when a recording of the set has less than 16000"}
     )
+    like: Path | None = field(default=None, metadata={"help": "feature folder whose sampling rate to take: of training, for a test set"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
 
 
@@ -85,6 +88,23 @@ def choose_rate(data: Path, wanted: int) -> int:
             return rate
     raise KdError(f"{data}: recording {lowest['id']} has {lowest['sampling_rate']} Hz, less than {AUTO_RATES[-1]}; "
                   "remove it, or choose the features' rate with --sample-rate")  # fmt: skip
+
+
+def rate_of(like: Path, data: Path, wanted: int) -> int:
+    """The sampling rate of another set's features.
+
+    Raises:
+        UsageError: another rate is wanted.
+        KdError: a recording of this set lies below the rate, and nobody asked for features with an empty band.
+    """
+    _, rate = kind_and_rate(FeatureSet.open(like).kind)
+    if wanted not in (0, rate):
+        raise UsageError(f"--sample-rate {wanted}: the features of --like {like} are at {rate} Hz; give the same for both sets")
+    for row in read_jsonl(data / "recordings.jsonl.gz"):
+        if row["sampling_rate"] < rate and not wanted:
+            raise KdError(f"{data}: recording {row['id']} has {row['sampling_rate']} Hz, the features of {like} are at {rate} Hz and "
+                          f"want as much; remove it, or make both with --sample-rate {row['sampling_rate'] // 100 * 100}")  # fmt: skip
+    return rate
 
 
 def data_inputs(data: Path) -> dict[str, Path]:
@@ -166,6 +186,9 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.kind not in KINDS:
         raise UsageError(f"--kind {cfg.kind}: known are {', '.join(KINDS)}")
     speeds = parse_speeds(cfg.speeds)
+    if cfg.like is not None:
+        check_data(paths["data"])
+        cfg = dataclasses.replace(cfg, sample_rate=rate_of(cfg.like, paths["data"], cfg.sample_rate))
     run_step(
         f"{cfg.kind} features of {paths['data'].name}",
         out=paths["out"],

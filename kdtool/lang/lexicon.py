@@ -1,7 +1,8 @@
-"""Pronunciation lexicons.  In: a file in CMUdict's or LibriSpeech's format.  Out: words and their phones.
+"""Pronunciation lexicons.  In: a file in CMUdict's, Sphinx's or Kaldi's (LibriSpeech's) format.  Out: words and their phones.
 
-Both are 'WORD P1 P2 ..' lines. CMUdict marks variants as WORD(2) and comments with ' #' or ';;;'; LibriSpeech repeats the
-word. Words become upper-case, stress digits go, equal pronunciations of a word count once.
+All are 'WORD P1 P2 ..' lines. CMUdict and Sphinx mark variants as WORD(2), CMUdict comments with ' #' or ';;;'; Kaldi repeats
+the word, and may put a probability after it, which is not used. Words become upper-case, stress digits go, equal
+pronunciations of a word count once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ PHONE_SETS = ("arpabet", "any")
 SIL, SPN, UNK = "SIL", "SPN", "<UNK>"
 MAX_BAD_SHARE = 0.01
 _VARIANT = re.compile(r"\(\d+\)$")
+_PROBABILITY = re.compile(r"\d*\.\d+(e-?\d+)?")
 _STRESS = re.compile(r"[0-2]$")
 
 
@@ -35,8 +37,8 @@ class LexiconFile:
     lines: int = 0
 
 
-def parse_line(line: str) -> tuple[str, Pron] | None:
-    """One line -> (word, phones), None for comments and empty lines.
+def parse_line(line: str, phone_set: str = "arpabet") -> tuple[str, Pron] | None:
+    """One line -> (word, phones), None for comments and empty lines; other phone sets than ARPAbet keep their phones' case.
 
     Raises:
         ValueError: a word without phones.
@@ -46,10 +48,12 @@ def parse_line(line: str) -> tuple[str, Pron] | None:
     fields = re.split(r"\s#", line, maxsplit=1)[0].split()
     if len(fields) < 2:
         raise ValueError("'WORD PHONE PHONE ..' wanted")
+    if len(fields) > 2 and _PROBABILITY.fullmatch(fields[1]):
+        del fields[1]
     word = _VARIANT.sub("", fields[0]).upper()
     if not word:
         raise ValueError("no word before the variant number")
-    return word, tuple(plain_phone(p.upper()) for p in fields[1:])
+    return word, tuple(plain_phone(p.upper() if phone_set == "arpabet" else p) for p in fields[1:])
 
 
 def plain_phone(phone: str) -> str:
@@ -73,11 +77,12 @@ def read_lexicon(path: Path, phone_set: str = "arpabet") -> LexiconFile:
     with open_text(path) as lines:
         for number, line in enumerate(lines, 1):
             try:
-                entry = parse_line(line)
+                entry = parse_line(line, phone_set)
             except ValueError as e:
                 raise KdError(f"{path}, line {number}: {line.rstrip()!r}: {e}; mend or remove the line") from e
-            if entry is None or entry[0].startswith(("<", "!")):
-                continue  # <UNK>, !SIL and their like are ours to define
+            # <UNK>, !SIL and their like are ours to define, and a noise word ([NOISE] SPN) is what <UNK> is.
+            if entry is None or entry[0].startswith(("<", "!")) or {*entry[1]} <= {SIL, SPN}:
+                continue
             found.lines += 1
             word, pron = entry
             strange = [p for p in pron if p not in ARPABET] if phone_set == "arpabet" else []

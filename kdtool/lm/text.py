@@ -34,13 +34,17 @@ class Config:
     max_lines: int = field(default=0, metadata={"help": "keep a random sample of this many sentences, 0 for all"})
     exclude: Path | None = field(default=None, metadata={"help": "data folder whose transcripts must not be in the text"})
     seed: int = field(default=0, metadata={"help": "seed of the sample"})
+    plain: bool = field(default=True, metadata={"help": "letters A to Z and apostrophes only; false: words as they are, upper-case"})
 
 
-def normalise(line: str) -> str:
+def normalise(line: str, plain: bool = True) -> str:
     """Upper-case letters A to Z, apostrophes and single spaces; accents go, other characters part words.
 
+    plain False only makes the words upper-case, as they are in a lexicon of another language or with other signs.
     Returns '' for lines without a word. Raises ValueError for digits, which nobody can read aloud with certainty.
     """
+    if not plain:
+        return " ".join(line.upper().split())
     text = line.strip()
     if not PLAIN.fullmatch(text):
         text = unicodedata.normalize("NFKD", text.translate(APOSTROPHES)).upper()
@@ -51,12 +55,12 @@ def normalise(line: str) -> str:
     return " ".join(word for word in text.split() if word.strip("'"))
 
 
-def sentences(source: Path, held_out: set[str], counts: Counter[str]) -> Iterator[str]:
+def sentences(source: Path, held_out: set[str], counts: Counter[str], plain: bool) -> Iterator[str]:
     """The normalised sentences to keep; `counts` tells lines in, sentences out and why lines were dropped."""
     for line in raw_sentences(source):
         counts["lines_in"] += 1
         try:
-            text = normalise(line)
+            text = normalise(line, plain)
         except ValueError:
             counts["dropped_digits"] += 1
             continue
@@ -79,7 +83,7 @@ def raw_sentences(source: Path) -> Iterator[str]:
         yield from lines
 
 
-def transcripts(data: Path | None) -> set[str]:
+def transcripts(data: Path | None, plain: bool = True) -> set[str]:
     """The normalised transcripts of a data folder."""
     if data is None:
         return set()
@@ -89,7 +93,7 @@ def transcripts(data: Path | None) -> set[str]:
     found = set()
     for row in read_jsonl(path):
         try:
-            found.add(normalise(row.get("text") or ""))
+            found.add(normalise(row.get("text") or "", plain))
         except ValueError:
             continue  # a transcript with digits equals no sentence, because those with digits are dropped
     return found
@@ -97,17 +101,17 @@ def transcripts(data: Path | None) -> set[str]:
 
 def prepare(source: Path, work: Path, cfg: Config) -> None:
     """Write text.gz and stats.json; KdError when no sentence is left."""
-    held_out = transcripts(cfg.exclude)
+    held_out = transcripts(cfg.exclude, cfg.plain)
     counts: Counter[str] = Counter()
     chosen = None
     if cfg.max_lines:
         # Two passes, so that a text larger than memory can be sampled.
-        total = sum(1 for _ in sentences(source, held_out, counts))
+        total = sum(1 for _ in sentences(source, held_out, counts, cfg.plain))
         chosen = set(random.Random(cfg.seed).sample(range(total), min(cfg.max_lines, total)))
         counts.clear()
     words = kept = 0
     with open_text(work / "text.gz", "w") as f:
-        for number, text in enumerate(sentences(source, held_out, counts)):
+        for number, text in enumerate(sentences(source, held_out, counts, cfg.plain)):
             if chosen is None or number in chosen:
                 f.write(text + "\n")
                 kept += 1
@@ -133,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         raise KdError(f"{text}: a folder without {TRANSCRIPTS}; give a text file or a data folder")
     inputs = {"text": text / TRANSCRIPTS if text.is_dir() else text}
     if cfg.exclude is not None:
-        transcripts(cfg.exclude)  # a wrong folder is told before anything is hashed
+        transcripts(cfg.exclude, cfg.plain)  # a wrong folder is told before anything is hashed
         inputs["exclude"] = cfg.exclude / TRANSCRIPTS
     run_step(
         "LM text",

@@ -79,6 +79,15 @@ def test_the_rate_is_chosen_recorded_and_named(tmp_path: Path) -> None:
     feats = FeatureSet.open(tmp_path / "mixed" / "mfcc")
     assert feats.kind == "8 kHz mfcc" and read_json(feats.folder / "index.json")["sample_rate"] == 8000
     assert [feats.info(i).num_frames for i in feats.ids] == [50, 50]
+    wide = tmp_path / "wide"
+    main([str(wide), str(wide / "mfcc"), "--nj", "1", "--like", str(feats.folder)])
+    assert FeatureSet.open(wide / "mfcc").kind == "8 kHz mfcc"
+    main([str(wide), str(wide / "wide"), "--nj", "1"])
+    tel = tmp_path / "tel"
+    with pytest.raises(KdError, match=r"a-0 has 8000 Hz, the features of .*wide are at 16000 Hz .*--sample-rate 8000"):
+        main([str(tel), str(tel / "mfcc"), "--like", str(wide / "wide")])
+    with pytest.raises(UsageError, match=r"--sample-rate 8000: the features of --like .*wide are at 16000 Hz"):
+        main([str(tel), str(tel / "mfcc"), "--like", str(wide / "wide"), "--sample-rate", "8000"])
     low = make_data(tmp_path / "low", {"a-1": (reference_signal(6000, 6000), 6000)})
     with pytest.raises(KdError, match="a-1 has 6000 Hz, less than 8000"):
         choose_rate(low, 0)

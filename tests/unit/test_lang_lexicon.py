@@ -122,3 +122,9 @@ def test_g2p_sample_is_seeded() -> None:
 def test_g2p_without_letters_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(KdError, match="--g2p false"):
         G2p(tmp_path).train({"123": [("AH",)]})
+
+
+def test_kaldi_forms(tmp_path: Path) -> None:
+    path = tmp_path / "lexiconp.txt"
+    path.write_text("!SIL SIL\n<UNK> SPN\n[NOISE] SPN\nHI 1.0 hE i\nHI 0.25 hE\nTO(2) t 0\n")
+    assert read_lexicon(path, "any").prons == {"HI": [("hE", "i"), ("hE",)], "TO": [("t", "0")]}

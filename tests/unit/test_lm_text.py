@@ -56,3 +56,7 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
         main([str(source), str(out), "--exclude", str(tmp_path / "nowhere")])
     with pytest.raises(UsageError, match="max-lines"):
         main([str(source), str(out), "--max-lines", "-1"])
+
+
+def test_words_of_any_alphabet_stay_as_they_are_when_asked() -> None:
+    assert normalise(" x-ray  f\u00fcr 2 [noise] ", plain=False) == "X-RAY F\u00dcR 2 [NOISE]"

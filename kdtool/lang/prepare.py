@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Config:
     """Options of the language step."""
 
     vocab_size: int = field(default=20000, metadata={"help": "most frequent words of the LM text that get into the vocabulary"})
+    all_words: bool = field(default=False, metadata={"help": "true: every word of the lexicon gets in (a small, closed dictionary)"})
     min_count: int = field(default=1, metadata={"help": "a word of the LM text must occur this often"})
     phone_set: str = field(default="arpabet", metadata={"help": "arpabet: other phones in the lexicon are errors; any: all allowed"})
     g2p: bool = field(default=True, metadata={"help": "false: words that the lexicon lacks become <UNK>"})
@@ -51,13 +53,13 @@ class Chosen:
     text: Counter[str]
 
 
-def choose_words(data: Path, lm_text: Path, cfg: Config) -> Chosen:
-    """All words of the training transcripts and the most frequent ones of the LM text."""
+def choose_words(data: Path, lm_text: Path, cfg: Config, more: Iterable[str] = ()) -> Chosen:
+    """All words of the training transcripts, the most frequent ones of the LM text, and `more`."""
     training, text = transcript_words(data), text_words(lm_text)
     for word in RESERVED:
         if word in training or word in text:
             raise KdError(f"the word {word} occurs in {data if word in training else lm_text}; the name is reserved, remove it there")
-    vocabulary = set(training) | set(most_frequent(text, cfg.vocab_size, cfg.min_count))
+    vocabulary = set(training) | set(most_frequent(text, cfg.vocab_size, cfg.min_count)) | set(more)
     # A dev word outside the vocabulary cannot be recognised, but the reference alignment must not take it for noise.
     to_align = transcript_words(cfg.align_data) if cfg.align_data else Counter[str]()
     return Chosen(sorted(vocabulary), sorted((set(text) | set(to_align)) - vocabulary), training, text)
@@ -138,8 +140,8 @@ def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, cfg: Conf
     """Make the language folder in `work`."""
     from kdtool.lang.subwords import train_bpe, write_bpe
 
-    chosen = choose_words(data, lm_text, cfg)
     source = read_lexicon(lexicon_path, cfg.phone_set)
+    chosen = choose_words(data, lm_text, cfg, source.prons if cfg.all_words else ())
     if source.unknown:
         print(f"{lexicon_path}: {len(source.unknown)} pronunciations with unknown phones are left out:", file=sys.stderr)
         for number, word, strange in source.unknown[:10]:

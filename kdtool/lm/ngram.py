@@ -30,6 +30,7 @@ class Config:
 
     order: int = field(default=3, metadata={"help": "n"})
     prune: str = field(default="", metadata={"help": "count thresholds by order, such as '0 3 5'; n-grams up to it go; empty keeps all"})
+    unseen: bool = field(default=False, metadata={"help": "true: vocabulary words that the text lacks are as likely as an unknown word"})
     memory: str = field(default="1G", metadata={"help": "sorting memory of lmplz, such as 1G or 20%", "key": False})
 
 
@@ -68,9 +69,13 @@ def find_program(name: str) -> str:
 
 
 def estimate(
-    text: Path, arpa: Path, log: Path, *, order: int, prune: Sequence[str] = (), vocab: Path | None = None, memory: str = "1G"
-) -> bool:
+    text: Path, arpa: Path, log: Path, *, order: int, prune: Sequence[str] = (), vocab: Path | None = None, memory: str = "1G",
+    types: int = 0,
+) -> bool:  # fmt: skip
     """Estimate an ARPA file from a text (plain or .gz, one sentence a line); temporary files lie beside `arpa`.
+
+    Args:
+        types: smooth unigrams over so many words, the sentence end and the unknown word included (0: those of the text).
 
     Returns:
         True when the text was too small for Kneser-Ney discounts of its own and fixed ones were used in some order.
@@ -88,11 +93,32 @@ def estimate(
         if not plain.stat().st_size:
             raise KdError(f"{text}: empty text; prepare the LM text again")
         limit = ["--limit_vocab_file", str(vocab)] if vocab else []
+        limit += ["--vocab_pad", str(types)] if types else []
         command = [lmplz, "-o", str(order), *prune, *limit, "--discount_fallback", "-S", memory, "-T", f"{temporary}/"]
         run_tool([*command, "--text", str(plain), "--arpa", str(arpa)], log)
     finally:
         shutil.rmtree(temporary)
     return "fallback" in log.read_text(errors="replace").partition("\n")[2].lower()
+
+
+def add_unseen(arpa: Path, words: Sequence[str]) -> int:
+    """Give every one of `words` that the ARPA file lacks the unknown word's probability; returns how many that were.
+
+    Probabilities sum to one when the file was estimated with `types` = these words, the sentence end and the unknown word.
+    """
+    with open_text(arpa) as f:
+        lines = f.read().split("\n")
+    begin = lines.index("\\1-grams:") + 1
+    end = lines.index("", begin)
+    fields = {line.split("\t")[1]: line.split("\t") for line in lines[begin:end]}
+    missing = [w for w in words if w not in fields]
+    unknown, back_off = fields["<unk>"][0], ["0"] if len(ngram_counts(arpa)) > 1 else []
+    lines[end:end] = ["\t".join([unknown, word, *back_off]) for word in missing]
+    header = lines.index(f"ngram 1={len(fields)}")
+    lines[header] = f"ngram 1={len(fields) + len(missing)}"
+    with open_text(arpa, "w") as f:
+        f.write("\n".join(lines))
+    return len(missing)
 
 
 def perplexity(model: Any, sentences: Iterable[str]) -> Perplexity:
@@ -135,8 +161,11 @@ def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None
     arpa, binary = work / "lm.arpa", work / "lm.bin"
     prune = parse_prune(cfg.prune, cfg.order)
     fallback = estimate(
-        lm_text / "text.gz", arpa, work / "log" / "lmplz.log", order=cfg.order, prune=prune, vocab=vocab, memory=cfg.memory
+        lm_text / "text.gz", arpa, work / "log" / "lmplz.log", order=cfg.order, prune=prune, vocab=vocab, memory=cfg.memory,
+        types=len(words) + 2 if cfg.unseen else 0,
     )  # fmt: skip
+    if cfg.unseen:
+        print(f"{add_unseen(arpa, words)} words of the vocabulary are not in the text", file=sys.stderr)
     if fallback:
         print("note: the text is too small for Kneser-Ney discounts of its own; KenLM's fallback discounts are used", file=sys.stderr)
     run_tool([find_program("build_binary"), "-T", f"{work}/", "probing", str(arpa), str(binary)], work / "log" / "build_binary.log")

@@ -105,10 +105,15 @@ class Material:
     total: int
     tree_digest: str = ""
 
-    def counts(self) -> np.ndarray:
-        """How many frames each senone has, one copy of each utterance counted (int64 (num_pdfs,))."""
-        labels = np.concatenate([self.copies[g[0]].labels for g in self.groups])
-        return np.bincount(labels, minlength=self.num_pdfs)
+    def counts(self, weights: np.ndarray) -> np.ndarray:
+        """How many frames each senone has (float64 (num_pdfs,)); one copy of each utterance counts, ``weights`` times, one a group.
+
+        The weights must be those that the training draws utterances with: a decoder that subtracts other priors than the
+        network has learnt prefers the senones of the speakers that were seen less often than they speak.
+        """
+        labels = [self.copies[g[0]].labels for g in self.groups]
+        each = np.repeat(weights, [len(part) for part in labels])
+        return np.bincount(np.concatenate(labels), weights=each, minlength=self.num_pdfs)
 
     def table(self, unit: str) -> int:
         """Index of the unit's table; KdError when no dump of it was given."""

@@ -44,10 +44,10 @@ class Trainer:
         shape = Shape(cfg.encoder, dict(cfg.encoder_options), material.input_dim, material.num_pdfs, cfg.hidden, material.feature_kind,
                       material.tree_digest)  # fmt: skip
         self.model = Student(shape, self.losses.aux_shapes, cfg.head_dropout)
-        self.model.log_priors.copy_(log_priors(material.counts()))
         self.encoder = self.model.encoder
         self.sampler = Sampler(material, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling,
                                balance=cfg.balance)  # fmt: skip
+        self.model.log_priors.copy_(log_priors(material.counts(self.sampler.repeats)))
         self.total = max(1, round(cfg.epochs * self.sampler.batches_per_epoch))
         self.eval_every = max(1, round(cfg.eval_epochs * self.sampler.batches_per_epoch))
         self.bfloat16 = cfg.precision == "bfloat16" or (cfg.precision == "auto" and computes_in_bfloat16())

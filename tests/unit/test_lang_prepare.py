@@ -58,6 +58,11 @@ def test_words_of_the_set_to_align_are_pronounced_but_not_recognised(tmp_path: P
     assert "DOG" not in lang.words and [lang.phone_names[p] for p in lang.text_prons["DOG"][0]] == ["D", "AA", "T"]
 
 
+def test_every_word_of_a_closed_dictionary_gets_in_when_asked(tmp_path: Path) -> None:
+    main([*inputs(tmp_path), *SMALL, "--all-words", "true"])
+    assert {"CAT", "DOG", "RARE", "THE"} <= set(Lang.load(tmp_path / "lang").prons)
+
+
 def test_same_input_gives_the_same_bytes_and_g2p_fills_the_gaps(tmp_path: Path) -> None:
     contents = []
     for name in ("one", "two"):

@@ -143,6 +143,20 @@ def test_step_restricts_the_vocabulary_and_reports_kenlms_perplexity(tmp_path: P
     assert dev["ppl"] == pytest.approx(10 ** (-(total - oov) / 5), rel=1e-5)
 
 
+def test_words_that_the_text_lacks_are_as_likely_as_an_unknown_one_and_all_sums_to_one(tmp_path: Path) -> None:
+    argv = lm_inputs(tmp_path, random_text([f"W{i}" for i in range(5)], 300), "W1 SEEN W2")
+    with open(tmp_path / "lang" / "words.txt", "a") as f:
+        f.write("NEVER 10\nSEEN 11\n")
+    main([*argv, "--order", "3", "--unseen", "true"])
+    lm = read_arpa(tmp_path / "lm" / "lm.arpa")
+    oracle = kenlm.Model(str(tmp_path / "lm" / "lm.bin"))
+    for history in (["<s>"], ["W0"], ["W2", "W1"], ["NEVER"]):
+        probs = {w: math.exp(kenlm_logp(oracle, history, w)) for w in lm.vocab if w != "<s>"}
+        assert probs["NEVER"] == probs["SEEN"] == pytest.approx(probs["<unk>"]) and probs["SEEN"] > 0
+        assert sum(probs.values()) == pytest.approx(1.0, abs=1e-4)
+    assert read_json(tmp_path / "lm" / "ppl.json")["dev"]["oov_words"] == 0
+
+
 def test_perplexity_of_one_sentence_is_kenlms(tmp_path: Path) -> None:
     (tmp_path / "lm.arpa").write_text(HAND_MADE)
     model = kenlm.Model(str(tmp_path / "lm.arpa"))

@@ -33,7 +33,8 @@ def test_labels_of_a_speed_copy_are_those_of_the_frames_it_shows(tmp_path: Path)
     for copy in material.copies:
         # in the synthetic set the label can be read off the features, also of a copy
         np.testing.assert_array_equal(copy.feats[:, :PDFS].argmax(1), copy.labels)
-    assert material.counts().sum() > 0
+    frames = sum(len(material.copies[g[0]].labels) for g in material.groups)
+    assert material.counts(np.ones(4)).sum() == frames
 
 
 def test_unit_rows_follow_the_speed_too(tmp_path: Path) -> None:
@@ -193,6 +194,9 @@ def test_balance_gives_rare_speakers_more_and_keeps_the_epoch_as_long() -> None:
     weights = speaker_weights(material, 1.0)
     assert (weights * frames).sum() == pytest.approx(frames.sum())
     assert (weights * frames)[5] == pytest.approx((weights * frames)[:5].sum())  # both speakers alike
+    # Priors count what is drawn: the rare speaker's frames weigh as often as he comes.
+    alone = np.bincount(material.copies[5].labels, minlength=PDFS)
+    np.testing.assert_allclose(material.counts(weights) - material.counts(np.append(weights[:5], 0.0)), weights[5] * alone)
     sampler = Sampler(material, seed=0, chunk=60, batch=2, subsampling=3, balance=1.0)
     drawn = [c for u in range(sampler.batches_per_epoch) for c, _ in sampler.windows(u)]
     assert 0.3 < drawn.count(5) / len(drawn) < 0.7

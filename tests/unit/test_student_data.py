@@ -167,7 +167,7 @@ def test_a_strided_head_gets_the_targets_of_its_frames(tmp_path: Path) -> None:
     batch = make_batch(material, [(0, 1), (2, 4)], outputs=5, subsampling=3, left=2, input_frames=20)
     head = {"unit": "senone", "layer": 1, "weight": 0.3, "kind": "hard"}
     logits = {n: torch.randn(2, PDFS, k) for n, k in (("main", 5), ("senone_hard_1", 3))}
-    _, means = Losses(StudentConfig(heads=[{**head, "stride": 2}]), material)(logits, batch)
+    _, means = Losses(StudentConfig(heads=[{**head, "stride": 2}]), material)(logits, batch, 0.0)
     labels = torch.from_numpy(batch.labels).view(2, 5)[:, ::2].reshape(-1)
     labels = labels.masked_fill(labels == 0, -1)  # silence has no unit
     want = F.cross_entropy(logits["senone_hard_1"].permute(0, 2, 1).reshape(-1, PDFS), labels, ignore_index=-1)

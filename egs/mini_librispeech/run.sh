@@ -2,9 +2,9 @@
 # LibriSpeech-style corpus -> table of error rates: GMMs, cross-entropy, label interpolation, hierarchical distillation.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-root="$(cd "$here/../.." && pwd)"
-source "$root/utils/env.sh"
-source "$root/utils/recipe.sh"
+source "$here/path.sh"
+source "$here/cmd.sh"
+source "$KD_ROOT/utils/recipe.sh"
 
 usage() {
   cat <<'TEXT'
@@ -38,7 +38,7 @@ data="${opt[work]}/data" exp="${opt[work]}/exp" conf="$here/conf"
 if [[ "${opt[tiny]}" == true ]]; then conf="$here/conf/tiny"; fi
 units=senone,phone,subword
 systems=ce,mtl,li,hmt
-cd "$root"
+cd "$KD_ROOT"
 
 corpus() {
   local/librispeech/find_corpus.sh "${opt[tiny]}" "${opt[corpus]}" "${opt[lm-text]}" "${opt[lexicon]}" "$data/source"

@@ -16,6 +16,7 @@ from typing import Any
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
 
+JOB_MB = 1500  # of one job: libraries 400 MB, model, graphs and scores of the longest utterance
 
 @dataclass(frozen=True)
 class AlignConfig:
@@ -40,7 +41,7 @@ def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> N
     ids = original_ids(features)
     nj = min(nj, len(ids))
     argv = [str(p) for p in (paths["feats"], paths["lang"], paths["gmm"], work)]
-    run_array("kdtool.ali.align_job", argv, nj=nj, log_dir=work / "log", name="align")
+    run_array("kdtool.ali.align_job", argv, nj=nj, log_dir=work / "log", name="align", mem=JOB_MB, outputs=lambda j: [work / f"part.{j}"])
     parts = [AlignmentSet.open(work / f"part.{job}") for job in range(1, nj + 1)]
     frames = sum(p.meta["frames"] for p in parts)
     loglike = sum(p.meta["loglike"] for p in parts)

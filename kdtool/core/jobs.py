@@ -1,30 +1,28 @@
-"""Arrays of jobs as child processes.  In: a module and its arguments.  Out: exit statuses, a log a job.
+"""Arrays of jobs.  In: a module and its arguments, or commands.  Out: what they write, a log a job; an error names those that failed.
 
-`run_array` starts `python -m module ... --job J --num-jobs N` for J = 1..N and waits. Children die with their parent,
-whatever kills it. On failure the failing jobs, the end of the first log and the command that redoes it are printed.
+`run_array` starts `python -m module ... --job J --num-jobs N` for J = 1..N and waits. KD_BACKEND says where: `local` (child
+processes, kdtool.core.pool) or `slurm` (kdtool.core.slurm). Jobs end with whoever waits for them. On failure the failing jobs,
+the end of the first log and the command that redoes it are printed; what the others made is used again (kdtool.core.parts).
 """
 
 from __future__ import annotations
 
-import ctypes
+import os
+import re
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from kdtool.core.errors import KdError
+from kdtool.core.array import Array, Backend, Failure, Needs, overridden
+from kdtool.core.digest import combine
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.parts import JOBS, Parts
 
 T = TypeVar("T")
-STOPS = (signal.SIGINT, signal.SIGTERM)
-PR_SET_PDEATHSIG = 1
 NO_SPACE = 1 << 16  # bytes; a disk with less is as good as full
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def split(items: Sequence[T], job: int, num_jobs: int) -> list[T]:
@@ -35,85 +33,63 @@ def split(items: Sequence[T], job: int, num_jobs: int) -> list[T]:
     return list(items[size * (job - 1) // num_jobs : size * job // num_jobs])
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux)."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def backend() -> Backend:
+    """Where jobs run, by KD_BACKEND."""
+    name = os.environ.get("KD_BACKEND") or "local"
+    if name == "local":
+        from kdtool.core.pool import run as run_here
+
+        return run_here
+    if name == "slurm":
+        from kdtool.core.slurm import run as run_in_slurm
+
+        return run_in_slurm
+    raise UsageError(f"KD_BACKEND={name}: known are local and slurm (a recipe's cmd.sh sets it)")
 
 
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Let Ctrl-C wait while a child is started: it would be lost between fork and exec, and the child live on unknown to us."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _prepare_child() -> None:
-    """In a child that was started under `held_back`, before its program: a Ctrl-C that came meanwhile ends it here."""
-    die_with_parent()
-    for stop in STOPS:
-        if signal.getsignal(stop) is not signal.SIG_IGN:
-            signal.signal(stop, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-
-
-def run_array(module: str, argv: Sequence[str], *, nj: int, log_dir: Path, name: str) -> None:
+def run_array(
+    module: str, argv: Sequence[str], *, nj: int, log_dir: Path, name: str, mem: int = 0,
+    outputs: Callable[[int], Iterable[Path]] | None = None,
+) -> None:  # fmt: skip
     """Run one array of `nj` jobs side by side and wait for all of them.
+
+    Args:
+        log_dir: the folder `log` of the step's work folder.
+        mem: estimate of the MB that one job takes; KD_JOB_MEM overrides it.
+        outputs: the files and folders that a job (1-based) has made when it is done, all inside the step's work folder. A
+            step that is run again after a failure, with nothing changed, gets them back instead of running that job.
 
     Raises:
         KdError: a job failed; the message names the failing jobs, ends the first log and gives the redo command.
     """
     commands = [[sys.executable, "-m", module, *argv, "--job", str(j), "--num-jobs", str(nj)] for j in range(1, nj + 1)]
     logs = [Path(log_dir) / f"{name}.{j}.log" for j in range(1, nj + 1)]
-    run_commands(commands, logs, name=name, at_once=nj)
+    run_commands(commands, logs, name=name, at_once=nj, needs=overridden(Needs(mem=mem)), outputs=outputs)
 
 
-def run_commands(commands: Sequence[Sequence[str]], logs: Sequence[Path], *, name: str, at_once: int) -> None:
-    """Run commands, `at_once` at a time, standard error (and, where a log is shared by nobody, output) into their logs."""
-    waiting = list(enumerate(commands))
-    running: dict[int, subprocess.Popen[bytes]] = {}
-    failed: dict[int, int] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                index, command = waiting.pop(0)
-                with held_back():
-                    running[index] = _start(command, logs[index])
-            for index, child in list(running.items()):
-                if (status := child.poll()) is not None:
-                    del running[index]
-                    if status:
-                        failed[index] = status
-            if failed and waiting:
-                waiting = []  # what runs may end, nothing new starts: the cause should not scroll away
-            time.sleep(0.02)
-    finally:
-        _stop(list(running.values()))
+def run_commands(
+    commands: Sequence[Sequence[str]], logs: Sequence[Path], *, name: str, at_once: int, needs: Needs | None = None,
+    outputs: Callable[[int], Iterable[Path]] | None = None,
+) -> None:  # fmt: skip
+    """Run commands, `at_once` at a time, their standard error into their logs, their output to ours."""
+    digest = combine([c for command in commands for c in ["", *command]])[:12]
+    folder = logs[0].parent / JOBS / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)[:40]}.{digest}"
+    array = Array(name, commands, logs, at_once, folder, overridden(Needs()) if needs is None else needs)
+    run = backend()
+    parts = Parts(folder, logs[0].parent.parent)
+    todo = list(range(len(commands)))
+    if outputs:
+        todo = [i for i in todo if not parts.take(i + 1)]
+        if todo and len(todo) < len(commands):
+            print(f"{name}: {len(commands) - len(todo)} of {len(commands)} jobs were done before, their parts are kept", file=sys.stderr)
+
+    def ended(index: int) -> None:
+        if outputs:
+            parts.record(index + 1, [*outputs(index + 1), logs[index]])
+
+    failed = run(array, todo, ended) if todo else {}
     if failed:
-        raise KdError(_failure(name, commands, logs, failed))
-
-
-def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "wb") as f:
-        f.write(f"# {shlex.join(command)}\n".encode())
-        f.flush()
-        # A few system calls and no Python lock between fork and exec: safe here although threads may exist.
-        return subprocess.Popen(list(command), stdin=subprocess.DEVNULL, stderr=f, preexec_fn=_prepare_child)  # noqa: PLW1509
-
-
-def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    for child in children:
-        child.terminate()
-    limit = time.monotonic() + 5
-    for child in children:
-        try:
-            child.wait(max(0.1, limit - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        raise KdError(_failure(array, failed, bool(outputs)))
 
 
 def full_disk(folder: Path) -> str:
@@ -122,12 +98,16 @@ def full_disk(folder: Path) -> str:
     return f"the disk of {folder} is full ({free} bytes free): free space, then run again" if free < NO_SPACE else ""
 
 
-def _failure(name: str, commands: Sequence[Sequence[str]], logs: Sequence[Path], failed: dict[int, int]) -> str:
+def _failure(array: Array, failed: dict[int, Failure], kept: bool) -> str:
     first = min(failed)
-    tail = logs[first].read_text(errors="replace").splitlines()[-12:]
-    jobs = ", ".join(f"{i + 1} (exit status {s})" if s > 0 else f"{i + 1} (signal {-s})" for i, s in sorted(failed.items()))
+    log = array.logs[first]
+    tail = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else ["(no log: it never started)"]
+    jobs = ", ".join(f"{i + 1} ({f.how})" for i, f in sorted(failed.items()))
     return "\n".join([
-        f"{name}: {len(failed)} of {len(commands)} jobs failed: {jobs}",
-        f"end of {logs[first]}:", *("  " + line for line in tail),
-        f"redo this job alone with: {shlex.join(commands[first])}", *filter(None, [full_disk(logs[first].parent)]),
+        f"{array.name}: {len(failed)} of {len(array.commands)} jobs failed: {jobs}",
+        *failed[first].notes,
+        f"end of {log}:", *("  " + line for line in tail),
+        f"redo this job alone with: {shlex.join(array.commands[first])}",
+        *(["the same step run again redoes only the jobs that are not done"] if kept and len(array.commands) > 1 else []),
+        *filter(None, [full_disk(log.parent)]),
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Launcher for steps that do not depend on each other.  In: NAME=a,b,c or JOB=1:N, a log and a command.  Out: all of them run.
+"""Launcher for steps that do not depend on each other.  In: NAME=a,b,c or NAME=1:N, a log and a command.  Out: all of them run.
 
 `utils/launch.sh --max-jobs 2 SYS=ce,hmt exp/log/student_SYS.log steps/train_student.sh conf/SYS.yaml exp/SYS` runs the
 command once for each value, with the name replaced in each argument; nothing is evaluated by a shell.
@@ -12,11 +12,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdtool.core.array import Needs, checked, overridden
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import UsageError
 from kdtool.core.jobs import run_commands
 
-USAGE = "usage: utils/launch.sh [--max-jobs N] NAME=a,b,c|NAME=1:N LOG COMMAND [ARGUMENT ...]"
+USAGE = "usage: utils/launch.sh [--max-jobs N] [--mem SIZE] [--gpu N] [--time LIMIT] NAME=1:N|NAME=a,b,c LOG COMMAND [ARGUMENT ...]"
+HELP = """
+Runs COMMAND once for each value, with NAME (capital letters) replaced by the value in LOG and in every argument:
+    utils/launch.sh JOB=1:4 exp/log/part.JOB.log my_command --part JOB exp/part.JOB
+runs 'my_command --part 1 exp/part.1' and so on, each with its own log (standard error; standard output is passed on).
+No shell looks at the arguments. KD_BACKEND says where: local (default) or slurm.
+
+  --max-jobs N   how many run at the same time (default: 2); here no more than there are cores, nor than memory allows
+  --mem SIZE     memory of one job, such as 500M or 4G       } default: KD_JOB_MEM, KD_JOB_GPU and KD_JOB_TIME from the
+  --gpu N        GPUs of one job (slurm only)                } environment; utils/slurm.conf says which options of
+  --time LIMIT   its time limit, as in 8:00:00 (slurm only)  } sbatch they become
+
+After a failure no further job is started; the message names the failed ones. A job that is a step says 'up to date' when
+the command is run again; any other command is run again, since nothing tells what it depends on.
+
+exit status: 0 all jobs went well, 1 a job failed, 2 wrong usage (nothing was started), 130 interrupted"""
 
 
 @dataclass(frozen=True)
@@ -27,40 +43,47 @@ class Launch:
     commands: list[list[str]]
     logs: list[Path]
     at_once: int
+    needs: Needs
 
 
 def expand(argv: Sequence[str]) -> Launch:
     """The command line as commands; UsageError when it is none."""
-    at_once, argv = 2, list(argv)
-    if argv[:1] == ["--max-jobs"]:
-        if len(argv) < 2 or not argv[1].isdigit() or int(argv[1]) < 1:
-            raise UsageError(f"--max-jobs wants a number of at least 1\n{USAGE}")
-        at_once, argv = int(argv[1]), argv[2:]
-    match = re.fullmatch(r"([A-Z]+)=(.+)", argv[0]) if argv else None
-    if not match or len(argv) < 3:
+    options = {"--max-jobs": "2"}
+    rest = list(argv)
+    while rest[:1] and rest[0] in ("--max-jobs", "--mem", "--gpu", "--time"):
+        if len(rest) < 2:
+            raise UsageError(f"{rest[0]} wants a value\n{USAGE}")
+        options[rest[0]] = rest[1]
+        rest = rest[2:]
+    if not re.fullmatch(r"[1-9]\d*", options["--max-jobs"]):
+        raise UsageError(f"--max-jobs wants a number of at least 1\n{USAGE}")
+    needs = checked(options.get("--mem"), options.get("--gpu"), options.get("--time"), ("--mem", "--gpu", "--time"), overridden(Needs()))
+    match = re.fullmatch(r"([A-Z]+)=(.+)", rest[0]) if rest else None
+    if not match or len(rest) < 3:
         raise UsageError(USAGE)
     name, values = match[1], _values(match[2])
-    commands = [[a.replace(name, v) for a in argv[2:]] for v in values]
-    logs = [Path(argv[1].replace(name, v)) for v in values]
+    commands = [[a.replace(name, v) for a in rest[2:]] for v in values]
+    logs = [Path(rest[1].replace(name, v)) for v in values]
     if len(set(logs)) != len(logs):
-        raise UsageError(f"the log {argv[1]} must contain {name}, or the jobs would share it")
-    return Launch(f"{name}={match[2]}", commands, logs, at_once)
+        raise UsageError(f"the log {rest[1]} must contain {name}, or the jobs would share it")
+    return Launch(f"{name}={match[2]}", commands, logs, int(options["--max-jobs"]), needs)
 
 
 def main() -> None:
-    argv = sys.argv[1:]
-    if argv[:1] in (["--help"], ["-h"]):
-        print(USAGE)
+    if sys.argv[1:2] in (["--help"], ["-h"]):
+        print(USAGE + HELP)
         return
-    launch = expand(argv)
-    run_commands(launch.commands, launch.logs, name=launch.name, at_once=launch.at_once)
+    launch = expand(sys.argv[1:])
+    run_commands(launch.commands, launch.logs, name=launch.name, at_once=launch.at_once, needs=launch.needs)
 
 
 def _values(text: str) -> list[str]:
     span = re.fullmatch(r"(\d+):(\d+)", text)
-    if span:
-        return [str(i) for i in range(int(span[1]), int(span[2]) + 1)]
-    return text.split(",")
+    if not span:
+        return text.split(",")
+    if int(span[1]) > int(span[2]):
+        raise UsageError(f"{text}: the first number is larger than the last\n{USAGE}")
+    return [str(i) for i in range(int(span[1]), int(span[2]) + 1)]
 
 
 if __name__ == "__main__":

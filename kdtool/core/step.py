@@ -24,7 +24,9 @@ from kdtool.core.digest import RECORD, Stats, folder_stats, read_record, stats_d
 from kdtool.core.environment import environment
 from kdtool.core.errors import KdError, name_file
 from kdtool.core.lock import Lock
+from kdtool.core.parts import JOBS, forget, salvage
 from kdtool.core.progress import clock
+from kdtool.core.slurm_calls import settle
 from kdtool.core.state import KEY, Key, Step, is_whole, key_of, why
 from kdtool.core.tables import write_json
 
@@ -88,14 +90,13 @@ def run_step(
 def _make(step: Step, key: Key, sources: Stats, force: bool) -> float:
     """Run the body, write the record, put the output in place; returns the seconds that it took."""
     work = step.work
-    if force and work.exists():
-        shutil.rmtree(work)
-    _prepare_work(step, key)
+    _prepare_work(step, key, force)
     start = time.monotonic()
     try:
         step.body(work)
         changed = {n for n, d in step.key(sources)["inputs"].items() if d != key["inputs"][n]}
         if changed:
+            forget(work)  # nobody knows which of the jobs saw which content
             raise KdError(f"{step.name}: changed while the step ran: input {', '.join(sorted(changed))}; run the same command again")
         _write_record(step, key, sources, time.monotonic() - start)
     except OSError as e:
@@ -105,10 +106,15 @@ def _make(step: Step, key: Key, sources: Stats, force: bool) -> float:
     return time.monotonic() - start
 
 
-def _prepare_work(step: Step, key: Key) -> None:
+def _prepare_work(step: Step, key: Key, force: bool) -> None:
     if step.work.exists():
-        if step.resumable and key_of(step.work) == key:
+        settle(step.work / "log" / JOBS)
+        same = key_of(step.work) == key and not force
+        if same and step.resumable:
             print(f"an interrupted run with the same inputs and options is resumed in {step.work}", file=sys.stderr)
+            return
+        if same:
+            salvage(step.work, [KEY])
             return
         shutil.rmtree(step.work)
     step.work.mkdir()
@@ -124,6 +130,7 @@ def _write_record(step: Step, key: Key, sources: Stats, seconds: float) -> None:
     resolved = {n: str(v) if isinstance(v, Path) else v for n, v in resolved.items()}
     (work / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), encoding="utf-8")
     write_json(work / "env.json", environment())
+    forget(work)
     outputs = folder_stats(work, {})
     if not outputs:
         raise KdError(f"{step.name}: finished without making any file in {work}; this is a bug in the step, please report it")

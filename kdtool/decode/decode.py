@@ -118,7 +118,11 @@ def search(
     argv = [str(p) for p in (paths["model"], paths["feats"], paths["graph"], work)]
     argv += ["--rescore-lm", str(cfg.rescore_lm)] if cfg.rescore_lm else []
     nj = min(nj, len(utterances))
-    run_array("kdtool.decode.job", argv, nj=nj, log_dir=work / "log", name="decode")
+
+    def made(job: int) -> list[Path]:
+        return [work / f"candidates.{job}.tsv.gz", work / f"failed.{job}.tsv", work / "log" / f"seconds.{job}.json"]
+
+    run_array("kdtool.decode.job", argv, nj=nj, log_dir=work / "log", name="decode", mem=job_mb(paths, cfg), outputs=made)
     candidates: dict[str, Any] = {}
     failed: list[tuple[str, str]] = []
     for j in range(1, nj + 1):
@@ -128,6 +132,13 @@ def search(
         part.unlink()
         lost.unlink()
     return candidates, failed
+
+
+def job_mb(paths: dict[str, Path], cfg: Config) -> int:
+    """Estimate of the MB that one search job takes: libraries, the graph several times over as tensors, the rescoring LM."""
+    folders = [(paths["graph"], 5), *([(cfg.rescore_lm, 1)] if cfg.rescore_lm else [])]
+    sizes = [times * f.stat().st_size for folder, times in folders for f in folder.iterdir() if f.is_file() and f.suffix != ".arpa"]
+    return 800 + sum(sizes) // (1 << 20)
 
 
 def check_graph(paths: dict[str, Path], meta: dict[str, Any], acoustic: Any) -> None:

@@ -26,6 +26,7 @@ from kdtool.features.store import FeatureSet, kind_and_rate
 
 KINDS = ("mfcc", "fbank")
 AUTO_RATES = (16000, 8000)
+JOB_MB = 1000  # of one job: libraries, and one recording
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,14 @@ def index_row(cut: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def made(work: Path, job: int) -> list[Path]:
+    """The files of one job: its part of the index, and the arrays that this names."""
+    parts = work / "parts"
+    cuts = parts / f"cuts.{job}.jsonl"
+    arrays = [work / cut["features"]["storage_path"] / cut["features"]["storage_key"] for cut in read_jsonl(cuts)]
+    return [cuts, parts / f"sums.{job}.safetensors", parts / f"info.{job}.json", *arrays]
+
+
 def extract(
     data: Path, work: Path, kind: str, speeds: list[float], *, nj: int, sample_rate: int = 0, max_dropped: float = 0.05
 ) -> None:
@@ -175,7 +184,8 @@ def extract(
     (work / "storage").mkdir()
     # repr round-trips a float, so the jobs see the very same factors
     argv = [str(data), str(work), "--kind", kind, "--speeds", ",".join(map(repr, speeds)), "--sample-rate", str(sample_rate)]
-    run_array("kdtool.features.compute", argv, nj=nj, log_dir=work / "log", name=f"extract_{kind}")
+    run_array("kdtool.features.compute", argv, nj=nj, log_dir=work / "log", name=f"extract_{kind}", mem=JOB_MB,
+              outputs=lambda job: made(work, job))  # fmt: skip
     collect(work, kind, speeds, sample_rate, nj, total, max_dropped)
 
 

@@ -80,7 +80,7 @@ class ShardPool:
 
 def _serve(pipe: Connection, shard_class: type, arguments: dict[int, tuple[Any, ...]]) -> None:
     """A worker's life: answer calls until the parent closes the pipe or dies."""
-    from kdtool.core.jobs import die_with_parent
+    from kdtool.core.children import die_with_parent
 
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+from kdtool.core.children import die_with_parent
 from kdtool.core.errors import KdError
-from kdtool.core.jobs import die_with_parent, full_disk
+from kdtool.core.jobs import full_disk
 
 
 def run_tool(

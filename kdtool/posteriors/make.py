@@ -16,9 +16,11 @@ from typing import Any
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.jobs import run_array
+from kdtool.core.jobs import run_array, split
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json
+
+JOB_MB = 2000  # of one job: libraries, an n-gram or neural teacher, one utterance's distributions
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,11 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     argv = [str(paths["lang"]), str(paths["teacher"]), str(paths["ali"]), str(work), "--temperature", repr(cfg.temperature),
             "--top-k", str(cfg.top_k), "--mass", repr(cfg.mass), "--shard-size", str(cfg.shard_size)]  # fmt: skip
     start = time.monotonic()
-    run_array("kdtool.posteriors.dump_job", argv, nj=nj, log_dir=work / "log", name=f"dump_{teacher['unit']}")
+
+    def made(job: int) -> list[Path]:
+        return [path for number, _ in split(plan, job, nj) for path in (part_file(work, number), work / shard_name(number))]
+
+    run_array("kdtool.posteriors.dump_job", argv, nj=nj, log_dir=work / "log", name=f"dump_{teacher['unit']}", mem=JOB_MB, outputs=made)
     seconds = time.monotonic() - start
     parts = [read_json(part_file(work, number)) for number, _ in plan]
     shutil.rmtree(work / "parts")

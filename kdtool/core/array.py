@@ -1,0 +1,84 @@
+"""An array of jobs, and what each of them needs.  In: commands, logs, a statement of memory, GPUs and time.  Out: data only.
+
+The environment overrides the statement for whatever runs under it: KD_JOB_MEM=4G, KD_JOB_TIME=8:00:00, KD_JOB_GPU=1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdtool.core.errors import UsageError
+
+MEGABYTES = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
+TIME = re.compile(r"\d+(-\d+(:\d+){0,2}|(:\d+){0,2})")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one job needs; 0 and '' say nothing about it.
+
+    Args:
+        mem: MB of memory.
+        gpu: number of GPUs.
+        time: limit in a form that sbatch takes: minutes, minutes:seconds, hours:minutes:seconds, days-hours.
+    """
+
+    mem: int = 0
+    gpu: int = 0
+    time: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a job failed, in few words, and lines that say more."""
+
+    how: str
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Array:
+    """Jobs that do not depend on each other; a job is known by its index in `commands`, in messages by index + 1."""
+
+    name: str
+    commands: Sequence[Sequence[str]]
+    logs: Sequence[Path]
+    at_once: int
+    folder: Path  # hidden; what is noted of the array while it runs
+    needs: Needs = field(default_factory=Needs)
+
+
+# A backend runs the jobs `todo` of an array, calls `ended` after each that went well, and returns the others.
+Backend = Callable[[Array, Sequence[int], Callable[[int], None]], dict[int, Failure]]
+
+
+def megabytes(text: str, where: str) -> int:
+    """'4G', '500M', '500' -> MB, rounded up; UsageError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.strip().upper())
+    if not match or float(match[1]) <= 0:
+        raise UsageError(f"{where} {text!r}: a size such as 500M or 4G is wanted")
+    return int(-(-float(match[1]) * MEGABYTES[match[2]] // 1))
+
+
+def checked(mem: str | None, gpu: str | None, time: str | None, names: Sequence[str], before: Needs) -> Needs:
+    """Needs from text, what is not given as `before`; UsageError names the option (`names`: of memory, GPUs, time)."""
+    if gpu is not None and not gpu.isdigit():
+        raise UsageError(f"{names[1]} {gpu!r}: a number of GPUs is wanted")
+    if time is not None and not TIME.fullmatch(time):
+        raise UsageError(f"{names[2]} {time!r}: a time such as 90 (minutes), 8:00:00 or 1-12 (days-hours) is wanted")
+    return Needs(
+        mem=before.mem if mem is None else megabytes(mem, names[0]),
+        gpu=before.gpu if gpu is None else int(gpu),
+        time=before.time if time is None else time,
+    )
+
+
+def overridden(needs: Needs) -> Needs:
+    """The needs with what the environment says instead."""
+    names = ("KD_JOB_MEM", "KD_JOB_GPU", "KD_JOB_TIME")
+    mem, gpu, time = (os.environ.get(n) or None for n in names)
+    return checked(mem, gpu, time, names, needs)

@@ -1,0 +1,98 @@
+"""What the finished jobs of an array made, kept when the step fails.  In: a step's work folder.  Out: their files, in place again.
+
+A job that ends well is noted in `log/.jobs/ARRAY/done.J.json` with the digests of its files; ARRAY holds the digest of all
+the array's commands. When the step is run again with the same inputs, options and code (`run_step` compares them),
+`salvage` empties the work folder but for those files, and `Parts.take` puts them back: content is compared once more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import read_json, write_json
+from kdtool.core.tensors import file_digest
+
+JOBS = ".jobs"
+
+
+class Parts:
+    """The finished jobs of one array; `folder` holds the notes, `work` the files."""
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        self.folder, self.work = folder, work
+
+    def record(self, job: int, made: Iterable[Path]) -> None:
+        """Note that a job is done and what it made."""
+        files = [f for path in made for f in (sorted(path.rglob("*")) if path.is_dir() else [path]) if f.is_file()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._note(job), {str(f.relative_to(self.work)): file_digest(f) for f in files})
+
+    def take(self, job: int) -> bool:
+        """Put the files that `salvage` has kept of a finished job in place; False when there are none or one is not as it was made."""
+        kept, names = self._kept(job), self._names(job)
+        good = bool(names) and all((kept / n).is_file() and file_digest(kept / n) == digest for n, digest in names.items())
+        if good:
+            _move(kept, self.work, names)
+        else:
+            self._note(job).unlink(missing_ok=True)
+        shutil.rmtree(kept, ignore_errors=True)
+        return good
+
+    def keep(self) -> None:
+        """Move the files of all finished jobs out of the way, beside the notes."""
+        for note in sorted(self.folder.glob("done.*.json")):
+            job = int(note.name.split(".")[1])
+            _move(self.work, self._kept(job), self._names(job))
+
+    def _note(self, job: int) -> Path:
+        return self.folder / f"done.{job}.json"
+
+    def _kept(self, job: int) -> Path:
+        return self.folder / f"kept.{job}"
+
+    def _names(self, job: int) -> dict[str, Any]:
+        """Name in the work folder -> digest; empty when there is no note, or it is damaged or names what lies outside."""
+        try:
+            noted = read_json(self._note(job))
+        except KdError:
+            return {}
+        inside = isinstance(noted, dict) and not any(os.path.isabs(n) or ".." in Path(n).parts for n in noted)
+        return noted if inside else {}
+
+
+def _move(source: Path, target: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if (source / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source / name, target / name)
+
+
+def salvage(work: Path, keep: Iterable[str]) -> None:
+    """Empty a failed step's work folder but for the files of its finished jobs and the names in `keep`."""
+    jobs = work / "log" / JOBS
+    for folder in sorted(jobs.iterdir()) if jobs.is_dir() else []:
+        Parts(folder, work).keep()
+        _clear(folder, lambda name: name.startswith(("done.", "kept.")))
+    _clear(work, lambda name: name in {"log", *keep})
+    if (work / "log").is_dir():
+        _clear(work / "log", lambda name: name == JOBS)
+
+
+def forget(work: Path) -> None:
+    """Remove the notes: the step is done, its output is whole."""
+    shutil.rmtree(work / "log" / JOBS, ignore_errors=True)
+
+
+def _clear(folder: Path, stays: Any) -> None:
+    for entry in folder.iterdir():
+        if stays(entry.name):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

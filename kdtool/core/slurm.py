@@ -1,0 +1,210 @@
+"""Backend `slurm`: an array's jobs as one sbatch array.  In: an array.  Out: its logs; the failed jobs with what Slurm says of them.
+
+A job's exit status is what it wrote into its status file itself. Where that file does not come, Slurm's state of the task
+counts: cancelled, over its memory, out of time, lost with its node. No accounting is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.array import Array, Failure
+from kdtool.core.errors import KdError
+from kdtool.core.slurm_calls import ALIVE, LABEL, Unreachable, cancel, cancel_and_wait, guarded, settle, states, submit
+from kdtool.core.slurm_conf import load_conf
+from kdtool.core.slurm_task import SPEC, write_whole
+
+STATUS_DELAY = 60.0  # seconds that a status file may take over a network's file system after its task has ended
+SILENCE = 600.0  # seconds without an answer from Slurm, and without any status file, after which we give up
+LOOK, ASK = (0.1, 5.0), (1.0, 15.0)  # seconds between two looks into the folder, two questions to Slurm: at first, at most
+OVER_MEMORY = re.compile(r"exceeded memory limit|Exceeded job memory limit|oom[_-]kill", re.IGNORECASE)
+QUIET = ("", "None", "Priority", "Resources", "JobArrayTaskLimit")  # reasons to wait that need no words
+KILLED = {
+    "CANCELLED": "cancelled: by scancel or an administrator",
+    "TIMEOUT": "over its time limit", "DEADLINE": "over its deadline",
+    "OUT_OF_MEMORY": "over its memory",
+    "NODE_FAIL": "its node failed", "BOOT_FAIL": "its node did not boot", "PREEMPTED": "preempted by another job",
+}  # fmt: skip
+ADVICE = {
+    "TIMEOUT": "raise the limit, as in KD_JOB_TIME=8:00:00 or utils/launch.sh --time 8:00:00",
+    "OUT_OF_MEMORY": "raise it, as in KD_JOB_MEM=8G or utils/launch.sh --mem 8G",
+}
+
+
+def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict[int, Failure]:
+    """Run the jobs `todo`; after a failure what runs may end, nothing new starts."""
+    options = load_conf().options(array.needs)
+    settle(array.folder.parent)
+    token = secrets.token_hex(4)
+    label = f"{array.folder.name.split('.')[0]}.{token}"
+    folder = Path(os.path.abspath(array.folder / token))
+    folder.mkdir(parents=True)
+    jobs = {str(i + 1): {"command": list(array.commands[i]), "log": os.path.abspath(array.logs[i])} for i in todo}
+    for i in todo:
+        array.logs[i].parent.mkdir(parents=True, exist_ok=True)
+        array.logs[i].unlink(missing_ok=True)
+    write_whole(folder / SPEC, {"cwd": os.getcwd(), "jobs": jobs})
+    waiter = Waiter(array, folder, label, ended, set(todo))
+    with guarded(folder, label):
+        try:
+            waiter.number = submit(folder, label, [i + 1 for i in todo], array.at_once, options)
+            print(f"{array.name}: {len(todo)} jobs, Slurm array {waiter.number}", file=sys.stderr, flush=True)
+            waiter.wait()
+        finally:
+            if waiter.waiting and waiter.number:
+                cancel_and_wait(label)
+            (folder / LABEL).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+    _remove_empty(array.folder)
+    return waiter.failed
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the array's folder and the one of all arrays, when nothing is noted there."""
+    for f in (folder, folder.parent):
+        with suppress(OSError):
+            f.rmdir()
+
+
+@dataclass
+class Waiter:
+    """Follows one array until each of its jobs has ended or cannot end any more."""
+
+    array: Array
+    folder: Path
+    label: str
+    ended: Callable[[int], None]
+    waiting: set[int]
+    failed: dict[int, Failure] = field(default_factory=dict)
+    known: dict[int, tuple[str, str]] = field(default_factory=dict)  # Slurm's last answer, by index
+    gone: dict[int, float] = field(default_factory=dict)  # since when Slurm has said that a task runs no more
+    heard: float = field(default_factory=time.monotonic)
+    said: str = ""
+    number: str = ""
+
+    def wait(self) -> None:
+        """Return when nothing is waited for any more."""
+        look, ask = LOOK[0], ASK[0]
+        next_ask = time.monotonic() + ask
+        while self.waiting:
+            before = len(self.waiting)
+            self.read_statuses()
+            if self.waiting and time.monotonic() >= next_ask:
+                self.ask()
+                self.judge()
+                ask = min(ask * 1.3, ASK[1])
+                next_ask = time.monotonic() + ask
+            look = LOOK[0] if len(self.waiting) < before else min(look * 1.2, LOOK[1])
+            if self.waiting:
+                time.sleep(min(look, max(next_ask - time.monotonic(), 0.05)))
+
+    def read_statuses(self) -> None:
+        """Take note of the jobs that have written their status."""
+        there = set(os.listdir(self.folder))
+        for index in sorted(self.waiting):
+            status = _read(self.folder / f"status.{index + 1}") if f"status.{index + 1}" in there else None
+            # A job that was killed is judged with what Slurm says, which may come a little later.
+            if status is None or (status["status"] < 0 and index not in self.gone):
+                continue
+            self.heard = time.monotonic()
+            self.output(index)
+            if status["status"] == 0:
+                self.waiting.remove(index)
+                self.ended(index)
+            else:
+                self.fail(index, status["status"], f"it ran on {status['host']} for {status['seconds']} s")
+
+    def output(self, index: int) -> None:
+        """Hand the job's standard output on."""
+        path = self.folder / f"stdout.{index + 1}"
+        if path.exists():
+            sys.stdout.flush()
+            with open(path, "rb") as f:
+                shutil.copyfileobj(f, sys.stdout.buffer)
+            sys.stdout.flush()
+
+    def ask(self) -> None:
+        """Ask Slurm for the state of all tasks; silence is borne for a while."""
+        try:
+            answer = states(f"--job={self.number}")
+        except Unreachable as e:
+            if time.monotonic() - self.heard > SILENCE:
+                raise KdError(f"{self.array.name}: Slurm has not answered for {SILENCE:.0f} s: {e}\nwhen it does again, run the same "
+                              f"command; scancel --name={self.label} ends what may still run") from e  # fmt: skip
+            print(f"note: {self.array.name}: Slurm does not answer ({str(e).splitlines()[-1]}); waiting", file=sys.stderr)
+            return
+        self.heard = time.monotonic()
+        self.known = {index: answer.get(index + 1, ("unknown", "")) for index in self.waiting}
+        for index in self.waiting:
+            if self.known[index][0] in ALIVE:
+                self.gone.pop(index, None)
+            else:
+                self.gone.setdefault(index, self.heard)
+        self.tell()
+
+    def tell(self) -> None:
+        """One line when the counts have changed."""
+        pending = [reason for state, reason in self.known.values() if state == "PENDING"]
+        why = ", ".join(sorted({r for r in pending if r not in QUIET}))
+        running = sum(state in ALIVE for state, _ in self.known.values()) - len(pending)
+        line = f"{len(self.waiting)} jobs left, {running} running, {len(pending)} pending" + (f" ({why})" if why else "")
+        if line != self.said and (pending or self.said):
+            print(f"{self.array.name}: {line}", file=sys.stderr, flush=True)
+        self.said = line
+
+    def judge(self) -> None:
+        """Give up on the tasks that run no more and have left no status for too long."""
+        self.read_statuses()
+        for index in sorted(self.waiting & set(self.gone)):
+            state, reason = self.known.get(index, ("unknown", ""))
+            over = self.slurm_says(index, OVER_MEMORY)
+            delay = 0.0 if over or state in KILLED else STATUS_DELAY
+            if time.monotonic() - self.gone[index] >= delay:
+                if state == "CANCELLED" and self.failed and not self.array.logs[index].exists():
+                    self.waiting.remove(index)  # by us, before it began
+                    continue
+                self.output(index)
+                self.fail(index, None, f"Slurm says {state}" + (f" ({reason})" if reason not in ("", "None") else ""))
+
+    def fail(self, index: int, status: int | None, note: str) -> None:
+        """Note a failed job, and keep those from starting that have not."""
+        if not self.failed:
+            cancel(self.label, "--state=PENDING")
+        self.waiting.remove(index)
+        over = bool(self.slurm_says(index, OVER_MEMORY))
+        state = "OUT_OF_MEMORY" if over else self.known.get(index, ("", ""))[0]
+        own = self.slurm_says(index, re.compile("."))
+        notes = [f"{note}{''.join(chr(10) + '  ' + line for line in own[-5:])}"]
+        if over or ((status is None or status < 0) and state in KILLED):
+            asked = f" of {self.array.needs.mem} MB" if state == "OUT_OF_MEMORY" and self.array.needs.mem else ""
+            self.failed[index] = Failure(KILLED[state] + asked, [*notes, *filter(None, [ADVICE.get(state)])])
+        elif status is None:
+            missing = f"no status file came; {self.folder} must be shared with the nodes"
+            self.failed[index] = Failure(f"lost: {'unknown to Slurm' if state == 'unknown' else state}", [*notes, missing])
+        else:
+            self.failed[index] = Failure(f"exit status {status}" if status > 0 else f"signal {-status}", notes)
+
+    def slurm_says(self, index: int, wanted: re.Pattern[str]) -> list[str]:
+        """Lines that Slurm, or the shell before our process, has left for a task."""
+        path = self.folder / f"slurm.{index + 1}"
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return [line for line in text.splitlines() if wanted.search(line)]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A status file; None as long as it is not whole here."""
+    try:
+        return dict(json.loads(path.read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return None

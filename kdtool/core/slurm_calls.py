@@ -1,0 +1,154 @@
+"""The calls of Slurm's own commands.  In: an array of jobs.  Out: its id and label, the state of each task, its end.
+
+Every array has a label of its own (its job name), so that it can be cancelled even when sbatch was cut off before it told
+the id. A guard process cancels it when whoever waits for it dies, whatever the cause.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.children import held_back
+from kdtool.core.errors import KdError, UsageError
+
+CALL_LIMIT = 120  # seconds for one command
+LABEL = "label"
+ROOT = Path(__file__).resolve().parents[2]
+STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from kdtool.core.slurm_task import main; sys.exit(main(*sys.argv[2:]))"
+SCRIPT = '#!/bin/sh\nexec "$@" "$SLURM_ARRAY_TASK_ID"\n'
+# Standard input ends without the word 'done' when the waiting process is gone. sbatch may still have been on its way then.
+GUARD = (
+    "trap '' INT TERM HUP; read -r word; [ \"$word\" = done ] && exit; "
+    'for pause in 0 3 10 30; do sleep "$pause"; scancel --name="$1" --quiet; done'
+)
+ALIVE = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING",
+         "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "RESV_DEL_HOLD"}  # fmt: skip
+
+
+class Unreachable(KdError):
+    """Slurm's controller does not answer."""
+
+
+def call(*command: str) -> str:
+    """Standard output of one of Slurm's commands.
+
+    Raises:
+        UsageError: there is no such command here.
+        Unreachable: it failed or took too long; the text is what it said.
+    """
+    try:
+        # A session of its own: Ctrl-C at a terminal must not cut off a call that is half done.
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True, timeout=CALL_LIMIT, check=False
+        )
+    except FileNotFoundError as e:
+        raise UsageError(f"KD_BACKEND=slurm, but there is no {command[0]} here; run on a machine that can submit jobs, or with "
+                         "KD_BACKEND=local") from e  # fmt: skip
+    except subprocess.TimeoutExpired as e:
+        raise Unreachable(f"{command[0]} did not answer in {CALL_LIMIT} s") from e
+    if done.returncode:
+        raise Unreachable(done.stderr.decode(errors="replace").strip() or f"{command[0]}: exit status {done.returncode}")
+    return done.stdout.decode(errors="replace")
+
+
+def submit(folder: Path, label: str, jobs: Sequence[int], at_once: int, options: Sequence[str]) -> str:
+    """Submit the tasks `jobs` (from 1) of the array in `folder`; returns its id."""
+    script = folder / "script"
+    script.write_text(SCRIPT)
+    command = ["sbatch", "--parsable", f"--job-name={label}", f"--array={ranges(jobs)}%{at_once}", "--no-requeue", "--export=ALL",
+               "--input=/dev/null", "--open-mode=truncate", f"--chdir={folder}", "--output=slurm.%a", *options, str(script),
+               sys.executable, "-c", STARTER, str(ROOT), str(folder)]  # fmt: skip
+    try:
+        with held_back():
+            return call(*command).strip().split(";")[0]
+    except Unreachable as e:
+        cancel(label)
+        raise KdError(f"sbatch refused the array: {e}\nthe command was: {' '.join(command[:-6])} ...; its options come from KD_SLURM_CONF "
+                      "and KD_JOB_MEM, KD_JOB_TIME, KD_JOB_GPU") from e  # fmt: skip
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """[1, 2, 3, 7] -> '1-3,7'."""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1][1:] = [n]
+        else:
+            runs.append([n])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def states(which: str) -> dict[int, tuple[str, str]]:
+    """State and reason of each task that Slurm still knows; `which` is --job=ID or --name=LABEL."""
+    try:
+        text = call("squeue", "-h", "-r", "-t", "all", which, "-o", "%K %T %r")
+    except Unreachable as e:
+        if "Invalid job id" in str(e):
+            return {}
+        raise
+    rows = (line.split(None, 2) for line in text.splitlines())
+    return {int(row[0]): (row[1], row[2] if len(row) > 2 else "") for row in rows if row and row[0].isdigit()}
+
+
+def cancel(label: str, *options: str) -> None:
+    """Cancel an array, as far as Slurm can be reached."""
+    try:
+        call("scancel", "--quiet", f"--name={label}", *options)
+    except KdError as e:
+        print(f"note: the array {label} could not be cancelled ({e}); see to it with: scancel --name={label}", file=sys.stderr)
+
+
+def cancel_and_wait(label: str, limit: float = 40.0) -> None:
+    """Cancel an array and wait until none of its tasks is left to write anything."""
+    cancel(label)
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        try:
+            if not any(state in ALIVE for state, _ in states(f"--name={label}").values()):
+                return
+        except KdError:
+            return  # `cancel` has said so
+        time.sleep(0.3)
+    print(f"note: tasks of the array {label} do not end; see to them with: scancel --name={label}", file=sys.stderr)
+
+
+def settle(jobs: Path) -> None:
+    """Cancel what an earlier run that was killed has left in Slurm, by the labels under `jobs`; its tasks write where we shall."""
+    for path in sorted(jobs.glob(f"*/*/{LABEL}")):
+        with open(path, encoding="ascii") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # somebody is waiting for it
+            label = f.read()
+            if label:
+                print(f"note: an earlier run left the array {label}; it is cancelled", file=sys.stderr)
+                cancel_and_wait(label)
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+@contextmanager
+def guarded(folder: Path, label: str) -> Iterator[None]:
+    """Cancel the array when this process dies inside; meanwhile the label is locked, so that `settle` lets the array be."""
+    silent: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with held_back():
+        guard = subprocess.Popen(["sh", "-c", GUARD, "sh", label], stdin=subprocess.PIPE, start_new_session=True, cwd="/", **silent)
+    try:
+        with open(folder / LABEL, "w", encoding="ascii") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            f.write(label)
+            f.flush()
+            yield
+    finally:
+        assert guard.stdin
+        guard.stdin.write(b"done\n")
+        guard.stdin.close()
+        guard.wait()

@@ -1,0 +1,54 @@
+"""What one task of a Slurm array runs.  In: the array's folder, the task's number.  Out: the job's log and output, then its status file.
+
+The job's words come from a file, not through any shell. The status file is written whole, last, and by this process alone:
+where there is none, Slurm ended the task. Inside the job KD_BACKEND is local: what it starts in turn stays in its allocation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.children import held_back, start
+
+SPEC = "spec.json"
+
+
+def write_whole(path: Path, value: Any) -> None:
+    """One JSON document, safe on the disk before it has its name; words that are not UTF-8 survive."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="ascii") as f:
+        json.dump(value, f)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+
+
+def main(place: str, number: str) -> int:
+    """Run job `number`; its exit status, 128 + the signal when one killed it."""
+    folder = Path(place)
+    try:
+        spec = json.loads((folder / SPEC).read_text(encoding="ascii"))
+    except OSError as e:
+        print(f"{folder / SPEC}: {e.strerror}: whoever waited for this array is gone, or the folder is not shared with "
+              f"{socket.gethostname()}", file=sys.stderr)  # fmt: skip
+        return 1
+    job = spec["jobs"][number]
+    os.chdir(spec["cwd"])
+    os.environ["KD_BACKEND"] = "local"
+    began = time.time()
+    try:
+        with open(folder / f"stdout.{number}", "wb") as output, held_back():
+            child = start(job["command"], Path(job["log"]), output)
+        status = child.wait()
+    except OSError as e:
+        with open(job["log"], "a", encoding="utf-8") as log:
+            log.write(f"{e.filename}: {e.strerror}\n")
+        status = 127
+    write_whole(folder / f"status.{number}", {"status": status, "host": socket.gethostname(), "seconds": round(time.time() - began, 1)})
+    return status if status >= 0 else 128 - status

@@ -2,9 +2,9 @@
 # AN4 (42 minutes of spelt words, numbers and commands) -> table of error rates. Everything is tuned on held-out training speakers.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-root="$(cd "$here/../.." && pwd)"
-source "$root/utils/env.sh"
-source "$root/utils/recipe.sh"
+source "$here/path.sh"
+source "$here/cmd.sh"
+source "$KD_ROOT/utils/recipe.sh"
 
 usage() {
   cat <<'TEXT'
@@ -31,7 +31,7 @@ for name in corpus work conf; do
   if [[ -n "${opt[$name]}" ]]; then opt[$name]="$(absolute "${opt[$name]}")"; fi
 done
 data="${opt[work]}/data" exp="${opt[work]}/exp" conf="${opt[conf]}"
-cd "$root"
+cd "$KD_ROOT"
 
 corpus() {
   local/an4/find_corpus.sh "${opt[corpus]}" "$data/source"

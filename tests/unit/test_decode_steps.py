@@ -191,7 +191,7 @@ def test_no_model_and_wrong_features(root: Path, tmp_path: Path) -> None:
     index = read_json(root / "dev/mfcc/index.json")
     shutil.copytree(root / "dev/mfcc", tmp_path / "fbank")
     (tmp_path / "fbank/index.json").write_text(json.dumps({**index, "kind": "fbank"}))
-    with pytest.raises(KdError, match="wants mfcc features"):
+    with pytest.raises(KdError, match="wants 16 kHz mfcc features"):
         load_acoustic(root / "exp/mono").check_features(FeatureSet.open(tmp_path / "fbank"))
 
 

@@ -60,14 +60,15 @@ class DecodingGraph:
         """Remove epsilons, add self-loops and one final state. ``words``: output symbols, index = id."""
         outputs = Outputs(len(words))
         looped = add_self_loops(remove_epsilons(fst, outputs))
-        ends = np.flatnonzero(np.isfinite(looped.final))
+        ends = np.flatnonzero(np.isfinite(looped.final)).astype(np.int32)
         last, none = looped.num_states, np.zeros(len(ends), dtype=np.int32)
         src = np.concatenate([looped.src, ends])
-        dst = np.concatenate([looped.dst, np.full(len(ends), last)])
+        dst = np.concatenate([looped.dst, np.full(len(ends), last, np.int32)])
         label = np.concatenate([looped.ilabel, none - 1])
         aux = np.concatenate([looped.olabel, none])
         score = -np.concatenate([looped.weight, looped.final[ends]])
         # k2 wants arcs in source order; the final arc's -1 counts as the largest label.
+        del looped
         order = np.lexsort((dst, label.astype(np.uint32), src))
         columns = {"src": src, "dst": dst, "label": label, "aux": aux, "score": score}
         arrays: dict[str, Any] = {name: np.ascontiguousarray(value[order], dtype=_ARRAYS[name]) for name, value in columns.items()}

@@ -94,40 +94,49 @@ def remove_epsilons(fst: FstArrays, outputs: Outputs) -> FstArrays:
     if not is_eps.any():
         return connect(real)
     behind = _closure(fst.select(is_eps), outputs)
-    count = np.bincount(behind.src, minlength=fst.num_states)
-    first = np.cumsum(count) - count
-    rows, arcs = _expand(real.dst, first, count)
+    full = _from_start(_around(real, behind, outputs), behind, outputs)
+    keep = _best(full.src, full.dst, full.olabel, full.weight, full.ilabel)
+    return connect(full.select(np.sort(keep)))
+
+
+def _around(real: FstArrays, behind: FstArrays, outputs: Outputs) -> FstArrays:
+    """`real` with its arcs doubled towards the states behind epsilons."""
+    count = np.bincount(behind.src, minlength=real.num_states)
+    rows, arcs = _expand(real.dst, np.cumsum(count) - count, count)
     src = np.concatenate([real.src, real.src[rows]])
     dst = np.concatenate([real.dst, behind.dst[arcs]])
     label = np.concatenate([real.ilabel, real.ilabel[rows]])
     aux = np.concatenate([real.olabel, outputs.join(real.olabel[rows], behind.olabel[arcs])])
     weight = np.concatenate([real.weight, real.weight[rows] + behind.weight[arcs]])
-    full = FstArrays.build(src, dst, label, aux, weight, fst.final, fst.start)
-    start = np.flatnonzero(behind.src == fst.start)
+    return FstArrays.build(src, dst, label, aux, weight, real.final, real.start)
+
+
+def _from_start(full: FstArrays, behind: FstArrays, outputs: Outputs) -> FstArrays:
+    """`full` whose start state can do what the states behind its epsilons can."""
+    start = np.flatnonzero(behind.src == full.start)
     count = np.bincount(full.src, minlength=full.num_states)
     rows, arcs = _expand(behind.dst[start], np.cumsum(count) - count, count)
-    full = FstArrays.build(
-        np.concatenate([full.src, np.full(len(arcs), fst.start, dtype=np.int32)]),
+    return FstArrays.build(
+        np.concatenate([full.src, np.full(len(arcs), full.start, dtype=np.int32)]),
         np.concatenate([full.dst, full.dst[arcs]]),
         np.concatenate([full.ilabel, full.ilabel[arcs]]),
         np.concatenate([full.olabel, outputs.join(behind.olabel[start][rows], full.olabel[arcs])]),
         np.concatenate([full.weight, behind.weight[start][rows] + full.weight[arcs]]),
-        full.final, fst.start,
+        full.final, full.start,
     )  # fmt: skip
-    keep = _best(full.src, full.dst, full.olabel, full.weight, full.ilabel)
-    return connect(full.select(np.sort(keep)))
 
 
 def add_self_loops(fst: FstArrays) -> FstArrays:
     """Let each state repeat the label by which it was entered, at no cost and without output.
 
     A state that is entered by several labels becomes one state per label, since each loops on its own. The result
-    is numbered with the start state first; the start state, where no label has been read, has no loop.
+    is numbered with the start state first; the start state, where no label has been read, has no loop. What was connected
+    stays so.
     """
     span = int(fst.ilabel.max(initial=0)) + 1
     entered = np.concatenate([[np.int64(fst.start) * span], np.unique(fst.dst.astype(np.int64) * span + fst.ilabel)])
     entered = np.unique(entered)  # pairs (state, label); label 0: the start, before any frame
-    state, label = entered // span, entered % span
+    state, label = (entered // span).astype(np.int32), (entered % span).astype(np.int32)
     begin = int(np.searchsorted(entered, np.int64(fst.start) * span))
     number = np.arange(len(entered), dtype=np.int32)
     number[begin], number[:begin] = 0, number[:begin] + 1
@@ -138,11 +147,11 @@ def add_self_loops(fst: FstArrays) -> FstArrays:
     zeros = np.zeros(len(loops), dtype=np.int32)
     final = np.full(len(entered), np.inf, dtype=np.float32)
     final[number] = np.where(label > 0, fst.final[state], np.inf)
-    return connect(FstArrays.build(
+    return FstArrays.build(
         np.concatenate([number[copies], number[loops]]),
         np.concatenate([number[target], number[loops]]),
         np.concatenate([fst.ilabel[arcs], label[loops]]),
         np.concatenate([fst.olabel[arcs], zeros]),
         np.concatenate([fst.weight[arcs], zeros]),
         final, 0,
-    ))  # fmt: skip
+    )  # fmt: skip

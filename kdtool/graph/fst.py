@@ -1,8 +1,9 @@
 """Weighted transducers as flat arrays, and the way to kaldifst and back.
 
 In: arcs as numpy arrays, or a kaldifst transducer. Out: the other of the two. A million arcs pass in a fraction of a
-second: they go through OpenFst's 'const' file format, whose states and arcs are two plain tables (adding arcs one by one
-through the binding takes seconds per million).
+second: they go through OpenFst's file formats (adding arcs one by one through the binding takes seconds per million):
+'vector' on the way there, which is read without a second copy in memory, 'const' on the way back, where states and arcs
+are two plain tables.
 """
 
 from __future__ import annotations
@@ -74,21 +75,27 @@ def to_kaldifst(fst: FstArrays) -> Any:
     """A kaldifst.StdVectorFst with the same states and arcs."""
     import kaldifst
 
-    narcs = np.bincount(fst.src, minlength=fst.num_states)
-    states = np.zeros(fst.num_states, dtype=_STATE)
-    states["final"], states["narcs"] = fst.final, narcs
-    states["pos"] = np.cumsum(narcs) - narcs
-    states["nieps"] = np.bincount(fst.src[fst.ilabel == 0], minlength=fst.num_states)
-    states["noeps"] = np.bincount(fst.src[fst.olabel == 0], minlength=fst.num_states)
-    arcs = np.empty(fst.num_arcs, dtype=_ARC)
-    arcs["ilabel"], arcs["olabel"], arcs["weight"], arcs["dst"] = fst.ilabel, fst.olabel, fst.weight, fst.dst
-    # Header: magic, type, arc type, version 2 (unaligned), flags 0, no properties known, start, states, arcs.
-    head = struct.pack("<i", _MAGIC) + _text("const") + _text("standard")
-    head += struct.pack("<iiQqqq", 2, 0, 1, fst.start, fst.num_states, fst.num_arcs)
+    # Header: magic, type, arc type, version, flags 0, no properties known, start, states, arcs (not told).
+    head = struct.pack("<i", _MAGIC) + _text("vector") + _text("standard")
+    head += struct.pack("<iiQqqq", 2, 0, 0, fst.start, fst.num_states, 0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fst"
-        path.write_bytes(head + states.tobytes() + arcs.tobytes())
-        return kaldifst.StdVectorFst(kaldifst.StdConstFst.read(str(path)))
+        with open(path, "wb") as f:
+            f.write(head)
+            _vector_records(fst).tofile(f)
+        return kaldifst.StdVectorFst.read(str(path))
+
+
+def _vector_records(fst: FstArrays) -> np.ndarray:
+    """Each state's final cost and number of arcs (int64), then its arcs: int32 words, end to end."""
+    narcs = np.bincount(fst.src, minlength=fst.num_states)
+    words = np.zeros(3 * fst.num_states + 4 * fst.num_arcs, dtype=np.int32)
+    at = 3 * np.arange(fst.num_states) + 4 * (np.cumsum(narcs) - narcs)
+    words[at], words[at + 1] = fst.final.view(np.int32), narcs
+    at = 3 * (fst.src.astype(np.int64) + 1) + 4 * np.arange(fst.num_arcs)
+    for n, column in enumerate((fst.ilabel, fst.olabel, fst.weight.view(np.int32), fst.dst)):
+        words[at + n] = column
+    return words
 
 
 def from_kaldifst(fst: Any) -> FstArrays:
@@ -99,7 +106,12 @@ def from_kaldifst(fst: Any) -> FstArrays:
         path = Path(folder) / "fst"
         if not kaldifst.StdConstFst(fst).write(str(path)):
             raise KdError(f"{path}: a graph could not be written there; free space or set TMPDIR")
-        data = path.read_bytes()
+        return _read_const(path)
+
+
+def _read_const(path: Path) -> FstArrays:
+    with open(path, "rb") as f:
+        data = f.read(200)  # more than the header has
     at = 4
     names = []
     for _ in range(2):
@@ -111,8 +123,8 @@ def from_kaldifst(fst: Any) -> FstArrays:
     if names != [b"const", b"standard"] or version != 2 or flags & 3 or start < 0:
         raise KdError(f"an unusable graph came back from kaldifst: {names}, version {version}, start state {start}; "
                       "an empty graph has no start state: check that lexicon and LM share words")  # fmt: skip
-    states = np.frombuffer(data, dtype=_STATE, count=num_states, offset=at)
-    arcs = np.frombuffer(data, dtype=_ARC, count=num_arcs, offset=at + num_states * _STATE.itemsize)
+    states = np.fromfile(path, dtype=_STATE, count=num_states, offset=at)
+    arcs = np.fromfile(path, dtype=_ARC, count=num_arcs, offset=at + num_states * _STATE.itemsize)
     src = np.repeat(np.arange(num_states, dtype=np.int32), states["narcs"])
     dst, ilabel, olabel, weight = (np.ascontiguousarray(arcs[name]) for name in ("dst", "ilabel", "olabel", "weight"))
     return FstArrays(src, dst, ilabel, olabel, weight, np.ascontiguousarray(states["final"]), int(start))
@@ -128,9 +140,9 @@ def connect(fst: FstArrays) -> FstArrays:
     from scipy.sparse.csgraph import breadth_first_order
 
     states = fst.num_states
-    ends = np.flatnonzero(np.isfinite(fst.final))
+    ends = np.flatnonzero(np.isfinite(fst.final)).astype(np.int32)
     # One more state that all final states lead to: backwards from there are the states that can end.
-    src, dst = np.concatenate([fst.src, ends]), np.concatenate([fst.dst, np.full(len(ends), states)])
+    src, dst = np.concatenate([fst.src, ends]), np.concatenate([fst.dst, np.full(len(ends), states, np.int32)])
     links = csr_matrix((np.ones(len(src), np.int8), (src, dst)), shape=(states + 1, states + 1))
     reached = np.zeros((2, states + 1), dtype=bool)
     reached[0, breadth_first_order(links, fst.start, return_predecessors=False)] = True

@@ -29,13 +29,12 @@ class Config:
 
 def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path) -> None:
     """Compile the graph and write it to ``work``."""
-    from kdtool.core.tables import write_json
     from kdtool.core.tensors import file_digest
     from kdtool.gmm.tree import Tree
     from kdtool.graph.arpa import grammar_fst, read_arpa
     from kdtool.graph.hclg import Clock, build_graph
     from kdtool.graph.lexicon_fst import lexicon_fst
-    from kdtool.graph.phone_graph import write_seconds
+    from kdtool.graph.phone_graph import write_cost
     from kdtool.lang.lang import Lang
     from kdtool.lang.probs import LexiconProbs
 
@@ -68,7 +67,7 @@ def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path)
     # Rescoring takes this LM's score off a path and what stays is the lexicon's; else that is the same for all paths.
     if lang.probs and (lm_dir / LM_FILE).is_file():
         shutil.copyfile(lm_dir / LM_FILE, work / LM_FILE)
-    write_seconds(work, clock.seconds, write_json)
+    write_cost(work, clock)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
 from kdtool.graph.fst import FstArrays
+
+if TYPE_CHECKING:
+    from kdtool.graph.hclg import Clock
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,6 @@ def bigram_fst(log_prob: np.ndarray) -> FstArrays:
 def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path) -> None:
     """Estimate the bigram, compile the graph and write it to ``work``."""
     from kdtool.ali.store import AlignmentSet
-    from kdtool.core.tables import write_json
     from kdtool.gmm.tree import Tree
     from kdtool.graph.hclg import Clock, build_graph
     from kdtool.lang.lang import Lang
@@ -83,13 +85,15 @@ def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path
         phones_left_out=[lang.phone_names[p] for p in rare if p > 0],
     )  # fmt: skip
     graph.save(work)
-    write_seconds(work, clock.seconds, write_json)
+    write_cost(work, clock)
 
 
-def write_seconds(work: Path, seconds: dict[str, float], write_json: Any) -> None:
-    """Timings go to the log folder: they differ from run to run and are no part of the output."""
+def write_cost(work: Path, clock: Clock) -> None:
+    """Time and memory go to the log folder: they differ from run to run and are no part of the output."""
+    from kdtool.core.tables import write_json
+
     (work / "log").mkdir(exist_ok=True)
-    write_json(work / "log" / "seconds.json", seconds)
+    write_json(work / "log" / "cost.json", clock.cost)
 
 
 def main(argv: list[str] | None = None) -> None:

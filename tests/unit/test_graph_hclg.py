@@ -17,6 +17,7 @@ from kdtool.graph.fst import FstArrays, connect, from_kaldifst, to_kaldifst
 from kdtool.graph.hclg import build_graph
 from kdtool.graph.lattice import best_paths, nbest, scale_weights
 from kdtool.graph.lexicon_fst import disambiguate, lexicon_fst
+from kdtool.graph.minimize import minimize
 from kdtool.graph.search import Beams, Searcher
 
 WIDE = Beams(search=500.0, output=500.0, max_active=100_000)
@@ -256,3 +257,42 @@ def test_an_utterance_too_short_for_any_path_has_no_lattice(tmp_path: Path) -> N
     model = sample.tree(states=3)
     searcher = Searcher(sample.word_graph(tmp_path, model), WIDE)
     assert searcher.lattice(sample.random_scores(model, 2, 0), None, prior_scale=0.0, lm_scale=1.0, silent=NONE_SILENT) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_minimization_leaves_as_few_states_as_openfst_and_the_same_paths(seed: int) -> None:
+    import kaldifst
+
+    rng = np.random.default_rng(seed)
+    # A tree of all strings of length up to 6 over 3 labels, with few weights and outputs: much to merge.
+    states = (3**7 - 1) // 2
+    inner = (3**6 - 1) // 2
+    src = np.repeat(np.arange(inner), 3)
+    label = np.tile([1, 2, 3], inner)
+    tree = FstArrays.build(
+        src, np.arange(1, states), label, label * (rng.random(len(src)) < 0.1), 0.5 * (label == 2),
+        {s: 0.0 for s in range(inner, states)},
+    )  # fmt: skip
+    small = minimize(tree)
+    theirs = to_kaldifst(tree)
+    kaldifst.minimize_encoded(theirs)
+    assert small.num_states == theirs.num_states < states
+
+    def total(fst: FstArrays, string: np.ndarray) -> tuple[float, list[int]]:
+        state, cost, said = fst.start, 0.0, []
+        for symbol in string:
+            (a,) = np.flatnonzero((fst.src == state) & (fst.ilabel == symbol))
+            state, cost = int(fst.dst[a]), cost + float(fst.weight[a])
+            said.append(int(fst.olabel[a]))
+        return cost + float(fst.final[state]), said
+
+    for string in rng.integers(1, 4, (50, 6)):
+        assert total(small, string) == total(tree, string)
+
+
+def test_minimization_of_a_cycle_and_of_final_costs() -> None:
+    # 1 and 2 go on alike, 3 and 4 too but end at different costs; 5 is 3 again; the start's twin 6 comes back to it.
+    fst = FstArrays.build([0, 0, 1, 2, 0, 0, 0, 3, 6], [1, 2, 3, 3, 4, 5, 6, 0, 1], [1, 2, 3, 3, 4, 5, 6, 7, 1], [0] * 9, [0.0] * 9,
+                          {3: 0.0, 4: 1.0, 5: 0.0}, num_states=7)  # fmt: skip
+    assert minimize(fst).num_states == 6  # only 1 and 2: 3 goes on, 5 does not
+    assert minimize(minimize(fst)).num_states == 6

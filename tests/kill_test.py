@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,16 +55,18 @@ def content(work: Path) -> dict[str, str]:
 
 
 def left_over(work: Path) -> list[str]:
-    """Half-made folders and locks; at the end there are none."""
-    return sorted(str(p.relative_to(work)) for p in work.rglob(".*") if p.name.endswith((".work", ".old")) or p.name.endswith("_.lock"))
+    """Half-made folders; at the end there are none."""
+    return sorted(str(p.relative_to(work)) for p in work.rglob(".*") if p.name.endswith((".work", ".old")))
 
 
 def undisturbed(command: Sequence[str]) -> list[tuple[float, Moment]]:
     """Run to the end; when each stage began and each step was done."""
     begin, moments, stage, done = time.monotonic(), [], "", 0
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert child.stdout is not None
+    last: deque[str] = deque(maxlen=40)
     for line in child.stdout:
+        last.append(line)
         if match := STAGE.match(line):
             stage, done = match[1], 0
         elif STEP.match(line.rstrip()):
@@ -72,7 +75,7 @@ def undisturbed(command: Sequence[str]) -> list[tuple[float, Moment]]:
             continue
         moments.append((time.monotonic() - begin, Moment(stage, done, 0.0)))
     if child.wait():
-        raise SystemExit(f"the undisturbed run failed with status {child.returncode}: {' '.join(command)}")
+        raise AssertionError(f"the undisturbed run failed with status {child.returncode}: {' '.join(command)}\n{''.join(last)}")
     return [*moments, (time.monotonic() - begin, Moment("end", 0, 0.0))]
 
 

@@ -12,12 +12,11 @@ usage: egs/an4/run.sh [options]
   --corpus DIR       AN4's folder, which holds etc and wav; audio as sphere, wav or flac
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
   --conf DIR         options of the steps (default: conf/)
-  --stage N|NAME     first stage (default: 1)      --stop-stage N|NAME  last stage
-  --list-stages      numbers and names             --nj N               parallel processes (default: 2)
 TEXT
+  recipe_usage
 }
 
-opt=([corpus]="" [work]="$here" [conf]="$here/conf" [stage]=1 [stop-stage]="" [nj]=2)
+opt=([corpus]="" [work]="$here" [conf]="$here/conf")
 stages=(corpus lang features lms mono tri graphs decode results)
 about=(
   [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="lexicon, topology; LM text from the training transcripts"
@@ -35,7 +34,7 @@ cd "$KD_ROOT"
 
 corpus() {
   local/an4/find_corpus.sh "${opt[corpus]}" "$data/source"
-  local/an4/prepare_data.sh --nj "${opt[nj]}" --config "$conf/corpus.yaml" "$(<"$data/source/corpus")" "$data"
+  local/an4/prepare_data.sh --nj "${opt[nj]}" --config "$conf/corpus.yaml" "$(recorded "$data/source/corpus")" "$data"
   steps/split_set.sh --config "$conf/split.yaml" "$data/train_all" "$data/train" "$data/dev"
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from kdtool.core.array import Array, Failure
 from kdtool.core.children import held_back, start, stop
 from kdtool.core.limits import cores, free_memory, memory_kills
+from kdtool.core.progress import Watch
 
 
 def jobs_at_once(array: Array, jobs: int) -> int:
@@ -34,6 +35,7 @@ def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict
     waiting = list(todo)
     running: dict[int, subprocess.Popen[bytes]] = {}
     failed: dict[int, Failure] = {}
+    watch = Watch(array.name, array.logs, len(todo))
     try:
         while (waiting and not failed) or running:
             while waiting and not failed and len(running) < at_once:
@@ -46,9 +48,12 @@ def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict
                     if status:
                         failed[index] = failure(status, array.needs.mem, kills)
                     else:
+                        watch.done += 1
                         ended(index)
+            watch.look(running)
             time.sleep(0.02)
     finally:
+        watch.clear()
         stop(list(running.values()))
     return failed
 

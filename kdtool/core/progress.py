@@ -1,13 +1,20 @@
-"""Progress of long work, readable in a log file: one line at most every ten seconds, with the time left."""
+"""Progress of long work, with the time left: one line rewritten in place at a terminal, now and then a line in a log."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TypeVar
 
 T = TypeVar("T")
+EVERY = 10.0  # seconds between two lines of a log at first; later a twentieth of the time spent, five minutes at most
+AT_TERMINAL = 0.5
+TAIL = 4096  # bytes of a job's log that its last line of progress is looked for in
+SAID = re.compile(rb"(\d+)%,[^\n]* left\n")
 
 
 def clock(seconds: float) -> str:
@@ -17,13 +24,79 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def progress(items: Iterable[T], total: int, label: str, every: float = 10.0) -> Iterator[T]:
-    """Pass the items through and report on stderr: 'label: 120/492 24%, 0:31 left'."""
-    start = last = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if now - last >= every and done < total:
-            last = now
-            left = (now - start) / done * (total - done)
-            print(f"{label}: {done}/{total} {100 * done // total}%, {clock(left)} left", file=sys.stderr, flush=True)
+class Line:
+    """Where progress is written; `due` says when it is time for it again."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.terminal = self.stream.isatty()
+        self.begun = self.last = time.monotonic()
+        self.width = 0
+
+    def spent(self) -> float:
+        return time.monotonic() - self.begun
+
+    def due(self) -> bool:
+        every = AT_TERMINAL if self.terminal else min(300.0, max(EVERY, self.spent() / 20))
+        return time.monotonic() - self.last >= every
+
+    def say(self, text: str) -> None:
+        self.last = time.monotonic()
+        if self.terminal:
+            columns = os.get_terminal_size(self.stream.fileno()).columns or 80
+            print(f"\r{text[: columns - 1]:<{self.width}}", end="", file=self.stream, flush=True)
+            self.width = min(len(text), columns - 1)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    def share(self, label: str, done: float, total: float) -> None:
+        """Report when it is time to: 'label: 120/492 24%, 0:31 left'."""
+        if 0 < done < total and self.due():
+            left = self.spent() / done * (total - done)
+            self.say(f"{label}: {done:.0f}/{total:.0f} {100 * done // total:.0f}%, {clock(left)} left")
+
+    def clear(self) -> None:
+        """Take the line away from a terminal."""
+        if self.width:
+            print(f"\r{'':{self.width}}\r", end="", file=self.stream, flush=True)
+            self.width = 0
+
+
+def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """Pass the items through and report on stderr."""
+    line = Line()
+    try:
+        for done, item in enumerate(items, 1):
+            yield item
+            line.share(label, done, total)
+    finally:
+        line.clear()
+
+
+class Watch:
+    """Progress of jobs that write their own into logs: 'name: 1 of 4 jobs done, 43%, 1:20 left'."""
+
+    def __init__(self, name: str, logs: Sequence[Path], todo: int) -> None:
+        self.name, self.logs, self.todo, self.done, self.line = name, logs, todo, 0, Line()
+
+    def look(self, running: Iterable[int]) -> None:
+        """Report when it is time to; `running`: indices of the jobs whose logs grow now."""
+        if not self.line.due():
+            return
+        share = (self.done + sum(last_share(self.logs[i]) for i in running)) / max(self.todo, 1)
+        left = f", {clock(self.line.spent() / share * (1 - share))} left" if share > 0 else ""
+        self.line.say(f"{self.name}: {self.done} of {self.todo} jobs done, {100 * share:.0f}%{left}")
+
+    def clear(self) -> None:
+        self.line.clear()
+
+
+def last_share(log: Path) -> float:
+    """How much of its work a job has done, by the last line of progress in its log; 0 when there is none yet."""
+    try:
+        with open(log, "rb") as f:
+            f.seek(max(0, f.seek(0, os.SEEK_END) - TAIL))
+            found = SAID.findall(f.read())
+    except OSError:  # on another machine the log may come late
+        return 0.0
+    return int(found[-1]) / 100 if found else 0.0

@@ -21,6 +21,7 @@ from typing import Any
 
 from kdtool.core.array import Array, Failure
 from kdtool.core.errors import KdError
+from kdtool.core.progress import Watch
 from kdtool.core.slurm_calls import ALIVE, LABEL, Unreachable, cancel, cancel_and_wait, guarded, settle, states, submit
 from kdtool.core.slurm_conf import load_conf
 from kdtool.core.slurm_task import SPEC, write_whole
@@ -96,6 +97,7 @@ class Waiter:
     def wait(self) -> None:
         """Return when nothing is waited for any more."""
         look, ask = LOOK[0], ASK[0]
+        watch = Watch(self.array.name, self.array.logs, len(self.waiting))
         next_ask = time.monotonic() + ask
         while self.waiting:
             before = len(self.waiting)
@@ -105,9 +107,12 @@ class Waiter:
                 self.judge()
                 ask = min(ask * 1.3, ASK[1])
                 next_ask = time.monotonic() + ask
+            watch.done += before - len(self.waiting)
+            watch.look(self.waiting)
             look = LOOK[0] if len(self.waiting) < before else min(look * 1.2, LOOK[1])
             if self.waiting:
                 time.sleep(min(look, max(next_ask - time.monotonic(), 0.05)))
+        watch.clear()
 
     def read_statuses(self) -> None:
         """Take note of the jobs that have written their status."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -167,8 +168,8 @@ def state_of(answers: Sequence[Answer]) -> str:
         return "up to date" if answers else "no steps"
     if not any(a.made or a.reason.startswith("interrupted") for a in answers):
         return "not made yet"
-    first = waiting[0]
-    return first.reason if len(answers) == 1 else f"{first.reason} ({first.out})"
+    reason = re.sub(r"(follows [^,]+),.*", r"\1 and others", waiting[0].reason)
+    return reason if len(answers) == 1 else f"{reason} ({waiting[0].out})"
 
 
 def print_stages(answers: Sequence[Answer], stages: Sequence[str]) -> None:

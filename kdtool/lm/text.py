@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.progress import Line
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_jsonl, write_json
 
@@ -79,8 +81,15 @@ def raw_sentences(source: Path) -> Iterator[str]:
         for row in read_jsonl(source / TRANSCRIPTS):
             yield row.get("text") or ""
         return
+    size, shown = source.stat().st_size / 1e6, Line()
     with open_text(source) as lines:
-        yield from lines
+        whole: Any = lines
+        read = whole.buffer  # of a compressed file the compressed bytes count
+        for number, line in enumerate(lines):
+            yield line
+            if number % 10000 == 0:
+                shown.share(f"MB of {source.name}", getattr(read, "fileobj", read).tell() / 1e6, size)
+    shown.clear()
 
 
 def transcripts(data: Path | None, plain: bool = True) -> set[str]:

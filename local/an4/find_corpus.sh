@@ -6,7 +6,7 @@ set -euo pipefail
 corpus="$1" out="$2"
 here="$(dirname "${BASH_SOURCE[0]}")"
 source "$here/../../utils/env.sh"
-mkdir -p -- "$out"
+source "$here/../../utils/record.sh"
 
 if [[ -z "$corpus" ]]; then
   echo "error: --corpus is missing; give AN4's folder, the one that holds etc and wav" >&2
@@ -18,11 +18,7 @@ if [[ ! -f "$lexicon" ]]; then
   echo "error: --corpus $corpus: no file etc/an4.dic in it; give AN4's folder, the one that holds etc and wav" >&2
   exit 1
 fi
-record() {  # record NAME TEXT
-  printf '%s\n' "$2" >"$out/.$1"
-  mv -- "$out/.$1" "$out/$1"
-}
-record corpus "$corpus"
-record lexicon "$lexicon"
-record name AN4
+record "$out/corpus" "$corpus"
+record "$out/lexicon" "$lexicon"
+record "$out/name" AN4
 echo "source: $corpus"

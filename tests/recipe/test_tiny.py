@@ -1,51 +1,15 @@
-"""The tiny recipe, whole: it ends in a table, runs again as 'up to date', and killed and resumed gives the same bytes.
-
-In: the speech sample in KD_SAMPLE (default ../shared/data beside the checkout) when that folder is there, the embedded
-corpus otherwise. The choice is printed.
-"""
+"""The tiny recipe, whole: it ends in a table, runs again as 'up to date', and killed and resumed gives the same bytes."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import random
-import signal
-import subprocess
 import time
 from pathlib import Path
 
-import pytest
+from kill_test import Moment, content, draw, kill_and_resume, left_over
+from tiny_recipe import command, run
 
-ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = Path(os.environ.get("KD_SAMPLE", ROOT.parent / "shared" / "data"))
-STAGES = 13
-KILLS = 3
-
-
-def command(work: Path) -> list[str]:
-    base = [str(ROOT / "egs/mini_librispeech/run.sh"), "--tiny", "--work", str(work)]
-    if not SAMPLE.exists():
-        print("corpus: embedded")
-        return base
-    print(f"corpus: {SAMPLE}")
-    lm_text, lexicon = SAMPLE / "librispeech_lm/librispeech-lm-norm.txt.gz", SAMPLE / "cmudict/cmudict.dict"
-    return [*base, "--corpus", str(SAMPLE / "librispeech_sample"), "--lm-text", str(lm_text), "--lexicon", str(lexicon)]
-
-
-def run(work: Path, *extra: str) -> str:
-    done = subprocess.run([*command(work), *extra], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    work = tmp_path_factory.mktemp("undisturbed")
-    begin = time.monotonic()
-    print(run(work)[-4000:])
-    print(f"tiny recipe: {time.monotonic() - begin:.0f} s")
-    return work
+KILLS = 5  # tests/kill_test.py does 40
 
 
 def test_ends_in_a_table_with_every_system(finished: Path) -> None:
@@ -61,32 +25,23 @@ def test_ends_in_a_table_with_every_system(finished: Path) -> None:
 
 def test_second_run_is_up_to_date(finished: Path) -> None:
     begin = time.monotonic()
-    lines = [line for line in run(finished).splitlines() if not line.startswith("==")]
+    lines = [line for line in run(command(finished)).splitlines() if not line.startswith("==")]
     seconds = time.monotonic() - begin
     ran = [line for line in lines if " runs (" in line]
     assert not ran and sum("up to date" in line for line in lines) > 20, ran
     assert seconds < 20, seconds
 
 
-def content(work: Path) -> dict[str, str]:
-    """Digest of each file that a user would compare: scores, alignments, dumps, weights."""
-    wanted = [p for p in work.rglob("*") if p.suffix in (".safetensors", ".ctm", ".tsv", ".arpa") or p.name == "results.json"]
-    visible = [p for p in wanted if not any(part.startswith(".") for part in p.relative_to(work).parts)]
-    return {str(p.relative_to(work)): hashlib.sha256(p.read_bytes()).hexdigest() for p in visible if p.is_file()}
+def test_asked_for_its_state_it_answers_in_seconds(finished: Path) -> None:
+    begin = time.monotonic()
+    lines = run([*command(finished), "--list-stages"]).splitlines()
+    assert time.monotonic() - begin < 8
+    assert all(line.endswith("up to date") and " UTC " in line for line in lines[:-1]) and lines[-1].endswith("up to date"), lines
 
 
-def test_killed_and_resumed_gives_the_same_result(finished: Path, tmp_path: Path) -> None:
-    times = random.Random(2026)
-    for kill in range(KILLS):
-        log = tmp_path / f"killed.{kill}.log"
-        with open(log, "wb") as f:
-            child = subprocess.Popen(command(tmp_path), start_new_session=True, stdout=f, stderr=subprocess.STDOUT)
-        try:
-            child.wait(times.uniform(5, 60))
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-        status = child.wait()
-        print(f"kill {kill + 1}: exit status {status}")
-        assert status in (0, -signal.SIGKILL), log.read_text()[-3000:]
-    run(tmp_path)
-    assert content(tmp_path) == content(finished)
+def test_killed_and_resumed_gives_the_same_result(timeline: tuple[Path, list[tuple[float, Moment]]], tmp_path: Path) -> None:
+    killed = kill_and_resume(command(tmp_path / "w"), draw(timeline[1], KILLS, seed=2026), tmp_path)
+    run(command(tmp_path / "w"))
+    assert killed == KILLS and left_over(tmp_path / "w") == []
+    found, wanted = content(tmp_path / "w"), content(timeline[0])
+    assert found == wanted and len(found) > 100, len(found)

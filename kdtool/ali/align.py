@@ -15,6 +15,7 @@ from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
+from kdtool.validate.registry import door
 
 JOB_MB = 1500  # of one job: libraries 400 MB, model, graphs and scores of the longest utterance
 
@@ -84,6 +85,7 @@ def run(paths: dict[str, Any], cfg: AlignConfig, common: Common) -> None:
         code=("kdtool.ali.align",),
         body=lambda work: align_set(paths, work, cfg, common.nj),
         common=common,
+        doors=[door("features", paths["feats"]), door("lang", paths["lang"]), door("model", paths["gmm"])],
     )  # fmt: skip
 
 

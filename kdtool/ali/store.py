@@ -66,24 +66,26 @@ class Alignment:
         start = np.flatnonzero(new).astype(np.int32)
         return Segments(self.pdf[start].astype(np.int32), start, _lengths(start, self.num_frames))
 
-    def check(self) -> None:
-        """Raise KdError unless the parts fit each other."""
+    def fault(self) -> tuple[str, str]:
+        """("", "") when the parts fit each other, else what kind of fault ("frames", "phones", "words") and which."""
         frames, start = self.num_frames, self.phone_start
         if frames == 0 or not len(self.state) == len(self.phone) == frames:
-            raise KdError(
-                f"alignment of {self.id}: {frames} pdfs, {len(self.state)} states, {len(self.phone)} phones; "
-                "each frame needs one of each: align again"
-            )
+            return "frames", f"{frames} pdfs, {len(self.state)} states, {len(self.phone)} phones; each frame needs one of each"
         if len(start) == 0 or start[0] != 0 or start[-1] >= frames or np.any(np.diff(start) <= 0):
-            raise KdError(f"alignment of {self.id}: phone starts must rise from 0 to below {frames}; align again")
-        owner = np.repeat(self.phone[start], _lengths(start, frames))
-        if np.any(owner != self.phone):
-            raise KdError(f"alignment of {self.id}: a frame's phone differs from its segment's; align again")
+            return "phones", f"phone starts must rise from 0 to below {frames}"
+        if np.any(np.repeat(self.phone[start], _lengths(start, frames)) != self.phone):
+            return "phones", "a frame's phone differs from its segment's"
         end = 0
         for word, first, length in self.words:
             if first < end or length <= 0 or first + length > frames:
-                raise KdError(f"alignment of {self.id}: word {word} at {first}+{length} overlaps or passes {frames} frames")
+                return "words", f"word {word} at {first}+{length} overlaps or passes {frames} frames"
             end = first + length
+        return "", ""
+
+    def check(self) -> None:
+        """Raise KdError unless the parts fit each other."""
+        if fault := self.fault()[1]:
+            raise KdError(f"alignment of {self.id}: {fault}; align again")
 
 
 def _lengths(start: np.ndarray, total: int) -> np.ndarray:

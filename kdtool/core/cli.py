@@ -42,7 +42,9 @@ class Common:
     wait_lock: float = 0.0
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """argparse with this toolkit's usage errors."""
+
     def error(self, message: str) -> typing.NoReturn:
         raise UsageError(f"{message}\n{self.format_usage().strip()}\n--help lists the options")
 
@@ -63,7 +65,7 @@ def parse_args(
     Raises:
         UsageError: an unknown option, a bad value, an unknown key in the config file.
     """
-    parser = _Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     for name, text in positionals:
         plain = name.removesuffix("...")
         parser.add_argument(plain, type=Path, help=text, nargs="+" if plain != name else None)  # type: ignore[arg-type]
@@ -99,7 +101,7 @@ def _from_config_file(path: Path, fields: dict[str, Any], hints: dict[str, Any])
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as e:
         raise UsageError(f"--config {path}: no such file") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise UsageError(f"--config {path}: not plain YAML ({e})") from e
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: 'key: value' lines wanted")
@@ -125,7 +127,7 @@ def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
             return base(value)
         if base in (list, tuple, dict):
             return _structured(value, base)
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise UsageError(f"{where} {value!r}: not a valid {base.__name__} ({e})") from e
     raise UsageError(f"{where}: fields of type {hint} are not supported")
 
@@ -149,7 +151,7 @@ def _structured(value: Any, base: type) -> Any:
     if isinstance(value, str):
         try:
             value = yaml.safe_load(value)
-        except yaml.YAMLError as e:
+        except (yaml.YAMLError, RecursionError) as e:
             raise ValueError(f"not plain YAML: {e}") from e
     if base is dict and not isinstance(value, dict):
         raise ValueError("a YAML mapping is wanted")
@@ -158,15 +160,15 @@ def _structured(value: Any, base: type) -> Any:
     return base(value)
 
 
-def cli_main(main: Callable[[], None]) -> typing.NoReturn:
+def cli_main(main: Callable[[], int | None]) -> typing.NoReturn:
     """Run a step's main and turn errors into one message on stderr and the agreed exit status.
 
-    2 usage error, 1 failure, 130 interrupted; a programming error keeps its traceback (and status 1).
+    What main returns (None is 0), 2 usage error, 1 failure, 130 interrupted; a programming error keeps its traceback (status 1).
     """
     prog = Path(sys.argv[0]).name
     signal.signal(signal.SIGTERM, _on_term)
     try:
-        main()
+        status = main()
     except KdError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(e.exit_status)
@@ -178,7 +180,7 @@ def cli_main(main: Callable[[], None]) -> typing.NoReturn:
             raise
         print(f"error: {e.filename or 'write'}: {e.strerror}; {USERS_TO_MEND[e.errno]}, then run the same command again", file=sys.stderr)
         sys.exit(1)
-    sys.exit(0)
+    sys.exit(status or 0)
 
 
 def _on_term(signum: int, frame: object) -> None:

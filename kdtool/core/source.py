@@ -1,7 +1,8 @@
 """The code version of a step.  In: the modules that it starts from.  Out: one digest of all the source that decides its result.
 
 The modules' imports inside kdtool are followed, those inside functions and those named in strings (job arrays, registries)
-too, so that no list has to be kept by hand. `kdtool.core` is left out: it carries results, it does not make them.
+too, so that no list has to be kept by hand. `kdtool.core` and `kdtool.validate` are left out: they carry and judge results,
+they do not make them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from kdtool.core.digest import combine
 
 ROOT = Path(__file__).resolve().parents[2]
+NOT_CODE = ("kdtool.core", "kdtool.validate")
 NAME = re.compile(r"kdtool(?:\.\w+)+")
 
 
@@ -27,7 +29,7 @@ def code_digest(entries: Iterable[str]) -> str:
         if file in found:
             continue
         found[file], named = _read(file, file.stat().st_mtime_ns)
-        waiting += [f for name in named if not name.startswith("kdtool.core") for f in _files(name)]
+        waiting += [f for name in named if not name.startswith(NOT_CODE) for f in _files(name)]
     return combine(f"{file.relative_to(ROOT)} {found[file]}" for file in sorted(found))
 
 

@@ -44,6 +44,7 @@ def run_step(
     body: Callable[[Path], None],
     common: Common,
     resumable: bool = False,
+    doors: Sequence[Callable[[], None]] = (),
 ) -> bool:
     """Make `out` by calling `body(work)`, unless it is up to date.
 
@@ -55,6 +56,7 @@ def run_step(
         code: modules or packages whose source, with all that they import, counts as the code version: ("kdtool.decode.decode",).
         body: writes the output into the folder that it is given.
         resumable: hand an interrupted run's folder back to `body` when nothing changed, instead of an empty one.
+        doors: checks of the inputs (kdtool.validate.registry.door), called only when the step does run, before anything is made.
 
     Returns:
         True when it ran, False when it was up to date.
@@ -80,6 +82,8 @@ def run_step(
             reason = why(step, key, common.force)
             if reason:
                 print(f"{name}: runs ({reason})", flush=True)
+                for door in doors:
+                    door()
                 seconds = _make(step, key, sources, common.force)
                 print(f"{name}: done in {clock(seconds)}", flush=True)
                 return True

@@ -10,12 +10,16 @@ import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from kdtool.core.errors import KdError, name_file
+
+# A number of thousands of digits is a ValueError, brackets nested thousands deep are a RecursionError.
+BROKEN_JSON = (ValueError, RecursionError)
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def open_text(path: Path | str, mode: str = "r") -> Iterator[IO[str]]:
         raise KdError(f"{path}: no such file; check the path") from e
     except UnicodeDecodeError as e:
         raise KdError(f"{path}: not UTF-8 at byte {e.start}; convert it with iconv") from e
-    except (EOFError, gzip.BadGzipFile) as e:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise KdError(f"{path}: broken gzip file ({e}); make or fetch it again") from e
 
 
@@ -110,9 +114,10 @@ def write_table(path: Path | str, table: dict[str, int]) -> None:
 def read_json(path: Path | str) -> Any:
     """One JSON document; KdError when it is missing or broken."""
     with open_text(path) as f:
+        text = f.read()
         try:
-            return json.load(f)
-        except json.JSONDecodeError as e:
+            return json.loads(text)
+        except BROKEN_JSON as e:
             raise KdError(f"{path}: broken JSON ({e}); make it again") from e
 
 
@@ -128,9 +133,10 @@ def read_jsonl(path: Path | str) -> Iterator[Any]:
     with open_text(path) as f:
         for number, line in enumerate(f, 1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as e:
+                value = json.loads(line)
+            except BROKEN_JSON as e:
                 raise KdError(f"{path}, line {number}: broken JSON ({e}); make it again") from e
+            yield value
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> None:

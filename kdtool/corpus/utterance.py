@@ -123,3 +123,25 @@ def _read_through(audio: object) -> tuple[int, bool]:
         total += len(block)
         lows.append(int(block.min()))
         highs.append(int(block.max()))
+
+
+def audio_header(path: Path) -> tuple[int, int, int]:
+    """(sampling rate, samples, channels) as the file's header says; ValueError when libsndfile cannot read it."""
+    import soundfile
+
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, RuntimeError) as e:
+        raise ValueError(" ".join(str(e).split()).removeprefix(f"Error opening {str(path)!r}: ")) from e
+    return info.samplerate, info.frames, info.channels
+
+
+def read_through(path: Path) -> tuple[int, bool]:
+    """(samples that can be decoded, whether all of them are equal); ValueError when decoding fails."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as audio:
+            return _read_through(audio)
+    except (soundfile.LibsndfileError, RuntimeError) as e:
+        raise ValueError(" ".join(str(e).split())) from e

@@ -19,6 +19,7 @@ from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.decode.tuned import inputs_of
+from kdtool.validate.registry import door
 
 # Where the search is done, and the scales that are tried, by kind of graph and of model: log-posteriors have a smaller range
 # than log-likelihoods of 39 correlated dimensions.
@@ -29,6 +30,7 @@ LM_SCALES = {
     ("word", "posterior"): [3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0],
     ("phone", "posterior"): [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0],
 }
+DOORS = {"model": "model", "feats": "features", "graph": "graph", "lang": "lang"}
 
 
 def _help(text: str) -> dict[str, str]:
@@ -203,9 +205,11 @@ def main(argv: list[str] | None = None) -> None:
         inputs["ref_ali"] = cfg.ref_ali
     if cfg.scales_from:
         inputs |= inputs_of(cfg.scales_from, cfg.rescore_lm is not None)
+    doors = [door(kind, paths[name]) for name, kind in DOORS.items()] + ([door("ali", cfg.ref_ali)] if cfg.ref_ali else [])
     run_step(
         "decode", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.decode.decode",), common=common,
         body=lambda work: decode(paths, cfg, common, work),
+        doors=doors,
     )  # fmt: skip
 
 

@@ -18,8 +18,9 @@ from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError
 from kdtool.core.jobs import split
 from kdtool.core.progress import progress
-from kdtool.core.tables import write_json, write_jsonl
+from kdtool.core.tables import read_jsonl, write_json, write_jsonl
 from kdtool.core.tensors import save_tensors
+from kdtool.corpus.sources import source_fault
 from kdtool.features.cmvn import utterance_sums
 
 KINDS = {"mfcc": 13, "fbank": 80}
@@ -78,7 +79,7 @@ def set_up_reading() -> None:
     from lhotse import set_audio_duration_mismatch_tolerance
     from lhotse.audio.backend import LibsndfileBackend, set_current_audio_backend
 
-    # What the corpus step has decoded to its end; Lhotse itself would ask for the program sph2pipe to read a sphere file.
+    # What the corpus step has decoded to its end; Lhotse itself would read sphere and Opus files by a shell line with their name.
     set_current_audio_backend(LibsndfileBackend())
 
     with warnings.catch_warnings():
@@ -94,6 +95,9 @@ def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
     """
     from lhotse.utils import compute_num_frames
 
+    for source in cut.recording.sources:
+        if fault := source_fault(source.to_dict()):
+            raise KdError(fault)
     try:
         samples = cut.load_audio()
     except Exception as e:  # Lhotse's readers raise whatever their backend raises; every one means 'unreadable audio'
@@ -146,8 +150,9 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], sample_rate:
 
     torch.set_num_threads(1)
     set_up_reading()
-    recordings = RecordingSet.from_jsonl(data / "recordings.jsonl.gz")
-    supervisions = split(list(SupervisionSet.from_jsonl(data / "supervisions.jsonl.gz")), job, num_jobs)
+    # Not Lhotse's from_jsonl: it runs a command when the path begins with 'pipe:'.
+    recordings = RecordingSet.from_dicts(read_jsonl(data / "recordings.jsonl.gz"))
+    supervisions = split(list(SupervisionSet.from_dicts(read_jsonl(data / "supervisions.jsonl.gz"))), job, num_jobs)
     extractor = make_extractor(kind, sample_rate)
     writer = NumpyFilesWriter(str(work / "storage"))
     cuts, dropped, sums = [], [], [np.zeros((0, 2, KINDS[kind]))]

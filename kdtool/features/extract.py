@@ -17,12 +17,13 @@ from typing import Any
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.digest import RECORD
 from kdtool.core.dropped import account
-from kdtool.core.errors import KdError, UsageError
+from kdtool.core.errors import UsageError
 from kdtool.core.jobs import run_array
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json, read_jsonl, write_json, write_jsonl
 from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.features.store import FeatureSet, kind_and_rate
+from kdtool.validate.registry import door
 
 KINDS = ("mfcc", "fbank")
 AUTO_RATES = (16000, 8000)
@@ -53,19 +54,9 @@ def parse_speeds(text: str) -> list[float]:
     return speeds
 
 
-def check_data(data: Path) -> int:
-    """Number of utterances in the data folder; KdError when it is no data folder, is empty or has an id twice."""
-    for name in ("recordings.jsonl.gz", "supervisions.jsonl.gz"):
-        if not (data / name).is_file():
-            raise KdError(f"{data}: {name} is missing; prepare the corpus first (local/*/prepare_data.sh)")
-    ids = Counter(str(row["id"]) for row in read_jsonl(data / "supervisions.jsonl.gz"))
-    if not ids:
-        raise KdError(f"{data}/supervisions.jsonl.gz: no utterances; prepare the corpus again")
-    if twice := [i for i, n in ids.items() if n > 1]:
-        raise KdError(f"{data}/supervisions.jsonl.gz: utterance {twice[0]} occurs {ids[twice[0]]} times; ids must be unique")
-    if bad := [i for i in ids if "/" in i]:
-        raise KdError(f"{data}/supervisions.jsonl.gz: utterance id {bad[0]!r} holds a '/', which no file name can; rename it")
-    return len(ids)
+def count_utterances(data: Path) -> int:
+    """Number of utterances in a data folder, which the step's door has checked."""
+    return sum(1 for _ in read_jsonl(data / "supervisions.jsonl.gz"))
 
 
 def choose_rate(data: Path, wanted: int) -> int:
@@ -177,7 +168,7 @@ def extract(
     data: Path, work: Path, kind: str, speeds: list[float], *, nj: int, sample_rate: int = 0, max_dropped: float = 0.05
 ) -> None:
     """Extract the features of a data folder into `work` with nj processes; sample_rate 0 lets `choose_rate` choose."""
-    total = check_data(data)
+    total = count_utterances(data)
     sample_rate = choose_rate(data, sample_rate)
     nj = min(nj, total)
     (work / "parts").mkdir()
@@ -209,6 +200,7 @@ def main(argv: list[str] | None = None) -> None:
             paths["data"], work, cfg.kind, speeds, nj=common.nj, sample_rate=cfg.sample_rate, max_dropped=cfg.max_dropped
         ),
         common=common,
+        doors=[door("data", paths["data"])],
     )
 
 

@@ -66,10 +66,12 @@ class FeatureSet:
         kind, dim: what they are with their sampling rate ('16 kHz mfcc'), and the number of coefficients D. Two sets fit the same
             model only when both are equal.
         folder: where the features lie.
+        header: index.json as it is; cmvn: mean and deviation, "<speaker>.mean" and "<speaker>.std".
     """
 
     def __init__(self, folder: Path, header: dict[str, Any], cmvn: dict[str, np.ndarray], *, cache: bool) -> None:
         self.folder = folder
+        self.header, self.cmvn = header, cmvn
         self.kind = kind_label(header["kind"], header["sample_rate"])
         self.dim: int = header["dim"]
         self._infos: dict[str, UttInfo] = {}
@@ -79,7 +81,6 @@ class FeatureSet:
             self._files[row["id"]] = name
             self._infos[row["id"]] = UttInfo(**{k: v for k, v in row.items() if k != "file"})
         self.ids: list[str] = list(self._infos)
-        self._cmvn = cmvn
         self._cache: dict[tuple[str, bool], np.ndarray] | None = {} if cache else None
 
     @classmethod
@@ -117,7 +118,7 @@ class FeatureSet:
         info = self.info(utt)
         feats = self._read(info)
         if normalise:
-            feats = (feats - self._cmvn[f"{info.speaker}.mean"]) / self._cmvn[f"{info.speaker}.std"]
+            feats = (feats - self.cmvn[f"{info.speaker}.mean"]) / self.cmvn[f"{info.speaker}.std"]
         feats = np.ascontiguousarray(feats, dtype=np.float32)
         if self._cache is not None:
             self._cache[utt, normalise] = feats

@@ -22,6 +22,8 @@ class DiagGmm:
     means, variances: (G, D) float64; weights: (G,) float64, summing to 1 within a pdf; offsets: int64 (num_pdfs + 1,).
     """
 
+    TENSORS = frozenset({"means", "inv_vars", "log_weights", "offsets"})
+
     def __init__(
         self, means: np.ndarray, variances: np.ndarray, weights: np.ndarray, offsets: np.ndarray, tree_digest: str = ""
     ) -> None:
@@ -103,7 +105,7 @@ class DiagGmm:
 
         path = Path(folder) / GMM_FILE
         t = load_tensors(path)
-        if set(t) != {"means", "inv_vars", "log_weights", "offsets"}:
+        if set(t) != cls.TENSORS:
             raise KdError(f"{path} is not a GMM file (it holds {', '.join(sorted(t))}); train the GMM again")
         weights = np.exp(t["log_weights"].astype(np.float64))
         digest = load_metadata(path).get("tree", "")

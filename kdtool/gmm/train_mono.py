@@ -13,6 +13,7 @@ from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
+from kdtool.validate.registry import door
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def run(paths: dict[str, Any], cfg: MonoConfig, common: Common) -> None:
         code=("kdtool.gmm.train_mono",),
         body=lambda work: train_mono(paths["feats"], paths["lang"], work, cfg, common.nj),
         common=common,
+        doors=[door("features", paths["feats"]), door("lang", paths["lang"])],
     )
 
 

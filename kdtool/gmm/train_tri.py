@@ -15,6 +15,7 @@ from typing import Any
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
 from kdtool.gmm.train_mono import merge_tree_answers
+from kdtool.validate.registry import door
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def run(paths: dict[str, Any], cfg: TriConfig, common: Common) -> None:
         code=("kdtool.gmm.train_tri",),
         body=lambda work: train_tri(paths["feats"], paths["lang"], paths["ali"], work, cfg, common.nj),
         common=common,
+        doors=[door("features", paths["feats"]), door("lang", paths["lang"]), door("ali", paths["ali"], feats=paths["feats"])],
     )
 
 

@@ -82,20 +82,31 @@ class DecodingGraph:
         return graph
 
     def check(self, where: object) -> None:
-        """Raise KdError unless the arrays fit each other; ``where`` names their source."""
+        """Raise KdError unless the arrays fit each other and hold what they may; ``where`` names their source."""
+        self.check_sizes(where)
+        if bad := [name for name, arcs in self.faults().items() if len(arcs)]:
+            raise KdError(f"{where}: {', '.join(bad)} out of range ({self.num_pdfs} pdfs, {len(self.words)} words); make the graph again")
+
+    def check_sizes(self, where: object) -> None:
+        """Raise KdError unless there are arcs and as many of each array."""
         sizes = {len(array) for array in (self.src, self.dst, self.label, self.aux, self.score)}
         if len(sizes) != 1 or not self.num_arcs:
             raise KdError(f"{where}: arrays of {sorted(sizes)} arcs are no graph; make it again")
+
+    def faults(self) -> dict[str, np.ndarray]:
+        """What is wrong with the arcs: kind of fault -> numbers of the arcs; the kinds are always the same five."""
         top = len(self.words) + len(self.sequence_offsets) - 1
-        at_end = self.dst == self.num_states - 1
-        bad = (
-            np.any(np.diff(self.src) < 0) or self.src[0] != 0 or self.dst.min() < 0 or self.src[-1] >= self.num_states - 1
-            or np.any((self.label == -1) != at_end) or np.any(self.label == 0) or self.label.max() > self.num_pdfs
-            or self.aux.min() < 0 or self.aux.max() >= top or not np.all(np.isfinite(self.score))
-        )  # fmt: skip
-        if bad:
-            raise KdError(f"{where}: states, labels or outputs are out of range ({self.num_pdfs} pdfs, "
-                          f"{len(self.words)} words); make the graph again")  # fmt: skip
+        last = self.num_states - 1
+        order = np.diff(self.src, prepend=0) < 0
+        order[0] |= self.src[0] != 0
+        bad = {
+            "states": order | (self.dst < 0) | (self.src >= last),
+            "label": (self.label < -1) | (self.label == 0) | (self.label > self.num_pdfs),
+            "final": (self.label == -1) != (self.dst == last),
+            "output": (self.aux < 0) | (self.aux >= top),
+            "weight": ~np.isfinite(self.score),
+        }
+        return {name: np.flatnonzero(wrong) for name, wrong in bad.items()}
 
     @functools.cached_property
     def spelling(self) -> np.ndarray:
@@ -124,8 +135,8 @@ class DecodingGraph:
         write_json(folder / META_FILE, {**self.meta, **sizes})
 
     @classmethod
-    def load(cls, folder: Path) -> DecodingGraph:
-        """Read a graph folder; missing, corrupt or contradictory files are a KdError."""
+    def load(cls, folder: Path, check: bool = True) -> DecodingGraph:
+        """Read a graph folder; missing, corrupt or (unless ``check`` is off) contradictory files are a KdError."""
         folder = Path(folder)
         tensors = load_tensors(folder / GRAPH_FILE)
         table = read_table(folder / WORDS_FILE)
@@ -133,5 +144,7 @@ class DecodingGraph:
         if set(tensors) != set(_ARRAYS) or sorted(table.values()) != list(range(len(table))):
             raise KdError(f"{folder} is no graph folder ({sorted(tensors)}); make the graph again")
         graph = cls(**tensors, num_pdfs=int(meta["num_pdfs"]), words=sorted(table, key=table.__getitem__), meta=meta)
-        graph.check(folder)
+        graph.check_sizes(folder)
+        if check:
+            graph.check(folder)
         return graph

@@ -136,18 +136,8 @@ def _text(value: str) -> bytes:
 
 def connect(fst: FstArrays) -> FstArrays:
     """Leave out states that no full path visits; states are renumbered with the start state first."""
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import breadth_first_order
-
     states = fst.num_states
-    ends = np.flatnonzero(np.isfinite(fst.final)).astype(np.int32)
-    # One more state that all final states lead to: backwards from there are the states that can end.
-    src, dst = np.concatenate([fst.src, ends]), np.concatenate([fst.dst, np.full(len(ends), states, np.int32)])
-    links = csr_matrix((np.ones(len(src), np.int8), (src, dst)), shape=(states + 1, states + 1))
-    reached = np.zeros((2, states + 1), dtype=bool)
-    reached[0, breadth_first_order(links, fst.start, return_predecessors=False)] = True
-    reached[1, breadth_first_order(links.T.tocsr(), states, return_predecessors=False)] = True
-    alive = reached.all(axis=0)[:states]
+    alive = np.logical_and(*live_states(fst.src, fst.dst, fst.start, np.flatnonzero(np.isfinite(fst.final)), states))
     if not alive[fst.start]:
         raise KdError("a graph has no path from its start to an end; check that lexicon, LM and phones share symbols")
     number = np.full(states, -1, dtype=np.int32)
@@ -158,3 +148,17 @@ def connect(fst: FstArrays) -> FstArrays:
     return FstArrays.build(
         number[fst.src[keep]], number[fst.dst[keep]], fst.ilabel[keep], fst.olabel[keep], fst.weight[keep], fst.final[order]
     )
+
+
+def live_states(src: np.ndarray, dst: np.ndarray, start: int, ends: np.ndarray, states: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which states a path from the start reaches, and from which of them a path leads to one of `ends`: bool (states,) each."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import breadth_first_order
+
+    # One more state that all final states lead to: backwards from there are the states that can end.
+    src, dst = np.concatenate([src, ends.astype(np.int32)]), np.concatenate([dst, np.full(len(ends), states, np.int32)])
+    links = csr_matrix((np.ones(len(src), np.int8), (src, dst)), shape=(states + 1, states + 1))
+    reached = np.zeros((2, states + 1), dtype=bool)
+    reached[0, breadth_first_order(links, start, return_predecessors=False)] = True
+    reached[1, breadth_first_order(links.T.tocsr(), states, return_predecessors=False)] = True
+    return reached[0, :states], reached[1, :states]

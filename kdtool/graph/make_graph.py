@@ -13,6 +13,7 @@ from pathlib import Path
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
+from kdtool.validate.registry import door
 
 # In a language folder without probabilities: both outcomes of an optional silence cost the same, so a word sequence's
 # silence cost depends on its length only.
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     run_step(
         "make_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph.make_graph",),
         inputs={"lang": paths["lang"], "lm": paths["lm"] / "lm.arpa", "tree": paths["model"] / "tree.safetensors"},
-        body=lambda work: make(paths["lang"], paths["lm"], paths["model"], cfg, work),
+        body=lambda work: make(paths["lang"], paths["lm"], paths["model"], cfg, work), doors=[door("lang", paths["lang"])],
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
 from kdtool.graph.fst import FstArrays
+from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     from kdtool.graph.hclg import Clock
@@ -109,6 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         "make_phone_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph.phone_graph",),
         inputs={"lang": paths["lang"], "alignments": paths["alignments"], "tree": paths["model"] / "tree.safetensors"},
         body=lambda work: make(paths["alignments"], paths["model"], paths["lang"], cfg, work),
+        doors=[door("lang", paths["lang"]), door("ali", paths["alignments"], lang=paths["lang"])],
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,18 +54,23 @@ class Lang:
             raise KdError(f"{folder}: no language folder (phones.txt is missing); run steps/prepare_lang.sh first")
         phones, words = read_table(folder / "phones.txt"), read_table(folder / "words.txt")
         names = sorted(phones, key=phones.__getitem__)
-        if [phones[n] for n in names] != list(range(len(names))) or names[0] != "<eps>":
+        if [phones[n] for n in names] != list(range(len(names))) or names[:1] != ["<eps>"]:
             raise KdError(f"{folder}/phones.txt: ids must be 0 (<eps>), 1, 2 .. without gaps; prepare the lang again")
         silence = [line.strip() for line in read_lines(folder / "silence_phones.txt") if line.strip()]
         if missing := [p for p in silence if p not in phones]:
             raise KdError(f"{folder}/silence_phones.txt: {missing[0]} is not in phones.txt; prepare the lang again")
-        oov = read_lines(folder / "oov.txt")[0].strip()
+        if len(silence) < 2:
+            raise KdError(f"{folder}/silence_phones.txt: {len(silence)} phones, wanted are silence and noise; prepare the lang again")
+        oov = "".join(read_lines(folder / "oov.txt")[:1]).strip()
         prons = read_prons(folder / "lexicon.txt", phones)
         if strange := [w for w in prons if w not in words]:
             raise KdError(f"{folder}/lexicon.txt: {strange[0]} is not in words.txt; prepare the lang again")
         if oov not in prons:
             raise KdError(f"{folder}/lexicon.txt: {oov} of oov.txt has no pronunciation; prepare the lang again")
-        states = {phones[p]: n for p, n in read_table_any(folder / "topo.txt").items()}
+        topo = read_table_any(folder / "topo.txt")
+        if strange := sorted(({*phones} - {"<eps>"}) ^ {*topo}):
+            raise KdError(f"{folder}/topo.txt: {strange[0]} is in one of topo.txt and phones.txt only; prepare the lang again")
+        states = {phones[p]: n for p, n in topo.items()}
         return cls(
             folder, phones, names, prons, words, phones[silence[0]], phones[silence[1]], {phones[p] for p in silence},
             states, oov, read_table(folder / "subwords.txt"),
@@ -105,12 +111,19 @@ class Lang:
 def read_prons(path: Path, phones: dict[str, int]) -> Prons:
     """'WORD P1 P2 ..' lines -> phone ids; KdError names the line of a phone that is not in the table."""
     prons: Prons = {}
+    for number, line, word, ids in pron_lines(path, phones):
+        if ids is None:
+            raise KdError(f"{path}, line {number}: {line!r} is not 'WORD PHONE ..' with phones of phones.txt; prepare the lang again")
+        prons.setdefault(word, []).append(ids)
+    return prons
+
+
+def pron_lines(path: Path, phones: dict[str, int]) -> Iterator[tuple[int, str, str, tuple[int, ...] | None]]:
+    """(line number, line, word, phone ids) of a lexicon's lines; None for the ids where the line is not 'WORD PHONE ..'."""
     for number, line in enumerate(read_lines(path), 1):
         word, *names = line.split() or [""]
-        if not word or not names or any(n not in phones for n in names):
-            raise KdError(f"{path}, line {number}: {line!r} is not 'WORD PHONE ..' with phones of phones.txt; prepare the lang again")
-        prons.setdefault(word, []).append(tuple(phones[n] for n in names))
-    return prons
+        good = word and names and all(n in phones for n in names)
+        yield number, line, word, tuple(phones[n] for n in names) if good else None
 
 
 def read_table_any(path: Path) -> dict[str, int]:

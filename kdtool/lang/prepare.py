@@ -17,10 +17,9 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json, write_table
 from kdtool.lang.lexicon import SIL, SPN, UNK, Lexicon, Pron, read_lexicon, write_lexicon
-from kdtool.lang.vocab import most_frequent, text_words, transcript_words
+from kdtool.lang.vocab import RESERVED, most_frequent, text_words, transcript_words
 
 STATES = 3
-RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ def choose_words(data: Path, lm_text: Path, cfg: Config, more: Iterable[str] = (
     """All words of the training transcripts, the most frequent ones of the LM text, and `more`."""
     training, text = transcript_words(data), text_words(lm_text)
     for word in RESERVED:
-        if word in training or word in text:
-            raise KdError(f"the word {word} occurs in {data if word in training else lm_text}; the name is reserved, remove it there")
+        if word in text:
+            raise KdError(f"the word {word} occurs in {lm_text}; the name is reserved, remove it there")
     vocabulary = set(training) | set(most_frequent(text, cfg.vocab_size, cfg.min_count)) | set(more)
     # A dev word outside the vocabulary cannot be recognised, but the reference alignment must not take it for noise.
     to_align = transcript_words(cfg.align_data) if cfg.align_data else Counter[str]()

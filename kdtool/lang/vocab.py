@@ -7,13 +7,27 @@ from pathlib import Path
 
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text, read_jsonl
+from kdtool.lang.lexicon import UNK
+
+RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
+
+
+def text_fault(text: str) -> str:
+    """'' for a normalised transcript, else what is wrong with it in words."""
+    if text != text.upper():
+        return f"{text[:60]!r} is not upper-case"
+    if strange := next((c for c in text if not c.isprintable()), ""):
+        return f"{text[:60]!r} holds the character {strange!r}"
+    if reserved := [w for w in text.split() if w in RESERVED]:
+        return f"the word {reserved[0]} is reserved"
+    return ""
 
 
 def transcript_words(data: Path) -> Counter[str]:
     """Word counts of the transcripts in data/<set>.
 
     Raises:
-        KdError: no transcripts, or a word that is not upper-case (the corpus step did not normalise).
+        KdError: no transcripts, or one that is not upper-case or holds a reserved word (the corpus step did not normalise).
     """
     path = data / "supervisions.jsonl.gz"
     if not path.is_file():
@@ -21,8 +35,8 @@ def transcript_words(data: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     for row in read_jsonl(path):
         text = row.get("text") or ""
-        if text != text.upper():
-            raise KdError(f"{path}, utterance {row['id']}: {text[:60]!r} is not upper-case; normalise the transcripts first")
+        if fault := text_fault(" ".join(text.split())):
+            raise KdError(f"{path}, utterance {row['id']}: {fault}; normalise the transcripts first")
         counts.update(text.split())
     if not counts:
         raise KdError(f"{path}: no words in the transcripts; prepare the corpus again")

@@ -141,7 +141,7 @@ class PosteriorDump:
     """A dump on disk, by the id of the original utterance. Shards are checked against their sha256 when first read."""
 
     def __init__(self, folder: Path, meta: dict[str, Any], rows: list[dict[str, Any]], cache: int) -> None:
-        self.folder, self.meta = folder, meta
+        self.folder, self.meta, self.rows = folder, meta, rows
         self.unit: str = meta["unit"]
         self.num_units: int = meta["num_units"]
         self.ids: list[str] = [row["id"] for row in rows]

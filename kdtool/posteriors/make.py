@@ -19,6 +19,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_array, split
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json
+from kdtool.validate.registry import door
 
 JOB_MB = 2000  # of one job: libraries, an n-gram or neural teacher, one utterance's distributions
 
@@ -114,6 +115,7 @@ def main(argv: list[str] | None = None) -> None:
         inputs={n: paths[n] for n in ("lang", "teacher", "ali")}, options=cfg,
         code=("kdtool.posteriors.make",),
         body=lambda work: dump(paths, cfg, work, common.nj), common=common,
+        doors=[door("lang", paths["lang"]), door("model", paths["teacher"]), door("ali", paths["ali"])],
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.student.config import StudentConfig
+from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     from kdtool.ali.store import AlignmentSet
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kdtool.student.loop import Trainer
 
 ABOUT = "student.json"  # written last, and whole: where it is, the model is
+DOORS = {"feats": "features", "ali": "ali", "dev_feats": "features", "dev_ali": "ali"}
 POSITIONALS = [
     ("feats", "training features, with their speed-perturbed copies"),
     ("ali", "alignment of the training utterances"),
@@ -49,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         body=lambda work: train(cfg, inputs, posts, work),
         common=common,
         resumable=True,
+        doors=[door(kind, inputs[name]) for name, kind in DOORS.items()] + [door("dump", p) for p in posts],
     )
 
 

@@ -19,6 +19,7 @@ from kdtool.core.errors import UsageError
 from kdtool.core.step import run_step
 from kdtool.teacher.registry import KINDS, load_teacher, teacher_class
 from kdtool.units.table import UNITS, check_tree_fits, num_units, units_digest
+from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,6 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     run_step(
         f"{cfg.unit} teacher {paths['out'].name}", out=paths["out"], inputs=inputs, options=cfg,
         code=("kdtool.teacher.train",), body=lambda work: train(paths, cfg, work), common=common,
+        doors=[door("lang", paths["lang"]), *(door("ali", paths[n]) for n in ("ali_train", "ali_dev"))],
     )  # fmt: skip
 
 

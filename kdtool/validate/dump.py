@@ -1,0 +1,127 @@
+"""A posterior dump: shards, index.jsonl, meta.json, dropped.tsv.
+
+DOOR looks at the tables and the shards' sizes; FULL reads the first shard; DEEP reads and checksums all of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.posteriors.dump import INDEX_FILE, META_FILE, PosteriorDump, UnitPosteriors
+from kdtool.validate.report import Class, Level, Report
+from kdtool.validate.rows import BROKEN, BROKEN_CLASS, row_faults
+
+AGAIN = "dump this teacher again (steps/dump_posteriors.sh)"
+CLASSES = {
+    "unreadable": Class("files that are missing, damaged, or do not fit each other", AGAIN),
+    BROKEN: BROKEN_CLASS,
+    "duplicate-id": Class("an utterance that occurs more than once", AGAIN),
+    "shard": Class("a shard that is missing, of another size, or with another checksum than meta.json says", AGAIN),
+    "unit": Class("a unit outside of the unit table", AGAIN),
+    "log-probability": Class("a log-probability above 0, or NaN", AGAIN),
+    "mass": Class("a posterior that does not sum to 1 with its rest", AGAIN),
+    "nothing-kept": Class("a unit whose posterior keeps nothing", AGAIN),
+    "segment": Class("units that pass the end of the alignment, or frames that are in none and not silence", AGAIN),
+    "alignment": Class("a dump of another alignment", "dump this teacher again for this alignment"),
+    "units-table": Class("a dump over other units than the lang folder's or the tree's", "train this teacher again with this lang and GMM"),
+    "unaccounted": Class("an aligned utterance with neither posteriors nor a reason in dropped.tsv", AGAIN),
+}
+OTHERS = {
+    "ali": "alignment folder that it was dumped for",
+    "lang": "lang folder of its units",
+    "gmm": "GMM folder with the tree, for senones",
+}
+ROW = {"id": (str,), "first": (int,), "units": (int,), "entry": (int,), "entries": (int,), "shard": (int,)}
+SLACK = 5e-3  # float16 rounds a log-probability by up to 0.05%
+
+
+def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]) -> None:
+    """Check a dump."""
+    try:
+        dump = PosteriorDump.open(folder)
+    except KdError as e:
+        report.add("unreadable", folder.name, folder, str(e))
+        return
+    for row in dump.rows:
+        if fault := "; ".join(row_faults(row, ROW)):
+            report.add(BROKEN, str(row.get("id")), folder / INDEX_FILE, fault)
+    for name, count in Counter(dump.ids).items():
+        if count > 1:
+            report.add("duplicate-id", name, folder / INDEX_FILE, f"{count} times", "once")
+    for shard in dump.meta["shards"]:
+        path = folder / shard["file"]
+        size = path.stat().st_size if path.is_file() and path.parent == folder else -1
+        if size != shard["bytes"]:
+            report.add("shard", shard["file"], path, "not there" if size < 0 else f"{size} bytes", f"{shard['bytes']} bytes")
+    if not report.problems and level > Level.DOOR:
+        _check_content(report, dump, level)
+    try:
+        _check_others(report, dump, others)
+    except KdError as e:
+        report.add("unreadable", folder.name, folder, str(e))
+    report.summary = f"{len(dump)} utterances, {dump.meta['units']} {dump.unit}s of {dump.num_units}, {len(dump.meta['shards'])} shards"
+
+
+def _check_content(report: Report, dump: PosteriorDump, level: Level) -> None:
+    broken: set[int] = set()
+    for row in dump.rows:
+        if (level < Level.DEEP and row["shard"] > 0) or row["shard"] in broken:
+            continue
+        path = dump.folder / dump.meta["shards"][row["shard"]]["file"]
+        try:
+            post = dump.get(row["id"])
+        except KdError as e:
+            broken.add(row["shard"])
+            report.add("shard", path.name, path, str(e))
+            continue
+        _check_posteriors(report, row["id"], post, dump.num_units, path)
+
+
+def _check_posteriors(report: Report, name: str, post: UnitPosteriors, num_units: int, path: Path) -> None:
+    counts = np.diff(post.offsets)
+    top = max(int(post.unit_ids.max(initial=-1)), int(post.ids.max(initial=-1)))
+    if top >= num_units or min(post.unit_ids.min(initial=0), post.ids.min(initial=0)) < 0:
+        report.add("unit", name, path, top, f"below {num_units}")
+    if len(post) and (counts < 1).any():
+        report.add("nothing-kept", name, path, f"{int((counts < 1).sum())} units")
+        return
+    logs = np.concatenate([post.logp, post.rest_logp])
+    if np.isnan(logs).any() or (logs > SLACK).any():
+        report.add("log-probability", name, path, f"up to {logs.max()}", "at most 0")
+    elif len(post):
+        mass = np.add.reduceat(np.exp(post.logp.astype(np.float64)), post.offsets[:-1]) + np.exp(post.rest_logp.astype(np.float64))
+        if (bad := np.abs(mass - 1) > SLACK).any():
+            unit = int(bad.argmax())
+            report.add("mass", f"{name}, unit {unit}", path, f"{mass[unit]:.4f}; {int(bad.sum())} of {len(mass)} units", "1")
+
+
+def _check_others(report: Report, dump: PosteriorDump, others: Mapping[str, Path]) -> None:
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.core.tables import read_lines
+    from kdtool.gmm.tree import Tree
+    from kdtool.lang.lang import Lang
+    from kdtool.units.table import units_digest
+
+    meta = dump.folder / META_FILE
+    tree = Tree.load(others["gmm"]) if "gmm" in others else None
+    lang = Lang.load(others["lang"]) if "lang" in others else None
+    if (tree if dump.unit == "senone" else lang) is not None:
+        wanted = units_digest(dump.unit, lang, tree)  # type: ignore[arg-type]
+        if dump.meta["units_digest"] != wanted:
+            report.add("units-table", META_FILE, meta, dump.meta["units_digest"][:16], wanted[:16])
+    if "ali" not in others:
+        return
+    alignments = AlignmentSet.open(others["ali"])
+    if dump.meta["alignment_digest"] != alignments.digest:
+        report.add("alignment", META_FILE, meta, dump.meta["alignment_digest"][:16], alignments.digest[:16])
+        return
+    dropped = dump.folder / "dropped.tsv"
+    gone = {line.split("\t")[0] for line in read_lines(dropped)} if dropped.is_file() else set()
+    for name in alignments.ids:
+        if name not in dump and name not in gone:
+            report.add("unaccounted", name, others["ali"], "no posteriors", "some, or a reason in dropped.tsv")

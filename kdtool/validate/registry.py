@@ -1,0 +1,59 @@
+"""Kinds of folders that can be checked.  A new one is a module with CLASSES, OTHERS and check(), and a line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.errors import KdError
+from kdtool.validate.report import Level, Report
+
+# Named, not imported: `--help` and a step's start must not load them all.
+KINDS = {
+    "data": "kdtool.validate.data",
+    "features": "kdtool.validate.features",
+    "lang": "kdtool.validate.lang",
+    "ali": "kdtool.validate.ali",
+    "model": "kdtool.validate.model",
+    "graph": "kdtool.validate.graph",
+    "dump": "kdtool.validate.dump",
+}
+
+
+def others_of(kind: str) -> dict[str, str]:
+    """Other folders that this kind can be compared with: option name -> what it is."""
+    return dict(_module(kind).OTHERS)
+
+
+def validate(kind: str, folder: Path, level: Level, others: Mapping[str, Path] | None = None) -> Report:
+    """Check a folder; the report says what was found. Nothing is written.
+
+    Raises:
+        KdError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise KdError(f"{folder}: no such folder; check the path, or run the stage that makes it first (--list-stages shows them)")
+    module = _module(kind)
+    report = Report(folder, module.CLASSES)
+    module.check(report, folder, level, others or {})
+    return report
+
+
+def door(kind: str, folder: Path, **others: Path) -> Callable[[], None]:
+    """What a step calls before it works: the cheap checks of one of its inputs; KdError lists the classes of problems."""
+
+    def enter() -> None:
+        report = validate(kind, folder, Level.DOOR, others)
+        if report.problems:
+            more = "".join(f" --{name} {path}" for name, path in others.items())
+            lines = "\n".join(f"  {line}" for line in report.lines(report.problems))
+            raise KdError(f"{folder} is not fit to work with:\n{lines}\n"
+                          f"all items: utils/validate_{kind}.sh --items FILE.tsv{more} {folder}")  # fmt: skip
+
+    return enter
+
+
+def _module(kind: str) -> Any:
+    return importlib.import_module(KINDS[kind])

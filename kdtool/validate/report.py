@@ -1,0 +1,104 @@
+"""What a validator found.  In: one call for each faulty item.  Out: a line for each class of problem, and a table of all items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+EXAMPLES = 3
+COLUMNS = ("class", "item", "file", "found", "wanted")
+
+
+class Level(IntEnum):
+    """How much is read: DOOR what costs next to nothing (before each step), FULL all tables and headers, DEEP all content."""
+
+    DOOR = 0
+    FULL = 1
+    DEEP = 2
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class of problem.
+
+    Attributes:
+        meaning: what is wrong, in words.
+        mend: the command or the act that mends it; {folder} stands for the folder that was checked.
+        warning: worth saying, but nothing fails because of it.
+    """
+
+    meaning: str
+    mend: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """One faulty item: an utterance, a line, a tensor; the file that it is in, what is there and what should be."""
+
+    name: str
+    file: str
+    found: str
+    wanted: str
+
+    def __str__(self) -> str:
+        words = ", ".join(filter(None, [self.found, self.wanted and f"wanted {self.wanted}"]))
+        return f"{self.name} ({words})" if words else self.name
+
+
+class Report:
+    """All that is wrong with one folder, by class."""
+
+    def __init__(self, folder: Path, classes: Mapping[str, Class]) -> None:
+        self.folder, self.summary = folder, ""
+        self._classes = classes
+        self._items: dict[str, list[Item]] = {}
+
+    def add(self, name: str, item: object, file: object = "", found: object = "", wanted: object = "") -> None:
+        """One more item of class `name`, which has to be one of the validator's classes."""
+        assert name in self._classes, name
+        self._items.setdefault(name, []).append(Item(str(item), str(file), str(found), str(wanted)))
+
+    def items(self, name: str) -> list[Item]:
+        """The items of a class, in the order of their finding."""
+        return self._items.get(name, [])
+
+    @property
+    def found(self) -> list[str]:
+        """Names of the classes that have items: problems first, then warnings."""
+        return sorted(self._items, key=lambda n: (self._classes[n].warning, list(self._classes).index(n)))
+
+    @property
+    def problems(self) -> list[str]:
+        """Names of the classes that are no mere warnings."""
+        return [n for n in self.found if not self._classes[n].warning]
+
+    def lines(self, names: list[str] | None = None) -> list[str]:
+        """One line a class: its name, how many, what it means, the first examples, what mends it."""
+        out = []
+        for name in self.found if names is None else names:
+            kind, items = self._classes[name], self._items[name]
+            first = "; ".join(_flat(str(i)) for i in items[:EXAMPLES]) + ("; .." if len(items) > EXAMPLES else "")
+            head = "warning" if kind.warning else "problem"
+            out.append(f"{head}: {name}: {len(items)} x {kind.meaning}: {first}; mend: {kind.mend.format(folder=self.folder)}")
+        return out
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """All items as rows of COLUMNS, problems first."""
+        return [(name, i.name, i.file, i.found, i.wanted) for name in self.found for i in self._items[name]]
+
+
+def _flat(text: str) -> str:
+    """On one line, whatever characters a broken id or transcript holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def write_items(path: Path, report: Report) -> None:
+    """The table of all items as TSV; a tab, a line end or a control character inside a field is written as an escape."""
+    from kdtool.core.tables import open_text
+
+    with open_text(path, "w") as f:
+        f.write("\t".join(COLUMNS) + "\n")
+        f.writelines("\t".join(_flat(cell.replace("\\", "\\\\")) for cell in row) + "\n" for row in report.rows())

@@ -1,0 +1,50 @@
+"""Rows of JSON lines with the fields that they must have.  In: a file.  Out: its sound rows; the others go to the report.
+
+Manifests come from other programs too, so nothing is taken for granted: a field that is missing, of another type, NaN or
+infinite is an item of class 'broken-manifest'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import read_jsonl
+from kdtool.validate.report import Class, Report
+
+BROKEN = "broken-manifest"
+BROKEN_CLASS = Class("a manifest that is missing, unreadable, or has a line without the fields it needs", "make or fetch the folder again")
+Fields = Mapping[str, tuple[type, ...]]
+NUMBER = (int, float)
+
+
+def sound_rows(path: Path, fields: Fields, report: Report) -> list[dict[str, Any]]:
+    """The rows whose `fields` (name -> allowed types) are all there; the first unreadable line ends the reading."""
+    rows: list[dict[str, Any]] = []
+    try:
+        for number, row in enumerate(read_jsonl(path), 1):
+            if fault := "; ".join(row_faults(row, fields)):
+                report.add(BROKEN, f"line {number}", path, fault)
+            else:
+                rows.append(row)
+    except KdError as e:
+        report.add(BROKEN, path.name, path, str(e))
+    return rows
+
+
+def row_faults(row: Any, fields: Fields) -> Iterator[str]:
+    """What is wrong with the fields of one row."""
+    if not isinstance(row, dict):
+        yield f"{type(row).__name__} instead of an object"
+        return
+    for name, types in fields.items():
+        value = row.get(name)
+        if name not in row and type(None) not in types:
+            yield f"no {name}"
+        elif not isinstance(value, types) or isinstance(value, bool):
+            yield f"{name} is {type(value).__name__} {str(value)[:40]!r}"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{name} is {value}"

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Check a lang folder, change nothing.  Usage: utils/validate_lang.sh [options] <folder>   (--help lists the options)
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../utils/env.sh"
+exec "$KD_PYTHON" -m kdtool.validate.main lang "$@"

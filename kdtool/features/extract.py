@@ -17,7 +17,7 @@ from typing import Any
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.digest import RECORD
 from kdtool.core.dropped import account
-from kdtool.core.errors import UsageError
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_array
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json, read_jsonl, write_json, write_jsonl

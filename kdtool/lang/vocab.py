@@ -14,12 +14,12 @@ RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
 
 def text_fault(text: str) -> str:
     """'' for a normalised transcript, else what is wrong with it in words."""
-    if text != text.upper():
-        return f"{text[:60]!r} is not upper-case"
     if strange := next((c for c in text if not c.isprintable()), ""):
         return f"{text[:60]!r} holds the character {strange!r}"
     if reserved := [w for w in text.split() if w in RESERVED]:
         return f"the word {reserved[0]} is reserved"
+    if text != text.upper():
+        return f"{text[:60]!r} is not upper-case"
     return ""
 
 

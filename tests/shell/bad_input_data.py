@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ HEAD = '[{"unit": "phone", "layer": 1, "weight": 0.3, "kind": "soft"}]'
 SMALL_STUDENT = ["--encoder-options", "{dim: 16, bottleneck: 8, contexts: [1]}", "--hidden", "8", "--epochs", "1", "--freq-masks", "0",
                  "--heads", HEAD]  # fmt: skip
 
-# Step -> module and positional arguments, below the world's folder. OUT is made; the rest is read.
+# Step -> module and positional arguments, below the world's folder. OUT is made; the rest is read; '=' begins a plain word.
 STEPS: dict[str, tuple[str, list[str]]] = {
     "corpus": ("local.librispeech.prepare_data", ["corpus", "OUT"]),
     "lm text": ("kdtool.lm.text", ["lm.txt", "OUT"]),
@@ -39,6 +42,136 @@ STEPS: dict[str, tuple[str, list[str]]] = {
     "decode": ("kdtool.decode.decode", ["student", "fbank", "gmm/graph", "lang", "OUT"]),
     "decode with a GMM": ("kdtool.decode.decode", ["gmm", "feats", "gmm/graph", "lang", "OUT"]),
 }
+# Validators: the folder, and the other folders that it is compared with.
+VALIDATORS: dict[str, tuple[str, dict[str, str]]] = {
+    "data": ("data/train_clean_5", {}), "features": ("feats", {}), "lang": ("t_lang", {}),
+    "ali": ("gmm/ali", {"feats": "feats", "lang": "lang", "gmm": "gmm"}), "model": ("gmm", {"lang": "lang", "feats": "feats"}),
+    "student": ("student", {"feats": "fbank"}), "teacher": ("teacher", {"lang": "t_lang"}),
+    "graph": ("gmm/graph", {"gmm": "gmm", "lang": "lang"}), "dump": ("posts", {"ali": "ali"}),
+}  # fmt: skip
+KIND_OF = {"student": "model", "teacher": "model"}
+for _name, (_folder, _others) in VALIDATORS.items():
+    _kind = KIND_OF.get(_name, _name)
+    _more = [word for option, place in _others.items() for word in (f"=--{option}", place)]
+    STEPS[f"validate {_name}"] = ("kdtool.validate.main", [f"={_kind}", *_more, "=--deep", _folder])
+Change = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of bad input.
+
+    Attributes:
+        kind: its class, as the README's table names it.
+        name: what is wrong with the input.
+        step: key of STEPS: what is run on it.
+        change: spoils a copy of the sound world.
+        words: parts of the message, all of which have to be there.
+        options: more of the command line.
+        status: the exit status.
+    """
+
+    kind: str
+    name: str
+    step: str
+    change: Change
+    words: Sequence[str]
+    options: Sequence[str] = ()
+    status: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.name}"
+
+
+def put(name: str, content: str | bytes) -> Change:
+    """A change: this file has this content."""
+
+    def change(world: Path) -> None:
+        (world / name).parent.mkdir(parents=True, exist_ok=True)
+        (world / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return change
+
+
+def remove(name: str) -> Change:
+    """A change: this file or folder is gone."""
+    return lambda world: shutil.rmtree(world / name) if (world / name).is_dir() else (world / name).unlink()
+
+
+def rows(name: str, edit: Callable[[list[dict[str, Any]]], object]) -> Change:
+    """A change: the rows of this file of JSON lines are edited in place; the folder's record goes, as if it came from elsewhere."""
+
+    def change(world: Path) -> None:
+        from kdtool.core.tables import read_jsonl, write_jsonl
+
+        content = list(read_jsonl(world / name))
+        edit(content)
+        write_jsonl(world / name, content)
+        (world / name).with_name(".done.json").unlink(missing_ok=True)
+
+    return change
+
+
+def json_of(name: str, edit: Callable[[dict[str, Any]], object]) -> Change:
+    """A change: this JSON file is edited in place."""
+
+    def change(world: Path) -> None:
+        from kdtool.core.tables import read_json, write_json
+
+        content = read_json(world / name)
+        edit(content)
+        write_json(world / name, content)
+        (world / name).with_name(".done.json").unlink(missing_ok=True)
+
+    return change
+
+
+def tensors(name: str, edit: Callable[[dict[str, np.ndarray]], object]) -> Change:
+    """A change: arrays are edited; the file's own digest is right again, so that only the numbers are wrong."""
+
+    def change(world: Path) -> None:
+        from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
+
+        content, meta = {k: v.copy() for k, v in load_tensors(world / name).items()}, load_metadata(world / name)
+        edit(content)
+        save_tensors(world / name, content, meta)
+        (world / name).with_name(".done.json").unlink(missing_ok=True)
+
+    return change
+
+
+def lines(name: str, edit: Callable[[list[str]], object]) -> Change:
+    """A change: the lines of this text file are edited in place."""
+
+    def change(world: Path) -> None:
+        content = (world / name).read_text(encoding="utf-8").splitlines()
+        edit(content)
+        (world / name).write_text("".join(line + "\n" for line in content), encoding="utf-8")
+
+    return change
+
+
+def copy_world(sound: Path, place: Path) -> Path:
+    """A copy whose manifests name its own audio (they hold absolute paths), so that the audio can be spoilt too."""
+    from kdtool.core.tables import open_text, read_lines
+
+    shutil.copytree(sound, place)
+    for manifest in (place / "data").glob("*/recordings.jsonl.gz"):
+        content = read_lines(manifest)
+        with open_text(manifest, "w") as f:
+            f.writelines(line.replace(str(sound), str(place)) + "\n" for line in content)
+        manifest.with_name(".done.json").unlink()
+    return place
+
+
+def snapshot(world: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file that is no output of the step: nothing may change there."""
+    found = {}
+    for path in sorted(world.rglob("*")):
+        name = str(path.relative_to(world))
+        if path.is_file() and not name.startswith(("out", ".out", "work")):
+            found[name] = (path.stat().st_size, path.stat().st_mtime_ns)
+    return found
 
 
 def write_audio(path: Path, seconds: float = 1.0, rate: int = 16000, channels: int = 1) -> None:
@@ -59,10 +192,12 @@ def write_corpus(folder: Path) -> None:
 
 def command(step: str, world: Path, *options: str) -> list[str]:
     """The step's arguments."""
-    names = [world / ("out" if name == "OUT" else name) for name in STEPS[step][1]]
+    names = [n[1:] if n.startswith("=") else str(world / ("out" if n == "OUT" else n)) for n in STEPS[step][1]]
+    if step.startswith("validate"):
+        return [*names[:-1], *options, names[-1]]
     extra = [*SMALL_STUDENT, "--posts", str(world / "posts")] if step == "student" else []
     extra += ["--ref-ali", str(world / "gmm/ali")] if step.startswith("decode") else []
-    return ["--nj", "1", *extra, *options, *map(str, names)]
+    return ["--nj", "1", *extra, *options, *names]
 
 
 class Caller:
@@ -82,7 +217,8 @@ class Caller:
                 cli_main(module.main)
         finally:
             signal.signal(signal.SIGTERM, handler)
-        return int(ended.value.code or 0), self._capsys.readouterr().err
+        told = self._capsys.readouterr()
+        return int(ended.value.code or 0), told.out + told.err if step.startswith("validate") else told.err
 
 
 def child(step: str, world: Path, *options: str, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,342 @@
+"""Bad input that the validators name: one case for each class of problem, with the folder otherwise sound."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bad_input_data import Case, Change, json_of, lines, put, remove, rows, spoil, tensors, write_audio
+
+DATA = "data/train_clean_5"
+SUP, REC = f"{DATA}/supervisions.jsonl.gz", f"{DATA}/recordings.jsonl.gz"
+UTT = "11-7-0001"
+AUDIO = f"corpus/train-clean-5/11/7/{UTT}.flac"
+
+
+def field(name: str, key: str, value: Any, row: int = 1) -> Change:
+    """A change: one field of one row."""
+    return rows(name, lambda content: content[row].update({key: value}))
+
+
+def source(**more: Any) -> Change:
+    return rows(REC, lambda content: content[1]["sources"][0].update(more))
+
+
+def index(edit: Any) -> Change:
+    """A change of the feature folder's table."""
+    return json_of("feats/index.json", lambda content: edit(content["utterances"]))
+
+
+def other_audio(world: Path) -> None:
+    write_audio(world / "a-longer-name-is-another-noise.flac")
+    shutil.move(world / "a-longer-name-is-another-noise.flac", world / AUDIO)
+
+
+def other_tree(world: Path) -> None:
+    from kdtool.gmm.tree import Tree
+
+    Tree.monophone({1: 3, 2: 3, 3: 3}).save(world / "gmm")
+
+
+DATA_CASES = [
+    (
+        "utterance twice",
+        rows(SUP, lambda r: r.append(r[1])),
+        [f"duplicate-id: 1 x an id that occurs more than once: {UTT} (2 times, wanted once)"],
+    ),
+    ("id with a slash", field(SUP, "id", "a/b"), ["bad-id: 1 x", "'a/b'", "holds a slash"]),
+    ("id that leads upwards", field(SUP, "id", ".."), ["bad-id: 1 x", "'..' begins with '.'"]),
+    ("id that looks like an option", field(SUP, "id", "-rf"), ["bad-id: 1 x", "'-rf' begins with '-'"]),
+    ("id with a tab", field(SUP, "id", "a\tb"), ["bad-id: 1 x", "blank or a control character"]),
+    ("speaker with a line end", field(SUP, "speaker", "a\nb"), ["bad-id: 1 x", "speaker of 11-7-0001"]),
+    (
+        "utterance without its recording",
+        field(SUP, "recording_id", "none"),
+        ["no-recording: 1 x", f"{UTT} (recording none)", "utils/fix_data.sh"],
+    ),
+    (
+        "utterance beyond its recording",
+        field(SUP, "duration", 9.0),
+        ["outside-recording: 1 x", f"{UTT} (0.000 to 9.000 s, wanted within 0 to 1.000 s)"],
+    ),
+    ("duration that is no number", field(SUP, "duration", "long"), ["broken-manifest: 1 x", "line 2 (duration is str 'long')"]),
+    ("duration that is NaN", field(SUP, "duration", float("nan")), ["broken-manifest: 1 x", "duration is nan"]),
+    ("manifest without a field", rows(SUP, lambda r: r[1].pop("recording_id")), ["broken-manifest: 1 x", "no recording_id"]),
+    (
+        "manifest that is no manifest",
+        rows(SUP, lambda r: r.insert(0, ["list"])),
+        ["broken-manifest: 1 x", "line 1 (list instead of an object)"],
+    ),
+    ("cut manifest", lambda w: spoil(w / SUP, "cut"), ["broken-manifest: 1 x", "broken gzip file"]),
+    ("flipped bit in a manifest", lambda w: spoil(w / SUP, "flipped"), ["broken-manifest: 1 x", "supervisions.jsonl.gz"]),
+    ("missing manifest", remove(REC), ["broken-manifest: 1 x", "recordings.jsonl.gz: no such file", "no-recording: 4 x"]),
+    ("no utterance", rows(SUP, lambda r: r.clear()), ["no-utterances: 1 x", "prepare the corpus again"]),
+    ("empty transcript", field(SUP, "text", " "), [f"empty-transcript: 1 x an utterance without words: {UTT}"]),
+    ("lower-case transcript", field(SUP, "text", "hello"), ["transcript: 1 x", "'hello' is not upper-case"]),
+    ("reserved word in a transcript", field(SUP, "text", "A <eps>"), ["transcript: 1 x", "the word <eps> is reserved"]),
+    ("control character in a transcript", field(SUP, "text", "A\x1b[31mB"), ["transcript: 1 x", "holds the character '\\x1b'"]),
+    ("recording of another length", field(REC, "duration", 0.5), ["recording-length: 1 x", "0.5 s, wanted 16000 samples at 16000 Hz"]),
+    ("audio gone", remove(AUDIO), ["audio-missing: 1 x", f"{UTT} (No such file or directory)"]),
+    ("audio empty", put(AUDIO, ""), ["audio-missing: 1 x", f"{UTT} (0 bytes)"]),
+    (
+        "audio of another rate",
+        lambda w: write_audio(w / AUDIO, rate=8000),
+        ["audio-differs: 1 x", "8000 samples at 8000 Hz, wanted 16000 at 16000 Hz"],
+    ),
+    ("audio cut", lambda w: (w / AUDIO).write_bytes((w / AUDIO).read_bytes()[:9000]), ["audio-broken: 1 x", UTT]),
+    ("other audio of the same length", other_audio, ["audio-changed: 1 x", UTT]),
+    (
+        "feature folder with problems",
+        lambda w: (shutil.copytree(w / "feats", w / DATA / "mfcc"), spoil(w / DATA / "mfcc/cmvn.safetensors", "cut")),
+        ["features: 1 x", "mfcc (1 x unreadable)", "utils/validate_features.sh"],
+    ),
+]
+
+FEATURE_CASES = [
+    ("no features", remove("feats/index.json"), ["unreadable: 1 x", "index.json is missing"]),
+    ("utterance twice", index(lambda u: u.append(u[0])), ["duplicate-id: 1 x", "s0-000 (2 times, wanted once)"]),
+    ("file outside of the folder", index(lambda u: u[1].update(file="../../etc/passwd")), ["outside-folder: 1 x", "s1-001"]),
+    ("file gone", remove("feats/storage/s1-001.npy"), ["missing-file: 1 x", "s1-001 (No such file or directory)"]),
+    ("file cut", lambda w: spoil(w / "feats/storage/s1-001.npy", "cut"), ["missing-file: 1 x", "bytes, wanted"]),
+    (
+        "other length than the audio",
+        rows("feats/cuts.jsonl.gz", lambda r: r[1].update(duration=9.0)),
+        ["frames: 1 x", "wanted 9.000 s of audio"],
+    ),
+    ("speaker without statistics", tensors("feats/cmvn.safetensors", lambda t: t.pop("s1.std")), ["speaker-statistics: 1 x", "s1 (none)"]),
+    (
+        "deviation of 0",
+        tensors("feats/cmvn.safetensors", lambda t: t["s1.std"].fill(0)),
+        ["speaker-statistics: 1 x", "wanted finite, above 0"],
+    ),
+    (
+        "NaN",
+        lambda w: np.save(w / "feats/storage/s1-001.npy", np.load(w / "feats/storage/s1-001.npy") * np.nan),
+        ["array: 1 x", "s1-001", "values are not finite"],
+    ),
+    (
+        "pickle in place of an array",
+        lambda w: np.save(w / "feats/storage/s1-001.npy", np.array([{}] * 500), allow_pickle=True),
+        ["s1-001", "array: 1 x", "allow_pickle=False"],
+    ),
+]
+
+LANG_CASES = [
+    (
+        "phone that is not in phones.txt",
+        lines("t_lang/lexicon.txt", lambda t: t.append("BAT B XX")),
+        ["unreadable: 1 x", "pronunciation: 1 x", "line 15 (BAT B XX)"],
+    ),
+    ("word without phones", lines("t_lang/lexicon.txt", lambda t: t.append("BAT")), ["pronunciation: 1 x", "line 15 (BAT)"]),
+    (
+        "word that is not in words.txt",
+        lines("t_lang/lexicon.txt", lambda t: t.append("NEW B")),
+        ["unknown-word: 1 x", "NEW", "prepare the lang again"],
+    ),
+    ("gap in the phone ids", lines("t_lang/phones.txt", lambda t: t.pop(3)), ["unreadable: 1 x", "without gaps"]),
+    ("gap in the word ids", lines("t_lang/words.txt", lambda t: t.append("ZZ 99")), ["word-ids: ", "15 ("]),
+    ("symbol twice", lines("t_lang/words.txt", lambda t: t.append(t[1])), ["unreadable: 1 x", "comes twice"]),
+    ("no unknown word", lines("t_lang/oov.txt", lambda t: t.clear()), ["unreadable: 1 x", "has no pronunciation"]),
+    ("no back-off symbol", lines("t_lang/words.txt", lambda t: t.remove("#0 12")), ["reserved: 1 x", "#0"]),
+    (
+        "phone without states",
+        lines("t_lang/topo.txt", lambda t: t.pop()),
+        ["unreadable: 1 x", "ZH is in one of topo.txt and phones.txt only"],
+    ),
+    ("too many states", lines("t_lang/topo.txt", lambda t: t.__setitem__(3, "B 99")), ["topology: 1 x", "B (99, wanted 1 to 20)"]),
+    ("damaged sentencepiece model", lambda w: spoil(w / "t_lang/bpe.model", "cut"), ["subwords: ", "prepare the lang again"]),
+    (
+        "subwords of another model",
+        lines("t_lang/subwords.txt", lambda t: t.__setitem__(3, "XX 3")),
+        ["subwords: 2 x", "XX (3, wanted none"],
+    ),
+]
+
+
+def ali(name: str, frame: int, value: int) -> Change:
+    """A change of one frame of the alignment."""
+    return tensors("gmm/ali/ali.safetensors", lambda t: t[name].__setitem__(frame, value))
+
+
+ALI_CASES = [
+    ("senone outside of the tree", ali("pdf", 0, 999), ["senone: 1 x", "wanted 0 to 17"]),
+    ("state that is left out", ali("state", 0, 2), ["states: 1 x", "frame 0"]),
+    ("senone of another phone", ali("pdf", 0, 5), ["tree: 1 x", "senone 5 at frame 0; 1 frames, wanted 0"]),
+    ("phone that its segment is not", ali("phone", 1, 3), ["phones: 1 x", "a frame's phone differs from its segment's"]),
+    ("phones that do not rise", ali("phone_start", 1, 0), ["phones: 1 x", "phone starts must rise"]),
+    ("words that overlap", lambda w: ali_index(w, lambda r: r[0]["words"].insert(0, ["X", 0, 900])), ["words: 1 x", "word X at 0+900"]),
+    ("utterance of another length", index(lambda u: u[0].update(num_frames=3)), ["length: 1 x", "s0-000", "wanted 3 in"]),
+    ("utterance that got lost", lambda w: ali_index(w, lambda r: r[1].update(id="other")), ["unaccounted: 1 x", "s1-001 (no alignment"]),
+    (
+        "another tree",
+        json_of("gmm/ali/meta.json", lambda m: m.update(tree_digest="0" * 64)),
+        ["tree: 1 x", "meta.json (0000000000000000, wanted"],
+    ),
+    (
+        "another phone table",
+        json_of("gmm/ali/meta.json", lambda m: m.update(phones_digest="0")),
+        ["lang: 1 x", "other phones or HMM topology"],
+    ),
+    (
+        "index of another alignment",
+        lambda w: (w / "gmm/ali/index.jsonl").write_text((w / "gmm/ali/index.jsonl").read_text().replace("BAS", "BAX")),
+        ["unreadable: 1 x", "digest is"],
+    ),
+    (
+        "word that is said otherwise",
+        lines("lang/lexicon.txt", lambda t: t.__setitem__(1, "ABBA K K")),
+        ["pronunciation: ", "ABBA (AA B AA"],
+    ),
+]
+
+
+def ali_index(world: Path, edit: Any) -> None:
+    """Change the alignment's index, and the digest of it that the arrays carry."""
+    from kdtool.core.tensors import file_digest, load_tensors, save_tensors
+
+    rows("gmm/ali/index.jsonl", edit)(world)
+    arrays = load_tensors(world / "gmm/ali/ali.safetensors")
+    save_tensors(world / "gmm/ali/ali.safetensors", arrays, {"index": file_digest(world / "gmm/ali/index.jsonl")})
+
+
+GMM, STUDENT = "gmm/gmm.safetensors", "student/model.safetensors"
+MODEL_CASES = [
+    ("model", "no model", remove(GMM), ["unreadable: 1 x", "none of gmm.safetensors"]),
+    ("model", "mean that is NaN", tensors(GMM, lambda t: t["means"].__setitem__((0, 0), np.nan)), ["not-finite: 1 x", "means (1 of 108"]),
+    ("model", "negative variance", tensors(GMM, lambda t: t["inv_vars"].__setitem__((4, 0), -1)), ["variance: 1 x", "Gaussian 4"]),
+    (
+        "model",
+        "weights that do not sum to 1",
+        tensors(GMM, lambda t: t["log_weights"].__setitem__(3, -1)),
+        ["weights: 1 x", "senone 3 (0.3679, wanted 1)"],
+    ),
+    ("model", "another tree", other_tree, ["unreadable: 1 x", "they come from different runs"]),
+    (
+        "model",
+        "another language",
+        lines("lang/topo.txt", lambda t: t.__setitem__(2, "AA 4")),
+        ["lang: 1 x", "other phones or HMM topology"],
+    ),
+    (
+        "student",
+        "weight that is infinite",
+        tensors(STUDENT, lambda t: t["main.output.bias"].__setitem__(0, np.inf)),
+        ["not-finite: 1 x", "main.output.bias"],
+    ),
+    (
+        "student",
+        "priors that do not sum to 1",
+        tensors(STUDENT, lambda t: t["log_priors"].fill(0)),
+        ["priors: 1 x", "log_priors (6.0000, wanted 1)"],
+    ),
+    (
+        "student",
+        "array of another shape",
+        tensors(STUDENT, lambda t: t.update({"main.output.bias": np.zeros(3, np.float32)})),
+        ["shape: 1 x", "main.output.bias (3, wanted 6"],
+    ),
+    (
+        "student",
+        "array that is missing",
+        tensors(STUDENT, lambda t: t.pop("main.norm.bias")),
+        ["unreadable: 1 x", "main.norm.bias has shape None"],
+    ),
+    (
+        "student",
+        "pickle in place of the weights",
+        put(STUDENT, b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR."),
+        ["unreadable: 1 x", "corrupt tensor file"],
+    ),
+    ("student", "other features", json_of("fbank/index.json", lambda m: m.update(dim=9)), ["features: 1 x", "wanted"]),
+    (
+        "teacher",
+        "weights of another teacher",
+        tensors("teacher/model.safetensors", lambda t: next(iter(t.values())).fill(1)),
+        ["unreadable: 1 x", "train this teacher again"],
+    ),
+    (
+        "teacher",
+        "kind that does not exist",
+        json_of("teacher/teacher.json", lambda m: m.update(kind="os:system")),
+        ["unreadable: 1 x", "teacher kind 'os:system': known are"],
+    ),
+]
+
+
+def arcs(name: str, value: float, where: int = 0) -> Change:
+    """A change of one arc of the graph."""
+    return tensors("gmm/graph/graph.safetensors", lambda t: t[name].__setitem__(where, value))
+
+
+def cut_off(t: dict[str, np.ndarray]) -> None:
+    """Take all arcs away that lead to one state, but its loop."""
+    state = int(t["src"][len(t["src"]) // 2])
+    keep = (t["dst"] != state) | (t["src"] == state)
+    for name in ("src", "dst", "label", "aux", "score"):
+        t[name] = t[name][keep]
+
+
+GRAPH_CASES = [
+    ("label that is no senone", arcs("label", 999), ["label: 1 x", "label 999"]),
+    ("epsilon arc", arcs("label", 0), ["label: 1 x", "label 0"]),
+    ("output that is no word", arcs("aux", 9999), ["output: 1 x", "output 9999"]),
+    ("weight that is NaN", arcs("score", np.nan), ["weight: 1 x", "score nan"]),
+    ("negative state", arcs("dst", -4), ["states: 1 x", "to -4"]),
+    ("final arc without end", arcs("label", -1), ["final: 1 x", "label -1"]),
+    ("state that nothing reaches", tensors("gmm/graph/graph.safetensors", cut_off), ["unreachable: "]),
+    (
+        "another tree",
+        json_of("gmm/graph/meta.json", lambda m: m.update(tree="0" * 64)),
+        ["tree: 1 x", "make a graph from this model's tree"],
+    ),
+    ("another language", json_of("gmm/graph/meta.json", lambda m: m.update(lang="0" * 64)), ["lang: 1 x", "make the graph again"]),
+    ("cut file", lambda w: spoil(w / "gmm/graph/graph.safetensors", "cut"), ["unreadable: 1 x", "corrupt tensor file"]),
+]
+
+
+def shard(name: str, value: float) -> Change:
+    """A change of one number of a shard; checksums are right again, so that only the number is wrong."""
+
+    def change(world: Path) -> None:
+        from kdtool.posteriors.dump import sha256
+
+        path = world / "posts/shard-00000.safetensors"
+        tensors("posts/shard-00000.safetensors", lambda t: t[name].__setitem__(0, value))(world)
+        new = {"sha256": sha256(path), "bytes": path.stat().st_size}
+        json_of("posts/meta.json", lambda m: m["shards"][0].update(new))(world)
+
+    return change
+
+
+DUMP_CASES = [
+    ("unit outside of the table", shard("unit_ids", 200), ["unit: 1 x", "wanted below 6"]),
+    ("kept unit outside of the table", shard("ids", 200), ["unit: 1 x", "wanted below 6"]),
+    ("log-probability above 0", shard("logp", 3.0), ["log-probability: 1 x", "up to 3.0, wanted at most 0"]),
+    ("mass that is not 1", shard("logp", -30.0), ["mass: 1 x", "wanted 1"]),
+    ("unit that keeps nothing", shard("counts", 0), ["nothing-kept: 1 x"]),
+    ("shard gone", remove("posts/shard-00000.safetensors"), ["shard: 1 x", "not there, wanted"]),
+    ("flipped bit in a shard", lambda w: spoil(w / "posts/shard-00000.safetensors", "flipped"), ["shard: 1 x", "sha256 is"]),
+    (
+        "shard outside of the folder",
+        json_of("posts/meta.json", lambda m: m["shards"][0].update(file="../ali/ali.safetensors")),
+        ["shard: 1 x", "not there"],
+    ),
+    (
+        "another alignment",
+        json_of("posts/meta.json", lambda m: m.update(alignment_digest="0" * 64)),
+        ["alignment: 1 x", "for this alignment"],
+    ),
+    ("no dump", put("posts/meta.json", "{}"), ["unreadable: 1 x", "does not describe a dump"]),
+]
+
+CASES = [
+    *(Case("data folder", name, "validate data", change, words) for name, change, words in DATA_CASES),
+    *(Case("features", name, "validate features", change, words) for name, change, words in FEATURE_CASES),
+    *(Case("language", name, "validate lang", change, words) for name, change, words in LANG_CASES),
+    *(Case("alignment", name, "validate ali", change, words) for name, change, words in ALI_CASES),
+    *(Case(kind, name, f"validate {kind}", change, words) for kind, name, change, words in MODEL_CASES),
+    *(Case("graph", name, "validate graph", change, words) for name, change, words in GRAPH_CASES),
+    *(Case("posterior dump", name, "validate dump", change, words) for name, change, words in DUMP_CASES),
+]

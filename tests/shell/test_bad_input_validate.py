@@ -1,0 +1,44 @@
+"""The validators name every class of problem, write nothing, and find nothing wrong with what is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bad_input_data import VALIDATORS, Caller, Case, copy_world, snapshot, write_world
+from bad_input_validate import CASES
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sound")
+    write_world(root)
+    return root
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("name", list(VALIDATORS))
+def test_what_is_sound_is_fine(name: str, sound: Path, call: Caller) -> None:
+    before = snapshot(sound)
+    status, told = call(f"validate {name}", sound)
+    assert status == 0 and ": fine (" in told, told
+    assert snapshot(sound) == before
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_problem_is_named_and_listed(case: Case, sound: Path, tmp_path: Path, call: Caller) -> None:
+    world = copy_world(sound, tmp_path / "w")
+    case.change(world)
+    before = snapshot(world)
+    items = tmp_path / "items.tsv"
+    status, told = call(case.step, world, "--items", str(items), *case.options)
+    assert status == case.status and "Traceback" not in told, told
+    assert all(word in told for word in case.words), (case.words, told)
+    head, *rows = [line.split("\t") for line in items.read_text(encoding="utf-8").splitlines()]
+    assert head == ["class", "item", "file", "found", "wanted"] and rows and all(len(row) == 5 for row in rows)
+    assert {row[0] for row in rows} == {line.split(": ")[1] for line in told.splitlines() if line.startswith(("problem: ", "warning: "))}
+    assert snapshot(world) == before

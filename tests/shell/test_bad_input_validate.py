@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bad_input_models
+import bad_input_validate
 import pytest
-from bad_input_data import VALIDATORS, Caller, Case, copy_world, snapshot, write_world
-from bad_input_validate import CASES
+from bad_input_changes import Case
+from bad_input_data import VALIDATORS, Caller, copy_world, snapshot, write_world
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def test_what_is_sound_is_fine(name: str, sound: Path, call: Caller) -> None:
     assert snapshot(sound) == before
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*bad_input_validate.CASES, *bad_input_models.CASES], ids=str)
 def test_a_problem_is_named_and_listed(case: Case, sound: Path, tmp_path: Path, call: Caller) -> None:
     world = copy_world(sound, tmp_path / "w")
     case.change(world)

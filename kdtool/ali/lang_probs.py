@@ -19,6 +19,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.lang.probs import LexiconProbs, Pron, PronProbs
+from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     from kdtool.ali.store import Alignment
@@ -145,6 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         "lang_probs", out=paths["out"], options=cfg, common=common, code=("kdtool.ali.lang_probs",),
         inputs={"lang": paths["lang"], "alignments": paths["alignments"]},
         body=lambda work: make(paths["lang"], paths["alignments"], work, cfg),
+        doors=[door("lang", paths["lang"]), door("ali", paths["alignments"], lang=paths["lang"])],
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
+from kdtool.validate.registry import door
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         code=("kdtool.aligner.align",),
         body=lambda work: align_folder(audio, model, lang, work, cfg, common.nj),
         common=common,
+        doors=[door("model", model, lang=lang), door("lang", lang)],
     )
     if not common.dry_run:
         report_failures(out, cfg.max_failed)

@@ -21,6 +21,7 @@ from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_jsonl
 from kdtool.corpus.ids import id_fault
+from kdtool.validate.registry import door
 
 MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 NANO = Decimal("1e-9")
@@ -165,6 +166,7 @@ def main(argv: list[str] | None = None) -> None:
         code=("kdtool.corpus.kaldi_export",),
         body=lambda work: write_dir(data, work, cfg),
         common=common,
+        doors=[door("data", data)],
     )
 
 

@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UsageError(f"--kind {cfg.kind}: known are {', '.join(KINDS)}")
     speeds = parse_speeds(cfg.speeds)
     if cfg.like is not None:
-        check_data(paths["data"])
+        door("data", paths["data"])()
         cfg = dataclasses.replace(cfg, sample_rate=rate_of(cfg.like, paths["data"], cfg.sample_rate))
     run_step(
         f"{cfg.kind} features of {paths['data'].name}",

@@ -264,7 +264,8 @@ def interrupt(argv: list[str], begun: Path) -> tuple[int, str, float, list[str]]
     """Start in a session of its own, wait until a job has written its log, press Ctrl-C: status, output, seconds, what is left."""
     process = subprocess.Popen(argv, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     limit = time.monotonic() + 30
-    while not begun.exists() and time.monotonic() < limit:
+    # The log is there a moment before its job.
+    while not (begun.exists() and len(processes_of(process.pid)) > 1) and time.monotonic() < limit and process.poll() is None:
         time.sleep(0.05)
     assert len(processes_of(process.pid)) > 1, "no child had begun"
     start = time.monotonic()

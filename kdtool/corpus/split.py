@@ -16,7 +16,6 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_jsonl, read_lines, write_jsonl
-from kdtool.validate.registry import door
 
 MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 
@@ -85,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"split {out.name}: {write_part(data, work, speakers)}")
 
         run_step(f"split {out.name}", out=out, inputs=inputs, options={"speakers": sorted(speakers)}, code=("kdtool.corpus.split",),
-                 body=body, common=common, doors=[door("data", data)])  # fmt: skip
+                 body=body, common=common)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ class Config:
     channel: str = field(default="mix", metadata={"help": "channel of the audio from 1, or mix: their mean"})
     states: bool = field(default=False, metadata={"help": "HMM states too, as a tier and in the JSON"})
     posterior_scale: float = field(default=0.1, metadata={"help": "scores are multiplied by this for the confidence"})
+    min_silence: float = field(default=0.06, metadata={"help": "shorter silences (s) between words become part of the next phone"})
+    refine: bool = field(default=True, metadata={"help": "move the edges of silence to where the waveform's energy steps"})
     max_failed: float = field(default=0.0, metadata={"help": "exit status 0 when at most this share of the files fails", "key": False})
 
 
@@ -66,7 +68,8 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
     features = FeatureSet.open(temporary / "feats")
     check_fits(model, gmm, feature, lang, features)
     nj = min(nj, len(features.ids))
-    argv = [str(temporary), str(lang_dir), str(model), "--scale", repr(cfg.posterior_scale)]
+    argv = [str(temporary), str(lang_dir), str(model), "--scale", repr(cfg.posterior_scale), "--min-silence", repr(cfg.min_silence)]
+    argv += ["--refine"] * cfg.refine
     run_array("kdtool.aligner.job", argv, nj=nj, log_dir=work / "log", name="align")
     files, dropped = [], list(ready.faults)
     for row in (r for job in range(1, nj + 1) for r in read_jsonl(temporary / f"part.{job}.jsonl")):

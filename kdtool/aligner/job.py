@@ -1,25 +1,58 @@
-"""One job of `kdtool align`.  In: features, pronunciations, a GMM folder.  Out: WORK/part.J.jsonl, an utterance a line.
+"""One job of `kdtool align`.  In: features, audio, pronunciations, a GMM folder.  Out: WORK/part.J.jsonl, an utterance a line.
 
-A line: id, frames, loglike, words and phones as `posterior.Piece` holds them; or id and `failed`, the reason.
+A line: id, frames, loglike, words and phones as `posterior.Piece` holds them, edges (times of the phones' boundaries, seconds);
+or id and `failed`, the reason.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdtool.core.cli import cli_main
+from kdtool.features.store import FRAME_SHIFT
+
+if TYPE_CHECKING:
+    from kdtool.aligner.posterior import Found
+    from kdtool.features.store import FeatureSet
+    from kdtool.gmm.model import DiagGmm
+    from kdtool.graph.training import GraphBuilder
+
+AUDIO_TABLE = "staged.jsonl"  # {"id", "path", "seconds"} a line: the audio at the model's rate, the original's exact duration
 
 
-def align_part(work: Path, lang_dir: Path, gmm_dir: Path, scale: float, job: int, num_jobs: int) -> None:
+@dataclass(frozen=True)
+class Options:
+    """scale: of the scores, for posteriors; min_silence: seconds, shorter ones between words are none; refine: silence's edges."""
+
+    scale: float
+    min_silence: float
+    refine: bool
+
+
+@dataclass(frozen=True)
+class Aligner:
+    """What all utterances of a job share."""
+
+    features: FeatureSet
+    builder: GraphBuilder
+    model: DiagGmm
+    deltas: int
+    silence: int
+    staged: dict[str, dict[str, Any]]
+    options: Options
+
+
+def align_part(work: Path, lang_dir: Path, gmm_dir: Path, options: Options, job: int, num_jobs: int) -> None:
     """Align one job's share."""
     import torch
 
     from kdtool.core.jobs import split
     from kdtool.core.progress import progress
-    from kdtool.core.tables import write_jsonl
+    from kdtool.core.tables import read_jsonl, write_jsonl
     from kdtool.features.store import FeatureSet
     from kdtool.gmm.folder import open_gmm
     from kdtool.graph.training import GraphBuilder
@@ -31,11 +64,12 @@ def align_part(work: Path, lang_dir: Path, gmm_dir: Path, scale: float, job: int
     prons = read_prons(work / "prons.txt", lang.phones)
     builder = GraphBuilder(prons, lang.sil, lang.oov, tree, lang.probs.part(prons) if lang.probs else None)
     ids = split(features.ids, job, num_jobs)
-    rows = (align_one(u, features, builder, model, feature, scale) for u in progress(ids, len(ids), f"align, job {job}"))
-    write_jsonl(work / f"part.{job}.jsonl", rows)
+    staged = {row["id"]: row for row in read_jsonl(work / AUDIO_TABLE)}
+    aligner = Aligner(features, builder, model, feature["deltas"], lang.sil, staged, options)
+    write_jsonl(work / f"part.{job}.jsonl", (align_one(aligner, u) for u in progress(ids, len(ids), f"align, job {job}")))
 
 
-def align_one(utterance: str, features: Any, builder: Any, model: Any, feature: dict[str, Any], scale: float) -> dict[str, Any]:
+def align_one(aligner: Aligner, utterance: str) -> dict[str, Any]:
     """One utterance's line."""
     import numpy as np
 
@@ -43,17 +77,32 @@ def align_one(utterance: str, features: Any, builder: Any, model: Any, feature: 
     from kdtool.gmm.feats import gmm_features
     from kdtool.gmm.shard import too_short
 
-    info = features.info(utterance)
-    graph = builder.build(builder.known_words(info.text)[0])
+    info = aligner.features.info(utterance)
+    graph = aligner.builder.build(aligner.builder.known_words(info.text)[0])
     if info.num_frames < graph.min_frames:
         return {"id": utterance, "failed": too_short(graph.min_frames, info.num_frames)}
     pdfs = graph.used_pdfs()
     scores = np.zeros((info.num_frames, 1 + len(pdfs)), np.float32)
-    scores[:, 1:] = model.log_likelihood(gmm_features(features, utterance, feature["deltas"]), pdfs)
-    found = align_scores(graph, graph.to_fsa(), scores, scale)
+    scores[:, 1:] = aligner.model.log_likelihood(gmm_features(aligner.features, utterance, aligner.deltas), pdfs)
+    found = align_scores(graph, graph.to_fsa(), scores, aligner.options.scale)
     if found is None:
         return {"id": utterance, "failed": "no path through the text was found; does the text belong to this audio?"}
-    return {"id": utterance, "frames": info.num_frames, **asdict(found)}
+    return {"id": utterance, "frames": info.num_frames, **_finished(aligner, found, aligner.staged[utterance])}
+
+
+def _finished(aligner: Aligner, found: Found, staged: dict[str, Any]) -> dict[str, Any]:
+    """The result with short silences joined and the times of all boundaries."""
+    import soundfile
+
+    from kdtool.aligner.refine import edges, join_short_silences
+
+    found = join_short_silences(found, {aligner.silence}, math.ceil(aligner.options.min_silence / FRAME_SHIFT - 1e-9))
+    if aligner.options.refine:
+        samples, rate = soundfile.read(staged["path"], dtype="float32")
+        times = edges(found.phones, {aligner.silence}, samples, rate, staged["seconds"])
+    else:
+        times = [*(round(p.start * FRAME_SHIFT, 6) for p in found.phones), staged["seconds"]]
+    return {**asdict(found), "edges": times}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -61,10 +110,12 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("work", "lang", "gmm"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--scale", type=float, required=True)
+    parser.add_argument("--min-silence", type=float, required=True)
+    parser.add_argument("--refine", action="store_true")
     parser.add_argument("--job", type=int, required=True)
     parser.add_argument("--num-jobs", type=int, required=True)
     a = parser.parse_args(argv)
-    align_part(a.work, a.lang, a.gmm, a.scale, a.job, a.num_jobs)
+    align_part(a.work, a.lang, a.gmm, Options(a.scale, a.min_silence, a.refine), a.job, a.num_jobs)
 
 
 if __name__ == "__main__":

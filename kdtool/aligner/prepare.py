@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kdtool.aligner.audio import Staged, parse_channel, stage
 from kdtool.aligner.inputs import Fault, Item, find_items
+from kdtool.aligner.job import AUDIO_TABLE
 from kdtool.aligner.words import Word, guess, read_own, split_words, write_words
 from kdtool.core.errors import KdError
 from kdtool.features.store import kind_and_rate
@@ -90,7 +91,7 @@ def stage_all(
 
 def extract_features(ready: Ready, temporary: Path, kind: str, rate: int, nj: int) -> None:
     """Features of all utterances; those that have none become faults."""
-    from kdtool.core.tables import read_lines
+    from kdtool.core.tables import read_lines, write_jsonl
     from kdtool.corpus.manifests import whole_files, write_manifests
     from kdtool.corpus.utterance import Audio
     from kdtool.corpus.utterance import Utterance as Plain
@@ -104,5 +105,7 @@ def extract_features(ready: Ready, temporary: Path, kind: str, rate: int, nj: in
     feats = temporary / "feats"
     feats.mkdir()
     extract(temporary, feats, kind, [1.0], nj=nj, sample_rate=rate, max_dropped=1.0)
+    staged = ({"id": short, "path": str(u.staged.path), "seconds": u.staged.seconds} for short, u in ready.utterances.items())
+    write_jsonl(temporary / AUDIO_TABLE, staged)
     for short, reason in (line.split("\t", 1) for line in read_lines(feats / "dropped.tsv")):
         ready.faults.append((ready.utterances.pop(short).item.name, reason))

@@ -1,18 +1,18 @@
 """Frames to seconds.  In: words and phones in frames, the exact duration.  Out: intervals that cover the file and no more.
 
 Frame t stands for the 10 ms from 10 t to 10 t + 10 ms: its 25 ms window is centred there (see kdtool.features.compute), and
-the derivatives reach equally far to both sides, so the boundary between frames t - 1 and t lies at 10 t ms, without correction.
-The last frame may be cut short, or stretched by less than half a frame, by the end of the audio.
+the derivatives reach equally far to both sides, so the boundary between frames t - 1 and t lies at 10 t ms, without correction
+(but see refine.py for silence). The last frame may be cut short, or stretched by less than half a frame, by the end of the audio.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kdtool.core.errors import KdError
-from kdtool.features.store import FRAME_SHIFT
 
 
 @dataclass
@@ -74,27 +74,38 @@ def to_aligned(
     if [w["id"] for w in row["words"]] != list(range(len(words))):
         said = [w["id"] for w in row["words"]]
         raise KdError(f"{name}: the alignment says words {said[:5]}.. of {len(words)}; this is a bug, please report it")
-    frames = row["frames"]
+    edge = row["edges"]  # of phone n: from edge[n] to edge[n + 1]
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for n, phone in enumerate(row["phones"]):
+        first.setdefault(phone["word"], n)
+        last[phone["word"]] = n
 
-    def seconds(frame: int) -> float:
-        return duration if frame >= frames else min(round(frame * FRAME_SHIFT, 6), duration)
-
-    def interval(label: str, piece: dict[str, Any], **more: Any) -> Interval:
-        start, end = piece["start"], piece["start"] + piece["length"]
-        return Interval(label, seconds(start), seconds(end), round(piece["confidence"], 4), round(piece["loglike"], 3), **more)
+    def interval(label: str, piece: dict[str, Any], start: float, end: float, **more: Any) -> Interval:
+        return Interval(label, start, end, round(piece["confidence"], 4), round(piece["loglike"], 3), **more)
 
     aligned = Aligned(
         name, audio, duration,
-        [interval(words[w["id"]][0], w, key=words[w["id"]][1]) for w in row["words"]],
-        [interval(phone_names[p["id"]], p, word=p["word"]) for p in row["phones"]],
-        loglike=round(row["loglike"] / frames, 4),
+        [interval(words[w["id"]][0], w, edge[first[w["id"]]], edge[last[w["id"]] + 1], key=words[w["id"]][1]) for w in row["words"]],
+        [interval(phone_names[p["id"]], p, edge[n], edge[n + 1], word=p["word"]) for n, p in enumerate(row["phones"])],
+        loglike=round(row["loglike"] / row["frames"], 4),
     )  # fmt: skip
-    for piece in row["phones"]:
-        at = piece["start"]
-        for number, length in enumerate(piece["states"]):
-            if length:  # a path may leave a state out only in topologies that allow it
-                inner = {**piece, "start": at, "length": length}
-                aligned.states.append(interval(f"{phone_names[piece['id']]}_{number}", inner, word=piece["word"]))
-                at += length
+    for n, piece in enumerate(row["phones"]):
+        inner = _inner_edges(piece["states"], edge[n], edge[n + 1])
+        aligned.states += [
+            interval(f"{phone_names[piece['id']]}_{number}", piece, start, end, word=piece["word"])
+            for number, (start, end) in enumerate(itertools.pairwise(inner))
+            if end > start  # a path may leave a state out only in topologies that allow it
+        ]
     aligned.check()
     return aligned
+
+
+def _inner_edges(lengths: Sequence[int], start: float, end: float) -> list[float]:
+    """A phone's time shared among its states as its frames are; a moved edge of the phone stretches them."""
+    total, done = sum(lengths), 0
+    edges = [start]
+    for length in lengths:
+        done += length
+        edges.append(end if done == total else round(start + (end - start) * done / total, 6))
+    return edges

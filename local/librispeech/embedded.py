@@ -1,5 +1,5 @@
 """Step: the embedded corpus.  In: embedded.yaml, espeak-ng.  Out: <out>/LibriSpeech, <out>/lm-text.txt.gz, <out>/lexicon.txt,
-<out>/truth (when each word and phone is said).
+<out>/truth (when each word and phone is said, of voices without echo).
 
 A few minutes of synthetic speech in LibriSpeech's layout, for trying the recipe where no data can be had. Its error rates
 say that the recipe works, nothing else. No dev sentence is in the training set or in the LM text.

@@ -90,7 +90,8 @@ def speak(job: dict[str, Any], chapter: Path) -> None:
             raise KdError(f"{utt}: {seconds:.2f} s of audio for {text!r}, {SHORTEST} to {LONGEST} are wanted; "
                           "mend the sentence in embedded.yaml")  # fmt: skip
         soundfile.write(chapter / f"{utt}.flac", signal, RATE, subtype="PCM_16", format="FLAC")
-    write_jsonl(job["truth"], truth)
+    if not espeak.has_echo(job["voice"]):
+        write_jsonl(job["truth"], truth)
     with open_text(chapter / f"{job['utterances'][0][0].rpartition('-')[0]}.trans.txt", "w") as f:
         f.writelines(f"{utt} {text.upper()}\n" for utt, text in job["utterances"])
 

@@ -94,6 +94,12 @@ class Espeak:
             known = ", ".join(sorted(p.name for p in variants.iterdir())) if variant and variants.is_dir() else "en-us, en-gb"
             raise KdError(f"espeak-ng has no voice {voice}; {'variants of ' + name if variant else 'voices'} are: {known}")
 
+    def has_echo(self, voice: str) -> bool:
+        """Whether the voice's variant sounds on after each sound."""
+        variant = voice.partition("+")[2]
+        lines = (self.data / "voices" / "!v" / variant).read_text(encoding="utf-8", errors="replace").splitlines() if variant else []
+        return any(line.split()[:1] == ["echo"] for line in lines)
+
     def say(self, text: str, voice: str, *, pitch: int, rate: int) -> bytes:
         """Speech as 16-bit samples at 22,050 Hz, native byte order; `events` then tells when what was said.
 

@@ -3,6 +3,7 @@
 espeak's events lie on the very sample where it starts a sound (checked by the tests against its digital silence), but a
 voiceless stop's is its release, and the closure before it is digital silence. So a run of zeros directly before a phone
 belongs to that phone; after a pause it does not, because nobody can hear where a pause ends and a closure begins.
+With a voice that has an echo there is no such silence, and no truth.
 """
 
 from __future__ import annotations

@@ -260,15 +260,15 @@ def test_the_best_path_does_not_depend_on_the_scale() -> None:
 
 def test_times_end_with_the_file_and_wrong_ones_are_refused() -> None:
     piece = {"confidence": 0.9, "loglike": -1.0, "word": -1, "states": [1, 1, 1]}
-    row = {"frames": 6, "loglike": -6.0, "words": [{**piece, "id": 0, "start": 3, "length": 3, "word": 0}],
+    row = {"frames": 6, "loglike": -6.0, "edges": [0.0, 0.03, 0.0567], "words": [{**piece, "id": 0, "start": 3, "length": 3, "word": 0}],
            "phones": [{**piece, "id": 1, "start": 0, "length": 3}, {**piece, "id": 2, "start": 3, "length": 3, "word": 0}]}  # fmt: skip
     one = to_aligned(row, "a", "a.wav", 0.0567, [("A", "A")], ["<eps>", "SIL", "AA"])
     assert [(p.label, p.start, p.end) for p in one.phones] == [("SIL", 0.0, 0.03), ("AA", 0.03, 0.0567)]
-    assert [(s.label, s.end) for s in one.states][-2:] == [("AA_1", 0.05), ("AA_2", 0.0567)]
+    assert [(s.label, s.end) for s in one.states][-3:] == [("AA_0", 0.0389), ("AA_1", 0.0478), ("AA_2", 0.0567)]
     with pytest.raises(KdError, match="says words"):
         to_aligned(row, "a", "a.wav", 0.0567, [("A", "A"), ("B", "B")], ["<eps>", "SIL", "AA"])
     with pytest.raises(KdError, match="word A at"):
-        to_aligned(row, "a", "a.wav", 0.02, [("A", "A")], ["<eps>", "SIL", "AA"])
+        to_aligned({**row, "edges": [0.0, 0.03, 0.03]}, "a", "a.wav", 0.03, [("A", "A")], ["<eps>", "SIL", "AA"])
 
 
 def test_boundary_errors_compare_what_matches() -> None:

@@ -1,0 +1,85 @@
+"""Where silence begins and ends, from the waveform.  In: phones in frames, samples.  Out: the boundaries' times in seconds.
+
+An HMM puts the edges of silence too far into the silence: a 25 ms window holds speech, which is louder, as soon as it
+touches it, and the derivatives reach 40 ms further. So these edges (and no others) are moved to where the energy steps. A pause
+too short to be one is the closure of the plosive after it, or a hesitation of the HMM, and goes to the phone after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdtool.features.store import FRAME_SHIFT
+
+if TYPE_CHECKING:
+    from kdtool.aligner.posterior import Found, Piece
+
+HOP = 0.001
+WINDOW = 0.010
+REACH = 0.06  # seconds to each side of the HMM's boundary where the step is looked for
+SPEECH_LEFT = 0.01  # of a phone at least so much stays
+MIN_STEP = 1.5  # nepers of power (6.5 dB): less is no step
+
+
+def join_short_silences(found: Found, silence: Collection[int], frames: int) -> Found:
+    """Silences between words of fewer than `frames` frames become part of the phone after them."""
+    phones: list[Piece] = []
+    words = list(found.words)
+    pending = 0
+    for n, phone in enumerate(found.phones):
+        inside = 0 < n < len(found.phones) - 1
+        if inside and phone.word < 0 and phone.id in silence and phone.length < frames and found.phones[n + 1].word >= 0:
+            pending = phone.length
+            continue
+        if pending:
+            states = (phone.states[0] + pending, *phone.states[1:])
+            phone = replace(phone, start=phone.start - pending, length=phone.length + pending, states=states)
+            word = words[phone.word]
+            words[phone.word] = replace(word, start=word.start - pending, length=word.length + pending)
+            pending = 0
+        phones.append(phone)
+    return replace(found, words=words, phones=phones)
+
+
+def log_energy(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Log power every HOP seconds of 10 ms Hann windows centred there; a first difference takes hum and offset away."""
+    hop, size = round(HOP * rate), round(WINDOW * rate)
+    high = np.diff(samples.astype(np.float64), prepend=samples[:1])
+    power = np.convolve(high**2, np.hanning(size + 1) / np.hanning(size + 1).sum(), mode="same")[::hop]
+    return np.log(power + 1e-12)
+
+
+def step(values: np.ndarray, rising: bool) -> int | None:
+    """Where the best fit of two levels steps, as an index into `values`; None when the step is too small or goes the wrong way."""
+    size = len(values)
+    if size < 4:
+        return None
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(2, size - 1)
+    left, right = total[at] / at, (total[-1] - total[at]) / (size - at)
+    gain = left**2 * at + right**2 * (size - at)
+    change = (right - left) if rising else (left - right)
+    best = int(np.where(change >= MIN_STEP, gain, -np.inf).argmax())
+    return int(at[best]) if change[best] >= MIN_STEP else None
+
+
+def edges(phones: Sequence[Piece], silence: Collection[int], samples: np.ndarray, rate: int, duration: float) -> list[float]:
+    """Times of all boundaries, from 0 to `duration`: len(phones) + 1, rising."""
+    times = [0.0, *(p.start * FRAME_SHIFT for p in phones[1:]), duration]
+    energy = log_energy(samples, rate)
+    frames = list(times)
+    for n in range(1, len(phones)):
+        before, after = phones[n - 1].id in silence, phones[n].id in silence
+        if before == after:
+            continue
+        low = max(frames[n] - REACH, (frames[n - 1] + frames[n]) / 2 if before else times[n - 1] + SPEECH_LEFT)
+        high = min(frames[n] + REACH, (frames[n] + frames[n + 1]) / 2 if after else frames[n + 1] - SPEECH_LEFT)
+        first = int(np.ceil(low / HOP))
+        found = step(energy[first : int(high / HOP) + 1], rising=before)
+        if found is not None:
+            times[n] = (first + found - 0.5) * HOP
+    return [round(t, 6) for t in times[:-1]] + [duration]

@@ -1,7 +1,7 @@
 """Step: align a set with a GMM.
 
 In: a feature folder, a lang folder, a GMM folder. Out: ali.safetensors, index.jsonl, words.ctm, phones.ctm, cuts.jsonl.gz,
-meta.json, dropped.tsv.
+meta.json, dropped.tsv; transforms.safetensors (by speaker) with a model of speaker-adapted features.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ JOB_MB = 1500  # of one job: libraries 400 MB, model, graphs and scores of the l
 class AlignConfig:
     """Options of the align step."""
 
+    boost_silence: float = field(default=1.0, metadata={"help": "factor on the likelihoods of silence"})
+    fmllr_passes: int = field(default=1, metadata={"help": "times a speaker's transform is estimated (models of adapted features)"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
 
 
@@ -32,26 +34,32 @@ def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> N
     from kdtool.ali.store import AlignmentSet, save_alignments
     from kdtool.core.dropped import account
     from kdtool.core.jobs import run_array
+    from kdtool.core.tables import write_json
     from kdtool.features.store import FeatureSet
+    from kdtool.gmm.fmllr import TRANSFORMS_FILE, load_transforms, save_transforms
     from kdtool.gmm.folder import check_fits, open_gmm, original_ids, phones_digest
     from kdtool.lang.lang import Lang
 
-    lang, features = Lang.load(paths["lang"]), FeatureSet.open(paths["feats"])
-    model, tree, feature = open_gmm(paths["gmm"])
-    check_fits(paths["gmm"], model, feature, lang, features)
+    lang, features, gmm = Lang.load(paths["lang"]), FeatureSet.open(paths["feats"]), open_gmm(paths["gmm"])
+    check_fits(paths["gmm"], gmm, lang, features)
     ids = original_ids(features)
-    nj = min(nj, len(ids))
+    nj = min(nj, len(features.by_speaker(ids)))
     argv = [str(p) for p in (paths["feats"], paths["lang"], paths["gmm"], work)]
+    (work / "log").mkdir(exist_ok=True)
+    write_json(work / "log" / "job.json", {"boost_silence": cfg.boost_silence, "passes": cfg.fmllr_passes})
     run_array("kdtool.ali.align_job", argv, nj=nj, log_dir=work / "log", name="align", mem=JOB_MB, outputs=lambda j: [work / f"part.{j}"])
     parts = [AlignmentSet.open(work / f"part.{job}") for job in range(1, nj + 1)]
     frames = sum(p.meta["frames"] for p in parts)
     loglike = sum(p.meta["loglike"] for p in parts)
     unknown = sum(p.meta["unknown_words"] for p in parts)
     dropped = [(u, reason) for p in parts for u, reason in p.meta["lost"]]
-    kept = save_alignments(work, (p.get(i) for p in parts for i in p.ids), {
-        "tree_digest": tree.digest, "lang_digest": lang.digest, "phones_digest": phones_digest(lang),
-        "num_pdfs": tree.num_pdfs, "frames": frames, "loglike_per_frame": loglike / max(frames, 1), "unknown_words": unknown,
+    owner = {i: p for p in parts for i in p.ids}
+    kept = save_alignments(work, (owner[i].get(i) for i in ids if i in owner), {
+        "tree_digest": gmm.tree.digest, "lang_digest": lang.digest, "phones_digest": phones_digest(lang),
+        "num_pdfs": gmm.tree.num_pdfs, "frames": frames, "loglike_per_frame": round(loglike / max(frames, 1), 6), "unknown_words": unknown,
     })  # fmt: skip
+    if gmm.front.adapted:
+        save_transforms(work / TRANSFORMS_FILE, load_transforms(p.folder / TRANSFORMS_FILE for p in parts))
     for part in parts:
         shutil.rmtree(part.folder)
     account(len(ids), kept, dropped, max_share=cfg.max_dropped, where="align", work=work)

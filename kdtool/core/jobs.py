@@ -33,6 +33,18 @@ def split(items: Sequence[T], job: int, num_jobs: int) -> list[T]:
     return list(items[size * (job - 1) // num_jobs : size * job // num_jobs])
 
 
+def split_groups(groups: Sequence[Sequence[T]], job: int, num_jobs: int) -> list[Sequence[T]]:
+    """The contiguous part of `groups` that job `job` (1-based) of `num_jobs` does; the parts have about as many items each."""
+    if not 1 <= job <= num_jobs:
+        raise ValueError(f"job {job} of {num_jobs}")
+    total, before, mine = sum(map(len, groups)), 0, []
+    for group in groups:
+        if (2 * before + len(group)) * num_jobs // (2 * total) == job - 1:
+            mine.append(group)
+        before += len(group)
+    return mine
+
+
 def backend() -> Backend:
     """Where jobs run, by KD_BACKEND."""
     name = os.environ.get("KD_BACKEND") or "local"

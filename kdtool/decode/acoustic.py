@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.features.store import FeatureSet
+
+if TYPE_CHECKING:
+    from kdtool.decode.adapt import SpeakerAdapter
 
 
 class AcousticModel(Protocol):
@@ -21,12 +24,14 @@ class AcousticModel(Protocol):
 
     ``tree_digest``: of the tree that the pdfs come from, '' where the model does not say.
     ``log_prior``: float32 (num_pdfs,) to be subtracted with a scale, or None where scores are likelihoods already.
+    ``adapter``: learns each speaker before the last search, None for models that do not.
     """
 
     feature_kind: str
     num_pdfs: int
     tree_digest: str
     log_prior: np.ndarray | None
+    adapter: SpeakerAdapter | None
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
         """float32 (T, num_pdfs), T being the utterance's 10 ms frames; nats, no prior subtracted."""
@@ -38,21 +43,25 @@ class GmmScores:
     log_prior: np.ndarray | None = None
 
     def __init__(self, folder: Path) -> None:
+        from kdtool.decode.adapt import SpeakerAdapter
         from kdtool.gmm.folder import open_gmm
 
-        self._model, _, feature = open_gmm(folder)
-        self.feature_kind, self._deltas = feature["kind"], feature["deltas"]
-        self.num_pdfs, self.tree_digest = self._model.num_pdfs, self._model.tree_digest
+        self._gmm = open_gmm(folder)
+        self.feature_kind = self._gmm.front.kind
+        self.num_pdfs, self.tree_digest = self._gmm.model.num_pdfs, self._gmm.model.tree_digest
+        self.adapter = SpeakerAdapter(self._gmm) if self._gmm.front.adapted else None
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
         """Log-likelihoods (nats)."""
-        from kdtool.gmm.feats import gmm_features
-
-        return self._model.log_likelihood(gmm_features(features, utterance, self._deltas))
+        if self.adapter:
+            return self.adapter.scores(features, utterance)
+        return self._gmm.model.log_likelihood(self._gmm.front.features(features, utterance))
 
 
 class StudentScores:
     """Log-posteriors of a student's main head."""
+
+    adapter: SpeakerAdapter | None = None
 
     def __init__(self, folder: Path) -> None:
         from kdtool.student.model import Student
@@ -77,7 +86,7 @@ class Acoustic:
     def __init__(self, folder: Path, model: AcousticModel) -> None:
         self.folder, self._model = folder, model
         self.feature_kind, self.num_pdfs, self.log_prior = model.feature_kind, model.num_pdfs, model.log_prior
-        self.tree_digest = model.tree_digest
+        self.tree_digest, self.adapter = model.tree_digest, model.adapter
         if self.log_prior is not None and not (self.log_prior.shape == (self.num_pdfs,) and np.all(np.isfinite(self.log_prior))):
             raise KdError(f"{folder}: log-priors of shape {self.log_prior.shape} for {self.num_pdfs} pdfs, or not finite; train it again")
 

@@ -52,6 +52,7 @@ class Config:
     search_beam: float = field(default=15.0, metadata=_help("beam of the search, in nats of the LM"))
     output_beam: float = field(default=5.0, metadata=_help("beam of the lattice, in nats of the LM"))
     max_active: int = field(default=3000, metadata=_help("most graph states alive on a frame"))
+    adapt_passes: int = field(default=1, metadata=_help("times a speaker's transform is estimated before the last search (SAT GMMs)"))
     nbest: int = field(default=100, metadata=_help("candidates an utterance for rescoring"))
     max_tokens: int = field(default=200, metadata=_help("partial sequences kept a frame in making the n-best list"))
     max_failed: float = field(default=0.05, metadata=_help("largest share of utterances without a path (then all deletions) or reference"))
@@ -110,30 +111,38 @@ def search(
     from kdtool.core.jobs import run_array
     from kdtool.core.tables import read_lines, write_json
     from kdtool.decode.candidates import read_candidates
+    from kdtool.features.store import FeatureSet
+    from kdtool.gmm.fmllr import TRANSFORMS_FILE, load_transforms, save_transforms
 
     (work / "log").mkdir(exist_ok=True)
     write_json(work / "log" / "job.json", {
         "utterances": utterances, "weights": weights.tolist(), "prior_scale": cfg.prior_scale, "lm_scale": lm_scale,
         "beams": {"search": cfg.search_beam, "output": cfg.output_beam, "max_active": cfg.max_active},
-        "nbest": cfg.nbest, "max_tokens": cfg.max_tokens,
+        "nbest": cfg.nbest, "max_tokens": cfg.max_tokens, "adapt_passes": cfg.adapt_passes,
     })  # fmt: skip
     argv = [str(p) for p in (paths["model"], paths["feats"], paths["graph"], work)]
     argv += ["--rescore-lm", str(cfg.rescore_lm)] if cfg.rescore_lm else []
-    nj = min(nj, len(utterances))
+    nj = min(nj, len(FeatureSet.open(paths["feats"]).by_speaker(utterances)))
 
     def made(job: int) -> list[Path]:
-        return [work / f"candidates.{job}.tsv.gz", work / f"failed.{job}.tsv", work / "log" / f"seconds.{job}.json"]
+        names = (f"candidates.{job}.tsv.gz", f"failed.{job}.tsv", f"transforms.{job}.safetensors", f"log/seconds.{job}.json")
+        return [work / name for name in names]
 
     run_array("kdtool.decode.job", argv, nj=nj, log_dir=work / "log", name="decode", mem=job_mb(paths, cfg), outputs=made)
     candidates: dict[str, Any] = {}
+    transforms: dict[str, np.ndarray] = {}
     failed: list[tuple[str, str]] = []
     for j in range(1, nj + 1):
         part, lost = work / f"candidates.{j}.tsv.gz", work / f"failed.{j}.tsv"
         candidates.update(read_candidates(part))
         failed += [(u, reason) for u, reason in (line.split("\t") for line in read_lines(lost))]
-        part.unlink()
-        lost.unlink()
-    return candidates, failed
+        learnt = work / f"transforms.{j}.safetensors"
+        transforms.update(load_transforms([learnt]))
+        for file in (part, lost, learnt):
+            file.unlink()
+    if transforms:
+        save_transforms(work / TRANSFORMS_FILE, transforms)
+    return {u: candidates[u] for u in utterances if u in candidates}, failed
 
 
 def job_mb(paths: dict[str, Path], cfg: Config) -> int:

@@ -1,7 +1,8 @@
 """One job of a decode array: search a part of the utterances.
 
 In: model, features, graph, an options file written by ``kdtool.decode.decode``. Out: ``candidates.<J>.tsv.gz``,
-``failed.<J>.tsv`` (utterances without any path, with a reason) and ``seconds.<J>.json`` in the work folder.
+``failed.<J>.tsv`` (utterances without any path, with a reason) and ``seconds.<J>.json`` in the work folder; with a model of
+speaker-adapted features the speakers' transforms, each learnt from all of the speaker's utterances, which are in one job.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ import numpy as np
 from kdtool.core.cli import cli_main
 from kdtool.core.dropped import write_dropped
 from kdtool.core.errors import KdError
-from kdtool.core.jobs import split
+from kdtool.core.jobs import split_groups
 from kdtool.core.progress import progress
 from kdtool.core.tables import read_json, write_json
 from kdtool.decode.acoustic import load_acoustic
 from kdtool.decode.candidates import Candidate, write_candidates
 from kdtool.features.store import FeatureSet
+from kdtool.gmm.fmllr import save_transforms
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.lattice import GRAPH, Lattice, best_paths, nbest, scale_weights
 from kdtool.graph.search import Beams, Searcher
@@ -75,6 +78,52 @@ def candidates_of(lattice: Lattice, graph: DecodingGraph, options: dict[str, Any
     return result
 
 
+class Decoder:
+    """Searches with one model and one graph; ``seconds``: CPU time by kind of work, and seconds of audio."""
+
+    def __init__(self, model: Path, feats: Path, graph: DecodingGraph, rescorer: Rescorer | None, options: dict[str, Any]) -> None:
+        self.features, self.acoustic = FeatureSet.open(feats), load_acoustic(model)
+        self.graph, self.rescorer, self.options = graph, rescorer, options
+        self.searcher = Searcher(graph, Beams(**options["beams"]))
+        self.silent = np.isin(graph.words, ["<eps>", *graph.meta["silence_words"]])
+        self.seconds = dict.fromkeys(("acoustic", "search", "lattice", "adapt", "audio"), 0.0)
+        self._clock = time.process_time()
+
+    def _spent(self, on: str) -> None:
+        now = time.process_time()
+        self.seconds[on] += now - self._clock
+        self._clock = now
+
+    def search(self, utterance: str) -> Lattice | None:
+        """The utterance's lattice at the search's scales."""
+        scales = {name: self.options[name] for name in ("prior_scale", "lm_scale")}
+        self._clock = time.process_time()
+        scores = self.acoustic.raw_scores(self.features, utterance)
+        self._spent("acoustic")
+        lattice = self.searcher.lattice(scores, self.acoustic.log_prior, silent=self.silent, **scales)
+        self._spent("search")
+        return lattice
+
+    def learn(self, utterances: Sequence[str]) -> None:
+        """Let the model learn a speaker, as often as wanted, by searching all their utterances."""
+        adapter = self.acoustic.adapter
+        if not adapter:
+            return
+        weights = scale_weights(self.options["prior_scale"], self.options["lm_scale"]) / self.options["lm_scale"]
+        for _ in range(self.options["adapt_passes"]):
+            found = ((u, lattice) for u in utterances if (lattice := self.search(u)))
+            adapter.learn(self.features, found, weights)
+            self._spent("adapt")
+
+    def decode(self, utterance: str) -> list[Candidate] | None:
+        """Candidates of an utterance, None without any path."""
+        lattice = self.search(utterance)
+        found = candidates_of(lattice, self.graph, self.options, self.rescorer) if lattice else None
+        self._spent("lattice")
+        self.seconds["audio"] += self.features.info(utterance).num_frames / 100
+        return found
+
+
 def main() -> None:
     """Entry of the array's jobs; not called by hand."""
     parser = argparse.ArgumentParser(prog="kdtool.decode.job", description=__doc__)
@@ -87,34 +136,25 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    options = read_json(args.work / "log" / "job.json")
-    features, acoustic = FeatureSet.open(args.feats), load_acoustic(args.model)
-    graph = DecodingGraph.load(args.graph)
-    searcher = Searcher(graph, Beams(**options["beams"]))
+    options, graph = read_json(args.work / "log" / "job.json"), DecodingGraph.load(args.graph)
     rescorer = Rescorer(args.rescore_lm, args.graph, graph.meta["silence_prob"]) if args.rescore_lm else None
-    silent = np.isin(graph.words, ["<eps>", *graph.meta["silence_words"]])
-    utterances = split(options["utterances"], args.job, args.num_jobs)
+    decoder = Decoder(args.model, args.feats, graph, rescorer, options)
+    features, adapter = decoder.features, decoder.acoustic.adapter
+    speakers = split_groups(features.by_speaker(options["utterances"]), args.job, args.num_jobs)
     rows, failed = [], []
-    seconds = {"acoustic": 0.0, "search": 0.0, "lattice": 0.0, "audio": 0.0}
-    for utterance in progress(utterances, len(utterances), f"decode {args.job}"):
-        times = [time.process_time()]
-        scores = acoustic.raw_scores(features, utterance)
-        times.append(time.process_time())
-        lattice = searcher.lattice(
-            scores, acoustic.log_prior, prior_scale=options["prior_scale"], lm_scale=options["lm_scale"], silent=silent
-        )
-        times.append(time.process_time())
-        if lattice is None:
-            failed.append((utterance, f"no path through the graph ({len(scores)} frames)"))
-            continue
-        rows.append((utterance, candidates_of(lattice, graph, options, rescorer)))
-        times.append(time.process_time())
-        for name, value in zip(("acoustic", "search", "lattice"), np.diff(times), strict=True):
-            seconds[name] += float(value)
-        seconds["audio"] += len(scores) / 100
+    todo = ((group, u) for group in speakers for u in group)
+    for group, utterance in progress(todo, sum(map(len, speakers)), f"decode {args.job}"):
+        if utterance == group[0]:
+            decoder.learn(group)
+        found = decoder.decode(utterance)
+        if found is None:
+            failed.append((utterance, f"no path through the graph ({features.info(utterance).num_frames} frames)"))
+        else:
+            rows.append((utterance, found))
     write_candidates(args.work / f"candidates.{args.job}.tsv.gz", rows)
     write_dropped(args.work / f"failed.{args.job}.tsv", failed)
-    write_json(args.work / "log" / f"seconds.{args.job}.json", seconds)
+    write_json(args.work / "log" / f"seconds.{args.job}.json", decoder.seconds)
+    save_transforms(args.work / f"transforms.{args.job}.safetensors", adapter.transforms if adapter else {})
 
 
 if __name__ == "__main__":

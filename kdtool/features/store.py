@@ -6,6 +6,7 @@ Needs numpy only: training code can read features without importing Lhotse. All 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,13 @@ class FeatureSet:
             return self._infos[utt]
         except KeyError:
             raise KdError(f"{self.folder}: no features for utterance {utt}; was it dropped? see dropped.tsv there") from None
+
+    def by_speaker(self, ids: Iterable[str]) -> list[list[str]]:
+        """The utterances of each speaker, speakers and utterances in the order of `ids`."""
+        groups: dict[str, list[str]] = {}
+        for utt in ids:
+            groups.setdefault(self.info(utt).speaker, []).append(utt)
+        return list(groups.values())
 
     def get(self, utt: str, normalise: bool = True) -> np.ndarray:
         """Features of one utterance: float32 (T, D), contiguous; normalised to mean 0 and variance 1 per speaker.

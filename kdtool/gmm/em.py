@@ -6,6 +6,7 @@ In: frames with their pdf, a model. Out: float64 statistics; from their sum a be
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,34 +38,40 @@ class Stats:
         self.frames += other.frames
 
 
-def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: Stats) -> None:
-    """Add the statistics of frames `feats` (T, D), aligned to `pdf` (T,), to `stats`."""
+def posteriors(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray, float]]:
+    """Share of each Gaussian of its pdf in each frame, pdf by pdf.
+
+    feats (T, D), pdf (T,). Yields the pdf's frames (n,), its Gaussians (k of them), shares float32 (n, k), and the frames'
+    log-likelihood in total.
+    """
     order = np.argsort(pdf, kind="stable")
     x = expand(feats[order])
     pdfs, starts = np.unique(pdf[order], return_index=True)
-    dim = 2 * feats.shape[1]
     for j, start, stop in zip(pdfs.tolist(), starts.tolist(), [*starts[1:].tolist(), len(pdf)], strict=True):
         rows = slice(int(model.offsets[j]), int(model.offsets[j + 1]))
-        frames = x[start:stop]
-        log_joint = frames @ model.quadratic[:, rows]
+        log_joint = x[start:stop] @ model.quadratic[:, rows]
         top = log_joint.max(axis=1, keepdims=True)
         post = np.exp(log_joint - top)
         total = post.sum(axis=1, keepdims=True)
         post /= total
-        stats.loglike += float(top.sum(dtype=np.float64) + np.log(total).sum(dtype=np.float64))
+        loglike = float(top.sum(dtype=np.float64) + np.log(total).sum(dtype=np.float64))
+        yield order[start:stop], rows, post, loglike
+
+
+def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: Stats, other: np.ndarray | None = None) -> None:
+    """Add the statistics of frames `feats` (T, D), aligned to `pdf` (T,), to `stats`.
+
+    other (T, D): another view of the same frames, whose moments are taken instead; the shares still come from `feats`.
+    """
+    x = expand(feats if other is None else other)[:, :-1]
+    for frames, rows, post, loglike in posteriors(model, feats, pdf):
+        stats.loglike += loglike
         stats.gamma[rows] += post.sum(axis=0, dtype=np.float64)
+        mine = x[frames]
         # Blocks of some thousand frames: float32 products, float64 sums.
-        for a in range(0, stop - start, 4096):
-            stats.moments[rows] += post[a : a + 4096].T @ frames[a : a + 4096, :dim]
+        for a in range(0, len(frames), 4096):
+            stats.moments[rows] += post[a : a + 4096].T @ mine[a : a + 4096]
     stats.frames += len(pdf)
-
-
-def global_gaussian(feats: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance, float64 (D,), over all frames."""
-    n = sum(len(f) for f in feats)
-    mean = sum(f.sum(axis=0, dtype=np.float64) for f in feats) / n
-    var = sum(((f - mean) ** 2).sum(axis=0, dtype=np.float64) for f in feats) / n
-    return mean, var
 
 
 def single_gaussians(stats: Stats, floor: np.ndarray, fallback: tuple[np.ndarray, np.ndarray], tree_digest: str) -> DiagGmm:
@@ -78,11 +85,11 @@ def single_gaussians(stats: Stats, floor: np.ndarray, fallback: tuple[np.ndarray
     return DiagGmm(mean, np.maximum(var, floor), np.ones(count), np.arange(count + 1), tree_digest)
 
 
-def reestimate(model: DiagGmm, stats: Stats, floor: np.ndarray) -> DiagGmm:
-    """The M-step. floor: smallest variance (D,). Gaussians below MIN_OCCUPANCY frames go, one a pdf always stays."""
+def reestimate(model: DiagGmm, stats: Stats, floor: np.ndarray, *, drop: bool = True) -> DiagGmm:
+    """The M-step. floor: smallest variance (D,). Gaussians below MIN_OCCUPANCY frames go if `drop`; one a pdf always stays."""
     dim = model.dim
     owner = np.repeat(np.arange(model.num_pdfs), np.diff(model.offsets))
-    keep = stats.gamma >= MIN_OCCUPANCY
+    keep = (stats.gamma >= MIN_OCCUPANCY) | (not drop)
     best = np.full(model.num_pdfs, -1.0)
     np.maximum.at(best, owner, stats.gamma)
     starving = best < MIN_OCCUPANCY

@@ -1,18 +1,25 @@
 """A GMM folder: what is written at the end of training, and the checks when it is opened.
 
-Out: gmm.safetensors, tree.safetensors, phones.txt, feature.json, meta.json, history.jsonl.
+Out: gmm.safetensors, tree.safetensors, phones.txt, feature.json (and transform.safetensors), meta.json, history.jsonl; for a
+model of speaker-adapted features also gmm_first.safetensors, its speaker-independent twin for the first pass, and
+fmllr_prior.safetensors.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_table, write_json, write_jsonl, write_table
-from kdtool.gmm.model import FEATURE_FILE, GMM_FILE, DiagGmm
+from kdtool.gmm.feats import FrontEnd
+from kdtool.gmm.fmllr import PRIOR_FILE, Adaptation
+from kdtool.gmm.model import GMM_FILE, DiagGmm
 from kdtool.gmm.tree import TREE_FILE, Tree
 
 if TYPE_CHECKING:
@@ -22,6 +29,24 @@ if TYPE_CHECKING:
     from kdtool.lang.lang import Lang
 
 PHONES_FILE = "phones.txt"
+FIRST_FILE = "gmm_first.safetensors"
+
+
+@dataclass
+class Gmm:
+    """An opened GMM folder.
+
+    front: makes its features. For models of speaker-adapted features (``front.adapted``): first, the same Gaussians as they
+    look on unadapted features; adaptation, how transforms are estimated. silence: bool
+    (num_pdfs,), the pdfs of silence phones.
+    """
+
+    model: DiagGmm
+    tree: Tree
+    front: FrontEnd
+    silence: np.ndarray
+    first: DiagGmm | None = None
+    adaptation: Adaptation | None = None
 
 
 def phones_digest(lang: Lang) -> str:
@@ -31,24 +56,36 @@ def phones_digest(lang: Lang) -> str:
 
 
 def save_gmm(
-    folder: Path, model: DiagGmm, tree: Tree, lang: Lang, features: FeatureSet, deltas: int, history: list[dict[str, Any]]
+    folder: Path,
+    model: DiagGmm,
+    tree: Tree,
+    lang: Lang,
+    front: FrontEnd,
+    history: list[dict[str, Any]],
+    *,
+    first: DiagGmm | None = None,
+    adaptation: Adaptation | None = None,
 ) -> None:
-    """Write a trained model with all that decides whether something else fits it."""
+    """Write a trained model with all that decides whether something else fits it. first, adaptation: as in `Gmm`."""
     model.tree_digest = tree.digest
     model.save(folder)
     tree.save(folder)
+    front.save(folder)
+    if first is not None and adaptation is not None:
+        first.tree_digest = tree.digest
+        first.save(folder, FIRST_FILE)
+        adaptation.save(folder)
     write_table(folder / PHONES_FILE, lang.phones)
-    write_json(folder / FEATURE_FILE, {"kind": features.kind, "deltas": deltas, "dim": features.dim})
     write_json(folder / "meta.json", {
         "tree_digest": tree.digest, "lang_digest": lang.digest, "phones_digest": phones_digest(lang),
-        "num_pdfs": tree.num_pdfs, "num_gaussians": model.num_gaussians,
+        "num_pdfs": tree.num_pdfs, "num_gaussians": model.num_gaussians, "silence_phones": sorted(lang.silence_ids),
         "loglike_per_frame": history[-1]["loglike"] if history else None,
     })  # fmt: skip
     write_jsonl(folder / "history.jsonl", history)
 
 
-def open_gmm(folder: Path) -> tuple[DiagGmm, Tree, dict[str, Any]]:
-    """Model, tree and feature.json of a GMM folder; KdError when the parts do not belong together."""
+def open_gmm(folder: Path) -> Gmm:
+    """All parts of a GMM folder; KdError when they do not belong together."""
     folder = Path(folder)
     if not (folder / GMM_FILE).is_file():
         raise KdError(f"{folder}: no GMM here ({GMM_FILE} is missing); train one with steps/train_mono.sh or steps/train_tri.sh")
@@ -58,10 +95,22 @@ def open_gmm(folder: Path) -> tuple[DiagGmm, Tree, dict[str, Any]]:
             f"{folder}: {GMM_FILE} has {model.num_pdfs} pdfs of tree {model.tree_digest[:12]}, {TREE_FILE} has "
             f"{tree.num_pdfs} of tree {tree.digest[:12]}: they come from different runs; train again"
         )
-    return model, tree, read_json(folder / FEATURE_FILE)
+    front = FrontEnd.load(folder)
+    if model.dim != front.dim:
+        raise KdError(f"{folder}: Gaussians of dimension {model.dim}, a front end that makes {front.dim}; train again")
+    silence = np.isin(tree.pdf_phone, read_json(folder / "meta.json")["silence_phones"])
+    if not front.adapted:
+        return Gmm(model, tree, front, silence)
+    first, adaptation = DiagGmm.load(folder, FIRST_FILE), Adaptation.load(folder)
+    if not np.array_equal(first.offsets, model.offsets) or len(adaptation.prior.k) != model.dim:
+        raise KdError(
+            f"{folder}: {FIRST_FILE} has {first.num_gaussians} Gaussians, {GMM_FILE} has {model.num_gaussians}, {PRIOR_FILE} is for "
+            f"{len(adaptation.prior.k)} of {model.dim} dimensions: they come from different runs; train again"
+        )
+    return Gmm(model, tree, front, silence, first, adaptation)
 
 
-def check_fits(folder: Path, model: DiagGmm, feature: dict[str, Any], lang: Lang, features: FeatureSet) -> None:
+def check_fits(folder: Path, gmm: Gmm, lang: Lang, features: FeatureSet) -> None:
     """Raise KdError unless the lang folder has the model's phones and the features are of the model's kind."""
     stored = read_json(folder / "meta.json").get("phones_digest")
     if stored != phones_digest(lang):
@@ -72,12 +121,7 @@ def check_fits(folder: Path, model: DiagGmm, feature: dict[str, Any], lang: Lang
             f"{len(lang.phones)} here; differing: {', '.join(differing) or 'numbers of states'}); use the lang folder it was "
             "trained with, or train again"
         )
-    dim = features.dim * (feature["deltas"] + 1)
-    if features.kind != feature["kind"] or dim != model.dim:
-        raise KdError(
-            f"{folder} was trained on {feature['kind']} of dimension {model.dim} with deltas, these features are "
-            f"{features.kind} of dimension {dim}; extract {feature['kind']} features for this set"
-        )
+    gmm.front.check(folder, features)
 
 
 def check_alignment(alignments: AlignmentSet, lang: Lang) -> None:
@@ -105,3 +149,8 @@ def used_words(lang: Lang, features: FeatureSet, ids: list[str]) -> Words:
     known = lang.text_prons  # also has words beyond the decoding vocabulary: any pronunciation beats "unknown"
     prons = {w: known[w] for w in sorted(words) if w in known}
     return Words(prons, lang.sil, lang.oov, lang.probs.part(prons) if lang.probs else None)
+
+
+def silence_pdfs(tree: Tree, lang: Lang) -> np.ndarray:
+    """Bool (num_pdfs,): pdfs of silence phones."""
+    return np.isin(tree.pdf_phone, sorted(lang.silence_ids))

@@ -1,7 +1,6 @@
 """Diagonal-covariance Gaussian mixtures, one for each pdf of a tree.
 
-In: means, variances and weights from ``kdtool.gmm.em``. Out: log-likelihoods of frames in nats, and the files
-``gmm.safetensors``, ``feature.json``.
+In: means, variances and weights from ``kdtool.gmm.em``. Out: log-likelihoods of frames in nats, and the file ``gmm.safetensors``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 
 from kdtool.core.errors import KdError
 
-GMM_FILE, FEATURE_FILE = "gmm.safetensors", "feature.json"
+GMM_FILE = "gmm.safetensors"
 CHUNK = 512  # frames scored at a time: keeps the scores of all Gaussians in the processor's cache
 
 
@@ -88,7 +87,14 @@ class DiagGmm:
                 start = stop
         return out
 
-    def save(self, folder: Path) -> None:
+    def boosted(self, pdfs: np.ndarray, factor: float) -> DiagGmm:
+        """The same with the likelihoods of `pdfs`, bool (num_pdfs,), multiplied by `factor`: itself where that is 1."""
+        if factor == 1.0:
+            return self
+        weights = self.weights * np.repeat(np.where(pdfs, factor, 1.0), np.diff(self.offsets))
+        return DiagGmm(self.means, self.variances, weights, self.offsets, self.tree_digest)
+
+    def save(self, folder: Path, name: str = GMM_FILE) -> None:
         """Write ``gmm.safetensors``."""
         from kdtool.core.tensors import save_tensors
 
@@ -96,14 +102,14 @@ class DiagGmm:
             "means": self.means.astype(np.float32), "inv_vars": (1.0 / self.variances).astype(np.float32),
             "log_weights": np.log(self.weights).astype(np.float32), "offsets": self.offsets,
         }  # fmt: skip
-        save_tensors(Path(folder) / GMM_FILE, tensors, {"tree": self.tree_digest})
+        save_tensors(Path(folder) / name, tensors, {"tree": self.tree_digest})
 
     @classmethod
-    def load(cls, folder: Path) -> DiagGmm:
+    def load(cls, folder: Path, name: str = GMM_FILE) -> DiagGmm:
         """Read ``gmm.safetensors``; a missing or foreign file is a KdError."""
         from kdtool.core.tensors import load_metadata, load_tensors
 
-        path = Path(folder) / GMM_FILE
+        path = Path(folder) / name
         t = load_tensors(path)
         if set(t) != cls.TENSORS:
             raise KdError(f"{path} is not a GMM file (it holds {', '.join(sorted(t))}); train the GMM again")

@@ -1,10 +1,11 @@
-"""One shard of the training data inside a worker process: features, graphs, the current alignment.
+"""One shard of the training data inside a worker process: features, graphs, the current alignment, speakers' transforms.
 
-In: a feature folder, utterance ids, pronunciations; then trees and models from the trainer. Out: statistics.
+In: a feature folder, utterance ids, pronunciations, a front end; then trees and models from the trainer. Out: statistics.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import numpy as np
 
 from kdtool.ali.store import Alignment, AlignmentSet
 from kdtool.core.errors import KdError
+from kdtool.gmm import fmllr, mllt
 from kdtool.gmm.em import Stats, accumulate
-from kdtool.gmm.feats import gmm_features
+from kdtool.gmm.feats import FrontEnd, log_det, transform_features
+from kdtool.gmm.flat_start import equal_path
+from kdtool.gmm.lda import LdaStats
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.tree import Tree
 from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
@@ -23,31 +27,48 @@ CACHE_BYTES = 150_000_000  # features and graphs of a shard stay in memory up to
 
 
 class Shard:
-    """State of one shard."""
+    """State of one shard.
 
-    def __init__(self, feat_dir: str, ids: list[str], words: Words, deltas: int) -> None:
+    `feats` are a frame's features with its speaker's transform, once there is one; `raw` those without.
+    """
+
+    def __init__(self, feat_dir: str, ids: list[str], words: Words, front: FrontEnd) -> None:
         import torch
 
         from kdtool.features.store import FeatureSet
 
         torch.set_num_threads(1)
         self.features = FeatureSet.open(Path(feat_dir))
-        self.ids, self.words, self.deltas = list(ids), words, deltas
+        self.ids, self.words = list(ids), words
         self.path: dict[str, np.ndarray] = {}
         self.pdf: dict[str, np.ndarray] = {}
         self.given: dict[str, Alignment] = {}
-        size = sum(self.features.info(i).num_frames for i in ids) * self.features.dim * (deltas + 1) * 4
-        self._keep = size <= CACHE_BYTES
-        self._feats: dict[str, np.ndarray] = {}
+        self.transforms: dict[str, np.ndarray] = {}
         self._graphs: dict[str, tuple[TrainingGraph, Any]] = {}
+        self.set_front(front)
+
+    def set_front(self, front: FrontEnd) -> None:
+        """Features are made by `front` from now on."""
+        self.front = front
+        size = sum(self.features.info(i).num_frames for i in self.ids) * front.dim * 4
+        self._keep = size <= CACHE_BYTES
+        self._raw: dict[str, np.ndarray] = {}
+
+    def raw(self, utterance: str) -> np.ndarray:
+        if utterance in self._raw:
+            return self._raw[utterance]
+        value = self.front.features(self.features, utterance)
+        if self._keep:
+            self._raw[utterance] = value
+        return value
+
+    def transform(self, utterance: str) -> np.ndarray | None:
+        """The transform of the utterance's speaker, None before one is estimated."""
+        return self.transforms.get(self.features.info(utterance).speaker)
 
     def feats(self, utterance: str) -> np.ndarray:
-        if utterance in self._feats:
-            return self._feats[utterance]
-        value = gmm_features(self.features, utterance, self.deltas)
-        if self._keep:
-            self._feats[utterance] = value
-        return value
+        transform = self.transform(utterance)
+        return self.raw(utterance) if transform is None else transform_features(transform, self.raw(utterance))
 
     def graph(self, utterance: str) -> tuple[TrainingGraph, Any]:
         """The utterance's graph and its k2 form."""
@@ -98,11 +119,15 @@ class Shard:
             self.path[utterance], self.pdf[utterance] = states, graph.pdf[states]
 
     def take(self, ali_dir: str) -> list[str]:
-        """Hold alignments made with another tree on the same phones. Returns ids that have none (left out from now on)."""
+        """Hold alignments made with another tree on the same phones: until `align_as_before`, pdfs are that tree's.
+
+        Returns ids that have none (left out from now on).
+        """
         alignments = AlignmentSet.open(Path(ali_dir))
         missing = [u for u in self.ids if u not in alignments]
         self._drop([(u, "no alignment from the model before") for u in missing])
         self.given = {u: alignments.get(u) for u in self.ids}
+        self.pdf = {u: ali.pdf for u, ali in self.given.items()}
         for utterance, ali in self.given.items():
             frames = self.features.info(utterance).num_frames
             if ali.num_frames != frames:
@@ -118,21 +143,71 @@ class Shard:
         self.given = {}
 
     def accumulate(self, model: DiagGmm) -> Stats:
-        """E-step on the current alignment."""
+        """E-step on the current alignment; likelihoods are of the unadapted features, so the transforms' determinants count."""
         stats = Stats.zeros(model.num_gaussians, model.dim)
-        xs: list[np.ndarray] = []
-        pdfs: list[np.ndarray] = []
+        for ids in self._chunks():
+            accumulate(model, self._joined(self.feats, ids), self._joined(self.pdf.__getitem__, ids), stats)
+            stats.loglike += sum(len(self.pdf[u]) * log_det(self.transform(u)) for u in ids)
+        return stats
+
+    def accumulate_raw(self, model: DiagGmm) -> Stats:
+        """Moments of the unadapted features, each Gaussian's share judged by `model` on the adapted ones."""
+        stats = Stats.zeros(model.num_gaussians, model.dim)
+        for ids in self._chunks():
+            pdf = self._joined(self.pdf.__getitem__, ids)
+            accumulate(model, self._joined(self.feats, ids), pdf, stats, self._joined(self.raw, ids))
+        return stats
+
+    def accumulate_lda(self, num_pdfs: int, silence: np.ndarray) -> LdaStats:
+        """Sums by pdf over the frames that are no silence (bool (num_pdfs,))."""
+        stats = LdaStats.zeros(num_pdfs, self.front.dim)
+        for ids in self._chunks():
+            x, pdf = self._joined(self.feats, ids), self._joined(self.pdf.__getitem__, ids)
+            stats.accumulate(x[~silence[pdf]], pdf[~silence[pdf]])
+        return stats
+
+    def accumulate_mllt(self, model: DiagGmm, silence: np.ndarray) -> mllt.MlltStats:
+        """For the MLLT matrix, over the frames that are no silence."""
+        stats = mllt.MlltStats.zeros(model.dim)
+        for ids in self._chunks():
+            x, pdf = self._joined(self.feats, ids), self._joined(self.pdf.__getitem__, ids)
+            mllt.accumulate(model, x[~silence[pdf]], pdf[~silence[pdf]], stats)
+        return stats
+
+    def set_transforms(self, transforms: dict[str, np.ndarray]) -> None:
+        self.transforms = transforms
+
+    def adapt(self, model: DiagGmm, silence: np.ndarray, how: fmllr.Adaptation) -> tuple[float, float]:
+        """Transforms of the shard's speakers (all their utterances are in it) anew; gain over none in nats, and frames.
+
+        silence: bool (pdfs of the current alignment,).
+        """
+        gain, frames = 0.0, 0.0
+        for ids in self.features.by_speaker(self.ids):
+            stats = fmllr.FmllrStats.zeros(model.dim)
+            for u in ids:
+                weight = how.weights(silence[self.pdf[u]])
+                fmllr.accumulate(model, self.raw(u), self.pdf[u], weight, stats, judged=self.feats(u))
+            self.transforms[self.features.info(ids[0]).speaker], better = how.estimate(stats)
+            gain, frames = gain + better, frames + stats.frames
+        return gain, frames
+
+    def _chunks(self) -> Iterator[list[str]]:
+        """The utterances in parts of some hundred thousand frames."""
+        part: list[str] = []
         held = 0
         for utterance in self.ids:
-            xs.append(self.feats(utterance))
-            pdfs.append(self.pdf[utterance])
-            held += len(xs[-1])
+            part.append(utterance)
+            held += len(self.pdf[utterance])
             if held >= CHUNK_FRAMES:
-                accumulate(model, np.concatenate(xs), np.concatenate(pdfs), stats)
-                xs, pdfs, held = [], [], 0
-        if held:
-            accumulate(model, np.concatenate(xs), np.concatenate(pdfs), stats)
-        return stats
+                yield part
+                part, held = [], 0
+        if part:
+            yield part
+
+    @staticmethod
+    def _joined(get: Callable[[str], np.ndarray], ids: list[str]) -> np.ndarray:
+        return np.concatenate([get(u) for u in ids])
 
     def realign(self, model: DiagGmm) -> tuple[int, int, float, list[tuple[str, str]]]:
         """Viterbi. Returns frames whose pdf changed, frames, log-likelihood, utterances lost with reason."""
@@ -149,7 +224,7 @@ class Shard:
                 changed += int((pdf != self.pdf[utterance]).sum())
             self.path[utterance], self.pdf[utterance] = states, pdf
             frames += len(pdf)
-            loglike += score
+            loglike += score + len(pdf) * log_det(self.transform(utterance))
         self._drop(lost)
         return changed, frames, loglike, lost
 
@@ -198,57 +273,3 @@ def contexts(ali: Alignment) -> tuple[np.ndarray, np.ndarray]:
     left = np.concatenate([[0], segments.ids[:-1]])
     right = np.concatenate([segments.ids[1:], [0]])
     return np.repeat(left, segments.length), np.repeat(right, segments.length)
-
-
-def equal_path(graph: TrainingGraph, num_frames: int) -> np.ndarray:
-    """HMM state of each frame, int32 (T,), on a plain path through `graph` with equal time in each state.
-
-    The path has silence at both ends where there is time for it, and first pronunciations without silence between words.
-    """
-    final = graph.num_hmm_states + 1
-    nexts: dict[int, list[int]] = {}
-    for s, d in zip(graph.src.tolist(), graph.dst.tolist(), strict=True):
-        if s != d:
-            nexts.setdefault(s, []).append(d)
-
-    def word(state: int) -> int:
-        return -1 if state in (0, final) else int(graph.word[state - 1])
-
-    path, state = [], 0
-    while state != final:
-        options = nexts[state]
-        if state == 0:
-            state = min(options)  # silence comes first
-        else:
-            spoken = [o for o in options if o != final and word(o) >= 0]
-            state = min(spoken) if spoken else min(o for o in options if o != state)
-            if state == final:
-                break
-        path.append(state - 1)
-    if len(path) > num_frames:
-        path = shortest_states(graph)
-    index = (np.arange(num_frames) * len(path)) // num_frames
-    return np.array(path, np.int32)[index]
-
-
-def shortest_states(graph: TrainingGraph) -> list[int]:
-    """HMM states of a path with the fewest frames."""
-    final = graph.num_hmm_states + 1
-    before: dict[int, int] = {0: -1}
-    layer = [0]
-    arcs: dict[int, list[int]] = {}
-    for s, d in zip(graph.src.tolist(), graph.dst.tolist(), strict=True):
-        arcs.setdefault(s, []).append(d)
-    while final not in before:
-        following = []
-        for s in layer:
-            for d in arcs.get(s, []):
-                if d not in before:
-                    before[d] = s
-                    following.append(d)
-        layer = following
-    path, state = [], before[final]
-    while state > 0:
-        path.append(state - 1)
-        state = before[state]
-    return path[::-1]

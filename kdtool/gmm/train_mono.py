@@ -28,6 +28,7 @@ class MonoConfig:
     gaussians: int = field(default=1000, metadata={"help": "Gaussians in the end"})
     grow_until: int = field(default=26, metadata={"help": "iteration at which that number is reached"})
     power: float = field(default=0.25, metadata={"help": "a pdf's share of Gaussians goes with its frames to this power"})
+    boost_silence: float = field(default=1.0, metadata={"help": "factor on the likelihoods of silence when realigning"})
     deltas: int = field(default=2, metadata={"help": "orders of time derivatives beside the features"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
     seed: int = field(default=0, metadata={"help": "for the directions in which Gaussians are split"})
@@ -39,8 +40,9 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
 
     from kdtool.core.dropped import account
     from kdtool.features.store import FeatureSet
-    from kdtool.gmm.em import MIN_OCCUPANCY, VARIANCE_FLOOR, single_gaussians
-    from kdtool.gmm.folder import original_ids, save_gmm, used_words
+    from kdtool.gmm.em import MIN_OCCUPANCY, VARIANCE_FLOOR, pdf_occupancies, single_gaussians
+    from kdtool.gmm.feats import FrontEnd
+    from kdtool.gmm.folder import original_ids, save_gmm, silence_pdfs, used_words
     from kdtool.gmm.model import DiagGmm
     from kdtool.gmm.pool import ShardPool
     from kdtool.gmm.shard import Shard
@@ -52,7 +54,8 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
     ids = original_ids(features)
     tree = Tree.monophone(lang.num_states)
     words = used_words(lang, features, ids)
-    shards = [(str(feat_dir), ids[s::NUM_SHARDS], words, cfg.deltas) for s in range(NUM_SHARDS)]
+    front = FrontEnd(features.kind, features.dim, cfg.deltas)
+    shards = [(str(feat_dir), ids[s::NUM_SHARDS], words, front) for s in range(NUM_SHARDS)]
     with ShardPool(Shard, shards, nj) as pool:
         dropped, unknown = merge_tree_answers(pool.call("set_tree", tree))
         say(f"monophone: {len(ids)} utterances, {unknown} words outside the lexicon are aligned as {lang.oov}")
@@ -66,10 +69,10 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
         unseen = int((stats.gamma < MIN_OCCUPANCY).sum())
         say(f"monophone: flat start, log-likelihood a frame {stats.loglike / stats.frames:.3f}, {unseen} states hardly seen")
         model = single_gaussians(stats, VARIANCE_FLOOR * var, (mean, var), tree.digest)
-        plan = Schedule(cfg.iterations, tuple(cfg.realign), cfg.gaussians, cfg.grow_until, cfg.power, cfg.seed)
-        model, history, lost = train(pool, model, var, plan, "monophone")
+        plan = Schedule(cfg.iterations, tuple(cfg.realign), cfg.gaussians, cfg.grow_until, cfg.power, cfg.seed, cfg.boost_silence)
+        model, _, history, lost = train(pool, model, pdf_occupancies(flat, stats), silence_pdfs(tree, lang), plan, "monophone")
     dropped += lost
-    save_gmm(work, model, tree, lang, features, cfg.deltas, history)
+    save_gmm(work, model, tree, lang, front, history)
     account(len(ids), len(ids) - len(dropped), dropped, max_share=cfg.max_dropped, where="train_mono", work=work)
 
 

@@ -1,4 +1,4 @@
-"""The training loop that monophone and triphone GMMs share.
+"""The training loop that all GMMs share.
 
 In: a pool of shards with a first alignment, a first model, a schedule. Out: the trained model and its history.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,17 @@ from kdtool.gmm.pool import ShardPool
 NUM_SHARDS = 16  # the most processes that help; sums are taken shard by shard, so more or fewer change the last digits
 
 
+# Called before an iteration's E-step with its number (from 1), the model, the pdfs' frames and which pdfs are silence; changes
+# the features and answers with the model that fits them and its gains, or with None when it did nothing.
+Refine = Callable[[int, DiagGmm, np.ndarray, np.ndarray], "tuple[DiagGmm, dict[str, float]] | None"]
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """iterations; at which of them (1-based) to realign first; Gaussians grow evenly to `gaussians` until `grow_until`."""
+    """iterations; at which of them (1-based) to realign first; Gaussians grow evenly to `gaussians` until `grow_until`.
+
+    boost_silence: factor on the likelihoods of silence in realignments.
+    """
 
     iterations: int
     realign: tuple[int, ...]
@@ -31,6 +40,7 @@ class Schedule:
     grow_until: int
     power: float
     seed: int
+    boost_silence: float = 1.0
 
 
 def say(text: str) -> None:
@@ -66,14 +76,15 @@ def realign(pool: ShardPool, model: DiagGmm) -> dict[str, Any]:
 
 
 def train(
-    pool: ShardPool, model: DiagGmm, variance: np.ndarray, plan: Schedule, label: str
-) -> tuple[DiagGmm, list[dict[str, Any]], list[tuple[str, str]]]:
-    """Run the schedule. variance: the data's (D,), for the floor.
+    pool: ShardPool, model: DiagGmm, occupancy: np.ndarray, silence: np.ndarray, plan: Schedule, label: str, refine: Refine | None = None
+) -> tuple[DiagGmm, np.ndarray, list[dict[str, Any]], list[tuple[str, str]]]:
+    """Run the schedule. occupancy: frames of each pdf to begin with; silence: bool (num_pdfs,).
 
-    Returns the model, one record an iteration (log-likelihood a frame in nats, Gaussians, frames changed), lost utterances.
+    Returns the model, the pdfs' frames, one record an iteration (log-likelihood a frame in nats, Gaussians, frames changed),
+    lost utterances.
     """
     rng = np.random.default_rng(plan.seed)
-    floor = VARIANCE_FLOOR * variance
+    floor = VARIANCE_FLOOR * gather_moments(pool)[1]
     start_count = model.num_gaussians
     history: list[dict[str, Any]] = []
     lost: list[tuple[str, str]] = []
@@ -81,9 +92,13 @@ def train(
     for it in range(1, plan.iterations + 1):
         record: dict[str, Any] = {"iteration": it}
         if it in plan.realign:
-            result = realign(pool, model)
+            result = realign(pool, model.boosted(silence, plan.boost_silence))
             lost += result.pop("lost")
             record.update(result)
+        if refine and (refined := refine(it, model, occupancy, silence)):
+            model, gains = refined
+            record.update(gains)
+            floor = VARIANCE_FLOOR * gather_moments(pool)[1]
         stats = e_step(pool, model)
         record.update(loglike=stats.loglike / stats.frames, frames=stats.frames)
         occupancy = pdf_occupancies(model, stats)
@@ -94,9 +109,15 @@ def train(
                 model = mix_up(model, occupancy, target, power=plan.power, min_count=20.0, rng=rng)
         record["gaussians"] = model.num_gaussians
         history.append(record)
-        changed = f", {record['changed']:.1%} of frames changed" if "changed" in record else ""
-        spent = time.monotonic() - begun
-        say(f"{label}: iteration {it}/{plan.iterations}, log-likelihood a frame {record['loglike']:.3f}, "
-            f"{model.num_gaussians} Gaussians{changed}; {clock(spent)} spent, "
-            f"about {clock(spent / it * (plan.iterations - it))} left")  # fmt: skip
-    return model, history, lost
+        report(label, record, plan.iterations, time.monotonic() - begun)
+    return model, occupancy, history, lost
+
+
+def report(label: str, record: dict[str, Any], iterations: int, spent: float) -> None:
+    """One line an iteration."""
+    it = record["iteration"]
+    changed = f", {record['changed']:.1%} of frames changed" if "changed" in record else ""
+    changed += "".join(f", {name} gains {record[name]:.3f}" for name in ("mllt", "fmllr") if name in record)
+    say(f"{label}: iteration {it}/{iterations}, log-likelihood a frame {record['loglike']:.3f}, "
+        f"{record['gaussians']} Gaussians{changed}; {clock(spent)} spent, "
+        f"about {clock(spent / it * (iterations - it))} left")  # fmt: skip

@@ -20,7 +20,8 @@ class Lattice:
 
     ``src, dst`` int32 (A,); ``words`` int32 (A, M) outputs in order, 0 where there are fewer; ``parts`` float64 (A, 4):
     acoustic log-likelihood (or log-posterior), log-prior, graph score and number of words, all to be weighted; ``first``
-    int64 (F + 1,): where the arcs of each frame begin (the frame behind the last holds the final arcs).
+    int64 (F + 1,): where the arcs of each frame begin (the frame behind the last holds the final arcs); ``pdf`` int32 (A,):
+    the pdf that an arc was scored with, -1 on final arcs.
     """
 
     src: np.ndarray
@@ -28,6 +29,7 @@ class Lattice:
     words: np.ndarray
     parts: np.ndarray
     first: np.ndarray
+    pdf: np.ndarray
 
     @property
     def num_states(self) -> int:

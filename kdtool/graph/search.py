@@ -80,4 +80,4 @@ class Searcher:
         words = self.graph.spelling[self.graph.aux[number]]
         parts[:, 3] = ((words > 0) & ~silent[words]).sum(axis=1)
         first = np.searchsorted(frame, np.arange(len(acoustic) + 2))
-        return Lattice(arcs[order, 0], arcs[order, 1], words, parts, first)
+        return Lattice(arcs[order, 0], arcs[order, 1], words, parts, first, np.where(label > 0, label - 1, -1))

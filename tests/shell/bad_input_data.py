@@ -143,6 +143,7 @@ def write_gmm(root: Path) -> None:
     from kdtool.core.cli import Common
     from kdtool.core.step import run_step
     from kdtool.features.store import FeatureSet
+    from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.folder import save_gmm
     from kdtool.gmm.model import DiagGmm
     from kdtool.gmm.tree import Tree
@@ -156,7 +157,7 @@ def write_gmm(root: Path) -> None:
     means = np.stack([gmm_data.state_mean(int(p), int(s)) for p, s in zip(tree.pdf_phone, tree.pdf_state, strict=True)])
     model = DiagGmm(means, np.full(means.shape, 0.16), np.ones(len(means)), np.arange(len(means) + 1), tree.digest)
     run_step("gmm", out=root / "gmm", inputs={}, options={}, code=(), common=Common(),
-             body=lambda work: save_gmm(work, model, tree, lang, features, 0, []))  # fmt: skip
+             body=lambda work: save_gmm(work, model, tree, lang, FrontEnd(features.kind, features.dim), []))  # fmt: skip
     align.main(["--nj", "1", *(str(root / p) for p in ("feats", "lang", "gmm", "gmm/ali"))])
     phone_graph.main(["--min-count", "1", *(str(root / p) for p in ("lang", "gmm/ali", "gmm", "gmm/graph"))])
 

@@ -15,6 +15,7 @@ from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_jsonl
 from kdtool.features.store import FeatureSet
 from kdtool.gmm import train_mono, train_tri
+from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import open_gmm, save_gmm
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.tree import Tree
@@ -27,7 +28,7 @@ def perfect_gmm(folder: Path, lang: Lang, features: FeatureSet) -> None:
     means = np.stack([gmm_data.state_mean(int(p), int(s)) for p, s in zip(tree.pdf_phone, tree.pdf_state, strict=True)])
     model = DiagGmm(means, np.full(means.shape, 0.16), np.ones(len(means)), np.arange(len(means) + 1), tree.digest)
     folder.mkdir()
-    save_gmm(folder, model, tree, lang, features, 0, [])
+    save_gmm(folder, model, tree, lang, FrontEnd(features.kind, features.dim), [])
 
 
 @pytest.fixture(scope="module")

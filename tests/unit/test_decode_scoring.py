@@ -185,7 +185,7 @@ def random_lattice(seed: int, frames: int = 5, width: int = 3, words: int = 3) -
     outputs[:, 1] *= outputs[:, 0] > 0
     parts = rng.standard_normal((len(arcs), 4))
     src, dst = (np.array([a[n] for a in arcs], dtype=np.int32) for n in (1, 2))
-    return Lattice(src, dst, outputs.astype(np.int32), parts, np.searchsorted(frame, np.arange(frames + 2)))
+    return Lattice(src, dst, outputs.astype(np.int32), parts, np.searchsorted(frame, np.arange(frames + 2)), np.full(len(src), -1))
 
 
 def every_path(lattice: Lattice) -> dict[tuple[int, ...], list[np.ndarray]]:

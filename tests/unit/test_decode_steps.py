@@ -21,6 +21,7 @@ from kdtool.decode import decode
 from kdtool.decode.acoustic import load_acoustic
 from kdtool.decode.candidates import read_candidates
 from kdtool.features.store import FeatureSet
+from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import phones_digest, save_gmm
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.tree import Tree
@@ -54,7 +55,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mono", "other"):
         # As a step's output: what is later put into the folder is not part of the model.
         run_step("gmm", out=root / "exp" / name, inputs={}, options={}, code=(), common=Common(),
-                 body=lambda work: save_gmm(work, model, tree, lang, features, 0, []))  # fmt: skip
+                 body=lambda work: save_gmm(work, model, tree, lang, FrontEnd(features.kind, features.dim), []))  # fmt: skip
     align.main([str(root / p) for p in ("dev/mfcc", "lang", "exp/mono", "exp/mono/ali_dev")])
     for name, favourite in (("lm_2gram", "KA"), ("lm_big", "SSK")):
         write_lm(root / name, favourite)

@@ -102,6 +102,7 @@ def test_the_rate_is_chosen_recorded_and_named(tmp_path: Path) -> None:
 def test_a_gmm_refuses_features_of_another_rate(tmp_path: Path) -> None:
     import gmm_data
 
+    from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.folder import check_fits, open_gmm, save_gmm
     from kdtool.gmm.model import DiagGmm
     from kdtool.gmm.tree import Tree
@@ -113,9 +114,9 @@ def test_a_gmm_refuses_features_of_another_rate(tmp_path: Path) -> None:
     tree = Tree.monophone(lang.num_states)
     n = tree.num_pdfs
     model = DiagGmm(np.zeros((n, features.dim)), np.ones((n, features.dim)), np.ones(n), np.arange(n + 1), tree.digest)
-    save_gmm(tmp_path, model, tree, lang, features, 0, [])
-    model, tree, feature = open_gmm(tmp_path)
-    check_fits(tmp_path, model, feature, lang, features)
+    save_gmm(tmp_path, model, tree, lang, FrontEnd(features.kind, features.dim), [])
+    gmm = open_gmm(tmp_path)
+    check_fits(tmp_path, gmm, lang, features)
     features.kind = features.kind.replace("16 kHz", "8 kHz")
     with pytest.raises(KdError, match=r"16 kHz mfcc.*8 kHz mfcc"):
-        check_fits(tmp_path, model, feature, lang, features)
+        check_fits(tmp_path, gmm, lang, features)

@@ -1,0 +1,94 @@
+"""Forced alignment of utterances with any GMM.
+
+In: a feature set, a graph builder, an opened GMM folder. Out: alignments in the order asked for; what was lost and why, sums,
+and for a model of speaker-adapted features the speakers' transforms.
+
+The search is exact (no beam), so there is nothing to retry with a wider one: an utterance is lost only when it has fewer
+frames than its transcript needs. A model of adapted features aligns twice: first its speaker-independent twin on plain
+features, then, with the transform estimated on that, itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from kdtool.ali.from_path import to_alignment
+from kdtool.ali.store import Alignment
+from kdtool.features.store import FeatureSet
+from kdtool.gmm import fmllr
+from kdtool.gmm.feats import log_det, transform_features
+from kdtool.gmm.folder import Gmm
+from kdtool.gmm.shard import too_short, viterbi_states
+from kdtool.graph.training import GraphBuilder, TrainingGraph
+
+
+class Aligner:
+    """boost_silence: factor on the likelihoods of silence; passes: how often a speaker's transform is estimated.
+
+    Attributes:
+        lost: (utterance, reason); frames, loglike (nats, of the features before any transform), unknown_words: sums over
+            what was aligned; transforms: by speaker.
+    """
+
+    def __init__(self, features: FeatureSet, builder: GraphBuilder, gmm: Gmm, boost_silence: float = 1.0, passes: int = 1) -> None:
+        self.features, self.builder, self.gmm, self.passes = features, builder, gmm, passes
+        self.model = gmm.model.boosted(gmm.silence, boost_silence)
+        self.first = gmm.first.boosted(gmm.silence, boost_silence) if gmm.first else self.model
+        self.lost: list[tuple[str, str]] = []
+        self.frames, self.loglike, self.unknown_words = 0, 0.0, 0
+        self.transforms: dict[str, np.ndarray] = {}
+
+    def align(self, ids: Iterable[str]) -> Iterator[Alignment]:
+        """Alignments of `ids`: of all the utterances there are of a speaker, if the model wants speakers' transforms."""
+        graphs = {}
+        for utterance in ids:
+            graph = self._graph(utterance)
+            if graph:
+                graphs[utterance] = graph
+                if not self.gmm.front.adapted:
+                    yield from self._alignments({utterance: graph}, None)
+        if self.gmm.front.adapted and graphs:
+            transform = self._adapt(graphs)
+            self.transforms[self.features.info(next(iter(graphs))).speaker] = transform
+            yield from self._alignments(graphs, transform)
+
+    def _graph(self, utterance: str) -> tuple[TrainingGraph, Any] | None:
+        info = self.features.info(utterance)
+        known, unknown = self.builder.known_words(info.text)
+        graph = self.builder.build(known)
+        if info.num_frames < graph.min_frames:
+            self.lost.append((utterance, too_short(graph.min_frames, info.num_frames)))
+            return None
+        self.unknown_words += unknown
+        return graph, graph.to_fsa()
+
+    def _adapt(self, graphs: dict[str, tuple[TrainingGraph, Any]]) -> np.ndarray:
+        """The speaker's transform. Shares of Gaussians come from the pass before, their places from the adapted model."""
+        how, adapted = self.gmm.adaptation, None
+        assert how is not None
+        for _ in range(self.passes):
+            stats = fmllr.FmllrStats.zeros(self.gmm.model.dim)
+            for utterance, (graph, fsa) in graphs.items():
+                raw = self.gmm.front.features(self.features, utterance)
+                judge, seen = (self.first, raw) if adapted is None else (self.model, transform_features(adapted, raw))
+                found = viterbi_states(judge, graph, fsa, seen)
+                if found:
+                    pdf = graph.pdf[found[0]]
+                    weight = how.weights(self.gmm.silence[pdf])
+                    fmllr.accumulate(self.gmm.model, raw, pdf, weight, stats, judge=judge, judged=seen)
+            adapted = how.estimate(stats)[0]
+        return fmllr.identity(self.gmm.model.dim) if adapted is None else adapted
+
+    def _alignments(self, graphs: dict[str, tuple[TrainingGraph, Any]], transform: np.ndarray | None) -> Iterator[Alignment]:
+        for utterance, (graph, fsa) in graphs.items():
+            found = viterbi_states(self.model, graph, fsa, self.gmm.front.features(self.features, utterance, transform))
+            if found is None:
+                self.lost.append((utterance, "the alignment found no path"))
+                continue
+            states, score = found
+            self.frames += len(states)
+            self.loglike += score + len(states) * log_det(transform)
+            yield to_alignment(utterance, graph, states, self.features.info(utterance).text.split())

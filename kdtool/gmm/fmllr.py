@@ -1,0 +1,184 @@
+"""fMLLR: one affine transform of the features for each speaker, that makes them likelier under the model (Gales 1998).
+
+In: a speaker's unadapted frames, the pdf of each, a model. Out: float64 statistics; from them a transform (D, D + 1), the
+offset in the last column. Speakers with few frames are held near the identity by a prior that counts as so many frames of
+a speaker for whom the identity is right, instead of a smallest number of frames below which nothing is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.gmm.em import posteriors
+from kdtool.gmm.model import DiagGmm
+
+PRIOR_FILE, TRANSFORMS_FILE = "fmllr_prior.safetensors", "transforms.safetensors"
+BLOCK = 2048  # frames in one float32 product; the sums over blocks are float64
+SWEEPS, CONVERGED = 20, 1e-5  # sweeps over the rows; gain a frame (nats) below which they end
+
+
+@dataclass
+class FmllrStats:
+    """Sums for one speaker: frames (weighted), g (D, D + 1, D + 1) and k (D, D + 1), all float64."""
+
+    frames: float
+    g: np.ndarray
+    k: np.ndarray
+
+    @classmethod
+    def zeros(cls, dim: int) -> FmllrStats:
+        return cls(0.0, np.zeros((dim, dim + 1, dim + 1)), np.zeros((dim, dim + 1)))
+
+    def plus(self, other: FmllrStats, weight: float) -> FmllrStats:
+        return FmllrStats(self.frames + weight * other.frames, self.g + weight * other.g, self.k + weight * other.k)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How a model's transforms are estimated. prior: statistics of one frame (`expected`), counted `prior_frames` times;
+    silence_weight: of frames aligned to silence."""
+
+    prior: FmllrStats
+    prior_frames: float
+    silence_weight: float
+
+    def weights(self, silent: np.ndarray) -> np.ndarray:
+        """Weight of each frame, (T,), from whether it is silence."""
+        return np.where(silent, self.silence_weight, 1.0)
+
+    def estimate(self, stats: FmllrStats) -> tuple[np.ndarray, float]:
+        """A speaker's transform and its gain over the identity, see `estimate`."""
+        return estimate(stats.plus(self.prior, self.prior_frames))
+
+    def save(self, folder: Path) -> None:
+        from kdtool.core.tensors import save_tensors
+
+        settings = np.array([self.prior_frames, self.silence_weight])
+        save_tensors(folder / PRIOR_FILE, {"g": self.prior.g, "k": self.prior.k, "settings": settings})
+
+    @classmethod
+    def load(cls, folder: Path) -> Adaptation:
+        from kdtool.core.tensors import load_tensors
+
+        t = load_tensors(folder / PRIOR_FILE)
+        if set(t) != {"g", "k", "settings"}:
+            raise KdError(f"{folder / PRIOR_FILE} holds {', '.join(sorted(t))}, no fMLLR prior; train the model again")
+        return cls(FmllrStats(1.0, t["g"], t["k"]), float(t["settings"][0]), float(t["settings"][1]))
+
+
+def accumulate(
+    model: DiagGmm, raw: np.ndarray, pdf: np.ndarray, weight: np.ndarray, stats: FmllrStats,
+    *, judge: DiagGmm | None = None, judged: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """Add frames to a speaker's statistics.
+
+    model: adapted-space Gaussians; raw (T, D): unadapted frames; pdf, weight (T,): of each frame. The share of each of
+    the pdf's Gaussians in a frame is judged by `judge` on frames `judged` (default: the model itself on the raw frames);
+    both models have the same Gaussians.
+    """
+    inverse = 1.0 / model.variances
+    scaled = model.means * inverse
+    used = np.flatnonzero(weight > 0)
+    judged = raw if judged is None else judged
+    for start in range(0, len(used), BLOCK):
+        rows = used[start : start + BLOCK]
+        precision = np.empty((len(rows), model.dim), np.float32)
+        target = np.empty_like(precision)
+        for frames, gaussians, post, _ in posteriors(judge or model, judged[rows], pdf[rows]):
+            share = post * weight[rows[frames], None].astype(np.float32)
+            precision[frames] = share @ inverse[gaussians].astype(np.float32)
+            target[frames] = share @ scaled[gaussians].astype(np.float32)
+        wide = np.concatenate([raw[rows], np.ones((len(rows), 1), np.float32)], axis=1)
+        stats.frames += float(weight[rows].sum(dtype=np.float64))
+        stats.g += weighted_outer(precision, wide)
+        stats.k += target.T @ wide
+
+
+def weighted_outer(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Sum over t of weights[t, i] x[t] x[t]^T: (T, I) and (T, D) to (I, D, D); each pair of dimensions is multiplied once."""
+    dim = x.shape[1]
+    a, b = np.triu_indices(dim)
+    upper = weights.T @ (x[:, a] * x[:, b])
+    full = np.zeros((weights.shape[1], dim, dim), upper.dtype)
+    full[:, a, b] = upper
+    full[:, b, a] = upper
+    return full
+
+
+def expected(model: DiagGmm, occupancy: np.ndarray) -> FmllrStats:
+    """Statistics of one frame of a speaker who sounds as the model does: the identity is the best transform for them.
+
+    occupancy (num_pdfs,): frames of each pdf, for the pdfs' shares.
+    """
+    share = model.weights * np.repeat(occupancy, np.diff(model.offsets))
+    share = share / share.sum()
+    wide = np.concatenate([model.means, np.ones((model.num_gaussians, 1))], axis=1)
+    precision = share[:, None] / model.variances
+    k = (precision * model.means).T @ wide
+    g = weighted_outer(precision, wide)
+    index = np.arange(model.dim)
+    g[:, index, index] += precision.T @ model.variances
+    return FmllrStats(1.0, g, k)
+
+
+def objective(stats: FmllrStats, transform: np.ndarray) -> float:
+    """Log-likelihood (nats) of the speaker's frames as a function of the transform, up to a constant."""
+    quadratic = np.einsum("ij,ijk,ik->", transform, stats.g, transform)
+    return float(stats.frames * np.linalg.slogdet(transform[:, :-1])[1] + (stats.k * transform).sum() - 0.5 * quadratic)
+
+
+def identity(dim: int) -> np.ndarray:
+    """The transform that changes nothing, float64 (dim, dim + 1)."""
+    return np.eye(dim, dim + 1)
+
+
+def estimate(total: FmllrStats) -> tuple[np.ndarray, float]:
+    """The best transform float64 (D, D + 1), row by row until it stands still, and its gain over the identity in nats."""
+    dim = len(total.k)
+    w = identity(dim)
+    if total.frames <= 0:
+        return w, 0.0
+    inverse = np.linalg.inv(total.g)
+    start = before = objective(total, w)
+    for _ in range(SWEEPS):
+        a_inverse = np.linalg.inv(w[:, :-1])
+        for i in range(dim):
+            row = best_row(inverse[i], total.k[i], a_inverse[:, i], total.frames)
+            change = (row[:-1] - w[i, :-1]) @ a_inverse
+            a_inverse -= np.outer(a_inverse[:, i], change) / (1.0 + change[i])
+            w[i] = row
+        now = objective(total, w)
+        if now - before < CONVERGED * total.frames:
+            break
+        before = now
+    return w, now - start
+
+
+def best_row(inverse: np.ndarray, k: np.ndarray, cofactor: np.ndarray, frames: float) -> np.ndarray:
+    """The row (D + 1,) that is best while the others stay; cofactor (D,): its cofactors up to scale."""
+    p = inverse[:, :-1] @ cofactor
+    a, b = cofactor @ p[:-1], p @ k
+    root = np.sqrt(b * b + 4.0 * a * frames)
+    # The better of the two stationary points: the determinant may have either sign.
+    steps = ((-b + root) / (2.0 * a), (-b - root) / (2.0 * a))
+    step = max(steps, key=lambda s: frames * np.log(abs(s * a + b)) - 0.5 * s * s * a)
+    return step * p + inverse @ k
+
+
+def save_transforms(path: Path, transforms: dict[str, np.ndarray]) -> None:
+    """Transforms by speaker."""
+    from kdtool.core.tensors import save_tensors
+
+    save_tensors(path, {speaker: w.astype(np.float32) for speaker, w in transforms.items()})
+
+
+def load_transforms(paths: Iterable[Path]) -> dict[str, np.ndarray]:
+    """Transforms by speaker, of one file or of several jobs'."""
+    from kdtool.core.tensors import load_tensors
+
+    return {speaker: w for path in paths for speaker, w in load_tensors(path).items()}

@@ -1,0 +1,81 @@
+"""MLLT (semi-tied covariances): a square matrix after which diagonal covariances fit best (Gales 1999).
+
+In: frames with their pdfs, a model. Out: float64 statistics; from their sum the matrix, row by row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdtool.gmm.em import posteriors
+from kdtool.gmm.fmllr import weighted_outer
+from kdtool.gmm.model import DiagGmm
+
+BLOCK = 4096
+SWEEPS, CONVERGED = 100, 1e-7
+
+
+@dataclass
+class MlltStats:
+    """frames; g (D, D, D): g[i] = sum over frames and Gaussians of share / variance[i] times the outer product of (x - mean)."""
+
+    frames: float
+    g: np.ndarray
+
+    @classmethod
+    def zeros(cls, dim: int) -> MlltStats:
+        return cls(0.0, np.zeros((dim, dim, dim)))
+
+    def add(self, other: MlltStats) -> None:
+        self.frames += other.frames
+        self.g += other.g
+
+
+def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: MlltStats) -> None:
+    """Add frames (T, D) aligned to pdfs (T,); sum of x x^T first, the terms with means by Gaussian."""
+    gamma, first = np.zeros(model.num_gaussians), np.zeros((model.num_gaussians, model.dim))
+    inverse = 1.0 / model.variances
+    for start in range(0, len(feats), BLOCK):
+        x = feats[start : start + BLOCK]
+        precision = np.empty_like(x)
+        for frames, rows, post, _ in posteriors(model, x, pdf[start : start + BLOCK]):
+            precision[frames] = post @ inverse[rows].astype(np.float32)
+            gamma[rows] += post.sum(axis=0, dtype=np.float64)
+            first[rows] += post.T @ x[frames]
+        stats.g += weighted_outer(precision, x)
+    (seen,) = np.nonzero(gamma)
+    mean, sums, weight = model.means[seen], first[seen], inverse[seen]
+    for i in range(model.dim):
+        cross = (sums * weight[:, i, None]).T @ mean
+        stats.g[i] += (mean * (gamma[seen] * weight[:, i])[:, None]).T @ mean - cross - cross.T
+    stats.frames += len(feats)
+
+
+def objective(stats: MlltStats, matrix: np.ndarray) -> float:
+    """Log-likelihood (nats) of the frames as a function of the matrix, up to a constant."""
+    quadratic = np.einsum("ij,ijk,ik->", matrix, stats.g, matrix)
+    return float(stats.frames * np.linalg.slogdet(matrix)[1] - 0.5 * quadratic)
+
+
+def estimate_mllt(stats: MlltStats) -> tuple[np.ndarray, float]:
+    """The matrix float64 (D, D), and its gain over the identity in nats a frame."""
+    dim = len(stats.g)
+    a = np.eye(dim)
+    inverse = np.linalg.inv(stats.g)
+    start = before = objective(stats, a)
+    for _ in range(SWEEPS):
+        a_inverse = np.linalg.inv(a)
+        for i in range(dim):
+            cofactor = a_inverse[:, i].copy()
+            direction = inverse[i] @ cofactor
+            row = direction * np.sqrt(stats.frames / (cofactor @ direction))
+            change = (row - a[i]) @ a_inverse
+            a_inverse -= np.outer(cofactor, change) / (1.0 + change[i])
+            a[i] = row
+        now = objective(stats, a)
+        if now - before < CONVERGED * stats.frames:
+            break
+        before = now
+    return a, (now - start) / stats.frames

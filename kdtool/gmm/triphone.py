@@ -1,0 +1,134 @@
+"""What the three triphone trainings share: shards that hold an alignment, a tree on their features, the training loop.
+
+In: features (as the front end makes them), a lang folder, an alignment with any tree on its phones. Out: tree and model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.features.store import FeatureSet
+    from kdtool.gmm.feats import FrontEnd
+    from kdtool.gmm.model import DiagGmm
+    from kdtool.gmm.pool import ShardPool
+    from kdtool.gmm.trainer import Refine
+    from kdtool.gmm.tree import Tree
+    from kdtool.graph.training import Words
+    from kdtool.lang.lang import Lang
+
+
+@dataclass(frozen=True)
+class TriphoneConfig:
+    """Options that every triphone training has."""
+
+    leaves: int = field(default=800, metadata={"help": "tied states (pdfs) at most"})
+    min_count: float = field(default=100.0, metadata={"help": "frames that a tied state must have"})
+    min_gain: float = field(default=100.0, metadata={"help": "log-likelihood (nats) that a split must gain"})
+    iterations: int = field(default=28, metadata={"help": "EM iterations"})
+    realign: list[int] = field(
+        default_factory=lambda: [6, 11, 16, 21], metadata={"help": "iterations that start with a realignment"}
+    )
+    gaussians: int = field(default=5000, metadata={"help": "Gaussians in the end"})
+    grow_until: int = field(default=21, metadata={"help": "iteration at which that number is reached"})
+    power: float = field(default=0.25, metadata={"help": "a pdf's share of Gaussians goes with its frames to this power"})
+    boost_silence: float = field(default=1.0, metadata={"help": "factor on the likelihoods of silence when realigning"})
+    max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
+    seed: int = field(default=0, metadata={"help": "for the directions in which Gaussians are split"})
+
+
+@dataclass
+class Trained:
+    """What `grow_and_train` answers; occupancy (num_pdfs,): frames of each pdf; dropped: (utterance, reason)."""
+
+    model: DiagGmm
+    tree: Tree
+    occupancy: np.ndarray
+    silence: np.ndarray
+    history: list[dict[str, Any]]
+    dropped: list[tuple[str, str]]
+
+
+@dataclass
+class Sources:
+    """A training's inputs, opened: utterances at their own speed, and the words that their transcripts need."""
+
+    lang: Lang
+    features: FeatureSet
+    alignments: AlignmentSet
+    ids: list[str]
+    words: Words
+
+
+def open_sources(feat_dir: Path, lang_dir: Path, ali_dir: Path) -> Sources:
+    """Open and check features, lang folder and alignment."""
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.features.store import FeatureSet
+    from kdtool.gmm.folder import check_alignment, original_ids, used_words
+    from kdtool.lang.lang import Lang
+
+    lang, features, alignments = Lang.load(lang_dir), FeatureSet.open(feat_dir), AlignmentSet.open(ali_dir)
+    check_alignment(alignments, lang)
+    ids = original_ids(features)
+    return Sources(lang, features, alignments, ids, used_words(lang, features, ids))
+
+
+def shard_arguments(sources: Sources, front: FrontEnd, groups: Sequence[list[str]]) -> list[tuple[Any, ...]]:
+    """Arguments of each `Shard`, the groups of utterances (single ones or speakers) dealt out to the emptiest shard.
+
+    The largest group goes first; utterances keep the data set's order within a shard.
+    """
+    from kdtool.gmm.trainer import NUM_SHARDS
+
+    position = {u: n for n, u in enumerate(sources.ids)}
+    shards: list[list[str]] = [[] for _ in range(NUM_SHARDS)]
+    frames = [0] * NUM_SHARDS
+    sizes = [sum(sources.features.info(u).num_frames for u in group) for group in groups]
+    for n in sorted(range(len(groups)), key=lambda n: (-sizes[n], position[groups[n][0]])):
+        emptiest = frames.index(min(frames))
+        shards[emptiest] += groups[n]
+        frames[emptiest] += sizes[n]
+    return [(str(sources.features.folder), sorted(ids, key=position.__getitem__), sources.words, front) for ids in shards]
+
+
+def take_alignments(pool: ShardPool, ali_dir: Path) -> list[tuple[str, str]]:
+    """Shards hold the alignment from now on; (utterance, reason) of those that are not in it."""
+    return [(u, "no alignment from the model before") for part in pool.call("take", str(ali_dir)) for u in part]
+
+
+def grow_and_train(
+    pool: ShardPool, lang: Lang, cfg: TriphoneConfig, label: str, work: Path, refine: Refine | None = None
+) -> Trained:
+    """Tree, first model and training, on the features that the shards make now. Writes questions.txt into `work`."""
+    from kdtool.gmm.em import VARIANCE_FLOOR, Stats, single_gaussians
+    from kdtool.gmm.folder import silence_pdfs
+    from kdtool.gmm.train_mono import merge_tree_answers
+    from kdtool.gmm.trainer import Schedule, gather_moments, say, train
+    from kdtool.gmm.tree_build import build_tree, first_moments, merge_stats
+
+    mean, var = gather_moments(pool)
+    stats = merge_stats(pool.call("tree_stats"))
+    tree, questions = build_tree(
+        stats, lang.num_states, lang.sil, lang.silence_ids, leaves=cfg.leaves, min_count=cfg.min_count, min_gain=cfg.min_gain
+    )
+    say(f"{label}: {len(stats.keys)} states in context seen, {len(questions)} questions, {tree.num_pdfs} tied states")
+    write_questions(work, questions, lang.phone_names)
+    short, _ = merge_tree_answers(pool.call("set_tree", tree))
+    pool.call("align_as_before")
+    count, moments = first_moments(tree, stats)
+    model = single_gaussians(Stats(count, moments, 0.0, 0), VARIANCE_FLOOR * var, (mean, var), tree.digest)
+    plan = Schedule(cfg.iterations, tuple(cfg.realign), cfg.gaussians, cfg.grow_until, cfg.power, cfg.seed, cfg.boost_silence)
+    silence = silence_pdfs(tree, lang)
+    model, occupancy, history, lost = train(pool, model, count, silence, plan, label, refine)
+    return Trained(model, tree, occupancy, silence, history, short + lost)
+
+
+def write_questions(work: Path, questions: list[tuple[int, ...]], names: Sequence[str]) -> None:
+    """One phone set a line, for people to read."""
+    (work / "questions.txt").write_text("".join(" ".join(names[p] for p in q) + "\n" for q in questions), encoding="utf-8")

@@ -144,9 +144,9 @@ def estimate(total: FmllrStats) -> tuple[np.ndarray, float]:
     if total.frames <= 0:
         return w, 0.0
     inverse = np.linalg.inv(total.g)
-    start = before = objective(total, w)
+    start = now = objective(total, w)
     for _ in range(SWEEPS):
-        a_inverse = np.linalg.inv(w[:, :-1])
+        before, a_inverse = now, np.linalg.inv(w[:, :-1])
         for i in range(dim):
             row = best_row(inverse[i], total.k[i], a_inverse[:, i], total.frames)
             change = (row[:-1] - w[i, :-1]) @ a_inverse
@@ -155,7 +155,6 @@ def estimate(total: FmllrStats) -> tuple[np.ndarray, float]:
         now = objective(total, w)
         if now - before < CONVERGED * total.frames:
             break
-        before = now
     return w, now - start
 
 

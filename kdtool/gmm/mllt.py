@@ -64,9 +64,9 @@ def estimate_mllt(stats: MlltStats) -> tuple[np.ndarray, float]:
     dim = len(stats.g)
     a = np.eye(dim)
     inverse = np.linalg.inv(stats.g)
-    start = before = objective(stats, a)
+    start = now = objective(stats, a)
     for _ in range(SWEEPS):
-        a_inverse = np.linalg.inv(a)
+        before, a_inverse = now, np.linalg.inv(a)
         for i in range(dim):
             cofactor = a_inverse[:, i].copy()
             direction = inverse[i] @ cofactor
@@ -77,5 +77,4 @@ def estimate_mllt(stats: MlltStats) -> tuple[np.ndarray, float]:
         now = objective(stats, a)
         if now - before < CONVERGED * stats.frames:
             break
-        before = now
     return a, (now - start) / stats.frames

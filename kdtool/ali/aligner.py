@@ -51,9 +51,12 @@ class Aligner:
                 if not self.gmm.front.adapted:
                     yield from self._alignments({utterance: graph}, None)
         if self.gmm.front.adapted and graphs:
-            transform = self._adapt(graphs)
-            self.transforms[self.features.info(next(iter(graphs))).speaker] = transform
-            yield from self._alignments(graphs, transform)
+            yield from self._alignments(graphs, self._adapt(graphs))
+
+    def learn(self, ids: Iterable[str]) -> np.ndarray | None:
+        """The transform of the speaker of these utterances, None when the model wants none or no utterance can be aligned."""
+        graphs = {u: graph for u in ids if self.gmm.front.adapted and (graph := self._graph(u))}
+        return self._adapt(graphs) if graphs else None
 
     def _graph(self, utterance: str) -> tuple[TrainingGraph, Any] | None:
         info = self.features.info(utterance)
@@ -80,7 +83,9 @@ class Aligner:
                     weight = how.weights(self.gmm.silence[pdf])
                     fmllr.accumulate(self.gmm.model, raw, pdf, weight, stats, judge=judge, judged=seen)
             adapted = how.estimate(stats)[0]
-        return fmllr.identity(self.gmm.model.dim) if adapted is None else adapted
+        transform = fmllr.identity(self.gmm.model.dim) if adapted is None else adapted
+        self.transforms[self.features.info(next(iter(graphs))).speaker] = transform
+        return transform
 
     def _alignments(self, graphs: dict[str, tuple[TrainingGraph, Any]], transform: np.ndarray | None) -> Iterator[Alignment]:
         for utterance, (graph, fsa) in graphs.items():

@@ -61,13 +61,13 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
     from kdtool.lang.lang import Lang
 
     lang = Lang.load(lang_dir)
-    gmm, _, feature = open_gmm(model)
+    gmm = open_gmm(model)
     temporary = work / "temporary"
     temporary.mkdir()
-    ready = prepare(audio, lang, work, temporary, cfg, feature["kind"], nj)
+    ready = prepare(audio, lang, work, temporary, cfg, gmm.front.kind, nj)
     features = FeatureSet.open(temporary / "feats")
-    check_fits(model, gmm, feature, lang, features)
-    nj = min(nj, len(features.ids))
+    check_fits(model, gmm, lang, features)
+    nj = min(nj, len(features.by_speaker(features.ids)))
     argv = [str(temporary), str(lang_dir), str(model), "--scale", repr(cfg.posterior_scale), "--min-silence", repr(cfg.min_silence)]
     argv += ["--refine"] * cfg.refine
     run_array("kdtool.aligner.job", argv, nj=nj, log_dir=work / "log", name="align")

@@ -16,9 +16,11 @@ from kdtool.core.cli import cli_main
 from kdtool.features.store import FRAME_SHIFT
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kdtool.aligner.posterior import Found
     from kdtool.features.store import FeatureSet
-    from kdtool.gmm.model import DiagGmm
+    from kdtool.gmm.folder import Gmm
     from kdtool.graph.training import GraphBuilder
 
 AUDIO_TABLE = "staged.jsonl"  # {"id", "path", "seconds"} a line: the audio at the model's rate, the original's exact duration
@@ -39,8 +41,7 @@ class Aligner:
 
     features: FeatureSet
     builder: GraphBuilder
-    model: DiagGmm
-    deltas: int
+    gmm: Gmm
     silence: int
     staged: dict[str, dict[str, Any]]
     options: Options
@@ -50,7 +51,8 @@ def align_part(work: Path, lang_dir: Path, gmm_dir: Path, options: Options, job:
     """Align one job's share."""
     import torch
 
-    from kdtool.core.jobs import split
+    from kdtool.ali import aligner as adapting
+    from kdtool.core.jobs import split_groups
     from kdtool.core.progress import progress
     from kdtool.core.tables import read_jsonl, write_jsonl
     from kdtool.features.store import FeatureSet
@@ -60,21 +62,24 @@ def align_part(work: Path, lang_dir: Path, gmm_dir: Path, options: Options, job:
 
     torch.set_num_threads(1)
     lang, features = Lang.load(lang_dir), FeatureSet.open(work / "feats")
-    model, tree, feature = open_gmm(gmm_dir)
+    gmm = open_gmm(gmm_dir)
     prons = read_prons(work / "prons.txt", lang.phones)
-    builder = GraphBuilder(prons, lang.sil, lang.oov, tree, lang.probs.part(prons) if lang.probs else None)
-    ids = split(features.ids, job, num_jobs)
+    builder = GraphBuilder(prons, lang.sil, lang.oov, gmm.tree, lang.probs.part(prons) if lang.probs else None)
+    speakers = split_groups(features.by_speaker(features.ids), job, num_jobs)
     staged = {row["id"]: row for row in read_jsonl(work / AUDIO_TABLE)}
-    aligner = Aligner(features, builder, model, feature["deltas"], lang.sil, staged, options)
-    write_jsonl(work / f"part.{job}.jsonl", (align_one(aligner, u) for u in progress(ids, len(ids), f"align, job {job}")))
+    aligner, rows = Aligner(features, builder, gmm, lang.sil, staged, options), []
+    adapter = adapting.Aligner(features, builder, gmm)
+    for ids in progress(speakers, len(speakers), f"align, job {job}"):
+        transform = adapter.learn(ids)
+        rows += [align_one(aligner, u, transform) for u in ids]
+    write_jsonl(work / f"part.{job}.jsonl", rows)
 
 
-def align_one(aligner: Aligner, utterance: str) -> dict[str, Any]:
-    """One utterance's line."""
+def align_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:
+    """One utterance's line. transform: its speaker's, if the model wants one."""
     import numpy as np
 
     from kdtool.aligner.posterior import align_scores
-    from kdtool.gmm.feats import gmm_features
     from kdtool.gmm.shard import too_short
 
     info = aligner.features.info(utterance)
@@ -83,7 +88,7 @@ def align_one(aligner: Aligner, utterance: str) -> dict[str, Any]:
         return {"id": utterance, "failed": too_short(graph.min_frames, info.num_frames)}
     pdfs = graph.used_pdfs()
     scores = np.zeros((info.num_frames, 1 + len(pdfs)), np.float32)
-    scores[:, 1:] = aligner.model.log_likelihood(gmm_features(aligner.features, utterance, aligner.deltas), pdfs)
+    scores[:, 1:] = aligner.gmm.model.log_likelihood(aligner.gmm.front.features(aligner.features, utterance, transform), pdfs)
     found = align_scores(graph, graph.to_fsa(), scores, aligner.options.scale)
     if found is None:
         return {"id": utterance, "failed": "no path through the text was found; does the text belong to this audio?"}

@@ -34,6 +34,16 @@ class FmllrStats:
     def zeros(cls, dim: int) -> FmllrStats:
         return cls(0.0, np.zeros((dim, dim + 1, dim + 1)), np.zeros((dim, dim + 1)))
 
+    def add_frames(self, raw: np.ndarray, precision: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:
+        """Unadapted frames (T, D), what `wanted` says of them, weights (T,)."""
+        self.frames += float(weight.sum(dtype=np.float64))
+        for start in range(0, len(raw), BLOCK):
+            block = slice(start, start + BLOCK)
+            wide = np.concatenate([raw[block], np.ones((len(raw[block]), 1), np.float32)], axis=1)
+            share = weight[block, None].astype(np.float32)
+            self.g += weighted_outer(precision[block] * share, wide)
+            self.k += (target[block] * share).T @ wide
+
     def plus(self, other: FmllrStats, weight: float) -> FmllrStats:
         return FmllrStats(self.frames + weight * other.frames, self.g + weight * other.g, self.k + weight * other.k)
 
@@ -81,30 +91,32 @@ def accumulate(
     the pdf's Gaussians in a frame is judged by `judge` on frames `judged` (default: the model itself on the raw frames);
     both models have the same Gaussians.
     """
-    inverse = 1.0 / model.variances
-    scaled = model.means * inverse
     used = np.flatnonzero(weight > 0)
-    judged = raw if judged is None else judged
-    for start in range(0, len(used), BLOCK):
-        rows = used[start : start + BLOCK]
-        precision = np.empty((len(rows), model.dim), np.float32)
-        target = np.empty_like(precision)
-        for frames, gaussians, post, _ in posteriors(judge or model, judged[rows], pdf[rows]):
-            share = post * weight[rows[frames], None].astype(np.float32)
-            precision[frames] = share @ inverse[gaussians].astype(np.float32)
-            target[frames] = share @ scaled[gaussians].astype(np.float32)
-        wide = np.concatenate([raw[rows], np.ones((len(rows), 1), np.float32)], axis=1)
-        stats.frames += float(weight[rows].sum(dtype=np.float64))
-        stats.g += weighted_outer(precision, wide)
-        stats.k += target.T @ wide
+    seen = (raw if judged is None else judged)[used]
+    stats.add_frames(raw[used], *wanted(model, seen, pdf[used], judge), weight[used])
+
+
+def wanted(model: DiagGmm, judged: np.ndarray, pdf: np.ndarray, judge: DiagGmm | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Where each frame (T, D) should be, by its pdf's Gaussians: precision and precision times mean, float32 (T, D) each.
+
+    Cheap a frame only for many frames at once: it goes pdf by pdf.
+    """
+    inverse = (1.0 / model.variances).astype(np.float32)
+    scaled = (model.means / model.variances).astype(np.float32)
+    precision, target = np.empty_like(judged), np.empty_like(judged)
+    for frames, gaussians, post, _ in posteriors(judge or model, judged, pdf):
+        precision[frames] = post @ inverse[gaussians]
+        target[frames] = post @ scaled[gaussians]
+    return precision, target
 
 
 def weighted_outer(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Sum over t of weights[t, i] x[t] x[t]^T: (T, I) and (T, D) to (I, D, D); each pair of dimensions is multiplied once."""
     dim = x.shape[1]
-    a, b = np.triu_indices(dim)
-    upper = weights.T @ (x[:, a] * x[:, b])
+    pairs = np.concatenate([x[:, i : i + 1] * x[:, i:] for i in range(dim)], axis=1)
+    upper = weights.T @ pairs
     full = np.zeros((weights.shape[1], dim, dim), upper.dtype)
+    a, b = np.triu_indices(dim)
     full[:, a, b] = upper
     full[:, b, a] = upper
     return full

@@ -37,14 +37,13 @@ def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: MlltSt
     """Add frames (T, D) aligned to pdfs (T,); sum of x x^T first, the terms with means by Gaussian."""
     gamma, first = np.zeros(model.num_gaussians), np.zeros((model.num_gaussians, model.dim))
     inverse = 1.0 / model.variances
+    precision = np.empty_like(feats)
+    for frames, rows, post, _ in posteriors(model, feats, pdf):
+        precision[frames] = post @ inverse[rows].astype(np.float32)
+        gamma[rows] += post.sum(axis=0, dtype=np.float64)
+        first[rows] += post.T @ feats[frames]
     for start in range(0, len(feats), BLOCK):
-        x = feats[start : start + BLOCK]
-        precision = np.empty_like(x)
-        for frames, rows, post, _ in posteriors(model, x, pdf[start : start + BLOCK]):
-            precision[frames] = post @ inverse[rows].astype(np.float32)
-            gamma[rows] += post.sum(axis=0, dtype=np.float64)
-            first[rows] += post.T @ x[frames]
-        stats.g += weighted_outer(precision, x)
+        stats.g += weighted_outer(precision[start : start + BLOCK], feats[start : start + BLOCK])
     (seen,) = np.nonzero(gamma)
     mean, sums, weight = model.means[seen], first[seen], inverse[seen]
     for i in range(model.dim):

@@ -182,15 +182,21 @@ class Shard:
 
         silence: bool (pdfs of the current alignment,).
         """
-        gain, frames = 0.0, 0.0
-        for ids in self.features.by_speaker(self.ids):
-            stats = fmllr.FmllrStats.zeros(model.dim)
-            for u in ids:
-                weight = how.weights(silence[self.pdf[u]])
-                fmllr.accumulate(model, self.raw(u), self.pdf[u], weight, stats, judged=self.feats(u))
-            self.transforms[self.features.info(ids[0]).speaker], better = how.estimate(stats)
-            gain, frames = gain + better, frames + stats.frames
-        return gain, frames
+        stats: dict[str, fmllr.FmllrStats] = {}
+        for ids in self._chunks():
+            pdf = self._joined(self.pdf.__getitem__, ids)
+            precision, target = fmllr.wanted(model, self._joined(self.feats, ids), pdf)
+            ends = np.cumsum([len(self.pdf[u]) for u in ids])
+            for u, end in zip(ids, ends.tolist(), strict=True):
+                mine = stats.setdefault(self.features.info(u).speaker, fmllr.FmllrStats.zeros(model.dim))
+                used = np.flatnonzero(weight := how.weights(silence[self.pdf[u]]))
+                rows = used + end - len(weight)
+                mine.add_frames(self.raw(u)[used], precision[rows], target[rows], weight[used])
+        gain = 0.0
+        for speaker, sums in stats.items():
+            self.transforms[speaker], better = how.estimate(sums)
+            gain += better
+        return gain, sum(sums.frames for sums in stats.values())
 
     def _chunks(self) -> Iterator[list[str]]:
         """The utterances in parts of some hundred thousand frames."""

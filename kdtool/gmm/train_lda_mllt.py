@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
 from kdtool.gmm.triphone import TriphoneConfig
+from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +83,7 @@ def run(paths: dict[str, Any], cfg: LdaMlltConfig, common: Common) -> None:
         code=("kdtool.gmm.train_lda_mllt",),
         body=lambda work: train_lda_mllt(paths, work, cfg, common.nj),
         common=common,
+        doors=[door("features", paths["feats"]), door("lang", paths["lang"]), door("ali", paths["ali"], feats=paths["feats"])],
     )
 
 

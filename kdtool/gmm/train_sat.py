@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
 from kdtool.gmm.triphone import TriphoneConfig
+from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,7 +146,11 @@ def run(paths: dict[str, Any], cfg: SatConfig, common: Common) -> None:
         code=("kdtool.gmm.train_sat",),
         body=lambda work: train_sat(paths, work, cfg, common.nj),
         common=common,
-    )
+        doors=[
+            door("features", paths["feats"]), door("lang", paths["lang"]), door("ali", paths["ali"], feats=paths["feats"]),
+            door("model", paths["gmm"]),
+        ],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

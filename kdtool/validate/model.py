@@ -78,17 +78,17 @@ def _gmm(report: Report, folder: Path, level: Level, others: Mapping[str, Path])
             report.add("weights", f"senone {pdf}", path, f"{total[pdf]:.4f}", "1")
     if report.problems:
         return
-    model, tree, feature = open_gmm(folder)
-    report.summary = f"GMM, {tree.num_pdfs} senones, {model.num_gaussians} Gaussians of dimension {model.dim}"
+    gmm = open_gmm(folder)
+    report.summary = f"GMM, {gmm.tree.num_pdfs} senones, {gmm.model.num_gaussians} Gaussians of dimension {gmm.model.dim}"
     if "lang" in others and "feats" in others:
         from kdtool.features.store import FeatureSet
         from kdtool.lang.lang import Lang
 
         lang, features = Lang.load(others["lang"]), FeatureSet.open(others["feats"])
         try:
-            check_fits(folder, model, feature, lang, features)
+            check_fits(folder, gmm, lang, features)
         except KdError as e:
-            report.add("features" if features.kind != feature["kind"] else "lang", folder.name, others["feats"], str(e))
+            report.add("features" if features.kind != gmm.front.kind else "lang", folder.name, others["feats"], str(e))
     elif "lang" in others:
         from kdtool.gmm.folder import phones_digest
         from kdtool.lang.lang import Lang

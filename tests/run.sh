@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests, set-up included.  Usage: tests/run.sh [unit|lint|recipe ...]   (default: all of them)
+# All tests, set-up included.  Usage: tests/run.sh [lint|unit|recipe|slurm ...]   (default: all of them)
 # The tiny recipe runs on the speech sample in KD_SAMPLE (default: ../shared/data beside the checkout) when that folder is
 # there, and on the embedded corpus otherwise. A skipped test is a failure.
 set -euo pipefail
@@ -25,10 +25,19 @@ recipe() {
   "$KD_PYTHON" -m pytest -q -p no:cacheprovider -s -c tests/pytest.ini tests/recipe
 }
 
-if (($# == 0)); then set -- lint unit recipe; fi
+slurm() {  # a real Slurm on this machine, started by the tests; as root its packages are installed when they are missing
+  tests/slurm/install.sh
+  "$KD_PYTHON" -m pytest -q -p no:cacheprovider -s -c tests/pytest.ini tests/slurm
+}
+
+if (($# == 0)); then set -- lint unit recipe slurm; fi
+# What the recipe's tests leave for those of Slurm: digests of what the tiny recipe makes with local jobs.
+KD_TINY_CONTENT="$(mktemp -d)/content.json"
+export KD_TINY_CONTENT
+trap 'rm -rf "${KD_TINY_CONTENT%/*}"' EXIT
 for part in "$@"; do
   case "$part" in
-    lint | unit | recipe) "$part" ;;
-    *) echo "error: tests/run.sh: no part '$part'; known are lint, unit, recipe" >&2; exit 2 ;;
+    lint | unit | recipe | slurm) "$part" ;;
+    *) echo "error: tests/run.sh: no part '$part'; known are lint, unit, recipe, slurm" >&2; exit 2 ;;
   esac
 done

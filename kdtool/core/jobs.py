@@ -7,6 +7,7 @@ the end of the first log and the command that redoes it are printed; what the ot
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -84,7 +85,7 @@ def run_commands(
     outputs: Callable[[int], Iterable[Path]] | None = None,
 ) -> None:  # fmt: skip
     """Run commands, `at_once` at a time, their standard error into their logs, their output to ours."""
-    digest = combine([c for command in commands for c in ["", *command]])[:12]
+    digest = combine(json.dumps(list(command)) for command in commands)[:12]
     folder = logs[0].parent / JOBS / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)[:40]}.{digest}"
     array = Array(name, commands, logs, at_once, folder, overridden(Needs()) if needs is None else needs)
     run = backend()

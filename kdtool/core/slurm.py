@@ -14,7 +14,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 from kdtool.core.array import Array, Failure
 from kdtool.core.errors import KdError
 from kdtool.core.progress import Watch
-from kdtool.core.slurm_calls import ALIVE, LABEL, Unreachable, cancel, cancel_and_wait, guarded, settle, states, submit
+from kdtool.core.slurm_calls import ALIVE, LABEL, Unreachable, cancel, cancel_and_wait, guarded, remove, settle, states, submit
 from kdtool.core.slurm_conf import load_conf
 from kdtool.core.slurm_task import SPEC, write_whole
 
@@ -66,16 +65,8 @@ def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict
             if waiter.waiting and waiter.number:
                 cancel_and_wait(label)
             (folder / LABEL).unlink(missing_ok=True)
-    shutil.rmtree(folder)
-    _remove_empty(array.folder)
+    remove(folder)
     return waiter.failed
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove the array's folder and the one of all arrays, when nothing is noted there."""
-    for f in (folder, folder.parent):
-        with suppress(OSError):
-            f.rmdir()
 
 
 @dataclass
@@ -147,7 +138,7 @@ class Waiter:
             if time.monotonic() - self.heard > SILENCE:
                 raise KdError(f"{self.array.name}: Slurm has not answered for {SILENCE:.0f} s: {e}\nwhen it does again, run the same "
                               f"command; scancel --name={self.label} ends what may still run") from e  # fmt: skip
-            print(f"note: {self.array.name}: Slurm does not answer ({str(e).splitlines()[-1]}); waiting", file=sys.stderr)
+            self.say(f"Slurm does not answer ({str(e).splitlines()[-1]}); waiting")
             return
         self.heard = time.monotonic()
         self.known = {index: answer.get(index + 1, ("unknown", "")) for index in self.waiting}
@@ -164,7 +155,12 @@ class Waiter:
         why = ", ".join(sorted({r for r in pending if r not in QUIET}))
         running = sum(state in ALIVE for state, _ in self.known.values()) - len(pending)
         line = f"{len(self.waiting)} jobs left, {running} running, {len(pending)} pending" + (f" ({why})" if why else "")
-        if line != self.said and (pending or self.said):
+        if pending or self.said:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Tell the user, unless that is what was said last."""
+        if line != self.said:
             print(f"{self.array.name}: {line}", file=sys.stderr, flush=True)
         self.said = line
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def submit(folder: Path, label: str, jobs: Sequence[int], at_once: int, options:
     script = folder / "script"
     script.write_text(SCRIPT)
     command = ["sbatch", "--parsable", f"--job-name={label}", f"--array={ranges(jobs)}%{at_once}", "--no-requeue", "--export=ALL",
-               "--input=/dev/null", "--open-mode=truncate", f"--chdir={folder}", "--output=slurm.%a", *options, str(script),
+               "--input=/dev/null", "--open-mode=truncate", "--chdir=/", f"--output={messages(folder)}", *options, str(script),
                sys.executable, "-c", STARTER, str(ROOT), str(folder)]  # fmt: skip
     try:
         with held_back():
@@ -73,6 +73,12 @@ def submit(folder: Path, label: str, jobs: Sequence[int], at_once: int, options:
         cancel(label)
         raise KdError(f"sbatch refused the array: {e}\nthe command was: {' '.join(command[:-6])} ...; its options come from KD_SLURM_CONF "
                       "and KD_JOB_MEM, KD_JOB_TIME, KD_JOB_GPU") from e  # fmt: skip
+
+
+def messages(folder: Path) -> str:
+    """Where Slurm writes its own words on a task: slurm.TASK in `folder`, unless Slurm's patterns cannot express that path."""
+    path = str(folder)
+    return "/dev/null" if set(path) & {"\\", "\n"} else path.replace("%", "%%") + "/slurm.%a"
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -132,7 +138,15 @@ def settle(jobs: Path) -> None:
             if label:
                 print(f"note: an earlier run left the array {label}; it is cancelled", file=sys.stderr)
                 cancel_and_wait(label)
-            shutil.rmtree(path.parent, ignore_errors=True)
+            remove(path.parent)
+
+
+def remove(folder: Path) -> None:
+    """Remove what was noted of an array, and the folders above that are empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for above in (folder.parent, folder.parent.parent):
+        with suppress(OSError):
+            above.rmdir()
 
 
 @contextmanager

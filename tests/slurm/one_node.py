@@ -24,7 +24,7 @@ from typing import Any
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MUNGE_FILES = {"key-file": "munge.key", "pid-file": "pid", "seed-file": "seed", "socket": "socket"}
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-MEMORY = 4000  # MB that the node says it has
+MEMORY = 32000  # MB that the node says it has, whatever it has
 CONF = """
 ClusterName=kd
 SlurmctldHost=localhost(127.0.0.1)
@@ -56,7 +56,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory={memory} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory={memory} State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES DefMemPerCPU=500 MaxTime=INFINITE State=UP OverSubscribe=NO
 """
 
@@ -88,7 +88,6 @@ class OneNode:
         assert self.keeper.stdin
         self.keeper.stdin.close()
         self.keeper.wait(30)
-        shutil.rmtree(self.folder)
 
     def call(self, *command: str) -> str:
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
@@ -147,6 +146,7 @@ def keep(folder: Path) -> None:
                 continue
         time.sleep(0.02)
         _reap()
+    shutil.rmtree(folder)
 
 
 def _reap() -> None:

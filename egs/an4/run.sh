@@ -9,31 +9,39 @@ source "$KD_ROOT/utils/recipe.sh"
 usage() {
   cat <<'TEXT'
 usage: egs/an4/run.sh [options]
-  --corpus DIR       AN4's folder, which holds etc and wav; audio as sphere, wav or flac
+  --corpus DIR       AN4's folder, which holds etc and wav; audio as sphere, wav or flac (default: it is downloaded)
+  --tiny             small models and few updates: minutes; without --corpus on a made-up corpus of AN4's form
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
-  --conf DIR         options of the steps (default: conf/)
+  --conf DIR         options of the steps (default: conf/, with --tiny conf/tiny/)
 TEXT
   recipe_usage
 }
 
-opt=([corpus]="" [work]="$here" [conf]="$here/conf")
-stages=(corpus lang features lms mono tri graphs decode results)
+opt=([tiny]=false [corpus]="" [work]="$here" [conf]="")
+stages=(corpus lang features lms mono tri align teachers posteriors students graphs decode results)
 about=(
   [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="lexicon, topology; LM text from the training transcripts"
   [features]="MFCC for the GMMs, filterbanks for the students" [lms]="word n-gram"
   [mono]="flat-start monophone GMM and its alignment"         [tri]="decision tree and triphone GMM"
-  [graphs]="decoding graphs"                                  [decode]="decoding and scoring; scales from dev for test"
+  [align]="senone alignments of train and dev"                [teachers]="LMs over senones, phones and subwords"
+  [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
+  [graphs]="decoding graphs"                                  [decode]="dev, then test with dev's scales"
   [results]="results.json, RESULTS.md"
 )
 recipe_options "$@"
 for name in corpus work conf; do
   if [[ -n "${opt[$name]}" ]]; then opt[$name]="$(absolute "${opt[$name]}")"; fi
 done
-data="${opt[work]}/data" exp="${opt[work]}/exp" conf="${opt[conf]}"
+data="${opt[work]}/data" exp="${opt[work]}/exp" conf="$here/conf"
+if [[ "${opt[tiny]}" == true ]]; then conf="$here/conf/tiny"; fi
+conf="${opt[conf]:-$conf}"
+units=senone,phone,subword
+systems=ce,mtl,li,hmt
+target=tri  # the GMM that the students learn from
 cd "$KD_ROOT"
 
 corpus() {
-  local/an4/find_corpus.sh "${opt[corpus]}" "$data/source"
+  local/an4/find_corpus.sh "${opt[tiny]}" "${opt[corpus]}" "$data/source"
   local/an4/prepare_data.sh --nj "${opt[nj]}" --config "$conf/corpus.yaml" "$(recorded "$data/source/corpus")" "$data"
   steps/split_set.sh --config "$conf/split.yaml" "$data/train_all" "$data/train" "$data/dev"
 }
@@ -68,6 +76,30 @@ tri() {
   steps/train_tri.sh --nj "${opt[nj]}" --config "$conf/tri.yaml" "$data/train/mfcc" "$data/lang" "$exp/mono/ali_train" "$exp/tri"
 }
 
+align() {
+  for set in train dev; do
+    steps/align.sh --nj "${opt[nj]}" "$data/$set/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_$set"
+  done
+}
+
+teachers() {
+  local sources=("$data/lm_text" "$data/lang" "$exp/$target" "$exp/$target/ali_train" "$exp/$target/ali_dev")
+  utils/launch.sh --max-jobs "${opt[nj]}" UNIT=phone,subword "$exp/log/teacher_UNIT.log" \
+    steps/train_teacher.sh --config "$conf/teacher_UNIT.yaml" "${sources[@]}" "$exp/teacher_UNIT"
+  steps/train_teacher.sh --config "$conf/teacher_senone.yaml" --phone-teacher "$exp/teacher_phone" "${sources[@]}" "$exp/teacher_senone"
+}
+
+posteriors() {
+  utils/launch.sh --max-jobs "${opt[nj]}" UNIT="$units" "$exp/log/posteriors_UNIT.log" \
+    steps/dump_posteriors.sh --nj 1 --config "$conf/posteriors.yaml" "$data/lang" "$exp/teacher_UNIT" "$exp/$target/ali_train" "$exp/teacher_UNIT/post_train"
+}
+
+students() {
+  utils/launch.sh --max-jobs "${opt[nj]}" SYS="$systems" "$exp/log/student_SYS.log" \
+    steps/train_student.sh --config "$conf/student_SYS.yaml" --posts "$exp/teacher_senone/post_train,$exp/teacher_phone/post_train,$exp/teacher_subword/post_train" \
+    "$data/train/fbank" "$exp/$target/ali_train" "$data/dev/fbank" "$exp/$target/ali_dev" "$exp/student_SYS"
+}
+
 graphs() {
   for gmm in mono tri; do
     steps/make_graph.sh "$data/lang" "$data/lm_word" "$exp/$gmm" "$exp/$gmm/graph_word"
@@ -75,16 +107,20 @@ graphs() {
 }
 
 decode() {
-  for gmm in mono tri; do
+  local system gmm kind
+  for system in mono tri student_{ce,mtl,li,hmt}; do
+    gmm=$target kind=fbank
+    case "$system" in mono | tri) gmm="$system" kind=mfcc ;; esac
     steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" \
-      "$exp/$gmm" "$data/dev/mfcc" "$exp/$gmm/graph_word" "$data/lang" "$exp/$gmm/decode_dev_word"
-    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" --scales-from "$exp/$gmm/decode_dev_word" \
-      "$exp/$gmm" "$data/test/mfcc" "$exp/$gmm/graph_word" "$data/lang" "$exp/$gmm/decode_test_word"
+      "$exp/$system" "$data/dev/$kind" "$exp/$gmm/graph_word" "$data/lang" "$exp/$system/decode_dev_word"
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" --scales-from "$exp/$system/decode_dev_word" \
+      "$exp/$system" "$data/test/$kind" "$exp/$gmm/graph_word" "$data/lang" "$exp/$system/decode_test_word"
   done
 }
 
 results() {
   local words=(egs/an4/run.sh)
+  if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
   if [[ -n "${opt[corpus]}" ]]; then words+=(--corpus "${opt[corpus]##*/}"); fi
   steps/collect_results.sh --command "${words[*]}" --note "Corpus: $(recorded "$data/source/name")." "$exp" "${opt[work]}/RESULTS.md"
 }

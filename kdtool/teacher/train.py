@@ -43,8 +43,8 @@ class Config:
     held_out: int = field(default=200, metadata={"help": "hold every N-th sentence out, to choose weights on (0: none)"})
     variants: bool = field(default=True, metadata={"help": "draw pronunciations as often as aligned speakers used them; "
                                                            "false: each word's first"})  # fmt: skip
-    own_text: bool = field(default=False, metadata={"help": "learn from the training utterances too; false: leave them out of the "
-                                                           "LM text as well, so that none of them was seen before"})  # fmt: skip
+    own_text: bool = field(default=False, metadata={"help": "learn from the training utterances as aligned, in place of their sentences in "
+                                                           "the LM text; false: from neither, so that none was seen before"})  # fmt: skip
     seed: int = field(default=0, metadata={"help": "of every random choice"})
 
 
@@ -64,8 +64,8 @@ class Material:
     def __init__(self, lm_text: Path, lang: Lang, tree: Tree, ali_train: AlignmentSet, cfg: Config) -> None:
         self.lm_text, self.lang, self.tree, self.ali, self.cfg = lm_text, lang, tree, ali_train, cfg
         self._total = self._count() if cfg.max_sentences else 0
-        own = () if cfg.own_text else ali_train.ids
-        self._left_out = {" ".join(word for word, _, _ in ali_train.get(u).words) for u in own}
+        # With own_text these sentences come as they were aligned, not once more from the LM text.
+        self._left_out = {" ".join(word for word, _, _ in ali_train.get(u).words) for u in ali_train.ids}
 
     def _count(self) -> int:
         from kdtool.units.text import sentences_of

@@ -1,24 +1,29 @@
 #!/usr/bin/env bash
-# Decide where AN4 and its dictionary are.
-# Usage: local/an4/find_corpus.sh <corpus> <out>
+# Decide where AN4 is; fetch or synthesise it if no folder was given.
+# Usage: local/an4/find_corpus.sh <tiny: true|false> <corpus|''> <out>
 # Out: <out>/corpus, <out>/lexicon, each a file with one absolute path; <out>/name, in words for the tables.
 set -euo pipefail
-corpus="$1" out="$2"
+tiny="$1" corpus="$2" out="$3"
 here="$(dirname "${BASH_SOURCE[0]}")"
 source "$here/../../utils/env.sh"
 source "$here/../../utils/record.sh"
 
-if [[ -z "$corpus" ]]; then
-  echo "error: --corpus is missing; give AN4's folder, the one that holds etc and wav" >&2
-  exit 2
+name_of_corpus="AN4"
+if [[ -n "$corpus" ]]; then
+  if [[ ! -d "$corpus/etc" && -d "$corpus/an4/etc" ]]; then corpus="$corpus/an4"; fi
+elif [[ "$tiny" == true ]]; then
+  "$here/make_embedded.sh" "$out/embedded"
+  corpus="$out/embedded" name_of_corpus="made up in AN4's form, synthesised by espeak-ng"
+else
+  "$here/download.sh" "$out/download"
+  corpus="$out/download/an4"
 fi
-if [[ ! -d "$corpus/etc" && -d "$corpus/an4/etc" ]]; then corpus="$corpus/an4"; fi
 lexicon="$corpus/etc/an4.dic"
-if [[ ! -f "$lexicon" ]]; then
+if [[ ! -f "$lexicon" && -z "${KD_PLAN:-}" ]]; then
   echo "error: --corpus $corpus: no file etc/an4.dic in it; give AN4's folder, the one that holds etc and wav" >&2
   exit 1
 fi
 record "$out/corpus" "$corpus"
 record "$out/lexicon" "$lexicon"
-record "$out/name" AN4
-echo "source: $corpus"
+record "$out/name" "$name_of_corpus"
+echo "source: $corpus ($name_of_corpus)"

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from kdtool.core.errors import KdError, UsageError
+from kdtool.corpus import download as files
+from local.an4 import download as an4
 from local.librispeech import download
 
 CONTENT = bytes(range(256)) * 40
@@ -87,7 +89,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *argv: str) -> None:
 def test_download_and_second_run(server: tuple[type[Handler], str], tmp_path: Path) -> None:
     handler, base = server
     for _ in range(2):
-        download.fetch(f"{base}/f.bin", tmp_path / "f.bin", digest(CONTENT))
+        files.fetch(f"{base}/f.bin", tmp_path / "f.bin", digest(CONTENT))
     assert (tmp_path / "f.bin").read_bytes() == CONTENT
     assert handler.asked == ["bytes=0-"]
 
@@ -97,7 +99,7 @@ def test_an_interrupted_download_goes_on(server: tuple[type[Handler], str], tmp_
     handler, base = server
     handler.ranges = ranges
     (tmp_path / "f.bin.part").write_bytes(CONTENT[:5000])
-    download.fetch(f"{base}/f.bin", tmp_path / "f.bin", digest(CONTENT))
+    files.fetch(f"{base}/f.bin", tmp_path / "f.bin", digest(CONTENT))
     assert (tmp_path / "f.bin").read_bytes() == CONTENT
     assert handler.asked == (["bytes=5000-"] if ranges else ["bytes=5000-", "bytes=0-"])
     assert not (tmp_path / "f.bin.part").exists()
@@ -106,7 +108,7 @@ def test_an_interrupted_download_goes_on(server: tuple[type[Handler], str], tmp_
 def test_a_server_that_ends_transfers_early(server: tuple[type[Handler], str], tmp_path: Path) -> None:
     handler, base = server
     handler.cut = 4000
-    download.fetch(f"{base}/f.bin", tmp_path / "f.bin", digest(CONTENT))
+    files.fetch(f"{base}/f.bin", tmp_path / "f.bin", digest(CONTENT))
     assert handler.asked == ["bytes=0-", "bytes=4000-", "bytes=8000-"]
     assert (tmp_path / "f.bin").read_bytes() == CONTENT
 
@@ -115,26 +117,26 @@ def test_too_many_cuts_keep_what_came(server: tuple[type[Handler], str], tmp_pat
     handler, base = server
     handler.cut = 100
     with pytest.raises(KdError, match="run the same command again to go on"):
-        download.fetch(f"{base}/f.bin", tmp_path / "f.bin", digest(CONTENT))
-    assert (tmp_path / "f.bin.part").stat().st_size == 100 * download.ATTEMPTS
+        files.fetch(f"{base}/f.bin", tmp_path / "f.bin", digest(CONTENT))
+    assert (tmp_path / "f.bin.part").stat().st_size == 100 * files.ATTEMPTS
     assert not (tmp_path / "f.bin").exists()
 
 
 def test_a_damaged_file_gets_no_name(server: tuple[type[Handler], str], tmp_path: Path) -> None:
     _, base = server
     with pytest.raises(KdError, match=r"MD5 .* expected 0000.*--base-url"):
-        download.fetch(f"{base}/f.bin", tmp_path / "f.bin", "0000")
+        files.fetch(f"{base}/f.bin", tmp_path / "f.bin", "0000")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_file_server_and_address(server: tuple[type[Handler], str], tmp_path: Path) -> None:
     _, base = server
     with pytest.raises(KdError, match=r"nothing\.bin: the server answers 404"):
-        download.fetch(f"{base}/nothing.bin", tmp_path / "f", "")
+        files.fetch(f"{base}/nothing.bin", tmp_path / "f", "")
     with pytest.raises(KdError, match=r"refused.*--base-url.*--corpus"):
-        download.fetch("http://127.0.0.1:9/f", tmp_path / "f", "")
+        files.fetch("http://127.0.0.1:9/f", tmp_path / "f", "")
     with pytest.raises(UsageError, match="not an address"):
-        download.fetch("mirror/f", tmp_path / "f", "")
+        files.fetch("mirror/f", tmp_path / "f", "")
 
 
 def test_audio_is_unpacked_whole(server: tuple[type[Handler], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,3 +181,27 @@ def test_lm_files(server: tuple[type[Handler], str], tmp_path: Path, monkeypatch
 def test_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="'audio' or 'lm'"):
         run_main(monkeypatch, "video", str(tmp_path))
+
+
+def test_an4_is_unpacked_whole_and_counted(server: tuple[type[Handler], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler, base = server
+    lists = tuple(f"an4/etc/an4_{part}.fileids" for part in ("train", "test"))
+    names = (*lists, "an4/wav/an4_clstk/x.sph", "an4/README")
+    data = archive(*names)
+    handler.files = {"/an4_sphere.tar.gz": data}
+    monkeypatch.setattr(an4, "SHA256", hashlib.sha256(data).hexdigest())
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["download.sh", "--base-url", base, str(tmp_path / "o")])
+        an4.main()
+        assert an4.would_run() == ""
+    found = {str(p.relative_to(tmp_path / "o")) for p in (tmp_path / "o").rglob("*") if p.is_file()}
+    assert found == {*names, "an4/.completed"} and len(handler.asked) == 1
+    monkeypatch.setattr(an4, "SHA256", "0" * 64)
+    monkeypatch.setattr(sys, "argv", ["download.sh", "--base-url", base, str(tmp_path / "p")])
+    with pytest.raises(KdError, match=r"SHA256 .* expected 0000"):
+        an4.main()
+    for bad in (archive("an4/../../x"), archive("an4/etc/a", link="an4/b"), archive("an4/README")):
+        (tmp_path / "bad.tar.gz").write_bytes(bad)
+        with pytest.raises(KdError, match="do not use this archive"):
+            an4.unpack(tmp_path / "bad.tar.gz", tmp_path / "q")
+        assert not (tmp_path / "q" / "an4").exists()

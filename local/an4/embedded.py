@@ -1,0 +1,87 @@
+"""Step: a made-up corpus in AN4's layout.  In: embedded.yaml, espeak-ng.  Out: <out>/etc, <out>/wav as AN4's archive has them.
+
+A few minutes of synthetic speech for trying the recipe where AN4 is not at hand. Its error rates say that the recipe works,
+nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import UsageError
+from kdtool.core.jobs import run_commands
+from kdtool.core.step import run_step
+from kdtool.core.tables import open_text, write_json
+
+SOURCE = Path(__file__).with_name("embedded.yaml")
+FOLDER = {"train": "an4_clstk", "test": "an4test_clstk"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the made-up corpus."""
+
+    train_utts: int = field(default=12, metadata={"help": "utterances of each training speaker"})
+    test_utts: int = field(default=8, metadata={"help": "utterances of each test speaker"})
+    seed: int = field(default=1, metadata={"help": "seed of sentences, noise and voices"})
+
+
+def sentence(source: dict[str, Any], rng: random.Random) -> str:
+    """A spelt word, a number, or a command with an argument: three to six words."""
+    letters, numbers = source["letters"].split(), source["numbers"]
+    kind = rng.randrange(3)
+    if kind == 0:
+        return " ".join(rng.choices(letters, k=rng.randint(3, 6)))
+    if kind == 1:
+        return " ".join(rng.choices(numbers, k=rng.randint(3, 6)))
+    return " ".join([rng.choice(source["commands"]), *rng.choices(letters, k=rng.randint(1, 3)), rng.choice(numbers)])
+
+
+def speak_part(work: Path, part: str, source: dict[str, Any], count: int, seed: int, nj: int) -> None:
+    """Audio and lists of one part; each speaker is a process, because espeak keeps state."""
+    commands, logs, ids, lines = [], [], [], []
+    for number, speaker in enumerate(source["speakers"][part]):
+        rng = random.Random(f"{seed} {speaker['name']}")
+        spoken = [(f"an{100 * number + n}-{speaker['name']}-b", sentence(source, rng)) for n in range(count)]
+        job, folder = work / "log" / f"{speaker['name']}.json", work / "wav" / FOLDER[part] / speaker["name"]
+        utterances = [(name, words.lower()) for name, words in spoken]
+        write_json(job, {**speaker, "seed": seed, "utterances": utterances, "truth": str(work / "log" / f"{speaker['name']}.truth.jsonl")})
+        commands.append([sys.executable, "-m", "local.librispeech.embedded_speaker", str(job), str(folder)])
+        logs.append(job.with_suffix(".log"))
+        ids += [f"{FOLDER[part]}/{speaker['name']}/{name}" for name, _ in spoken]
+        lines += [f"<s> {words} </s> ({name})" for name, words in spoken]
+    run_commands(commands, logs, name=f"made-up corpus, {part}", at_once=nj)
+    for name, rows in (("fileids", ids), ("transcription", lines)):
+        with open_text(work / "etc" / f"an4_{part}.{name}", "w") as f:
+            f.writelines(row + "\n" for row in rows)
+
+
+def make(work: Path, cfg: Config, nj: int) -> None:
+    """Write everything into `work`."""
+    source = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
+    (work / "etc").mkdir()
+    (work / "log").mkdir()
+    with open_text(work / "etc" / "an4.dic", "w") as f:
+        f.write(source["dictionary"])
+    for part, count in (("train", cfg.train_utts), ("test", cfg.test_utts)):
+        speak_part(work, part, source, count, cfg.seed, nj)
+
+
+def main() -> None:
+    paths, cfg, common = parse_args(Config, [("out", "folder to make")], None, prog="local/an4/make_embedded.sh", description=__doc__ or "")
+    if min(cfg.train_utts, cfg.test_utts) < 1:
+        raise UsageError("--train-utts and --test-utts: at least 1")
+    run_step("made-up AN4", out=paths["out"], inputs={"sentences and speakers": SOURCE}, options=cfg,
+             code=("local.an4.embedded", "local.librispeech.embedded_speaker"), common=common,
+             body=lambda work: make(work, cfg, common.nj))  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli_main(main)

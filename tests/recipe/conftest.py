@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from kill_test import Moment, undisturbed
+from kill_test import Moment, content, undisturbed
 from tiny_recipe import command
 
 
@@ -18,6 +20,8 @@ def timeline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple
     work = tmp_path_factory.mktemp("undisturbed")
     moments = undisturbed(command(work))
     print(f"tiny recipe: {moments[-1][0]:.0f} s")
+    if "KD_TINY_CONTENT" in os.environ:  # for the tests in tests/slurm
+        Path(os.environ["KD_TINY_CONTENT"]).write_text(json.dumps(content(work)))
     return work, moments
 
 

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 from one_node import OneNode
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipe"))
-from test_tiny import command, content
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "recipe")]
+from kill_test import content
+from tiny_recipe import command
 
 ARRAYS = {"extract_mfcc", "extract_fbank", "align", "decode", "UNIT=phone,subword", "UNIT=senone,phone,subword", "SYS=ce,mtl,li,hmt"}
 

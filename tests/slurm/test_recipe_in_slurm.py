@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from one_node import OneNode
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "recipe")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipe"))
 from kill_test import content
 from tiny_recipe import command
 

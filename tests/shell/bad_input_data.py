@@ -96,7 +96,7 @@ def write_corpus(folder: Path) -> None:
 def command(step: str, world: Path, *options: str) -> list[str]:
     """The step's arguments."""
     names = [n[1:] if n.startswith("=") else str(world / ("out" if n == "OUT" else n)) for n in STEPS[step][1]]
-    if step.startswith("validate"):
+    if step.startswith(("validate", "fix")):
         return [*names[:-1], *options, names[-1]]
     extra = [*SMALL_STUDENT, "--posts", str(world / "posts")] if step == "student" else []
     extra += ["--ref-ali", str(world / "gmm/ali")] if step.startswith("decode") else []
@@ -121,7 +121,7 @@ class Caller:
         finally:
             signal.signal(signal.SIGTERM, handler)
         told = self._capsys.readouterr()
-        return int(ended.value.code or 0), told.out + told.err if step.startswith("validate") else told.err
+        return int(ended.value.code or 0), told.out + told.err if step.startswith(("validate", "fix")) else told.err
 
 
 def child(step: str, world: Path, *options: str, **more: Any) -> subprocess.CompletedProcess[str]:

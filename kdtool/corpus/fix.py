@@ -1,0 +1,172 @@
+"""Mend a data folder.  In: a data folder with faults.  Out: the same folder with sound manifests, a backup, fixed.tsv.
+
+What can be mended is mended (order, upper case, utterances that pass their recording's end, facts of the audio's header);
+what cannot is dropped with a reason. Audio is never touched. The files that change are kept in .backup.<n>; a second run
+finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.digest import RECORD
+from kdtool.core.errors import KdError
+from kdtool.core.tables import open_text, read_jsonl, read_lines, write_jsonl
+from kdtool.core.tensors import file_digest
+from kdtool.corpus.ids import id_fault
+from kdtool.corpus.sources import source_fault
+from kdtool.corpus.utterance import Limits, audio_header
+
+MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
+FIXED = "fixed.tsv"
+Row = dict[str, Any]
+
+
+@dataclass
+class Changes:
+    """What was done: (id, what) of the rows that were mended and dropped; which recordings have other audio than was said."""
+
+    mended: list[tuple[str, str]] = field(default_factory=list)
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    other_audio: set[str] = field(default_factory=set)
+    kept: int = 0
+
+
+def fix_data(folder: Path, faults: Callable[[Any, bool], str]) -> Changes:
+    """Mend the manifests of a data folder.
+
+    Args:
+        faults: what is wrong with the fields of a row (of a recording when True, else of an utterance), '' for nothing.
+
+    Raises:
+        KdError: a manifest is missing or cannot be read to its end, or nothing would be left.
+    """
+    changes = Changes()
+    recordings = _recordings(_rows(folder / MANIFESTS[0]), faults, changes)
+    utterances = _utterances(_rows(folder / MANIFESTS[1]), recordings, faults, changes)
+    if not utterances:
+        first = "".join(f"\n  {name}: {what}" for name, what in changes.dropped[:5])
+        raise KdError(f"{folder}: no utterance would be left, so nothing was changed:{first}\nprepare the corpus again")
+    used = {row["recording_id"] for row in utterances}
+    changes.dropped += [(name, "a recording without an utterance") for name in recordings if name not in used]
+    tables = {MANIFESTS[0]: [recordings[name] for name in sorted(used)], MANIFESTS[1]: sorted(utterances, key=lambda row: row["id"])}
+    changes.kept = len(utterances)
+    for name, rows in tables.items():
+        old = [row["id"] for row in _rows(folder / name) if isinstance(row, dict) and "id" in row]
+        new = [row["id"] for row in rows]
+        if old != new and sorted(old, key=str) == new:
+            changes.mended.append((name, "rows brought into the order of their ids"))
+    if changes.mended or changes.dropped:
+        _write(folder, tables, changes)
+    return changes
+
+
+def _rows(path: Path) -> list[Any]:
+    try:
+        return list(read_jsonl(path))
+    except KdError as e:
+        raise KdError(f"{e}\nwhat is cut or missing cannot be mended: prepare the corpus again") from e
+
+
+def _recordings(rows: list[Any], faults: Callable[[Any, bool], str], changes: Changes) -> dict[str, Row]:
+    """The sound recordings by id; the length and the rate are the audio's own."""
+    kept: dict[str, Row] = {}
+    for number, row in enumerate(rows, 1):
+        name, fault = _name(row, number), faults(row, True)
+        fault = fault or id_fault(row["id"]) or ("the id comes twice" if name in kept else "") or _audio_fault(row)
+        if fault:
+            changes.dropped.append((name, f"recording: {fault}"))
+            continue
+        rate, samples, _ = audio_header(Path(row["sources"][0]["source"]))
+        facts = {"sampling_rate": rate, "num_samples": samples, "duration": samples / rate}
+        if any(abs(row[k] - v) > (0.01 if k == "duration" else 0) for k, v in facts.items()):
+            said = f"{row['num_samples']} samples at {row['sampling_rate']} Hz, {row['duration']} s"
+            changes.mended.append((name, f"recording: the manifest said {said}, its audio has {samples} at {rate} Hz"))
+            changes.other_audio.add(name)
+            row = {**row, **facts}
+        kept[name] = row
+    return kept
+
+
+def _audio_fault(row: Row) -> str:
+    for source in row["sources"] or [None]:
+        if fault := source_fault(source):
+            return fault
+        path = Path(source["source"])
+        if not path.is_file() or path.stat().st_size == 0:
+            return f"{path} is not there or empty"
+        try:
+            audio_header(path)
+        except ValueError as e:
+            return f"{path} cannot be decoded ({e})"
+    return ""
+
+
+def _utterances(rows: list[Any], recordings: dict[str, Row], faults: Callable[[Any, bool], str], changes: Changes) -> list[Row]:
+    from kdtool.lang.vocab import text_fault
+
+    kept: dict[str, Row] = {}
+    for number, row in enumerate(rows, 1):
+        name, fault = _name(row, number), faults(row, False)
+        if not fault:
+            text = " ".join((row.get("text") or "").split())
+            recording = recordings.get(row["recording_id"])
+            fault = (
+                id_fault(row["id"]) or (id_fault(row["speaker"]) if row.get("speaker") else "")
+                or ("the id comes twice" if name in kept else "") or ("" if text else "its transcript is empty")
+                or text_fault(text.upper()) or ("" if recording else f"its recording {row['recording_id']} is not there")
+            )  # fmt: skip
+        if fault:
+            changes.dropped.append((name, fault))
+            continue
+        assert recording is not None
+        if text != text.upper():
+            changes.mended.append((name, "transcript put in upper case"))
+            row = {**row, "text": text.upper()}
+        if clipped := _clip(row, recording["duration"]):
+            start, end = clipped
+            if end - start < Limits.min_seconds:
+                changes.dropped.append((name, f"{max(0.0, end - start):.3f} s of it lie inside its recording"))
+                continue
+            changes.mended.append((name, f"{row['start']:.3f}+{row['duration']:.3f} s clipped to {start:.3f}+{end - start:.3f} s"))
+            row = {**row, "start": start, "duration": round(end - start, 8)}
+        kept[name] = row
+    return list(kept.values())
+
+
+def _clip(row: Row, seconds: float) -> tuple[float, float] | None:
+    """(start, end) inside the recording; None when it lies there already."""
+    start, end = row["start"], row["start"] + row["duration"]
+    if start >= 0 and row["duration"] > 0 and end <= seconds + 0.01:
+        return None
+    return max(0.0, start), min(end, seconds)
+
+
+def _name(row: Any, number: int) -> str:
+    return str(row["id"]) if isinstance(row, dict) and row.get("id") else f"line {number}"
+
+
+def _write(folder: Path, tables: dict[str, list[Row]], changes: Changes) -> None:
+    number = 1 + max((int(p.suffix[1:]) for p in folder.glob(".backup.*") if p.suffix[1:].isdigit()), default=0)
+    backup = folder / f".backup.{number}"
+    backup.mkdir()
+    for name in (*MANIFESTS, "audio.tsv", FIXED, RECORD):
+        if (folder / name).is_file():
+            shutil.copy2(folder / name, backup / name)
+    # The record would say that the folder was altered; without it the folder counts by its content.
+    (folder / RECORD).unlink(missing_ok=True)
+    for name, rows in tables.items():
+        write_jsonl(folder / name, rows)
+    if (folder / "audio.tsv").is_file():
+        digests = dict(line.split("\t", 1) for line in read_lines(folder / "audio.tsv") if "\t" in line)
+        used = {row["id"]: row for row in tables[MANIFESTS[0]]}
+        digests |= {name: file_digest(used[name]["sources"][0]["source"]) for name in changes.other_audio & set(used)}
+        with open_text(folder / "audio.tsv", "w") as f:
+            f.writelines(f"{name}\t{digest}\n" for name, digest in digests.items() if name in used)
+    with open_text(folder / FIXED, "w") as f:
+        for kind, items in (("mended", changes.mended), ("dropped", changes.dropped)):
+            f.writelines("\t".join([kind, *(" ".join(cell.split()) for cell in item)]) + "\n" for item in items)

@@ -1,0 +1,50 @@
+"""Mend a data folder: the command line of kdtool.corpus.fix.  In: a data folder.  Out: what was done, line by line; exit status.
+
+0: mended, or nothing to mend; 1: it cannot be mended; 2: usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.cli import Parser, cli_main
+from kdtool.core.errors import KdError
+from kdtool.corpus.fix import FIXED, fix_data
+from kdtool.validate.data import RECORDING, SUPERVISION
+from kdtool.validate.rows import row_faults
+
+SHOWN = 20
+
+
+def faults(row: Any, recording: bool) -> str:
+    """What is wrong with the fields of a row, as the validator of data folders sees it."""
+    return "; ".join(row_faults(row, RECORDING if recording else SUPERVISION))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = Parser(prog="utils/fix_data.sh", description=__doc__, allow_abbrev=False)
+    parser.add_argument("folder", type=Path, help="data folder to mend; what changes is kept in .backup.<n> there")
+    folder = parser.parse_args(sys.argv[1:] if argv is None else argv).folder
+    if not folder.is_dir():
+        raise KdError(f"{folder}: no such folder; check the path")
+    made = (folder / ".done.json").is_file()
+    changes = fix_data(folder, faults)
+    for kind, items in (("mended", changes.mended), ("dropped", changes.dropped)):
+        for name, what in items[:SHOWN]:
+            print(f"{kind}: {name}: {what}")
+        if len(items) > SHOWN:
+            print(f"{kind}: {len(items) - SHOWN} more, all in {folder / FIXED}")
+    if not changes.mended and not changes.dropped:
+        print(f"{folder}: nothing to mend")
+        return
+    print(f"{folder}: {changes.kept} utterances kept, {len(changes.mended)} changes, {len(changes.dropped)} dropped; "
+          f"what was there before is in {max(folder.glob('.backup.*'), key=lambda p: int(p.suffix[1:]))}")  # fmt: skip
+    if made:
+        print("note: the stage that made this folder would make it anew; mend the corpus too, or leave that stage out")
+
+
+if __name__ == "__main__":
+    cli_main(main)

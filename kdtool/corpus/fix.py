@@ -163,10 +163,11 @@ def _write(folder: Path, tables: dict[str, list[Row]], changes: Changes) -> None
         write_jsonl(folder / name, rows)
     if (folder / "audio.tsv").is_file():
         digests = dict(line.split("\t", 1) for line in read_lines(folder / "audio.tsv") if "\t" in line)
-        used = {row["id"]: row for row in tables[MANIFESTS[0]]}
-        digests |= {name: file_digest(used[name]["sources"][0]["source"]) for name in changes.other_audio & set(used)}
+        audio = {row["id"]: row["sources"][0]["source"] for row in tables[MANIFESTS[0]] if row["id"] in changes.other_audio}
         with open_text(folder / "audio.tsv", "w") as f:
-            f.writelines(f"{name}\t{digest}\n" for name, digest in digests.items() if name in used)
+            for row in tables[MANIFESTS[1]]:
+                new = file_digest(audio[row["recording_id"]]) if row["recording_id"] in audio else digests.get(row["id"])
+                f.write(f"{row['id']}\t{new}\n" if new else "")
     with open_text(folder / FIXED, "w") as f:
         for kind, items in (("mended", changes.mended), ("dropped", changes.dropped)):
             f.writelines("\t".join([kind, *(" ".join(cell.split()) for cell in item)]) + "\n" for item in items)

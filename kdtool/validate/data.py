@@ -26,13 +26,14 @@ CLASSES = {
     "outside-recording": Class("an utterance that does not lie inside its recording", FIX),
     "recording-length": Class("a recording whose duration is not its samples by its sampling rate", AGAIN),
     "empty-transcript": Class("an utterance without words", FIX),
-    "transcript": Class("a transcript not in upper case, or with a reserved word or control character", "normalise it, then " + AGAIN),
+    "transcript": Class("a transcript with a reserved word or a control character", "normalise it, then " + AGAIN),
     "audio-source": Class("audio that is read by running a command or from the network", "write it to files, then " + AGAIN),
     "audio-missing": Class("audio that is not there or empty", "fetch it again, or " + FIX),
     "audio-differs": Class("audio of another rate, length or number of channels than its manifest says", AGAIN),
     "audio-broken": Class("audio that cannot be decoded to its end, or is silent", "fetch it again, or remove it, then " + AGAIN),
     "audio-changed": Class("audio whose content is not what the manifests were made of (audio.tsv)", AGAIN),
     "features": Class("a feature folder with problems", "utils/validate_features.sh FOLDER says which; extract the features again"),
+    "lower-case": Class("a transcript that is not upper-case, which steps/prepare_lang.sh refuses", FIX, warning=True),
     "not-sorted": Class("an utterance that comes before the one it stands behind", FIX, warning=True),
     "unused-recording": Class("a recording without an utterance", FIX, warning=True),
     "no-speaker": Class("an utterance without a speaker (its recording counts as one)", "name the speakers in the corpus", warning=True),
@@ -60,7 +61,7 @@ def check(report: Report, folder: Path, level: Level, others: object) -> None:
     for row in utterances:
         _check_utterance(report, row, recordings.get(row["recording_id"]), folder)
     _check_texts(report, utterances, folder)
-    digests = _audio_digests(folder) if level == Level.DEEP else {}
+    digests = _audio_digests(folder, utterances) if level == Level.DEEP else {}
     for row in recordings.values():
         _check_recording(report, row, folder, level, digests)
     used = {row["recording_id"] for row in utterances}
@@ -107,9 +108,12 @@ def _check_texts(report: Report, utterances: list[dict[str, Any]], folder: Path)
         text = " ".join(words)
         if not words:
             report.add("empty-transcript", row["id"], path)
-        elif fault := text_fault(text):
+            continue
+        if fault := text_fault(text.upper()):
             report.add("transcript", row["id"], path, fault)
-        elif len(words) >= 5 and first.setdefault(text, row["id"]) != row["id"]:
+        if text != text.upper():
+            report.add("lower-case", row["id"], path, text[:60])
+        if len(words) >= 5 and first.setdefault(text, row["id"]) != row["id"]:
             report.add("same-text", row["id"], path, f"same as {first[text]}")
 
 
@@ -156,12 +160,13 @@ def _check_audio(report: Report, row: dict[str, Any], audio: Path, level: Level,
         report.add("audio-changed", row["id"], audio, file_digest(audio), digest)
 
 
-def _audio_digests(folder: Path) -> dict[str, str]:
-    """audio.tsv of a folder that has one: recording -> digest of its audio."""
+def _audio_digests(folder: Path, utterances: list[dict[str, Any]]) -> dict[str, str]:
+    """audio.tsv of a folder that has one: recording -> digest of its audio (the table is by utterance)."""
     from kdtool.core.tables import read_lines
 
     path = folder / "audio.tsv"
-    return dict(line.split("\t", 1) for line in read_lines(path) if "\t" in line) if path.is_file() else {}
+    table = dict(line.split("\t", 1) for line in read_lines(path) if "\t" in line) if path.is_file() else {}
+    return {row["recording_id"]: table[row["id"]] for row in utterances if row["id"] in table}
 
 
 def _check_features(report: Report, folder: Path, level: Level) -> None:

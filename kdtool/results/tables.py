@@ -20,7 +20,7 @@ def render(results: Sequence[dict[str, Any]], made: dict[str, str]) -> str:
         results: the content of results.json, in reporting order.
         made: title, note, command, date, git; also stored in a comment, so that a check can render the file again.
     """
-    lines = [f"# {made['title']}", "", _MARK + json.dumps(made, sort_keys=True) + " -->", ""]
+    lines = [f"# {made['title']}", "", _MARK + _comment(made) + " -->", ""]
     if made["note"]:
         lines += [made["note"], ""]
     lines += [f"Generated {made['date']} at commit {made['git']}; do not edit by hand."]
@@ -46,6 +46,11 @@ def _tuned(results: Sequence[dict[str, Any]]) -> str:
     return "".join(f"Those of {name} are the best ones on all of {other}: nothing was chosen on {name}. " for name, other in pairs)
 
 
+def _comment(made: dict[str, str]) -> str:
+    """JSON that cannot end the comment that it stands in."""
+    return json.dumps(made, sort_keys=True).replace(">", "\\u003e")
+
+
 def _lms(results: Sequence[dict[str, Any]], rate: str) -> list[str]:
     """LM names with this rate, first passes before rescored ones."""
     return sorted({r["lm"] for r in results if r[rate] is not None}, key=lambda lm: (any(
@@ -56,7 +61,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table with columns of even width, readable in a terminal."""
     widths = [max(len(row[n]) for row in [head, *rows]) for n in range(len(head))]
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+        return "| " + " | ".join(cell.replace("|", "\\|").ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
     return [line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *(line(row) for row in rows)]
 

@@ -68,7 +68,7 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
 def _check_file(report: Report, folder: Path, row: dict[str, Any], dim: int) -> None:
     path = Path(row["file"])
     if path.is_absolute() or ".." in path.parts:
-        report.add("outside-folder", row["id"], row["file"])
+        report.add("outside-folder", row["id"], folder / "index.json", row["file"], "a file in the folder")
         return
     wanted = 4 * dim * row["num_frames"]
     try:

@@ -19,6 +19,7 @@ BROKEN = "broken-manifest"
 BROKEN_CLASS = Class("a manifest that is missing, unreadable, or has a line without the fields it needs", "make or fetch the folder again")
 Fields = Mapping[str, tuple[type, ...]]
 NUMBER = (int, float)
+LARGEST = 1 << 53  # whole numbers up to here are floats too
 
 
 def sound_rows(path: Path, fields: Fields, report: Report) -> list[dict[str, Any]]:
@@ -46,5 +47,5 @@ def row_faults(row: Any, fields: Fields) -> Iterator[str]:
             yield f"no {name}"
         elif not isinstance(value, types) or isinstance(value, bool):
             yield f"{name} is {type(value).__name__} {str(value)[:40]!r}"
-        elif isinstance(value, float) and not math.isfinite(value):
-            yield f"{name} is {value}"
+        elif isinstance(value, NUMBER) and not (math.isfinite(value) if isinstance(value, float) else abs(value) < LARGEST):
+            yield f"{name} is {value}" if isinstance(value, float) else f"{name} has {value.bit_length()} bits"

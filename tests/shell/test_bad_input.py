@@ -6,7 +6,6 @@ Each row of a table is one case. Where it is cheap the input is then mended and 
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import resource
 import shutil
@@ -17,11 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bad_input_cases import AUDIO, CORPUS, CORRUPT, LANGUAGE, USAGE, UTT
+from bad_input_changes import Change
 from bad_input_data import ROOT, Caller, child, command, processes_of, run_sh, spoil, without_privilege, write_audio, write_world
-
-UTT = "11-7-0001"
-CHAPTER = "corpus/train-clean-5/11/7"
-AUDIO, TEXT = f"{CHAPTER}/{UTT}.flac", f"{CHAPTER}/11-7.trans.txt"
 
 
 @pytest.fixture(scope="module")
@@ -51,44 +48,9 @@ def check(done: tuple[int, str], out: Path, *words: str, status: int = 1) -> Non
     assert not out.exists() or not list(out.glob("**/.done.json")), list(out.iterdir())
 
 
-def put(name: str, content: str | bytes) -> Callable[[Path], object]:
-    def change(world: Path) -> None:
-        (world / name).parent.mkdir(parents=True, exist_ok=True)
-        (world / name).write_bytes(content.encode() if isinstance(content, str) else content)
-
-    return change
-
-
-def cut_audio(world: Path) -> None:
-    (world / AUDIO).write_bytes((world / AUDIO).read_bytes()[:9000])
-
-
-def second_place(world: Path, folder: str) -> None:
-    (world / folder).mkdir(parents=True)
-    shutil.copy(world / AUDIO, world / folder)
-
-
-CORPUS = [
-    ("missing folder", lambda w: shutil.rmtree(w / "corpus"), ["corpus: no such folder", "give the folder"]),
-    ("missing part", lambda w: shutil.rmtree(w / "corpus/dev-clean-2"), ["no folder dev-clean-2", "--dev-part"]),
-    ("truncated audio", cut_audio, [f"{UTT}: ", AUDIO, "fetch it again"]),
-    ("empty audio", put(AUDIO, ""), [f"{UTT}: ", AUDIO, "empty (0 bytes)", "fetch it again"]),
-    ("no audio at all", put(AUDIO, "text"), [f"{UTT}: ", AUDIO, "cannot be decoded"]),
-    ("transcript for missing audio", lambda w: (w / AUDIO).unlink(), [UTT, f"{TEXT}, line 2", "fetch the audio or remove the line"]),
-    ("audio without transcript", put(TEXT, "11-7-0000 HELLO\n"), [UTT, AUDIO, "add its transcript or remove the audio"]),
-    ("empty transcript", put(TEXT, f"11-7-0000 HELLO\n{UTT} \n"), [f"{UTT}: ", "transcript is empty", "add the words"]),
-    ("transcript twice", put(TEXT, f"11-7-0000 A\n{UTT} B\n{UTT} C\n"), [f"{TEXT}, line 3", UTT, "remove one"]),
-    ("audio twice", lambda w: second_place(w, "corpus/train-clean-5/11/8"), [UTT, "two audio files", "remove one"]),
-    ("8 kHz", lambda w: write_audio(w / AUDIO, rate=8000), [UTT, AUDIO, "8000 Hz and 1 channel", "convert it"]),
-    ("stereo", lambda w: write_audio(w / AUDIO, channels=2), [UTT, AUDIO, "16000 Hz and 2 channels", "convert it"]),
-    ("too long a transcript", put(TEXT, f"11-7-0000 A\n{UTT} {'WORD ' * 12}\n"), [f"{UTT}: 59 characters", "1.00 s", AUDIO]),
-    ("not UTF-8", put(TEXT, b"11-7-0000 A\n11-7-0001 caf\xe9\n"), [f"{TEXT}, line 2", "iconv"]),
-]
-
-
 @pytest.mark.parametrize("options", [[], ["--max-utts", "4"]], ids=["whole", "limited"])
 @pytest.mark.parametrize(("change", "words"), [row[1:] for row in CORPUS], ids=[row[0] for row in CORPUS])
-def test_corpus(change: Callable[[Path], object], words: list[str], options: list[str], world: Path, sound: Path, call: Caller) -> None:
+def test_corpus(change: Change, words: list[str], options: list[str], world: Path, sound: Path, call: Caller) -> None:
     change(world)
     check(call("corpus", world, *options), world / "out", *words)
     shutil.rmtree(world / "corpus", ignore_errors=True)
@@ -97,48 +59,13 @@ def test_corpus(change: Callable[[Path], object], words: list[str], options: lis
     assert (world / "out/train_clean_5/.done.json").is_file()
 
 
-LONG = "\n".join(f"{w} {p}" for w, p in zip(["ONE", "TWO"], ["W AH N", "T UW"], strict=True))
-LANGUAGE = [
-    ("missing LM text", "lm text", lambda w: (w / "lm.txt").unlink(), [], ["lm.txt: missing; check the path"]),
-    ("empty LM text", "lm text", put("lm.txt", ""), [], ["lm.txt: no sentence is left of 0 lines", "name a text"]),
-    ("LM text without words", "lm text", put("lm.txt", "12\n\n"), [], ["lm.txt: no sentence is left of 2 lines"]),
-    ("LM text of another encoding", "lm text", put("lm.txt", b"A\xff"), [], ["lm.txt: not UTF-8 at byte 1", "iconv"]),
-    ("empty LM text, language", "lang", put("lm_text/text.gz", gzip.compress(b"")), [], ["lm_text: changed", "run its stage again"]),
-    ("empty LM text, n-grams", "ngram", put("lm_text/text.gz", gzip.compress(b"")), [], ["lm_text: changed", "run its stage again"]),
-    ("cut LM text", "lang", lambda w: spoil(w / "lm_text/text.gz", "cut"), [], ["lm_text: changed since it was made (text.gz has"]),
-    ("missing lexicon", "lang", lambda w: (w / "lexicon.txt").unlink(), [], ["lexicon.txt: missing; check the path"]),
-    ("empty lexicon", "lang", put("lexicon.txt", ""), [], ["lexicon.txt: no pronunciations in it"]),
-    ("malformed lexicon", "lang", put("lexicon.txt", "HELLO\n"), [], ["lexicon.txt, line 1: 'HELLO'", "mend or remove"]),
-    ("words outside the lexicon", "lang", put("lexicon.txt", "WORLD W ER L D\n"), ["--g2p", "false"],
-     ["50.0% of the words in the training transcripts", "training word HELLO is <UNK>", "add them to the lexicon"]),
-    ("another language's lexicon", "lang", put("lexicon.txt", LONG), ["--g2p", "false"], ["no word of the vocabulary", "lexicon.txt"]),
-    ("too small a lexicon for G2P", "lang", put("lexicon.txt", "HELLO HH AH L OW\n"), [],
-     ["G2P could not learn from the lexicon's 1 words", "larger lexicon", "--g2p false"]),
-    ("dev set without words", "ngram", lambda w: (w / "data/dev_clean_2/supervisions.jsonl.gz").unlink(), [],
-     ["supervisions.jsonl.gz: missing"]),
-    ("no features there", "align", lambda w: shutil.rmtree(w / "feats"), [], ["feats: missing", "run the stage"]),
-    ("no GMM there", "align", lambda w: [p.unlink() for p in (w / "gmm").glob("gmm.*")], [], ["gmm: changed since it was made (gmm.safet"]),
-    ("other phones", "align", put("lang/phones.txt", "<eps> 0\nSIL 1\nSPN 2\n"), [], ["lexicon.txt, line 2", "prepare the lang again"]),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize(("step", "change", "options", "words"), [row[1:] for row in LANGUAGE], ids=[row[0] for row in LANGUAGE])
 def test_language_and_missing_input(
-    step: str, change: Callable[[Path], object], options: list[str], words: list[str], world: Path, call: Caller
+    step: str, change: Change, options: list[str], words: list[str], world: Path, call: Caller
 ) -> None:
     small = ["--bpe-size", "20"] if step == "lang" else ["--order", "2"] if step == "ngram" else []
     change(world)
     check(call(step, world, *small, *options), world / "out", *words)
-
-
-ALL = ("cut", "flipped", "empty")
-CORRUPT = [
-    ("align", "gmm/gmm.safetensors", ALL), ("align", "gmm/tree.safetensors", ALL), ("align", "feats/cmvn.safetensors", ALL),
-    ("align", "feats/index.json", ("cut", "empty")), ("tri", "gmm/ali/ali.safetensors", ALL), ("phone graph", "gmm/ali/index.jsonl", ALL),
-    ("dump", "teacher/model.safetensors", ALL), ("student", "posts/shard-00000.safetensors", ALL), ("student", "posts/index.jsonl", ALL),
-    ("student", "posts/meta.json", ("cut", "empty")), ("student", "ali/ali.safetensors", ALL), ("decode", "student/model.safetensors", ALL),
-    ("decode with a GMM", "gmm/graph/graph.safetensors", ("flipped",)),
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "unrecorded"])
@@ -227,18 +154,6 @@ def test_read_only_folders(world: Path) -> None:
         folder.chmod(0o755)
 
 
-USAGE = [
-    (["--no-such-option"], 2, ["unknown option --no-such-option", "--help"]),
-    (["--stage", "0"], 2, ["--stage 0: no such stage", "known are 1 to 13"]),
-    (["--stage", "14"], 2, ["--stage 14: no such stage"]),
-    (["--stage", "-1"], 2, ["--stage -1: no such stage"]),
-    (["--stage", "decode", "--stop-stage", "lang"], 2, ["--stage 12 comes after --stop-stage 2"]),
-    (["--stage", "lang", "--stop-stage", "lang"], 1, ["source/lm_text: missing", "run stage corpus first"]),
-    (["--stage", "align", "--stop-stage", "align"], 1, ["mfcc: missing", "run the stage that makes it first"]),
-    (["--stop-stage", "1", "--corpus", "nowhere", "--lm-text", "a", "--lexicon", "b"], 1, ["--corpus", "nowhere: no such file or folder"]),
-]
-
-
 @pytest.mark.parametrize(("argv", "status", "words"), USAGE, ids=[" ".join(row[0][:3]) for row in USAGE])
 def test_recipe_usage(argv: list[str], status: int, words: list[str], tmp_path: Path) -> None:
     done = run_sh("--tiny", "--work", str(tmp_path / "w"), *argv, cwd=tmp_path)
@@ -286,3 +201,11 @@ def test_ctrl_c_ends_arrays_and_launched_jobs(world: Path) -> None:
     assert not (world / "out").exists()
     done = child("align", world)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_readmes_table_is_that_of_the_cases() -> None:
+    from bad_input_table import CASES, README, renewed
+
+    text = README.read_text(encoding="utf-8")
+    assert len(CASES) >= 60 and len({str(case) for case in CASES}) == len(CASES)
+    assert renewed(text) == text, "renew it: python tests/shell/bad_input_table.py --write"

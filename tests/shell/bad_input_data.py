@@ -229,6 +229,7 @@ def without_privilege() -> None:
     """In a child, before it starts: file permissions count although it is root's."""
     import ctypes
 
-    cap_dac_override, pr_capbset_drop = 1, 24
-    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(pr_capbset_drop, cap_dac_override, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "the right to override permissions cannot be given up")
+    cap_dac_override, cap_dac_read_search, pr_capbset_drop = 1, 2, 24
+    for right in (cap_dac_override, cap_dac_read_search) if os.geteuid() == 0 else ():
+        if ctypes.CDLL(None, use_errno=True).prctl(pr_capbset_drop, right, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "the right to override permissions cannot be given up")

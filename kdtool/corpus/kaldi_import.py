@@ -17,10 +17,10 @@ from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.dropped import account
-from kdtool.core.errors import UsageError
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.progress import progress
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text
+from kdtool.core.tables import open_text, read_jsonl
 from kdtool.core.tensors import file_digest
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands, run_command
 from kdtool.corpus.kaldi_dir import Fault, KaldiDir, read_dir, spans
@@ -38,6 +38,9 @@ class Config:
     allow_pipes: bool = field(default=False, metadata={"help": "run wav.scp's commands and keep their output in the data folder"})
     relative_to: Path | None = field(
         default=None, metadata={"help": "folder that relative paths in wav.scp count from; not given: the current one, as in Kaldi"}
+    )
+    apart_from: Path | None = field(
+        default=None, metadata={"help": "data folder, such as the training set of a test set: no utterance may be in both"}
     )
     upper: bool = field(default=False, metadata={"help": "make the transcripts upper-case, as lexicon and LM text are"})
     max_overshoot: float = field(default=0.5, metadata={"help": "seconds that a segment may end after its recording; it is cut there"})
@@ -118,9 +121,25 @@ def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: 
     summary(where, [(s.speaker, s.duration) for s in supervisions])
 
 
+def check_apart(kaldi: KaldiDir, other: Path) -> None:
+    """KdError when an utterance is in both sets; a note when a speaker is."""
+    manifest = other / "supervisions.jsonl.gz"
+    if not manifest.is_file():
+        raise UsageError(f"--apart-from {other}: no data folder (supervisions.jsonl.gz is missing); prepare it first")
+    rows = list(read_jsonl(manifest))
+    speakers = kaldi.tables["utt2spk"].rows
+    if both := sorted({row["id"] for row in rows} & set(speakers)):
+        raise KdError(f"{kaldi.folder}: utterance {both[0]} is in {other} too ({len(both)} such), so figures on one of the sets would be "
+                      "worth nothing; keep them apart")  # fmt: skip
+    if voices := sorted({row.get("speaker") for row in rows} & {row.value for row in speakers.values()}):
+        kaldi.notes.append(f"speaker {voices[0]} is in {other} too ({len(voices)} such): the figures are not those of unknown speakers")
+
+
 def import_dir(folder: Path, out: Path, cfg: Config, common: Common) -> None:
     """Run the step."""
     kaldi = read_dir(folder)
+    if cfg.apart_from is not None:
+        check_apart(kaldi, cfg.apart_from)
     base = Path(os.path.abspath(cfg.relative_to or Path.cwd()))
     entries = read_entries(kaldi.tables["wav.scp"], base)
     if not cfg.allow_pipes:
@@ -129,11 +148,12 @@ def import_dir(folder: Path, out: Path, cfg: Config, common: Common) -> None:
     # What is not there is told by recording, in the body.
     inputs.update({f"audio of {e.id}": e.file for e in entries if e.file is not None and e.file.is_file()})
     place_counts = str(base) if any(e.relative for e in entries) else ""
+    counted = {k: v for k, v in asdict(cfg).items() if k not in ("relative_to", "apart_from")}
     run_step(
         f"import {out.name}",
         out=out,
         inputs=inputs,
-        options={**{k: v for k, v in asdict(cfg).items() if k != "relative_to"}, "relative_to": place_counts, "out": os.path.abspath(out)},
+        options={**counted, "relative_to": place_counts, "out": os.path.abspath(out)},
         code=("kdtool.corpus.kaldi_import",),
         body=lambda work: convert(kaldi, entries, base, work, Path(os.path.abspath(out)), cfg, common.nj),
         common=common,

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from kaldi_data import FILES, SECONDS, put, write_audio, write_kaldi, write_segmented
 
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_jsonl, read_lines, write_jsonl
 from kdtool.corpus import kaldi_export, kaldi_import
+from kdtool.corpus.ids import id_fault
 from kdtool.corpus.kaldi_audio import recognise
 from kdtool.corpus.kaldi_export import decimal_seconds
 
@@ -239,3 +242,46 @@ def test_the_account_of_dropped_utterances(tmp_path: Path) -> None:
     dropped = dict(line.split("\t") for line in read_lines(data / "dropped.tsv"))
     assert [s["id"] for s in rows(data)] == ["a-1", "b-1"] and set(dropped) == {"a-2", "x-1"}
     assert "transcript is empty" in dropped["a-2"] and "text, line 3 has it, utt2spk and wav.scp not" in dropped["x-1"]
+
+
+def test_no_utterance_is_in_two_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = load(write_kaldi(tmp_path / "k"), tmp_path / "train")
+    with pytest.raises(KdError, match=rf"{tmp_path}/k: utterance a-1 is in {train} too \\(3 such\\)"):
+        load(tmp_path / "k", tmp_path / "test", "--apart-from", str(train))
+    put(tmp_path / "t", wav_scp=f"a-9 {tmp_path}/k/audio/a-1.wav\n", text="a-9 HELLO\n", utt2spk="a-9 a\n")
+    load(tmp_path / "t", tmp_path / "test", "--apart-from", str(train))
+    assert f"speaker a is in {train} too (1 such)" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="--apart-from"):
+        load(tmp_path / "t", tmp_path / "test", "--apart-from", str(tmp_path))
+
+
+IDS = st.text("abZ09_+=.@é", min_size=1, max_size=4).filter(lambda name: not id_fault(name))
+WORDS = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zs", "Zl", "Zp")), min_size=1, max_size=4).filter(lambda w: w == w.strip())
+PARTS = st.tuples(st.integers(0, 15000), st.integers(4410, 5000), st.integers(0, 1), st.lists(WORDS, min_size=1, max_size=3))
+SETS = st.dictionaries(IDS, st.dictionaries(IDS, PARTS, min_size=1, max_size=3), min_size=1, max_size=3)
+
+
+@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rate=st.sampled_from([8000, 11025, 16000, 44100]), sets=SETS)
+def test_any_set_comes_back_from_kaldi_as_it_went(rate: int, sets: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("any")
+    write_audio(root / "a.wav", rate, 20000 / rate, 2)
+    table = [
+        {"id": f"{speaker}-{name}", "recording_id": "r", "start": start / rate, "duration": length / rate, "channel": channel,
+         "text": " ".join(words), "speaker": speaker}
+        for speaker, utterances in sets.items() for name, (start, length, channel, words) in utterances.items()
+    ]  # fmt: skip
+    source = {"type": "file", "channels": [0, 1], "source": str(root / "a.wav")}
+    (root / "data").mkdir()
+    write_jsonl(root / "data/supervisions.jsonl.gz", sorted(table, key=lambda row: row["id"]))
+    recording = {"id": "r", "sources": [source], "sampling_rate": rate, "num_samples": 20000, "duration": 20000 / rate}
+    write_jsonl(root / "data/recordings.jsonl.gz", [recording])
+    if len({row["id"] for row in table}) < len(table):
+        return
+    speakers = [row["speaker"] for row in sorted(table, key=lambda row: row["id"])]
+    if speakers != sorted(speakers):
+        with pytest.raises(KdError, match="sorted by speaker"):
+            export(root / "data", root / "kaldi")
+        return
+    again = load(export(root / "data", root / "kaldi"), root / "again", "--max-chars-per-second", "1000")
+    assert rows(again) == rows(root / "data")

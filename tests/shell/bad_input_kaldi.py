@@ -58,6 +58,7 @@ def data_folder(**changed: object) -> Callable[[Path], object]:
     def change(world: Path) -> None:
         folder = world / "exported"
         folder.mkdir()
+        write_audio(world / "a.wav", seconds=1.0)
         source = {"type": "file", "channels": [0], "source": str(world / "a.wav")}
         rows = {
             "supervisions": {"id": "a-1", "recording_id": "r", "start": 0.0, "duration": 1.0, "channel": 0, "text": "A", "speaker": "a"},
@@ -66,7 +67,8 @@ def data_folder(**changed: object) -> Callable[[Path], object]:
         for name, value in changed.items():
             manifest, _, key = name.partition("_")
             rows[manifest + "s"][key] = value
-        write_jsonl(folder / "supervisions.jsonl.gz", [rows["supervisions"], {**rows["supervisions"], "id": "b-1", "speaker": "b"}])
+        other = {**rows["supervisions"], "id": "b-1", "speaker": "b", "recording_id": "r"}
+        write_jsonl(folder / "supervisions.jsonl.gz", [rows["supervisions"], other])
         write_jsonl(folder / "recordings.jsonl.gz", [rows["recordings"]])
 
     return change
@@ -101,7 +103,7 @@ IMPORTS = [
     ("rate too low", spoil(lambda k: write_audio(k / "audio/a-1.wav", 6000)), ["a-1.wav has 6000 Hz, less than 8000"]),
     ("command in wav.scp", table("wav.scp", SCP.format("sox AUDIO/b.wav -t wav - |")),
      ["wav.scp, line 3: recording b-1 is a command that would be run", "1 of 3", "--allow-pipes true"]),
-    ("command behind a decoder", table("wav.scp", SCP.format("flac -c -d -s a.flac; touch x |")), ["is a command that would be run"]),
+    ("command behind a decoder", table("wav.scp", SCP.format("flac -c -d -s a.flac; touch touched |")), ["is a command that would be run"]),
     ("archive in wav.scp", table("wav.scp", SCP.format("raw.ark:123")), ["is a place in an archive (raw.ark:123)", "wav-copy"]),
     ("standard input in wav.scp", table("wav.scp", SCP.format("-")), ["recording b-1 is '-', which is no file"]),
     ("transcript of other audio", table("text", f"a-1 {'WORD ' * 20}\na-2 A\nb-1 B\n"), ["99 characters of transcript for 1.25 s"]),
@@ -122,12 +124,12 @@ IMPORTS = [
 ]  # fmt: skip
 EXPORTS = [
     ("no data folder", lambda w: shutil.rmtree(w / "exported", ignore_errors=True), ["recordings.jsonl.gz is missing"]),
-    ("id with a blank", data_folder(supervision_id="a 1"), ["utterance id 'a 1' holds a blank"]),
-    ("utterance of an unknown recording", data_folder(supervision_recording_id="q"), ["utterance a-1: recording q is not in"]),
-    ("command as a source", data_folder(recording_sources=[{"type": "command", "channels": [0], "source": "touch x"}]),
-     ["recording r is not one audio file"]),
-    ("path that is a command", data_folder(recording_sources=[{"type": "file", "channels": [0], "source": "touch x |"}]),
-     ["cannot stand in wav.scp"]),
+    ("id with a blank", data_folder(supervision_id="a 1"), ["exported is not fit to work with", "bad-id: 1 x", "'a 1' holds a blank"]),
+    ("utterance of an unknown recording", data_folder(supervision_recording_id="q"), ["no-recording: 1 x", "a-1 (recording q)"]),
+    ("command as a source", data_folder(recording_sources=[{"type": "command", "channels": [0], "source": "touch touched"}]),
+     ["audio-source: 1 x", "commands are not run"]),
+    ("audio with a speed of its own", data_folder(recording_transforms=[{"name": "Speed", "kwargs": {"factor": 1.1}}]),
+     ["recording r is not one audio file as it is"]),
     ("utterances out of their speakers' order", data_folder(supervision_speaker="z"), ["a-1 of speaker z sorts before b-1 of b",
                                                                                         "--prefix-speakers true"]),
 ]  # fmt: skip

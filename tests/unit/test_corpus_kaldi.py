@@ -20,6 +20,8 @@ from kdtool.corpus import kaldi_export, kaldi_import
 from kdtool.corpus.ids import id_fault
 from kdtool.corpus.kaldi_audio import recognise
 from kdtool.corpus.kaldi_export import decimal_seconds
+from kdtool.validate.registry import validate
+from kdtool.validate.report import Level
 
 
 def rows(data: Path, name: str = "supervisions") -> list[dict[str, Any]]:
@@ -93,6 +95,7 @@ def test_features_of_segments_are_those_of_the_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("write", [write_kaldi, write_segmented])
 def test_export_and_import_give_the_same_set(write: Any, tmp_path: Path) -> None:
     data = load(write(tmp_path / "k"), tmp_path / "data")
+    assert not validate("data", data, Level.DEEP).problems
     kaldi = export(data, tmp_path / "out")
     again = load(kaldi, tmp_path / "again")
     for name in ("supervisions", "recordings"):
@@ -261,7 +264,7 @@ PARTS = st.tuples(st.integers(0, 15000), st.integers(4410, 5000), st.integers(0,
 SETS = st.dictionaries(IDS, st.dictionaries(IDS, PARTS, min_size=1, max_size=3), min_size=1, max_size=3)
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
 @given(rate=st.sampled_from([8000, 11025, 16000, 44100]), sets=SETS)
 def test_any_set_comes_back_from_kaldi_as_it_went(rate: int, sets: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("any")

@@ -19,28 +19,30 @@ usage: egs/kaldi_dir/run.sh --train DIR --test DIR --lexicon FILE [options]
   --allow-pipes      run wav.scp's commands; 'flac -c -d -s FILE |', 'sph2pipe -f wav FILE |' are read without that
   --sample-rate N    of the features (default: 16000, or 8000 when a training recording has less than 16000)
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
-  --conf DIR         options of the steps, a YAML file each; files that it lacks are taken from conf/
+  --conf DIR         options of the steps, as in conf/, which has them for one to ten hours of speech (with --tiny conf/tiny/)
 TEXT
   recipe_usage
 }
 
 opt=([tiny]=false [train]="" [test]="" [dev]="" [lexicon]="" [lm-text]="" [relative-to]="$PWD" [allow-pipes]=false [sample-rate]=""
   [work]="$here" [conf]="")
-stages=(corpus lang features lms mono tri graphs decode results)
+stages=(corpus lang features lms mono tri align teachers posteriors students graphs decode results)
 about=(
-  [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="lexicon, topology; LM text"
+  [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="LM text, lexicon with G2P, topology, subwords"
   [features]="MFCC for the GMMs, filterbanks for the students" [lms]="word n-gram"
   [mono]="flat-start monophone GMM and its alignment"         [tri]="decision tree and triphone GMM"
-  [graphs]="decoding graphs"                                  [decode]="decoding and scoring; scales from dev for test"
+  [align]="senone alignments of train and dev"                [teachers]="LMs over senones, phones and subwords"
+  [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
+  [graphs]="decoding graphs"                                  [decode]="dev, then test with dev's scales"
   [results]="results.json, RESULTS.md"
 )
 recipe_options "$@"
 for name in train test dev lexicon lm-text relative-to work conf; do
   if [[ -n "${opt[$name]}" ]]; then opt[$name]="$(absolute "${opt[$name]}")"; fi
 done
-data="${opt[work]}/data" exp="${opt[work]}/exp" source="${opt[work]}/data/source" sample=false
+data="${opt[work]}/data" exp="${opt[work]}/exp" conf="$here/conf" source="${opt[work]}/data/source" sample=false
 if [[ "${opt[tiny]}" == true ]]; then
-  opt[conf]="${opt[conf]:-$here/conf/tiny}"
+  conf="$here/conf/tiny"
   if [[ -z "${opt[train]}${opt[test]}${opt[lexicon]}" ]]; then
     sample=true
     opt+=([train]="$source/kaldi_train" [test]="$source/kaldi_test" [lexicon]="$source/embedded/lexicon.txt")
@@ -50,14 +52,16 @@ for name in train test lexicon; do
   [[ -n "${opt[$name]}" || "${opt[list-stages]}" == true ]] || die 2 "--$name is missing; --help lists the options"
 done
 [[ -z "${opt[dev]}" || "${opt[dev]}" != "${opt[test]}" ]] || die 2 "--dev and --test are both ${opt[dev]}: nothing may be chosen on the test set"
+conf="${opt[conf]:-$conf}"
+import_conf="$conf/import.yaml"
+if [[ ! -f "$import_conf" ]]; then import_conf="$here/conf/import.yaml"; fi  # another recipe's options have none
+units=senone,phone,subword
+systems=ce,mtl,li,hmt
+target=tri  # the GMM that the students learn from
 cd "$KD_ROOT"
 
-conf() {  # conf NAME: the options of a step
-  if [[ -f "${opt[conf]}/$1.yaml" ]]; then echo "${opt[conf]}/$1.yaml"; else echo "$here/conf/$1.yaml"; fi
-}
-
 import() {  # import KALDI_DIR DATA_DIR [OPTION ...]
-  utils/import_kaldi_data.sh --nj "${opt[nj]}" --config "$(conf import)" --relative-to "${opt[relative-to]}" \
+  utils/import_kaldi_data.sh --nj "${opt[nj]}" --config "$import_conf" --relative-to "${opt[relative-to]}" \
     --allow-pipes "${opt[allow-pipes]}" "${@:3}" "$1" "$2"
 }
 
@@ -74,14 +78,14 @@ corpus() {
     import "${opt[test]}" "$data/test" --apart-from "$data/train"
   else
     import "${opt[train]}" "$data/train_all"
-    steps/split_set.sh --config "$(conf split)" "$data/train_all" "$data/train" "$data/dev"
+    steps/split_set.sh --config "$conf/split.yaml" "$data/train_all" "$data/train" "$data/dev"
     import "${opt[test]}" "$data/test" --apart-from "$data/train_all"
   fi
 }
 
 lang() {
-  steps/prepare_lm_text.sh --config "$(conf lm_text)" "${opt[lm-text]:-$data/train}" "$data/lm_text"
-  steps/prepare_lang.sh --nj "${opt[nj]}" --config "$(conf lang)" --align-data "$data/dev" "${opt[lexicon]}" "$data/lm_text" "$data/train" "$data/lang"
+  steps/prepare_lm_text.sh --config "$conf/lm_text.yaml" "${opt[lm-text]:-$data/train}" "$data/lm_text"
+  steps/prepare_lang.sh --nj "${opt[nj]}" --config "$conf/lang.yaml" --align-data "$data/dev" "${opt[lexicon]}" "$data/lm_text" "$data/train" "$data/lang"
 }
 
 features() {
@@ -90,23 +94,47 @@ features() {
   for set in train dev test; do
     kind=fbank
     if [[ "$set" == train ]]; then kind=fbank_train; fi
-    steps/extract_features.sh --nj "${opt[nj]}" --config "$(conf mfcc)" "${rate[@]}" "$data/$set" "$data/$set/mfcc"
-    steps/extract_features.sh --nj "${opt[nj]}" --config "$(conf "$kind")" "${rate[@]}" "$data/$set" "$data/$set/fbank"
+    steps/extract_features.sh --nj "${opt[nj]}" --config "$conf/mfcc.yaml" "${rate[@]}" "$data/$set" "$data/$set/mfcc"
+    steps/extract_features.sh --nj "${opt[nj]}" --config "$conf/$kind.yaml" "${rate[@]}" "$data/$set" "$data/$set/fbank"
     if [[ -z "${opt[sample-rate]}" ]]; then rate=(--like "$data/train/mfcc"); fi
   done
 }
 
 lms() {
-  steps/train_ngram.sh --config "$(conf lm_word)" "$data/lm_text" "$data/lang" "$data/dev" "$data/lm_word"
+  steps/train_ngram.sh --config "$conf/lm_word.yaml" "$data/lm_text" "$data/lang" "$data/dev" "$data/lm_word"
 }
 
 mono() {
-  steps/train_mono.sh --nj "${opt[nj]}" --config "$(conf mono)" "$data/train/mfcc" "$data/lang" "$exp/mono"
+  steps/train_mono.sh --nj "${opt[nj]}" --config "$conf/mono.yaml" "$data/train/mfcc" "$data/lang" "$exp/mono"
   steps/align.sh --nj "${opt[nj]}" "$data/train/mfcc" "$data/lang" "$exp/mono" "$exp/mono/ali_train"
 }
 
 tri() {
-  steps/train_tri.sh --nj "${opt[nj]}" --config "$(conf tri)" "$data/train/mfcc" "$data/lang" "$exp/mono/ali_train" "$exp/tri"
+  steps/train_tri.sh --nj "${opt[nj]}" --config "$conf/tri.yaml" "$data/train/mfcc" "$data/lang" "$exp/mono/ali_train" "$exp/tri"
+}
+
+align() {
+  for set in train dev; do
+    steps/align.sh --nj "${opt[nj]}" "$data/$set/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_$set"
+  done
+}
+
+teachers() {
+  local sources=("$data/lm_text" "$data/lang" "$exp/$target" "$exp/$target/ali_train" "$exp/$target/ali_dev")
+  utils/launch.sh --max-jobs "${opt[nj]}" UNIT=phone,subword "$exp/log/teacher_UNIT.log" \
+    steps/train_teacher.sh --config "$conf/teacher_UNIT.yaml" "${sources[@]}" "$exp/teacher_UNIT"
+  steps/train_teacher.sh --config "$conf/teacher_senone.yaml" --phone-teacher "$exp/teacher_phone" "${sources[@]}" "$exp/teacher_senone"
+}
+
+posteriors() {
+  utils/launch.sh --max-jobs "${opt[nj]}" UNIT="$units" "$exp/log/posteriors_UNIT.log" \
+    steps/dump_posteriors.sh --nj 1 --config "$conf/posteriors.yaml" "$data/lang" "$exp/teacher_UNIT" "$exp/$target/ali_train" "$exp/teacher_UNIT/post_train"
+}
+
+students() {
+  utils/launch.sh --max-jobs "${opt[nj]}" SYS="$systems" "$exp/log/student_SYS.log" \
+    steps/train_student.sh --config "$conf/student_SYS.yaml" --posts "$exp/teacher_senone/post_train,$exp/teacher_phone/post_train,$exp/teacher_subword/post_train" \
+    "$data/train/fbank" "$exp/$target/ali_train" "$data/dev/fbank" "$exp/$target/ali_dev" "$exp/student_SYS"
 }
 
 graphs() {
@@ -116,11 +144,14 @@ graphs() {
 }
 
 decode() {
-  for gmm in mono tri; do
-    steps/decode.sh --nj "${opt[nj]}" --config "$(conf decode_word)" \
-      "$exp/$gmm" "$data/dev/mfcc" "$exp/$gmm/graph_word" "$data/lang" "$exp/$gmm/decode_dev_word"
-    steps/decode.sh --nj "${opt[nj]}" --config "$(conf decode_word)" --scales-from "$exp/$gmm/decode_dev_word" \
-      "$exp/$gmm" "$data/test/mfcc" "$exp/$gmm/graph_word" "$data/lang" "$exp/$gmm/decode_test_word"
+  local system gmm kind
+  for system in mono tri student_{ce,mtl,li,hmt}; do
+    gmm=$target kind=fbank
+    case "$system" in mono | tri) gmm="$system" kind=mfcc ;; esac
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" \
+      "$exp/$system" "$data/dev/$kind" "$exp/$gmm/graph_word" "$data/lang" "$exp/$system/decode_dev_word"
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" --scales-from "$exp/$system/decode_dev_word" \
+      "$exp/$system" "$data/test/$kind" "$exp/$gmm/graph_word" "$data/lang" "$exp/$system/decode_test_word"
   done
 }
 

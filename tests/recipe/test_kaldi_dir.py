@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "egs/kaldi_dir/run.sh"
-SHARED_STAGES = ("lms", "mono", "tri", "align", "graphs", "decode", "teachers", "posteriors", "students")
+OWN_STAGES = {"usage", "import", "corpus", "lang", "features", "results"}  # where the corpus comes in, and the table's heading
 
 
 def run(*argv: object) -> str:
@@ -37,8 +37,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_ends_in_a_table(finished: Path) -> None:
     scores = json.loads((finished / "exp/results.json").read_text())
-    assert {"mono", "tri"} <= {row["system"] for row in scores}
-    assert all(0 <= row["wer"] < 60 for row in scores if row["wer"] is not None), scores
+    assert {row["system"] for row in scores} == {"mono", "tri", "student_ce", "student_mtl", "student_li", "student_hmt"}
+    assert all(0 <= row["wer"] < 100 for row in scores), scores
 
 
 def test_the_exported_corpus_comes_back_as_it_was(finished: Path) -> None:
@@ -89,16 +89,12 @@ def test_telephone_speech_is_aligned_at_its_own_rate(finished: Path, tmp_path: P
 
 
 def stages_of(recipe: str) -> dict[str, str]:
-    """The text of a recipe's stages; the two ways to name a step's options are made one."""
+    """The text of a recipe's stages."""
     text = (ROOT / f"egs/{recipe}/run.sh").read_text()
-    text = re.sub(r'\$\(conf "?\$?\{?(\w+)\}?"?\)', r"$conf/\1.yaml", text)
-    text = re.sub(r"\$conf/\$?\{?(\w+)\}?\.yaml", r"$conf/\1.yaml", text)
     return dict(re.findall(r"^(\w+)\(\) \{\n(.*?)^\}", text, re.DOTALL | re.MULTILINE))
 
 
 def test_stages_are_those_of_an4() -> None:
     mine, other = stages_of("kaldi_dir"), stages_of("an4")
-    shared = [name for name in SHARED_STAGES if name in other]
-    assert "decode" in shared
-    for name in shared:
-        assert mine[name] == other[name], f"stage {name} of egs/kaldi_dir and egs/an4 differ: change both"
+    for name in sorted({*mine, *other} - OWN_STAGES):
+        assert mine.get(name) == other.get(name), f"stage {name} of egs/kaldi_dir and egs/an4 differ: change both"

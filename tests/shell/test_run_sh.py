@@ -64,7 +64,7 @@ def test_two_runs_on_one_work_folder(tmp_path: Path) -> None:
 
 
 # What a recipe wants beside --work to be asked; {} is a folder.
-RECIPES = {"mini_librispeech": ["--tiny"], "an4": ["--corpus", "{}/an4"]}
+RECIPES = {"mini_librispeech": ["--tiny"], "an4": ["--corpus", "{}/an4"], "kaldi_dir": ["--tiny"]}
 
 
 @pytest.mark.parametrize("recipe", sorted(p.parent.name for p in (ROOT / "egs").glob("*/run.sh")))

@@ -14,6 +14,7 @@ import numpy as np
 
 from kdtool.ali.store import ALI_FILE, Alignment, AlignmentSet
 from kdtool.core.errors import KdError
+from kdtool.gmm.fmllr import TRANSFORMS_FILE
 from kdtool.validate.report import Class, Level, Report
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ CLASSES = {
     "lang": Class("phones that the lang folder does not have, or another phone table or topology", AGAIN + " with this lang folder"),
     "length": Class("an utterance with another number of frames than its features", AGAIN),
     "unaccounted": Class("an utterance with features, but neither an alignment nor a reason in dropped.tsv", AGAIN),
+    "transform": Class("a speaker's feature transform with NaN or infinity", AGAIN),
     "pronunciation": Class("a word whose phones are none of its pronunciations", AGAIN),
 }
 OTHERS = {
@@ -65,6 +67,8 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
             _check_states(report, one, folder, lang, tree)
             if lang and level == Level.DEEP:
                 _check_prons(report, one, folder, lang)
+    if (folder / TRANSFORMS_FILE).is_file():
+        _check_transforms(report, folder / TRANSFORMS_FILE)
     if "feats" in others:
         _check_features(report, alignments, others["feats"])
     report.summary = f"{len(alignments)} utterances, {sum(alignments.get(n).num_frames for n in alignments.ids)} frames"
@@ -147,6 +151,19 @@ def _check_prons(report: Report, one: Alignment, folder: Path, lang: Lang) -> No
         if said not in lang.text_prons.get(word, lang.prons[lang.oov]):
             names = " ".join(lang.phone_names[p] for p in said)
             report.add("pronunciation", f"{one.id}: {word}", folder / ALI_FILE, names or "no phones", "a pronunciation of the lexicon")
+
+
+def _check_transforms(report: Report, path: Path) -> None:
+    from kdtool.gmm.fmllr import load_transforms
+
+    try:
+        transforms = load_transforms([path])
+    except KdError as e:
+        report.add("unreadable", path.name, path, str(e))
+        return
+    for speaker, matrix in transforms.items():
+        if bad := int((~np.isfinite(matrix)).sum()):
+            report.add("transform", speaker, path, f"{bad} of {matrix.size} values", "finite")
 
 
 def _check_features(report: Report, alignments: AlignmentSet, feats: Path) -> None:

@@ -16,6 +16,7 @@ CLASSES = {
     "unreadable": Class("a table that is missing, malformed, or does not fit the others", AGAIN),
     "pronunciation": Class("a line of a lexicon that is not a word and phones of phones.txt", "mend the lexicon, then " + AGAIN),
     "unknown-word": Class("a word of lexicon.txt that is not in words.txt", AGAIN),
+    "probabilities": Class("silence or pronunciation probabilities that are none", "estimate them again (steps/estimate_lang_probs.sh)"),
     "topology": Class("a phone without HMM states, or with more than 20", AGAIN),
     "reserved": Class("a symbol that graphs need and words.txt lacks", AGAIN),
     "word-ids": Class("an id of words.txt that is left out", AGAIN),
@@ -50,9 +51,13 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
         report.add("word-ids", number, folder / "words.txt", f"{len(lang.words)} words, ids to {max(lang.words.values(), default=0)}")
     for word in sorted(set(lang.words) - set(lang.prons) - set(RESERVED)):
         report.add("no-pronunciation", word, folder / "words.txt")
+    try:
+        report.summary = f"{len(lang.words)} words, {len(lang.phones) - 1} phones, {len(lang.subwords)} subwords"
+        report.summary += ", with probabilities" if lang.probs else ""
+    except KdError as e:
+        report.add("probabilities", folder.name, folder, str(e))
     if level > Level.DOOR:
         _check_subwords(report, folder, lang)
-    report.summary = f"{len(lang.words)} words, {len(lang.phones) - 1} phones, {len(lang.subwords)} subwords"
 
 
 def _phones(folder: Path) -> dict[str, int]:

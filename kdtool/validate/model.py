@@ -66,7 +66,8 @@ def _gmm(report: Report, folder: Path, level: Level, others: Mapping[str, Path])
     tensors = load_tensors(path)
     if not set(DiagGmm.TENSORS) <= set(tensors):
         raise KdError(f"{path} is not a GMM file (it holds {', '.join(sorted(tensors))}); train the GMM again")
-    _finite(report, path, tensors)
+    for place in sorted(folder.glob("*.safetensors")):  # also the speaker-independent twin, transforms
+        _finite(report, place, tensors if place == path else load_tensors(place))
     offsets, log_weights = tensors["offsets"], tensors["log_weights"]
     for row in np.flatnonzero(~(tensors["inv_vars"] > 0).all(axis=1))[:1000]:
         report.add("variance", f"Gaussian {row}", path, f"1 / variance from {tensors['inv_vars'][row].min()}", "above 0")
@@ -150,7 +151,7 @@ def _teacher(report: Report, folder: Path, level: Level, others: Mapping[str, Pa
     _finite(report, folder / "model.safetensors", load_tensors(folder / "model.safetensors"), infinity=True)
     if level > Level.DOOR:
         load_teacher(folder)
-    if meta["unit"] == "senone" and "gmm" in others and (folder.parent / others["gmm"] / TREE_FILE).is_file():
+    if meta["unit"] == "senone" and "gmm" in others and (others["gmm"] / TREE_FILE).is_file():
         _same(report, "tree", folder / TEACHER_FILE, meta.get("tree_digest"), Tree.load(others["gmm"]).digest)
     elif meta["unit"] != "senone" and "lang" in others:
         from kdtool.lang.lang import Lang

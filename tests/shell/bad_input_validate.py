@@ -139,6 +139,11 @@ LANG_CASES = [
         lines("t_lang/topo.txt", lambda t: t.pop()),
         ["unreadable: 1 x", "ZH is in one of topo.txt and phones.txt only"],
     ),
+    (
+        "probability above 1",
+        put("t_lang/silprob.txt", "<s> 2\n</s>_s 1\n</s>_n 1\noverall 0.5\n"),
+        ["probabilities: 1 x", "lexiconp_silprob.txt"],
+    ),
     ("too many states", lines("t_lang/topo.txt", lambda t: t.__setitem__(3, "B 99")), ["topology: 1 x", "B (99, wanted 1 to 20)"]),
     ("damaged sentencepiece model", lambda w: spoil(w / "t_lang/bpe.model", "cut"), ["subwords: ", "prepare the lang again"]),
     (
@@ -154,7 +159,14 @@ def ali(name: str, frame: int, value: int) -> Change:
     return tensors("gmm/ali/ali.safetensors", lambda t: t[name].__setitem__(frame, value))
 
 
+def nan_transform(world: Path) -> None:
+    from kdtool.core.tensors import save_tensors
+
+    save_tensors(world / "gmm/ali/transforms.safetensors", {"s1": np.full((2, 3), np.nan)})
+
+
 ALI_CASES = [
+    ("transform that is NaN", nan_transform, ["transform: 1 x", "s1 (6 of 6 values, wanted finite)"]),
     ("senone outside of the tree", ali("pdf", 0, 999), ["senone: 1 x", "wanted 0 to 17"]),
     ("state that is left out", ali("state", 0, 2), ["states: 1 x", "frame 0"]),
     ("senone of another phone", ali("pdf", 0, 5), ["tree: 1 x", "senone 5 at frame 0; 1 frames, wanted 0"]),

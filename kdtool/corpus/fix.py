@@ -118,7 +118,7 @@ def _utterances(rows: list[Any], recordings: dict[str, Row], faults: Callable[[A
             fault = (
                 id_fault(row["id"]) or (id_fault(row["speaker"]) if row.get("speaker") else "")
                 or ("the id comes twice" if name in kept else "") or ("" if text else "its transcript is empty")
-                or text_fault(text.upper()) or ("" if recording else f"its recording {row['recording_id']} is not there")
+                or text_fault(text, lower_too=True) or ("" if recording else f"its recording {row['recording_id']} is not there")
             )  # fmt: skip
         if fault:
             changes.dropped.append((name, fault))

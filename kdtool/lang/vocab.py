@@ -12,13 +12,13 @@ from kdtool.lang.lexicon import UNK
 RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
 
 
-def text_fault(text: str) -> str:
-    """'' for a normalised transcript, else what is wrong with it in words."""
+def text_fault(text: str, lower_too: bool = False) -> str:
+    """'' for a normalised transcript (in upper case, unless `lower_too`), else what is wrong with it in words."""
     if strange := next((c for c in text if not c.isprintable()), ""):
         return f"{text[:60]!r} holds the character {strange!r}"
     if reserved := [w for w in text.split() if w in RESERVED]:
         return f"the word {reserved[0]} is reserved"
-    if text != text.upper():
+    if not lower_too and text != text.upper():
         return f"{text[:60]!r} is not upper-case"
     return ""
 

@@ -109,7 +109,7 @@ def _check_texts(report: Report, utterances: list[dict[str, Any]], folder: Path)
         if not words:
             report.add("empty-transcript", row["id"], path)
             continue
-        if fault := text_fault(text.upper()):
+        if fault := text_fault(text, lower_too=True):
             report.add("transcript", row["id"], path, fault)
         if text != text.upper():
             report.add("lower-case", row["id"], path, text[:60])

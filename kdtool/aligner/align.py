@@ -2,7 +2,7 @@
 
 The folder: textgrid/ and json/ (a file each), words.ctm, phones.ctm, recordings, supervisions and cuts for Lhotse, files.tsv
 (confidence and log-likelihood of each file), words.tsv (words that no lexicon has), dropped.tsv (name and reason of each file
-that could not be aligned).
+that could not be aligned), report.html (pictures of the least certain files).
 Exit status 1 when more than --max-failed of the files could not be aligned; what could be is written all the same.
 """
 
@@ -36,6 +36,8 @@ class Config:
     posterior_scale: float = field(default=0.1, metadata={"help": "scores are multiplied by this for the confidence"})
     min_silence: float = field(default=0.06, metadata={"help": "shorter silences (s) between words become part of the next phone"})
     refine: bool = field(default=True, metadata={"help": "move the edges of silence to where the waveform's energy steps"})
+    report: int = field(default=10, metadata={"help": "files on the report page, those with the lowest confidence"})
+    report_files: list[str] = field(default_factory=list, metadata={"help": "their names instead, as in files.tsv: [a, b/c]"})
     max_failed: float = field(default=0.0, metadata={"help": "exit status 0 when at most this share of the files fails", "key": False})
 
 
@@ -50,7 +52,10 @@ def find_lang(cfg: Config, model: Path) -> Path:
 
 def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Config, nj: int) -> None:
     """Everything, into `work`."""
+    import soundfile
+
     from kdtool.aligner.prepare import prepare
+    from kdtool.aligner.report import choose, write_report
     from kdtool.aligner.times import to_aligned
     from kdtool.aligner.write import write_all
     from kdtool.core.dropped import account
@@ -81,6 +86,9 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
         files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.phone_names))
     if files:
         write_all(work, files, ready.utterances.values(), states=cfg.states)
+        paths = {u.item.name: u.staged.path for u in ready.utterances.values()}
+        shown = choose(files, cfg.report, cfg.report_files)
+        write_report(work / "report.html", files, shown, sorted(dropped), lambda name: soundfile.read(paths[name], dtype="float32"))
     shutil.rmtree(temporary)
     # What fails decides the exit status when all is in place, so that the rest can be used.
     account(len(files) + len(dropped), len(files), dropped, max_share=1.0, where="align", work=work)

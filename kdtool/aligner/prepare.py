@@ -63,7 +63,7 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
         raise KdError(f"{audio}: nothing can be aligned:" + "".join(f"\n  {n}: {r}" for n, r in sorted(faults)[:10]))
     ready = Ready({f"{n:07d}": Utterance(i, words[i.name], staged[i.name]) for n, i in enumerate(usable)}, faults)
     counts = Counter(w.key for u in ready.utterances.values() for w in u.words)
-    guessed = guess((w for w in counts if w not in lexicon), lexicon, temporary, g2p=cfg.g2p, max_words=cfg.g2p_max_words, nj=nj)
+    guessed = guess([w for w in counts if w not in lexicon], lexicon, temporary, g2p=cfg.g2p, max_words=cfg.g2p_max_words, nj=nj)
     known = {w: lexicon[w] for w in counts if w in lexicon}
     write_lexicon(temporary / "prons.txt", {lang.oov: lexicon[lang.oov], **known, **{w: [p] for w, p in guessed.prons.items()}})
     write_words(work / "words.tsv", counts, guessed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,7 @@ class Guessed:
     unknown: dict[str, str]
 
 
-def guess(missing: Iterable[str], known: Mapping[str, list[Pron]], work: Path, *, g2p: bool, max_words: int, nj: int) -> Guessed:
+def guess(missing: Collection[str], known: Mapping[str, list[Pron]], work: Path, *, g2p: bool, max_words: int, nj: int) -> Guessed:
     """Pronunciations for words that the lexicon lacks. `max_words`: how many known words G2P learns from, 0 for all."""
     from kdtool.lang.g2p import SPELLED, G2p
 

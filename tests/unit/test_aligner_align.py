@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from pathlib import Path
 
 import aligner_data
+import numpy as np
 import pytest
+import soundfile
+from test_aligner_parts import parse_textgrid
 
 from kdtool.__main__ import main as kdtool
 from kdtool.aligner.score import compare, read_truth
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.tables import read_json, read_lines
 
 # What a change of the aligner is held to (ms, percent): each a little worse than measured.
 WORST = {
@@ -31,8 +38,103 @@ def align(root: Path, audio: Path, out: Path, *options: str) -> None:
 def test_boundaries_are_where_the_sounds_are(model: Path, tmp_path: Path) -> None:
     align(model, model / "corpus" / "LibriSpeech" / "dev-clean-2", tmp_path / "out")
     result = compare(tmp_path / "out", read_truth([model / "corpus" / "truth"]))
-    print(result)
     for kind, limits in WORST.items():
         assert result[kind]["boundaries"] > 300
         for name, limit in limits.items():
             assert (result[kind][name] >= limit) if name.startswith("within") else (result[kind][name] <= limit), (kind, name, result)
+
+
+def make_folder(model: Path, folder: Path) -> None:
+    """Audio of several kinds with text, and everything that can be wrong with a file."""
+    part = model / "corpus" / "LibriSpeech" / "dev-clean-2"
+    texts = dict(line.split(" ", 1) for file in sorted(part.rglob("*.trans.txt")) for line in read_lines(file))
+    names = sorted(texts)[:3]
+    samples = [soundfile.read(next(part.rglob(f"{n}.flac")))[0] for n in names]
+    (folder / "sub folder").mkdir(parents=True)
+    soundfile.write(folder / "plain.wav", samples[0], 16000)
+    (folder / "plain.txt").write_text(texts[names[0]])
+    soundfile.write(folder / "sub folder" / "zwei é.flac", np.stack([samples[1], 0.2 * samples[1]], axis=1), 16000)
+    (folder / "sub folder" / "zwei é.lab").write_text(texts[names[1]].capitalize() + "!\n")
+    slow = np.interp(np.arange(0, len(samples[2]), 16000 / 44100), np.arange(len(samples[2])), samples[2])
+    soundfile.write(folder / "rate.wav", slow, 44100)
+    (folder / "rate.txt").write_text(texts[names[2]] + ' <script>alert("x")</script>')
+    (folder / "broken.wav").write_bytes(b"RIFF no audio")
+    (folder / "broken.txt").write_text("the house")
+    soundfile.write(folder / "silent.wav", samples[0], 16000)
+    (folder / "silent.txt").write_text(" \n")
+    soundfile.write(folder / "long.wav", samples[0][:8000], 16000)
+    (folder / "long.txt").write_text("the house " * 30)
+    soundfile.write(folder / "mute.wav", samples[0], 16000)
+    (folder / "lost.txt").write_text("the house")
+
+
+def test_bad_files_are_named_and_the_others_done(model: Path, tmp_path: Path) -> None:
+    make_folder(model, tmp_path / "in")
+    with pytest.raises(KdError, match=r"5 of 8 files could not be aligned; .*dropped\.tsv"):
+        align(model, tmp_path / "in", tmp_path / "out", "--states", "true", "--g2p", "false")
+    out = tmp_path / "out"
+    reasons = dict(line.split("\t") for line in read_lines(out / "dropped.tsv"))
+    assert set(reasons) == {"broken", "silent", "long", "mute", "lost"}
+    assert "cannot be decoded" in reasons["broken"] and "holds no words" in reasons["silent"] and "too short" in reasons["long"]
+    with pytest.raises(KdError, match="5 of 8 files"):  # nothing to do again, and still not all right
+        align(model, tmp_path / "in", out, "--states", "true", "--g2p", "false")
+    align(model, tmp_path / "in", out, "--states", "true", "--g2p", "false", "--max-failed", "0.7")
+    check_outputs(out, tmp_path / "in")
+
+
+def check_outputs(out: Path, audio: Path) -> None:
+    """TextGrids, CTM, JSON, Lhotse manifests and the report tell the same story."""
+    names = [line.split("\t")[0] for line in read_lines(out / "files.tsv")[1:]]
+    assert names == ["plain", "rate", "sub folder/zwei é"]
+    from lhotse import CutSet, SupervisionSet
+
+    supervisions = {s.id: s for s in SupervisionSet.from_jsonl(out / "supervisions.jsonl.gz")}
+    for name in names:
+        found = read_json(out / "json" / f"{name}.json")
+        seconds = soundfile.info(found["file"]).frames / soundfile.info(found["file"]).samplerate
+        high, tiers = parse_textgrid(out / "textgrid" / f"{name}.TextGrid")
+        assert high == seconds == found["duration"] and set(tiers) == {"words", "phones", "states"}
+        for tier in tiers.values():
+            assert tier[0][0] == 0 and tier[-1][1] == seconds and all(a[1] == b[0] for a, b in itertools.pairwise(tier))
+        assert [t for t in tiers["words"] if t[2]] == [(w["start"], w["end"], w["label"]) for w in found["words"]]
+        assert tiers["phones"][0][2] == "SIL" and found["phones"][0]["silence"] and found["phones"][0]["word"] is None
+        assert all(0 <= p["confidence"] <= 1 for p in (*found["words"], *found["phones"])) and found["confidence"] > 0.8
+        items = supervisions[name].alignment["word"]
+        assert [(i.symbol, i.start, i.score) for i in items] == [(w["label"], w["start"], w["confidence"]) for w in found["words"]]
+    cuts = list(CutSet.from_jsonl(out / "cuts.jsonl.gz"))
+    assert [c.load_audio().shape[0] for c in cuts] == [1, 1, 2]
+    ctm = [line.split() for line in read_lines(out / "words.ctm")]
+    assert {len(line) for line in ctm} == {6} and {line[0] for line in ctm} == {"plain", "rate", "sub_folder/zwei_é"}
+    page = (out / "report.html").read_text()
+    assert "<script" not in page and "&lt;script&gt;" in page and "http" not in page.replace("http-equiv", "")
+    assert page.count("<svg") == 3 and "broken" in page
+    word = next(line for line in read_lines(out / "words.tsv"))
+    assert word.split("\t")[1:3] == ["1", "spoken noise"]
+    assert audio.is_dir()
+
+
+def test_rates_and_channels_do_not_move_the_boundaries(model: Path, tmp_path: Path) -> None:
+    make_folder(model, tmp_path / "in")
+    source = soundfile.read(tmp_path / "in" / "rate.wav")[0]
+    for path in [*(tmp_path / "in").rglob("*.*")]:
+        if path.stem != "rate":
+            path.unlink()
+    for name, signal, rate in (("stereo", np.stack([source, source], axis=1), 44100), ("half", source[::2], 22050)):
+        soundfile.write(tmp_path / "in" / f"{name}.flac", signal, rate)
+        shutil.copy(tmp_path / "in" / "rate.txt", tmp_path / "in" / f"{name}.txt")
+    align(model, tmp_path / "in", tmp_path / "out", "--g2p", "false", "--nj", "1")
+    starts = [[w["start"] for w in read_json(tmp_path / "out" / "json" / f"{n}.json")["words"]] for n in ("rate", "stereo", "half")]
+    assert np.abs(np.array(starts) - starts[0]).max() <= 0.02
+
+
+def test_usage(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for options, message in (
+        (["--out", str(tmp_path / "a" / "out")], "lies inside"),
+        (["--out", str(tmp_path / "o"), "--lang", str(tmp_path)], "no lang folder at"),
+        (["--out", str(tmp_path / "o"), "--posterior-scale", "0"], "--posterior-scale"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            kdtool(["align", str(tmp_path / "a"), "--model", str(model / "exp" / "mono"), *options])
+    with pytest.raises(KdError, match="no audio"):
+        align(model, tmp_path / "a", tmp_path / "o")

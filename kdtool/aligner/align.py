@@ -29,7 +29,7 @@ class Config:
     lexicon: Path | None = field(default=None, metadata={"help": "pronunciations that go before those of the lang folder"})
     g2p: bool = field(default=True, metadata={"help": "guess pronunciations of words that no lexicon has; false: spoken noise"})
     g2p_max_words: int = field(default=20000, metadata={"help": "words of the lexicon that the guessing learns from, 0 for all"})
-    layout: str = field(default="auto", metadata={"help": "beside: text beside each audio file; librispeech; auto"})
+    layout: str = field(default="auto", metadata={"help": "beside: text beside each audio file; librispeech; kaldi; auto"})
     speaker: str = field(default="file", metadata={"help": "what is normalised together: each file, or all files of a folder"})
     channel: str = field(default="mix", metadata={"help": "channel of the audio from 1, or mix: their mean"})
     states: bool = field(default=False, metadata={"help": "HMM states too, as a tier and in the JSON"})
@@ -110,6 +110,8 @@ def report_failures(out: Path, max_failed: float) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
+    from kdtool.aligner.kaldi_inputs import is_kaldi, kaldi_audio
+
     paths, cfg, common = parse_args(
         Config, [("audio", "folder with audio and its text")], argv, prog="kdtool align", description=__doc__ or ""
     )
@@ -122,6 +124,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UsageError(f"--out {out} lies inside {audio}, whose content decides what is done; choose another place")
     lang = find_lang(cfg, model)
     inputs = {"audio": audio, "model": model, "lang": lang, **({"lexicon": cfg.lexicon} if cfg.lexicon else {})}
+    if cfg.layout in ("auto", "kaldi") and is_kaldi(audio):
+        inputs.update(kaldi_audio(audio))
     run_step(
         "align",
         out=out,

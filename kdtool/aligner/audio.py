@@ -19,17 +19,20 @@ MIN_SECONDS = 0.03
 
 @dataclass(frozen=True)
 class Staged:
-    """The original: sampling rate in Hz, samples a channel, channels. The file that was made, and its samples."""
+    """The original: sampling rate in Hz, first sample and samples used, samples a channel in all, channels; the file that was
+    made, and its samples."""
 
     rate: int
+    start: int
     length: int
+    whole: int
     channels: int
     path: Path
     samples: int
 
     @property
     def seconds(self) -> float:
-        """Exact duration of the original."""
+        """Exact duration of what is used of the original."""
         return self.length / self.rate
 
 
@@ -42,8 +45,8 @@ def parse_channel(text: str) -> int | None:
     return int(text) - 1
 
 
-def stage(source: Path, target: Path, rate: int, channel: int | None) -> Staged:
-    """Write one channel of `source` (None: the mean of all) to `target` at `rate`.
+def stage(source: Path, target: Path, rate: int, channel: int | None, part: tuple[int, int] | None = None) -> Staged:
+    """Write one channel of `source` (None: the mean of all) to `target` at `rate`; of `part` only, when it is given.
 
     Raises:
         KdError: unreadable, cut, silent or too short audio, or no such channel; says which and what to do.
@@ -58,12 +61,14 @@ def stage(source: Path, target: Path, rate: int, channel: int | None) -> Staged:
             own, channels, announced = audio.samplerate, audio.channels, audio.frames
             if channel is not None and channel >= channels:
                 raise KdError(f"{source} has {channels} channel{'s' * (channels > 1)}, no channel {channel + 1}; choose another --channel")
-            signal = _read(audio, channel)
+            start, end = part or (0, announced)
+            audio.seek(start)
+            signal = _read(audio, channel, end - start if part else None)
     except (soundfile.LibsndfileError, RuntimeError) as e:
         text = " ".join(str(e).split()).removeprefix(f"Error opening {str(source)!r}: ")
         raise KdError(f"{source} cannot be decoded ({text}); is it audio? fetch or convert it again") from e
-    if len(signal) != announced and source.suffix.lower() not in ESTIMATED:
-        raise KdError(f"{source} is truncated: {len(signal)} samples, its header announces {announced}; fetch it again")
+    if len(signal) != end - start and source.suffix.lower() not in ESTIMATED:
+        raise KdError(f"{source} is truncated: {start + len(signal)} samples, its header announces {announced}; fetch it again")
     if missing := _missing_bytes(source):
         raise KdError(f"{source} is truncated: {missing} bytes are missing that its header announces; fetch it again")
     if len(signal) < MIN_SECONDS * own:
@@ -77,7 +82,7 @@ def stage(source: Path, target: Path, rate: int, channel: int | None) -> Staged:
     # Mixed or resampled audio may pass full scale by a little; the features are normalised for level anyway.
     top = max(1.0, float(np.abs(signal).max()))
     soundfile.write(target, signal / top, rate, subtype="PCM_16", format="WAV")
-    return Staged(own, length, channels, target, len(signal))
+    return Staged(own, start, length, start + length if part is None else announced, channels, target, len(signal))
 
 
 def _missing_bytes(path: Path) -> int:
@@ -89,12 +94,14 @@ def _missing_bytes(path: Path) -> int:
     return max(0, int.from_bytes(head[4:8], "little") + 8 - path.stat().st_size)
 
 
-def _read(audio: Any, channel: int | None) -> Any:
-    """All samples of a channel or of the mean, float32: block by block, so that only one channel is held."""
+def _read(audio: Any, channel: int | None, count: int | None) -> Any:
+    """`count` samples (None: all) of a channel or of the mean, float32: block by block, so that only one channel is held."""
     import numpy as np
 
     blocks = []
-    while len(block := audio.read(BLOCK, dtype="float32", always_2d=True)):
+    left = BLOCK if count is None else count
+    while len(block := audio.read(min(BLOCK, left), dtype="float32", always_2d=True)):
+        left -= 0 if count is None else len(block)
         blocks.append(block.mean(axis=1) if channel is None else block[:, channel].copy())
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 

@@ -1,6 +1,7 @@
 """What there is to align.  In: a folder.  Out: items (audio with its text) and, by name, what cannot be used and why.
 
-Layouts: a text file (.txt or .lab) beside each audio file, at any depth; LibriSpeech (<id> WORDS in *.trans.txt).
+Layouts: a text file (.txt or .lab) beside each audio file, at any depth; LibriSpeech (<id> WORDS in *.trans.txt);
+a Kaldi data folder (see kaldi_inputs.py).
 """
 
 from __future__ import annotations
@@ -15,18 +16,25 @@ from kdtool.core.errors import KdError, UsageError
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".sph")
 TEXT = (".txt", ".lab")
 TRANSCRIPTS = ".trans.txt"
-LAYOUTS = ("auto", "beside", "librispeech")
+LAYOUTS = ("auto", "beside", "librispeech", "kaldi")
 SPEAKERS = ("file", "folder")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One audio file and its text; `name` is its path below the folder without the suffix, unique."""
+    """One audio file and its text; `name` is its path below the folder without the suffix, or the utterance's id; unique.
+
+    recording: what the audio file is called, '' for `name`; part: first sample and the one behind the last, None for all;
+    channel: from 0, None where the user chooses.
+    """
 
     name: str
     speaker: str
     audio: Path
     text: str
+    recording: str = ""
+    part: tuple[int, int] | None = None
+    channel: int | None = None
 
 
 Fault = tuple[str, str]
@@ -44,6 +52,10 @@ def find_items(folder: Path, layout: str = "auto", speaker: str = "file") -> tup
         raise UsageError(f"--layout {layout} --speaker {speaker}: known are {', '.join(LAYOUTS)}; {', '.join(SPEAKERS)}")
     if not folder.is_dir():
         raise KdError(f"{folder}: no such folder; name the folder that holds the audio and its text")
+    from kdtool.aligner.kaldi_inputs import is_kaldi, kaldi_items
+
+    if layout == "kaldi" or (layout == "auto" and is_kaldi(folder)):
+        return kaldi_items(folder)
     audio, texts, transcripts = _walk(folder)
     if not audio and not texts and not transcripts:
         raise KdError(f"{folder}: no audio ({' '.join(AUDIO)}) and no text ({' '.join(TEXT)}) in it; check the path")

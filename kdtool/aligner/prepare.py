@@ -78,8 +78,9 @@ def stage_all(
     folder.mkdir()
 
     def one(numbered: tuple[int, Item]) -> Staged | str:
+        number, item = numbered
         try:
-            return stage(numbered[1].audio, folder / f"{numbered[0]:07d}.wav", rate, channel)
+            return stage(item.audio, folder / f"{number:07d}.wav", rate, channel if item.channel is None else item.channel, item.part)
         except KdError as e:
             return str(e)
 

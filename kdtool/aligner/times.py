@@ -33,7 +33,10 @@ class Interval:
 
 @dataclass
 class Aligned:
-    """One file. `phones` (and `states`) cover 0 to `duration` without gap; between `words` there may be silence."""
+    """One utterance: a file, or a part of a longer recording.
+
+    `phones` (and `states`) cover 0 to `duration` without gap; between `words` there may be silence.
+    """
 
     name: str
     audio: str

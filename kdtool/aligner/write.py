@@ -1,8 +1,13 @@
-"""What `kdtool align` leaves.  In: aligned files.  Out: textgrid/, json/, words.ctm, phones.ctm, Lhotse manifests, files.tsv."""
+"""What `kdtool align` leaves.  In: aligned utterances.  Out: textgrid/, json/, words.ctm, phones.ctm, Lhotse manifests, files.tsv.
+
+Times count from the start of the recording; an utterance that is a part of one is moved to its place there.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,69 +17,122 @@ from kdtool.aligner.times import Aligned, Interval
 from kdtool.core.tables import open_text, write_json, write_jsonl
 
 
+@dataclass(frozen=True)
+class Placed:
+    """An aligned utterance in its recording; duration: of the recording, seconds."""
+
+    aligned: Aligned
+    utterance: Utterance
+    recording: str
+    offset: float
+    duration: float
+
+    @classmethod
+    def of(cls, aligned: Aligned, utterance: Utterance) -> Placed:
+        """Where the utterance lies."""
+        staged = utterance.staged
+        return cls(aligned, utterance, utterance.item.recording or aligned.name, staged.start / staged.rate, staged.whole / staged.rate)
+
+    def at(self, seconds: float) -> float:
+        """Time in the recording."""
+        if not self.offset:
+            return seconds
+        return min(round(self.offset + seconds, 6), self.duration)
+
+
 def write_all(work: Path, files: Sequence[Aligned], utterances: Iterable[Utterance], *, states: bool) -> None:
     """Write everything but the report and the lists of failures."""
-    for one in files:
-        tiers: list[Tier] = [("words", _triples(one.words)), ("phones", _triples(one.phones))]
-        if states:
-            tiers.append(("states", _triples(one.states)))
-        for kind, suffix in (("textgrid", ".TextGrid"), ("json", ".json")):
-            (work / kind / (one.name + suffix)).parent.mkdir(parents=True, exist_ok=True)
-        write_textgrid(work / "textgrid" / (one.name + ".TextGrid"), one.duration, tiers)
-        write_json(work / "json" / (one.name + ".json"), to_json(one, states))
+    by_name = {u.item.name: u for u in utterances}
+    placed = [Placed.of(one, by_name[one.name]) for one in files]
+    recordings: dict[str, list[Placed]] = {}
+    for one in placed:
+        recordings.setdefault(one.recording, []).append(one)
+        path = work / "json" / (one.aligned.name + ".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, to_json(one, states))
+    for name, parts in recordings.items():
+        path = work / "textgrid" / (name + ".TextGrid")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_textgrid(path, parts[0].duration, tiers_of(parts, states))
     for kind in ("words", "phones"):
         with open_text(work / f"{kind}.ctm", "w") as f:
-            f.writelines(line for one in files for line in ctm_lines(one.name, getattr(one, kind)))
+            ordered = (p for name in sorted(recordings) for p in sorted(recordings[name], key=lambda p: p.offset))
+            f.writelines(line for one in ordered for line in ctm_lines(one, getattr(one.aligned, kind)))
     with open_text(work / "files.tsv", "w") as f:
         f.write("file\tseconds\twords\tconfidence\tloglike_per_frame\n")
         f.writelines(f"{a.name}\t{a.duration:.3f}\t{len(a.words)}\t{a.confidence:.4f}\t{a.loglike:.3f}\n" for a in files)
-    write_lhotse(work, files, {u.item.name: u for u in utterances})
+    write_lhotse(work, placed)
 
 
-def _triples(items: Sequence[Interval]) -> list[tuple[float, float, str]]:
-    return [(i.start, i.end, i.label) for i in items]
+def tiers_of(parts: Sequence[Placed], states: bool) -> list[Tier]:
+    """Tiers of one recording; where its utterances overlap, each speaker has tiers of his own, or else each utterance."""
+
+    def clash(group: Sequence[Placed]) -> bool:
+        ordered = sorted(group, key=lambda p: p.offset)
+        return any(a.at(a.aligned.duration) > b.offset for a, b in itertools.pairwise(ordered))
+
+    groups = {"": list(parts)}
+    for name_of in (lambda p: p.utterance.item.speaker, lambda p: p.aligned.name):
+        if any(map(clash, groups.values())):
+            groups = {}
+            for part in parts:
+                groups.setdefault(f"{name_of(part)} - ", []).append(part)
+    kinds = ("words", "phones", "states") if states else ("words", "phones")
+    return [(name + kind, _triples(group, kind)) for name, group in groups.items() for kind in kinds]
 
 
-def to_json(one: Aligned, states: bool) -> dict[str, Any]:
-    """One file's alignment; a phone's `word` is an index into `words`, null for silence."""
+def _triples(group: Sequence[Placed], kind: str) -> list[tuple[float, float, str]]:
+    ordered = sorted(group, key=lambda p: p.offset)
+    return [(p.at(i.start), p.at(i.end), i.label) for p in ordered for i in getattr(p.aligned, kind)]
+
+
+def to_json(one: Placed, states: bool) -> dict[str, Any]:
+    """One utterance's alignment; a phone's `word` is an index into `words`, null for silence."""
+    a = one.aligned
 
     def plain(item: Interval) -> dict[str, Any]:
-        return {"label": item.label, "start": item.start, "end": item.end, "confidence": item.confidence, "loglike": item.loglike}
+        times = {"start": one.at(item.start), "end": one.at(item.end)}
+        return {"label": item.label, **times, "confidence": item.confidence, "loglike": item.loglike}
 
-    phones = [{**plain(p), "word": None if p.word < 0 else p.word, "silence": p.word < 0} for p in one.phones]
-    more = {"states": [{"label": s.label, "start": s.start, "end": s.end} for s in one.states]} if states else {}
+    phones = [{**plain(p), "word": None if p.word < 0 else p.word, "silence": p.word < 0} for p in a.phones]
+    more = {"states": [{"label": s.label, "start": one.at(s.start), "end": one.at(s.end)} for s in a.states]} if states else {}
     return {
-        "file": one.audio, "duration": one.duration, "confidence": round(one.confidence, 4), "loglike_per_frame": one.loglike,
-        "words": [{**plain(w), "key": w.key} for w in one.words], "phones": phones, **more,
+        "file": a.audio, "recording": one.recording, "start": one.offset, "duration": a.duration,
+        "confidence": round(a.confidence, 4), "loglike_per_frame": a.loglike,
+        "words": [{**plain(w), "key": w.key} for w in a.words], "phones": phones, **more,
     }  # fmt: skip
 
 
-def ctm_lines(name: str, items: Sequence[Interval]) -> list[str]:
-    """'file channel start seconds label confidence'; a CTM has no way to quote, so spaces in a name become underscores."""
-    plain = "_".join(name.split())
-    return [f"{plain} 1 {i.start:.3f} {i.end - i.start:.3f} {i.label} {i.confidence:.3f}\n" for i in items]
+def ctm_lines(one: Placed, items: Sequence[Interval]) -> list[str]:
+    """'recording channel start seconds label confidence'; a CTM cannot quote, so spaces in a name become underscores."""
+    plain, channel = "_".join(one.recording.split()), (one.utterance.item.channel or 0) + 1
+    return [f"{plain} {channel} {one.at(i.start):.3f} {i.end - i.start:.3f} {i.label} {i.confidence:.3f}\n" for i in items]
 
 
-def write_lhotse(work: Path, files: Sequence[Aligned], utterances: dict[str, Utterance]) -> None:
-    """recordings, supervisions with alignment items 'word' and 'phone' (score = confidence), and cuts of both."""
+def write_lhotse(work: Path, placed: Sequence[Placed]) -> None:
+    """recordings, supervisions with alignment items 'word' and 'phone' (score = confidence), and cuts, an utterance each."""
     from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
     from lhotse.audio import AudioSource
     from lhotse.supervision import AlignmentItem
 
-    def items(intervals: Sequence[Interval]) -> list[Any]:
-        return [AlignmentItem(i.label, i.start, round(i.end - i.start, 8), i.confidence) for i in intervals]
+    def items(one: Placed, intervals: Sequence[Interval]) -> list[Any]:
+        return [AlignmentItem(i.label, one.at(i.start), round(i.end - i.start, 8), i.confidence) for i in intervals]
 
-    recordings, supervisions = [], []
-    for one in files:
-        s = utterances[one.name].staged
+    recordings, supervisions = {}, []
+    for one in placed:
+        a, item, s = one.aligned, one.utterance.item, one.utterance.staged
         channels = list(range(s.channels))
-        recordings.append(Recording(one.name, [AudioSource("file", channels, one.audio)], s.rate, s.length, s.seconds, channels))
+        recordings[one.recording] = Recording(
+            one.recording, [AudioSource("file", channels, a.audio)], s.rate, s.whole, s.whole / s.rate, channels
+        )
+        channel = item.channel if item.channel is not None else channels[0] if s.channels == 1 else channels
         supervisions.append(
             SupervisionSegment(
-                one.name, one.name, 0.0, s.seconds, channels[0] if s.channels == 1 else channels, " ".join(w.label for w in one.words),
-                speaker=utterances[one.name].item.speaker, alignment={"word": items(one.words), "phone": items(one.phones)},
+                a.name, one.recording, one.offset, a.duration, channel, " ".join(w.label for w in a.words), speaker=item.speaker,
+                alignment={"word": items(one, a.words), "phone": items(one, a.phones)},
             )
         )  # fmt: skip
-    cuts = CutSet.from_manifests(RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions))
-    for kind, rows in (("recordings", recordings), ("supervisions", supervisions), ("cuts", cuts)):
+    both = RecordingSet.from_recordings(recordings.values()), SupervisionSet.from_segments(supervisions)
+    cuts = CutSet.from_manifests(*both).trim_to_supervisions(keep_overlapping=False)
+    for kind, rows in (("recordings", recordings.values()), ("supervisions", supervisions), ("cuts", cuts)):
         write_jsonl(work / f"{kind}.jsonl.gz", (row.to_dict() for row in rows))

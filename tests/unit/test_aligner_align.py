@@ -127,6 +127,37 @@ def test_rates_and_channels_do_not_move_the_boundaries(model: Path, tmp_path: Pa
     assert np.abs(np.array(starts) - starts[0]).max() <= 0.02
 
 
+def test_a_kaldi_folder_with_segments(model: Path, tmp_path: Path) -> None:
+    make_folder(model, tmp_path / "in")
+    first, second = (soundfile.read(tmp_path / "in" / n)[0] for n in ("plain.wav", "sub folder/zwei é.flac"))
+    gap = 0.001 * np.random.default_rng(0).standard_normal(8000)
+    joined = np.concatenate([first, gap, second[:, 0]])
+    soundfile.write(tmp_path / "long.flac", joined, 16000)
+    kaldi = tmp_path / "kaldi"
+    kaldi.mkdir()
+    ends = len(first) / 16000, len(first) / 16000 + 0.5, len(joined) / 16000
+    texts = [(tmp_path / "in" / n).read_text().strip().upper().strip("!") for n in ("plain.txt", "sub folder/zwei é.lab")]
+    tables = {
+        "wav.scp": f"rec {tmp_path / 'long.flac'}\n",
+        "segments": f"s1-a rec 0 {ends[0]:.4f}\ns2-b rec {ends[1]:.4f} {ends[2]:.4f}\ns2-c rec 99 100\n",
+        "text": f"s1-a {texts[0]}\ns2-b {texts[1]}\ns2-c THE HOUSE\n",
+        "utt2spk": "s1-a s1\ns2-b s2\ns2-c s2\n",
+    }
+    for name, text in tables.items():
+        (kaldi / name).write_text(text)
+    align(model, kaldi, tmp_path / "out", "--max-failed", "0.5")
+    assert [line.split("\t")[0] for line in read_lines(tmp_path / "out" / "dropped.tsv")] == ["s2-c"]
+    high, tiers = parse_textgrid(tmp_path / "out" / "textgrid" / "rec.TextGrid")
+    assert high == len(joined) / 16000 and [t for t in tiers["phones"] if not t[2]] == [(*ends[:2], "")]
+    assert [t[2] for t in tiers["words"] if t[2]] == " ".join(texts).split()
+    align(model, tmp_path / "in", tmp_path / "alone", "--max-failed", "1", "--channel", "1")
+    alone = read_json(tmp_path / "alone" / "json" / "sub folder" / "zwei é.json")["words"]
+    moved = read_json(tmp_path / "out" / "json" / "s2-b.json")["words"]
+    np.testing.assert_allclose([w["start"] - ends[1] for w in moved], [w["start"] for w in alone], atol=2e-3)
+    ctm = [line.split() for line in read_lines(tmp_path / "out" / "words.ctm")]
+    assert {line[0] for line in ctm} == {"rec"} and [float(line[2]) for line in ctm] == sorted(float(line[2]) for line in ctm)
+
+
 def test_usage(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for options, message in (

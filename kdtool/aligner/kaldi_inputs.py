@@ -1,0 +1,63 @@
+"""A Kaldi data folder as something to align.  In: the folder.  Out: items, each a part of a recording, and faults.
+
+Relative paths in wav.scp count from the current folder, as in Kaldi; commands in it are refused (utils/import_kaldi_data.sh
+can run them).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdtool.aligner.inputs import Fault, Item
+from kdtool.core.errors import KdError
+from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands
+from kdtool.corpus.kaldi_dir import KaldiDir, read_dir, spans
+from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
+from kdtool.corpus.utterance import Limits, check_audio
+
+MAX_OVERSHOOT = 0.5  # seconds that a segment may end after its recording
+
+
+def is_kaldi(folder: Path) -> bool:
+    """Whether the folder holds Kaldi's tables."""
+    return (folder / "wav.scp").is_file() and (folder / "text").is_file()
+
+
+def _read(folder: Path) -> tuple[KaldiDir, list[Entry]]:
+    kaldi = read_dir(folder)
+    entries = read_entries(kaldi.tables["wav.scp"], Path.cwd())
+    refuse_commands(entries)
+    return kaldi, entries
+
+
+def kaldi_audio(folder: Path) -> dict[str, Path]:
+    """The audio files of the recordings, which lie outside the folder; missing ones are told by utterance later."""
+    return {f"audio of {e.id}": e.file for e in _read(folder)[1] if e.file is not None and e.file.is_file()}
+
+
+def kaldi_items(folder: Path) -> tuple[list[Item], list[Fault]]:
+    """Items and faults, sorted by name; KdError when a table is missing or malformed, or wav.scp holds commands."""
+    kaldi, entries = _read(folder)
+    utterances, faults = spans(kaldi)
+    by_id = {e.id: e for e in entries}
+    used = {span.recording for span in utterances}
+    found = {name: _decode(by_id[name]) for name in sorted(used)}
+    items = []
+    for span in utterances:
+        recorded, chosen = found[span.recording], by_id[span.recording].channel
+        try:
+            part = place(span, recorded, chosen, kaldi, PartLimits(MAX_OVERSHOOT, float("inf")))
+        except Faulty as e:
+            faults.append((span.id, str(e)))
+            continue
+        items.append(Item(span.id, span.speaker, recorded.file.absolute(), span.text, span.recording, (part.start, part.end), part.channel))
+    if not items and not faults:
+        raise KdError(f"{folder}: no utterance in it; check its tables")
+    return sorted(items, key=lambda i: i.name), sorted(faults)
+
+
+def _decode(entry: Entry) -> Found:
+    if entry.file is None or not entry.file.is_file():
+        return Found(f"{entry.where}: no such file {entry.file}; relative paths count from {Path.cwd()}")
+    fault, audio = check_audio(entry.file, Limits(sampling_rate=None, mono=False))
+    return Found(fault and f"{entry.where}: {fault}", entry.file, entry.file, audio)

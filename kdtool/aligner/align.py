@@ -84,6 +84,7 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
             continue
         words = [(w.written, w.key) for w in one.words]
         files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.phone_names))
+    files.sort(key=lambda a: a.name)
     if files:
         write_all(work, files, ready.utterances.values(), states=cfg.states)
         paths = {u.item.name: u.staged.path for u in ready.utterances.values()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import numpy as np
 
 from kdtool.aligner.picture import png, spectrogram, waveform
 from kdtool.aligner.times import Aligned, Interval
-from kdtool.core.errors import UsageError
 from kdtool.core.tables import open_text
 
 PIXELS_A_SECOND = 240
@@ -39,9 +39,9 @@ def choose(files: Sequence[Aligned], count: int, names: Sequence[str]) -> list[A
     if not names:
         return sorted(files, key=lambda a: (a.confidence, a.loglike))[:count]
     by_name = {a.name: a for a in files}
-    if missing := [n for n in names if n not in by_name]:
-        raise UsageError(f"--report-files {missing[0]}: no such aligned file; they are named as in files.tsv, without suffix")
-    return [by_name[n] for n in names]
+    for name in [n for n in names if n not in by_name]:  # hours of alignment are not lost over a name
+        print(f"note: --report-files {name}: not among the aligned files (named as in files.tsv, without suffix)", file=sys.stderr)
+    return [by_name[n] for n in names if n in by_name]
 
 
 def write_report(

@@ -8,6 +8,7 @@ pronunciation (symbols, digits: they are read in too many ways to guess) is alig
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -92,7 +93,7 @@ def guess(missing: Collection[str], known: Mapping[str, list[Pron]], work: Path,
         model.train({w: list(p) for w, p in known.items()}, max_words)
         found, failed = model.apply(rest)
     except KdError as e:
-        print(f"note: unknown words are aligned as spoken noise, because G2P failed: {e}")
+        print(f"note: unknown words are aligned as spoken noise, because G2P failed: {e}", file=sys.stderr)
         return Guessed({}, dict.fromkeys(rest, "not in the lexicon, and G2P failed"))
     finally:
         model.clean()

@@ -124,7 +124,8 @@ def test_rates_and_channels_do_not_move_the_boundaries(model: Path, tmp_path: Pa
         shutil.copy(tmp_path / "in" / "rate.txt", tmp_path / "in" / f"{name}.txt")
     align(model, tmp_path / "in", tmp_path / "out", "--g2p", "false", "--nj", "1")
     starts = [[w["start"] for w in read_json(tmp_path / "out" / "json" / f"{n}.json")["words"]] for n in ("rate", "stereo", "half")]
-    assert np.abs(np.array(starts) - starts[0]).max() <= 0.02
+    spoken = np.array(starts)[:, :-1]  # the last token is a symbol that nobody says: it may lie anywhere
+    assert np.abs(spoken - spoken[0]).max() <= 0.02
 
 
 def test_a_kaldi_folder_with_segments(model: Path, tmp_path: Path) -> None:
@@ -148,7 +149,8 @@ def test_a_kaldi_folder_with_segments(model: Path, tmp_path: Path) -> None:
     align(model, kaldi, tmp_path / "out", "--max-failed", "0.5")
     assert [line.split("\t")[0] for line in read_lines(tmp_path / "out" / "dropped.tsv")] == ["s2-c"]
     high, tiers = parse_textgrid(tmp_path / "out" / "textgrid" / "rec.TextGrid")
-    assert high == len(joined) / 16000 and [t for t in tiers["phones"] if not t[2]] == [(*ends[:2], "")]
+    between = [t[:2] for t in tiers["phones"] if not t[2]]
+    assert high == len(joined) / 16000 and between == [pytest.approx(ends[:2], abs=1e-6)]
     assert [t[2] for t in tiers["words"] if t[2]] == " ".join(texts).split()
     align(model, tmp_path / "in", tmp_path / "alone", "--max-failed", "1", "--channel", "1")
     alone = read_json(tmp_path / "alone" / "json" / "sub folder" / "zwei é.json")["words"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import html.parser
 import itertools
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +22,10 @@ from kdtool.__main__ import main as kdtool
 from kdtool.aligner.audio import parse_channel, resample, stage
 from kdtool.aligner.inputs import find_items
 from kdtool.aligner.posterior import align_scores
+from kdtool.aligner.report import choose, write_report
 from kdtool.aligner.score import errors, figures, match, single_phones
 from kdtool.aligner.textgrid import fill, write_textgrid
-from kdtool.aligner.times import to_aligned
+from kdtool.aligner.times import Aligned, Interval, to_aligned
 from kdtool.aligner.words import split_words
 from kdtool.core.errors import KdError, UsageError
 from kdtool.gmm.tree import Tree
@@ -269,6 +274,28 @@ def test_times_end_with_the_file_and_wrong_ones_are_refused() -> None:
         to_aligned(row, "a", "a.wav", 0.0567, [("A", "A"), ("B", "B")], ["<eps>", "SIL", "AA"])
     with pytest.raises(KdError, match="word A at"):
         to_aligned({**row, "edges": [0.0, 0.03, 0.03]}, "a", "a.wav", 0.03, [("A", "A")], ["<eps>", "SIL", "AA"])
+
+
+def test_the_report_shows_the_least_certain_or_the_chosen_files_and_nothing_runs_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def one(name: str, confidence: float) -> Aligned:
+        word = Interval(f"<b>{name}</b>", 0.1, 0.4, confidence, -1.0, 0, "X")
+        phones = [Interval("SIL", 0.0, 0.1, 1.0, -1.0), Interval("AA", 0.1, 0.4, confidence, -1.0, 0), Interval("SIL", 0.4, 0.5, 1.0, -1.0)]
+        return Aligned(name, f"{name}.wav", 0.5, [word], phones)
+
+    files = [one("a", 0.99), one('"><script>', 0.4), one("c", 0.7)]
+    assert [f.name for f in choose(files, 2, [])] == ['"><script>', "c"]
+    assert [f.name for f in choose(files, 2, ["c", "gone", "a"])] == ["c", "a"]
+    assert "--report-files gone" in capsys.readouterr().err
+    write_report(tmp_path / "r.html", files, files, [("<i>bad</i>", "no <audio>")], lambda name: (RNG.normal(0, 0.1, 8000), 16000))
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<svg") == 3 and not re.search(r"<(script|b|i|audio)>|https?:", page)
+    png_bytes = base64.b64decode(re.findall(r"data:image/png;base64,([^\"]+)", page)[0])
+    width, height, depth = struct.unpack(">IIB", png_bytes[16:25])
+    rows = zlib.decompress(png_bytes[png_bytes.index(b"IDAT") + 4 : -16])
+    assert png_bytes[:8] == b"\x89PNG\r\n\x1a\n" and (height, depth) == (96, 8) and len(rows) == height * (width + 1)
+    html.parser.HTMLParser().feed(page)
 
 
 def test_boundary_errors_compare_what_matches() -> None:

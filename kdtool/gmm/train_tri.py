@@ -1,7 +1,7 @@
 """Step: decision tree and triphone GMM.
 
 In: a feature folder, a lang folder, an alignment of these features. Out: a GMM folder (see ``kdtool.gmm.folder``),
-questions.txt and dropped.tsv.
+questions.txt, splits.jsonl (utils/show_tree.sh) and dropped.tsv.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Growing the decision tree of tied triphone states.
 
-In: statistics of every (left, centre, right, state) that the training data shows, questions. Out: a ``Tree``. One root for
-each state of each phone; leaves are split greedily, best gain in likelihood first (Young, Odell and Woodland 1994).
+In: statistics of every (left, centre, right, state) that the training data shows, questions. Out: a ``Tree``, and how it
+grew. One root for each state of each phone; leaves are split greedily, best gain in likelihood first (Young, Odell and
+Woodland 1994).
 """
 
 from __future__ import annotations
@@ -26,12 +27,30 @@ class TreeStats:
 
 
 @dataclass
+class Node:
+    """A place in the tree. parent: its number in the list of nodes, and whether the answer there was yes; None for roots.
+
+    side (0 left, 1 right), question (phone set) and gain (nats) of a node that was split; pdf of a leaf.
+    """
+
+    phone: int
+    state: int
+    frames: float
+    parent: tuple[int, bool] | None
+    side: int = -1
+    question: tuple[int, ...] = ()
+    gain: float = 0.0
+    pdf: int = -1
+
+
+@dataclass
 class _Leaf:
     phone: int
     state: int
     left: np.ndarray  # bool (P,): left phones that lead here
     right: np.ndarray
     rows: np.ndarray  # which statistics are here
+    node: int  # where it stands in the list of nodes
     split: tuple[int, int, float] | None = None  # side (0 left, 1 right), question, gain
 
 
@@ -52,23 +71,25 @@ def merge_stats(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> TreeS
 
 def build_tree(
     stats: TreeStats, num_states: dict[int, int], sil: int, silence: set[int], *, leaves: int, min_count: float, min_gain: float
-) -> tuple[Tree, list[tuple[int, ...]]]:
+) -> tuple[Tree, list[tuple[int, ...]], list[Node]]:
     """Grow a tree to at most `leaves` pdfs. Silence phones are not split by context.
 
-    A split leaves at least `min_count` frames on each side and gains at least `min_gain` nats. Returns the tree and the
-    questions (phone sets).
+    A split leaves at least `min_count` frames on each side and gains at least `min_gain` nats. Returns the tree, the
+    questions (phone sets), and all nodes, parents first.
     """
     size = max(num_states) + 1
     questions = _questions(stats, sorted(num_states), size, sil)
     table = question_table(questions, size, sil)
     done: list[_Leaf] = []
+    nodes: list[Node] = []
     heap: list[tuple[float, int, _Leaf]] = []
     serial = 0
     everything = np.ones(size, bool)
     for phone in sorted(num_states):
         for state in range(num_states[phone]):
             rows = np.flatnonzero((stats.keys[:, 1] == phone) & (stats.keys[:, 3] == state))
-            leaf = _Leaf(phone, state, everything, everything, rows)
+            leaf = _Leaf(phone, state, everything, everything, rows, len(nodes))
+            nodes.append(Node(phone, state, float(stats.count[rows].sum()), None))
             if phone not in silence:
                 leaf.split = _best_split(stats, leaf, table, min_count)
             heapq.heappush(heap, (-leaf.split[2] if leaf.split else 0.0, serial, leaf))
@@ -78,11 +99,15 @@ def build_tree(
         if leaf.split is None or -gain < min_gain or len(done) + len(heap) + 1 >= leaves:
             done.append(leaf)
             continue
-        for child in _divide(stats, leaf, table):
+        node, (side, q, _) = nodes[leaf.node], leaf.split
+        node.side, node.gain, node.question = side, -gain, tuple(p for p in np.flatnonzero(table[q]).tolist() if p)
+        for answer, child in zip((True, False), _divide(stats, leaf, table), strict=True):
+            child.node = len(nodes)
+            nodes.append(Node(leaf.phone, leaf.state, float(stats.count[child.rows].sum()), (leaf.node, answer)))
             child.split = _best_split(stats, child, table, min_count)
             heapq.heappush(heap, (-child.split[2] if child.split else 0.0, serial, child))
             serial += 1
-    return _to_tree(done, size, max(num_states.values())), questions
+    return _to_tree(done, size, max(num_states.values()), nodes), questions, nodes
 
 
 def _questions(stats: TreeStats, phones: list[int], size: int, sil: int) -> list[tuple[int, ...]]:
@@ -123,16 +148,17 @@ def _divide(stats: TreeStats, leaf: _Leaf, table: np.ndarray) -> tuple[_Leaf, _L
         allowed = table[q] if answer else ~table[q]
         left = leaf.left & allowed if side == 0 else leaf.left
         right = leaf.right & allowed if side == 1 else leaf.right
-        children.append(_Leaf(leaf.phone, leaf.state, left, right, leaf.rows[yes == answer]))
+        children.append(_Leaf(leaf.phone, leaf.state, left, right, leaf.rows[yes == answer], -1))
     return children[0], children[1]
 
 
-def _to_tree(leaves: list[_Leaf], size: int, depth: int) -> Tree:
+def _to_tree(leaves: list[_Leaf], size: int, depth: int, nodes: list[Node]) -> Tree:
     """Number the leaves by phone, state and their sets, so that the numbering does not hang on the order of splits."""
     leaves = sorted(leaves, key=lambda x: (x.phone, x.state, tuple(~x.left), tuple(~x.right)))
     pdf_map = np.full((size, size, size, depth), -1, np.int32)
     for pdf, leaf in enumerate(leaves):
         pdf_map[np.ix_(leaf.left, [leaf.phone], leaf.right, [leaf.state])] = pdf
+        nodes[leaf.node].pdf = pdf
     return Tree(pdf_map)
 
 

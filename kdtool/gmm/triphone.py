@@ -105,20 +105,22 @@ def take_alignments(pool: ShardPool, ali_dir: Path) -> list[tuple[str, str]]:
 def grow_and_train(
     pool: ShardPool, lang: Lang, cfg: TriphoneConfig, label: str, work: Path, refine: Refine | None = None
 ) -> Trained:
-    """Tree, first model and training, on the features that the shards make now. Writes questions.txt into `work`."""
+    """Tree, first model and training, on the features that the shards make now. Writes questions.txt and splits.jsonl into `work`."""
     from kdtool.gmm.em import VARIANCE_FLOOR, Stats, single_gaussians
     from kdtool.gmm.folder import silence_pdfs
     from kdtool.gmm.train_mono import merge_tree_answers
     from kdtool.gmm.trainer import Schedule, gather_moments, say, train
     from kdtool.gmm.tree_build import build_tree, first_moments, merge_stats
+    from kdtool.gmm.tree_show import save_nodes
 
     mean, var = gather_moments(pool)
     stats = merge_stats(pool.call("tree_stats"))
-    tree, questions = build_tree(
+    tree, questions, nodes = build_tree(
         stats, lang.num_states, lang.sil, lang.silence_ids, leaves=cfg.leaves, min_count=cfg.min_count, min_gain=cfg.min_gain
     )
     say(f"{label}: {len(stats.keys)} states in context seen, {len(questions)} questions, {tree.num_pdfs} tied states")
     write_questions(work, questions, lang.phone_names)
+    save_nodes(work, nodes, lang.phone_names)
     short, _ = merge_tree_answers(pool.call("set_tree", tree))
     pool.call("align_as_before")
     count, moments = first_moments(tree, stats)

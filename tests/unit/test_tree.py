@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdtool.core.errors import KdError
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tensors import load_tensors, save_tensors
+from kdtool.gmm import tree_show
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
 from kdtool.gmm.tree import Tree
 from kdtool.gmm.tree_build import TreeStats, build_tree, first_moments, merge_stats
@@ -33,7 +34,7 @@ def context_stats(seed: int = 0) -> TreeStats:
 
 
 def grow(leaves: int = 100, min_count: float = 50.0, min_gain: float = 200.0) -> Tree:
-    tree, _ = build_tree(
+    tree, _, _ = build_tree(
         context_stats(), {p: 1 for p in (SIL, SPN, A, B, C, D)}, SIL, {SIL, SPN}, leaves=leaves, min_count=min_count, min_gain=min_gain
     )
     return tree
@@ -134,3 +135,47 @@ def test_tables_that_are_no_tree() -> None:
     gap[:, 2] = 5
     with pytest.raises(KdError, match="never used"):
         Tree(gap)
+
+
+NAMES = ["<eps>", "SIL", "SPN", "A", "B", "C", "D"]
+
+
+def test_nodes_tell_how_every_context_comes_to_its_pdf() -> None:
+    sizes = {p: 1 for p in (SIL, SPN, A, B, C, D)}
+    tree, _, nodes = build_tree(context_stats(), sizes, SIL, {SIL, SPN}, leaves=30, min_count=10.0, min_gain=0.0)
+    below = {n.parent: i for i, n in enumerate(nodes) if n.parent}
+    roots = {n.phone: i for i, n in enumerate(nodes) if n.parent is None}
+    assert sum(n.pdf >= 0 for n in nodes) == tree.num_pdfs
+    for left in sizes:
+        for centre in sizes:
+            for right in sizes:
+                at = roots[centre]
+                while nodes[at].pdf < 0:
+                    at = below[at, (left, right)[nodes[at].side] in nodes[at].question]
+                assert nodes[at].pdf == tree.pdf_map[left, centre, right, 0]
+    inner = [n for n in nodes if n.side >= 0]
+    assert all(n.gain > 0 for n in inner) and inner[0].phone == A and set(inner[0].question) in ({B, C}, {SIL, SPN, A, D})
+    for (parent, _), i in below.items():
+        assert nodes[i].frames < nodes[parent].frames
+
+
+def test_tree_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from xml.etree import ElementTree
+
+    sizes = {p: 1 for p in (SIL, SPN, A, B, C, D)}
+    _, _, nodes = build_tree(context_stats(), sizes, SIL, {SIL, SPN}, leaves=100, min_count=50.0, min_gain=200.0)
+    tree_show.save_nodes(tmp_path, nodes, NAMES)
+    tree_show.main([str(tmp_path), "--phone", "A", "--svg", str(tmp_path / "a.svg")])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("A state 0: left one of ") and lines[1].startswith("  yes: pdf ")
+    texts = ElementTree.parse(tmp_path / "a.svg").getroot().findall("{http://www.w3.org/2000/svg}text")
+    assert len(texts) == 3
+    tree_show.main([str(tmp_path)])
+    assert len(capsys.readouterr().out.splitlines()) == len(nodes)
+    with pytest.raises(UsageError, match="known are SIL SPN A B C D"):
+        tree_show.main([str(tmp_path), "--phone", "Q"])
+    (tmp_path / "splits.jsonl").write_text('{"node": 0}\n')
+    with pytest.raises(KdError, match=r"splits\.jsonl"):
+        tree_show.main([str(tmp_path)])
+    with pytest.raises(KdError, match="triphone"):
+        tree_show.main([str(tmp_path / "none")])

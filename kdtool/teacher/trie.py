@@ -1,12 +1,13 @@
 """Back-off n-gram model as arrays.  In: an ARPA model whose words are unit numbers.  Out: full conditional distributions.
 
 The n-grams of each order are sorted by their first n - 1 words, so all continuations of a context lie side by side. A batch
-of contexts is answered order by order: start from the unigrams, and wherever a longer context is known, add its back-off
-weight to the row and write its continuations over it. This is what KenLM computes unit by unit, for all units at once.
+of contexts is answered order by order: start from what the last symbol alone says, and wherever a longer context is known, add
+its back-off weight to the row and write its continuations over it. This is what KenLM computes unit by unit, for all units at once.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,9 @@ from kdtool.core.errors import KdError
 
 if TYPE_CHECKING:
     from kdtool.lm.arpa import Arpa
+
+ROWS = 256  # answered at a time: they stay in the processor's cache
+PAIRS_BYTES = 1 << 26  # the largest table of rows after a single symbol
 
 
 class NgramTrie:
@@ -32,11 +36,24 @@ class NgramTrie:
         self.num_units = len(self.symbol) - 1
         self.order = sum(name.startswith("logp.") for name in tensors)
         self.size = len(tensors["logp.1"])
+        # The column of a symbol in a row: its unit's, then the sentence's end and <unk> (no context has the begin as its next).
+        units = np.flatnonzero(self.seen)
+        column = np.zeros(self.size, dtype=np.uint32)
+        column[self.symbol[units]] = units
+        others = np.setdiff1d(np.arange(self.size), self.symbol[np.append(units, self.num_units)])
+        known = np.append(self.symbol[:-1], others[::-1])
+        if len(others) != 2:
+            raise KdError(f"n-gram tables of {self.size} symbols for {len(units)} units seen; train the teacher again")
+        column[others[::-1]] = [self.num_units, self.num_units + 1]
+        self._single = tensors["logp.1"][known]
+        self._pairs_fit = self.size * len(known) * 4 <= PAIRS_BYTES
+        self._column: dict[int, np.ndarray] = {}
         self._keys: list[np.ndarray] = []
         for n in range(2, self.order + 1):
             first, words = tensors[f"first.{n}"].astype(np.int64), tensors[f"word.{n}"]
             if not len(words) == len(tensors[f"logp.{n}"]) == first[-1]:
                 raise KdError(f"n-gram tables of order {n} do not fit each other; train the teacher again")
+            self._column[n] = column[words]
             if n < self.order:
                 self._keys.append(np.repeat(np.arange(len(first) - 1), np.diff(first)) * self.size + words)
 
@@ -106,30 +123,75 @@ class NgramTrie:
         return np.where(parents >= 0, found, -1)
 
     def raw(self, state: np.ndarray) -> np.ndarray:
-        """Natural-log probabilities float32 (N, symbols) of every symbol after each state, the sentence's end included."""
-        out = np.repeat(self.tensors["logp.1"][None], state.shape[1], axis=0)
-        for k in range(1, self.order):
+        """Natural-log probabilities float32 (N, V + 2) after each state: of the units, of </s>, of <unk>."""
+        out = np.empty((state.shape[1], self.num_units + 2), dtype=np.float32)
+        for first in range(0, len(out), ROWS):
+            self._fill(out[first : first + ROWS], state[:, first : first + ROWS])
+        return out
+
+    def _fill(self, out: np.ndarray, state: np.ndarray) -> None:
+        """What the longest known contexts say, over what the shorter ones say; each row's back-off is summed beforehand, so
+        the whole row is touched once however high the order."""
+        level = self._start(out, state)
+        backoffs = [self._backoff(k, state[k - 1]) for k in range(level, self.order)]
+        # What is still to be added to probabilities of the level before the k-th context's, for each k.
+        above = np.cumsum([np.zeros(len(out), np.float32), *backoffs[::-1]], axis=0, dtype=np.float32)[::-1]
+        out += above[0][:, None]
+        flat = out.reshape(-1)
+        for k in range(level, self.order):
             rows = np.flatnonzero(state[k - 1] >= 0)
-            nodes = state[k - 1, rows]
-            backoff = self.tensors[f"backoff.{k}"][nodes]
-            weighted = backoff != 0.0
-            out[rows[weighted]] += backoff[weighted, None]
             table = self.tensors[f"first.{k + 1}"]
+            nodes = state[k - 1, rows]
             first = table[nodes].astype(np.int64)
             counts = table[nodes + 1] - first
             # The continuations of all rows end to end: where each row's run starts there, and where it lies in the table.
             ends = np.cumsum(counts)
-            source = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + counts, counts)
-            out[np.repeat(rows, counts), self.tensors[f"word.{k + 1}"][source]] = self.tensors[f"logp.{k + 1}"][source]
-        return out
+            source = np.arange(ends[-1] if len(ends) else 0)
+            source += np.repeat(first - ends + counts, counts)
+            target = np.repeat(rows * out.shape[1], counts)
+            target += self._column[k + 1][source]
+            flat[target] = self.tensors[f"logp.{k + 1}"][source] + np.repeat(above[k - level + 1][rows], counts)
+
+    def _backoff(self, k: int, nodes: np.ndarray) -> np.ndarray:
+        """Back-off weights float32 (N,) of contexts of k symbols, 0 where there is none."""
+        weights = np.zeros(len(nodes), dtype=np.float32)
+        rows = np.flatnonzero(nodes >= 0)
+        weights[rows] = self.tensors[f"backoff.{k}"][nodes[rows]]
+        return weights
+
+    def _start(self, out: np.ndarray, state: np.ndarray) -> int:
+        """Fill in what is known without long contexts; returns the number of symbols of the next longer context."""
+        if self.order < 2 or not self._pairs_fit:
+            out[:] = self._single
+            return 1
+        np.take(self._pairs, state[0], axis=0, out=out, mode="clip")
+        return 2
+
+    @cached_property
+    def _pairs(self) -> np.ndarray:
+        """The rows after each single symbol, float32 (symbols, V + 2): most of the work of every row, done once."""
+        self._pairs_fit = False
+        table = np.empty((self.size, self.num_units + 2), dtype=np.float32)
+        state = np.full((self.order - 1, self.size), -1, dtype=np.int64)
+        state[0] = np.arange(self.size)
+        self._fill(table, state)
+        self._pairs_fit = True
+        return table
 
     def distributions(self, state: np.ndarray) -> np.ndarray:
         """Natural-log probabilities float32 (N, V) of the units alone, normalised; -inf for units the text never had."""
-        out = self.raw(state)[:, self.symbol[:-1]]
-        out[:, ~self.seen] = -np.inf
-        top = out.max(axis=1, keepdims=True)
-        out -= top + np.log(np.exp(out - top).sum(axis=1, keepdims=True))
-        return out
+        raw = self.raw(state)
+        units, others = raw[:, :-2], raw[:, -2:]
+        units[:, ~self.seen] = -np.inf
+        # All symbols together have the mass 1, so the units have what the other two leave; their own sum is only taken
+        # where little is left, and the difference would be rounding.
+        taken = np.exp(others.astype(np.float64)).sum(axis=1)
+        mass = np.log1p(-np.minimum(taken, 0.5)).astype(np.float32)
+        little = np.flatnonzero(taken > 0.5)
+        if len(little):
+            top = units[little].max(axis=1)
+            mass[little] = top + np.log(np.exp(units[little] - top[:, None]).sum(axis=1))
+        return units - mass[:, None]
 
 
 def _find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
 """The posterior dump: what a language model expects at each unit of each aligned utterance.
 
-In: per utterance the unit segments and the teacher's distributions over units. Out: a folder with
-``shard-00000.safetensors`` ... (a fixed number of utterances each), ``index.jsonl`` (id -> shard and rows) and
-``meta.json`` (teacher, unit table, alignment, temperature, what was kept, a sha256 a shard), read by ``PosteriorDump``.
+In: per utterance the unit segments and the teacher's distributions over units. Out: a folder with ``coder.safetensors``,
+``shard-00000.safetensors`` ... (a fixed number of utterances each), ``index.jsonl`` (id -> shard and number of units) and
+``meta.json`` (teacher, unit table, alignment, temperature, what was kept and lost, a sha256 a file), read by ``PosteriorDump``.
 
-One row stands for one unit, that is for all the frames of its segment; frames of silence have none. Log-probabilities
-are natural logs in float16 (relative error below 0.05%); whole numbers take the smallest type that holds them.
+One row stands for one unit, that is for all the frames of its segment; frames of silence have none. How rows become bytes is
+``kdtool.posteriors.codec``'s.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ import numpy as np
 
 from kdtool.ali.store import Segments
 from kdtool.core.errors import KdError
-from kdtool.posteriors.truncate import Kept
+from kdtool.posteriors.codec import Coder, Levels, before_units, pack, unpack
 
-FORMAT = "kdtool posteriors 1"
-INDEX_FILE, META_FILE = "index.jsonl", "meta.json"
-_ARRAYS = {"unit_ids", "gap", "length", "counts", "rest_logp", "ids", "logp"}
+FORMAT = "kdtool posteriors 2"
+INDEX_FILE, META_FILE, CODER_FILE = "index.jsonl", "meta.json", "coder.safetensors"
+_ARRAYS = {"rank", "gap", "length", "counts", "rest", "symbols", "extra", "extra_level"}
 
 
 @dataclass
@@ -69,36 +70,33 @@ class UnitPosteriors:
         return int(np.diff(self.offsets).max(initial=0))
 
 
-def write_shard(path: Path, utterances: Iterable[tuple[str, Segments, Kept]]) -> list[dict[str, Any]]:
+def write_shard(path: Path, coder: Coder, utterances: Iterable[tuple[str, Segments, Levels]]) -> list[dict[str, Any]]:
     """Write some utterances to one shard; returns their index rows (without the shard's number)."""
     from kdtool.core.tensors import save_tensors
 
     rows: list[dict[str, Any]] = []
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in sorted(_ARRAYS)}
-    first = entry = 0
-    for utterance, segments, kept in utterances:
-        if not len(segments) == len(kept.counts) == len(kept.rest_logp):
-            raise KdError(f"{utterance}: {len(segments)} units, {len(kept.counts)} posteriors; this is a bug, please report it")
+    parts: list[tuple[np.ndarray, ...]] = []
+    for utterance, segments, levels in utterances:
+        if not len(segments) == len(levels.level) == len(levels.left):
+            raise KdError(f"{utterance}: {len(segments)} units, {len(levels.level)} posteriors; this is a bug, please report it")
         end = segments.start + segments.length
         gap = segments.start - np.concatenate([[0], end[:-1]])
         if np.any(gap < 0):
             raise KdError(f"{utterance}: unit {int(np.argmax(gap < 0))} starts before the one before it ends; align again")
-        parts = (segments.ids, gap, segments.length, kept.counts, kept.rest_logp, kept.ids, kept.logp)
-        for name, part in zip(("unit_ids", "gap", "length", "counts", "rest_logp", "ids", "logp"), parts, strict=True):
-            columns[name].append(part)
-        rows.append({"id": utterance, "first": first, "units": len(segments), "entry": entry, "entries": len(kept.ids)})
-        first, entry = first + len(segments), entry + len(kept.ids)
-    arrays = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in columns.items()}
-    floats = {"rest_logp", "logp"}
-    save_tensors(path, {n: a.astype(np.float16) if n in floats else _narrow(a) for n, a in arrays.items()})
+        before = before_units(segments.ids, coder.num_units)
+        parts.append((coder.ranks(segments.ids, before), gap, segments.length, before, levels.level, levels.left))
+        rows.append({"id": utterance, "units": len(segments), "entries": int((levels.level > 0).sum())})
+    rank, gap, length, before, level, left = (np.concatenate(p) for p in zip(*parts, strict=True))
+    columns = {"rank": pack(rank), "gap": pack(gap), "length": pack(length), **coder.encode(Levels(level, left), before)}
+    save_tensors(path, columns)
     return rows
 
 
-def _narrow(values: np.ndarray) -> np.ndarray:
-    """Whole numbers in the smallest unsigned type that holds them."""
-    top = int(values.max(initial=0))
-    kind = next(t for t in (np.uint8, np.uint16, np.uint32, np.uint64) if top <= np.iinfo(t).max)
-    return values.astype(kind)
+def save_coder(folder: Path, coder: Coder) -> None:
+    """Write the coder that all shards of a dump share."""
+    from kdtool.core.tensors import save_tensors
+
+    save_tensors(Path(folder) / CODER_FILE, coder.tensors())
 
 
 def sha256(path: Path) -> str:
@@ -126,15 +124,20 @@ def finish_dump(folder: Path, shards: Sequence[tuple[str, list[dict[str, Any]]]]
     rows = [{**row, "shard": number} for number, (_, rows) in enumerate(shards) for row in rows]
     if len({row["id"] for row in rows}) != len(rows):
         raise KdError(f"{folder}: an utterance comes twice among {len(rows)}; make the ids unique and align again")
-    files = [{"file": n, "sha256": sha256(folder / n), "bytes": (folder / n).stat().st_size} for n, _ in shards]
+    write_jsonl(folder / INDEX_FILE, rows)
+    files = [_file(folder, name) for name, _ in shards]
+    coder, index = _file(folder, CODER_FILE), _file(folder, INDEX_FILE)
     meta = {
-        **meta, "format": FORMAT, "shards": files, "bytes": sum(f["bytes"] for f in files), "utterances": len(rows),
+        **meta, "format": FORMAT, "shards": files, "coder": coder, "index": index,
+        "bytes": sum(f["bytes"] for f in (*files, coder, index)), "utterances": len(rows),
         "units": sum(r["units"] for r in rows), "entries": sum(r["entries"] for r in rows),
     }  # fmt: skip
-    write_jsonl(folder / INDEX_FILE, rows)
-    meta["index_sha256"] = sha256(folder / INDEX_FILE)
     write_json(folder / META_FILE, meta)
     return meta
+
+
+def _file(folder: Path, name: str) -> dict[str, Any]:
+    return {"file": name, "sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
 
 
 class PosteriorDump:
@@ -146,8 +149,13 @@ class PosteriorDump:
         self.num_units: int = meta["num_units"]
         self.ids: list[str] = [row["id"] for row in rows]
         self._rows = {row["id"]: row for row in rows}
+        self._lengths: dict[int, list[int]] = {}
+        for row in rows:
+            before = self._lengths.setdefault(row["shard"], [])
+            row["first"] = sum(before)
+            before.append(row["units"])
         self._cache_size = cache
-        self._cache: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()
+        self._cache: OrderedDict[int, UnitPosteriors] = OrderedDict()
 
     @classmethod
     def open(
@@ -182,8 +190,7 @@ class PosteriorDump:
                 f"{folder}: {INDEX_FILE} lists {len(rows)} utterances and {units} units, "
                 f"{META_FILE} {meta['utterances']} and {meta['units']}; dump again"
             )
-        if (said := meta.get("index_sha256")) not in (None, found := sha256(folder / INDEX_FILE)):
-            raise KdError(f"{folder / INDEX_FILE}: sha256 is {found}, {META_FILE} says {said}; the file changed: dump again")
+        _check(folder, meta["index"])
         return cls(folder, meta, rows, cache)
 
     def __len__(self) -> int:
@@ -203,39 +210,47 @@ class PosteriorDump:
             raise KdError(f"{self.folder} has no posteriors of {source_id}; see dropped.tsv there, or dump its alignment")
         shard = self._shard(row["shard"])
         units = slice(row["first"], row["first"] + row["units"])
-        entries = slice(row["entry"], row["entry"] + row["entries"])
-        length = shard["length"][units].astype(np.int32)
-        end = np.cumsum(shard["gap"][units].astype(np.int32) + length, dtype=np.int32)
-        return UnitPosteriors(
-            unit_ids=shard["unit_ids"][units].astype(np.int32),
-            start=end - length,
-            length=length,
-            offsets=np.concatenate([[0], np.cumsum(shard["counts"][units], dtype=np.int64)]),
-            ids=shard["ids"][entries].astype(np.int32),
-            logp=shard["logp"][entries].astype(np.float32),
-            rest_logp=shard["rest_logp"][units].astype(np.float32),
-        )
+        offsets = shard.offsets[row["first"] : row["first"] + row["units"] + 1]
+        entries = slice(offsets[0], offsets[-1])
+        gap, length = shard.start[units], shard.length[units]
+        end = np.cumsum(gap + length, dtype=np.int32)
+        return UnitPosteriors(shard.unit_ids[units], end - length, length, offsets - offsets[0], shard.ids[entries],
+                              shard.logp[entries], shard.rest_logp[units])  # fmt: skip
 
     def verify(self) -> None:
         """Check every shard; KdError names the first bad one."""
         for number in range(len(self.meta["shards"])):
             self._shard(number)
 
-    def _shard(self, number: int) -> dict[str, np.ndarray]:
+    def _shard(self, number: int) -> UnitPosteriors:
+        """A shard's utterances end to end; ``start`` holds the gap before each unit, which is the same wherever one begins."""
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
-        from kdtool.core.tensors import load_tensors
-
-        entry = self.meta["shards"][number]
-        path = self.folder / entry["file"]
-        found = sha256(path)
-        if found != entry["sha256"]:
-            raise KdError(f"{path}: sha256 is {found}, {META_FILE} says {entry['sha256']}; the file changed: dump again")
-        shard = load_tensors(path)
-        if set(shard) != _ARRAYS:
-            raise KdError(f"{path} holds {sorted(shard)}, not {sorted(_ARRAYS)}; dump again")
+        packed = self._tensors(self.meta["shards"][number])
+        if set(packed) != _ARRAYS:
+            raise KdError(f"{self.folder}, shard {number} holds {sorted(packed)}, not {sorted(_ARRAYS)}; dump again")
+        ids, before = self._coder.from_ranks(unpack(packed["rank"]), np.array(self._lengths[number]))
+        gap, length = (unpack(packed[name]).astype(np.int32) for name in ("gap", "length"))
+        shard = UnitPosteriors(ids.astype(np.int32), gap, length, *self._coder.decode(packed, before))
         self._cache[number] = shard
         while len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
         return shard
+
+    @cached_property
+    def _coder(self) -> Coder:
+        return Coder.from_tensors(self._tensors(self.meta["coder"]))
+
+    def _tensors(self, entry: dict[str, Any]) -> dict[str, np.ndarray]:
+        """A file's tensors; KdError when it is not what was written."""
+        from kdtool.core.tensors import load_tensors
+
+        _check(self.folder, entry)
+        return load_tensors(self.folder / entry["file"])
+
+
+def _check(folder: Path, entry: dict[str, Any]) -> None:
+    path = folder / entry["file"]
+    if (found := sha256(path)) != entry["sha256"]:
+        raise KdError(f"{path}: sha256 is {found}, {META_FILE} says {entry['sha256']}; the file changed: dump again")

@@ -17,7 +17,7 @@ from kdtool.core.jobs import split
 if TYPE_CHECKING:
     from kdtool.ali.store import AlignmentSet, Segments
     from kdtool.lang.lang import Lang
-    from kdtool.posteriors.truncate import Kept
+    from kdtool.posteriors.codec import Coder, Levels
     from kdtool.teacher.base import Teacher
 
 
@@ -26,8 +26,6 @@ class Config:
     """Options of one job."""
 
     temperature: float = 1.0
-    top_k: int = 0
-    mass: float = 1.0
     shard_size: int = 128
     job: int = field(default=1, metadata={"help": "which job this is, from 1"})
     num_jobs: int = field(default=1, metadata={"help": "of how many"})
@@ -51,21 +49,22 @@ def shard_name(number: int) -> str:
 class Tally:
     """Sums over the units that were dumped, and the utterances that could not be.
 
-    ``unseen``: units that the teacher gives no probability; they count in ``units`` and not in ``nats``.
+    ``lost``: nats that truncation and quantising lose; ``unseen``: units that the teacher gives no probability; they count in ``units`` and not in ``nats``.
     """
 
     def __init__(self) -> None:
-        self.kept_mass, self.nats, self.units, self.unseen, self.frames = 0.0, 0.0, 0, 0, 0
+        self.kept_mass, self.lost, self.nats = 0.0, 0.0, 0.0
+        self.units, self.unseen, self.frames = 0, 0, 0
         self.dropped: list[tuple[str, str]] = []
 
 
 def posteriors(
-    teacher: Teacher, ali: AlignmentSet, ids: Sequence[str], lang: Lang, cfg: Config, tally: Tally
-) -> Iterator[tuple[str, Segments, Kept]]:
-    """The truncated posteriors of some utterances."""
+    teacher: Teacher, coder: Coder, ali: AlignmentSet, ids: Sequence[str], lang: Lang, temperature: float, tally: Tally
+) -> Iterator[tuple[str, Segments, Levels]]:
+    """The quantised posteriors of some utterances."""
     import numpy as np
 
-    from kdtool.posteriors.truncate import temper, truncate
+    from kdtool.posteriors.codec import temper
     from kdtool.units.segments import unit_segments
 
     for utterance in ids:
@@ -76,14 +75,16 @@ def posteriors(
             tally.dropped.append((utterance, str(e)))
             continue
         own = log_probs[np.arange(len(segments)), segments.ids].astype(np.float64)
-        kept = truncate(temper(log_probs, cfg.temperature), top_k=cfg.top_k, mass=cfg.mass)
-        tally.kept_mass += float((1.0 - np.exp(kept.rest_logp.astype(np.float64))).sum())
+        tempered = temper(log_probs, temperature)
+        levels = coder.quantise(tempered)
+        tally.kept_mass += float((1.0 - levels.left).sum())
+        tally.lost += float(coder.lost(tempered, levels).sum())
         known = own > -np.inf
         tally.nats -= float(own[known].sum())
         tally.units += len(segments)
         tally.unseen += int((~known).sum())
         tally.frames += int(segments.length.sum())
-        yield utterance, segments, kept
+        yield utterance, segments, levels
 
 
 def run(paths: dict[str, Any], cfg: Config) -> None:
@@ -92,14 +93,18 @@ def run(paths: dict[str, Any], cfg: Config) -> None:
     from kdtool.core.progress import progress
     from kdtool.core.tables import write_json
     from kdtool.lang.lang import Lang
-    from kdtool.posteriors.dump import write_shard
+    from kdtool.core.tensors import load_tensors
+    from kdtool.posteriors.codec import Coder
+    from kdtool.posteriors.dump import CODER_FILE, write_shard
     from kdtool.teacher.registry import load_teacher
 
     lang, teacher, ali = Lang.load(paths["lang"]), load_teacher(paths["teacher"]), AlignmentSet.open(paths["ali"])
+    coder = Coder.from_tensors(load_tensors(paths["work"] / CODER_FILE))
     mine = split(shard_plan(ali.ids, cfg.shard_size), cfg.job, cfg.num_jobs)
     for number, ids in progress(mine, len(mine), f"posteriors, job {cfg.job}, shards"):
         tally = Tally()
-        rows = write_shard(paths["work"] / shard_name(number), posteriors(teacher, ali, ids, lang, cfg, tally))
+        rows = write_shard(paths["work"] / shard_name(number), coder,
+                           posteriors(teacher, coder, ali, ids, lang, cfg.temperature, tally))  # fmt: skip
         write_json(part_file(paths["work"], number), {"rows": rows, **vars(tally)})
 
 

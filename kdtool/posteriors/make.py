@@ -1,6 +1,6 @@
 """Step: dump a teacher's posteriors.  In: lang, a teacher, an alignment.  Out: exp/<teacher>/post_<set>.
 
-The folder: shard-*.safetensors, index.jsonl, meta.json (see kdtool.posteriors.dump), dropped.tsv.
+The folder: coder.safetensors, shard-*.safetensors, index.jsonl, meta.json (see kdtool.posteriors.dump), dropped.tsv.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from kdtool.validate.registry import door
 
 JOB_MB = 2000  # of one job: libraries, an n-gram or neural teacher, one utterance's distributions
 
+# Steps that lose less than 0.01 nats a unit: 0.005 for senones, 0.009 for phones, 0.010 for BPE-500.
+STEPS = {"senone": 0.25, "phone": 0.12, "subword": 0.042}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -30,17 +33,20 @@ class Config:
 
     temperature: float = field(default=1.0, metadata={"help": "P ** (1 / T), normalised, is dumped"})
     top_k: int = field(default=0, metadata={"help": "keep so many units of a distribution at most (0: no limit)"})
-    mass: float = field(default=0.99, metadata={"help": "keep no more units than reach this share of the mass"})
-    shard_size: int = field(default=32, metadata={"help": "utterances in one file"})
+    mass: float = field(default=0.99, metadata={"help": "keep this share of the mass, on average"})
+    step: float = field(default=0.0, metadata={"help": "of the levels of 2 sqrt(p) to which probabilities are rounded (0: the unit's)"})
+    sample: int = field(default=16000, metadata={"help": "units that the levels and priors of the code are learnt from"})
+    shard_size: int = field(default=64, metadata={"help": "utterances in one file"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
 
 
 def check(cfg: Config) -> None:
     """UsageError for values that make no sense."""
-    if cfg.temperature <= 0 or cfg.top_k < 0 or not 0 < cfg.mass <= 1 or cfg.shard_size < 1:
-        given = f"--temperature {cfg.temperature} --top-k {cfg.top_k} --mass {cfg.mass} --shard-size {cfg.shard_size}"
-        raise UsageError(f"{given}: wanted are a temperature above 0, a top-k of at least 0, a mass above 0 and up to 1, a shard size "
-                         "of at least 1")  # fmt: skip
+    fits = cfg.temperature > 0 and cfg.top_k >= 0 and 0 < cfg.mass <= 1 and 0 <= cfg.step <= 1 and cfg.shard_size >= 1 and cfg.sample >= 1
+    if not fits:
+        given = f"--temperature {cfg.temperature} --top-k {cfg.top_k} --mass {cfg.mass} --step {cfg.step} --sample {cfg.sample}"
+        raise UsageError(f"{given} --shard-size {cfg.shard_size}: wanted are a temperature above 0, a top-k of at least 0, a mass above 0 "
+                         "and up to 1, a step from 0 to 1, a sample and a shard size of at least 1")  # fmt: skip
 
 
 def check_fit(teacher: dict[str, Any], ali_meta: dict[str, Any], lang: Any, where: dict[str, Path]) -> None:
@@ -60,17 +66,20 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     """Dump all utterances of an alignment into `work`."""
     from kdtool.ali.store import AlignmentSet
     from kdtool.lang.lang import Lang
-    from kdtool.posteriors.dump import finish_dump
+    from kdtool.posteriors.dump import finish_dump, save_coder
     from kdtool.posteriors.dump_job import part_file, shard_name, shard_plan
     from kdtool.teacher.base import meta_digest, read_meta
+    from kdtool.teacher.registry import load_teacher
 
     teacher, ali = read_meta(paths["teacher"]), AlignmentSet.open(paths["ali"])
-    check_fit(teacher, ali.meta, Lang.load(paths["lang"]), paths)
+    lang = Lang.load(paths["lang"])
+    check_fit(teacher, ali.meta, lang, paths)
+    save_coder(work, learn_coder(load_teacher(paths["teacher"]), ali, lang, cfg))
     plan = shard_plan(ali.ids, cfg.shard_size)
     nj = max(1, min(nj, len(plan)))
     (work / "parts").mkdir()
     argv = [str(paths["lang"]), str(paths["teacher"]), str(paths["ali"]), str(work), "--temperature", repr(cfg.temperature),
-            "--top-k", str(cfg.top_k), "--mass", repr(cfg.mass), "--shard-size", str(cfg.shard_size)]  # fmt: skip
+            "--shard-size", str(cfg.shard_size)]  # fmt: skip
     start = time.monotonic()
 
     def made(job: int) -> list[Path]:
@@ -88,18 +97,42 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
         "unit": teacher["unit"], "num_units": teacher["num_units"], "units_digest": teacher["units_digest"],
         "teacher_kind": teacher["kind"], "teacher_digest": meta_digest(teacher), "alignment_digest": ali.digest,
         "tree_digest": teacher["tree_digest"], "lang_digest": teacher["lang_digest"],
-        "temperature": cfg.temperature, "top_k": cfg.top_k, "mass": cfg.mass,
+        "temperature": cfg.temperature, "top_k": cfg.top_k, "mass": cfg.mass, "step": cfg.step,
+        "nats_lost_per_unit": sum(p["lost"] for p in parts) / max(units, 1),
         "mean_mass_kept": sum(p["kept_mass"] for p in parts) / max(units, 1), "frames": sum(p["frames"] for p in parts),
         "teacher_nats_per_unit": sum(p["nats"] for p in parts) / max(units - unseen, 1), "unseen": unseen,
     })  # fmt: skip
     report(meta, ali, seconds)
 
 
+def learn_coder(teacher: Any, ali: Any, lang: Any, cfg: Config) -> Any:
+    """The code of a dump, from utterances spread evenly over the set: the same whatever the number of jobs."""
+    import numpy as np
+
+    from kdtool.posteriors.codec import Coder, before_units, temper
+    from kdtool.units.segments import unit_segments
+
+    rows, before, found = [], [], 0
+    total = sum(len(unit_segments(ali.get(u), teacher.unit, lang)) for u in ali.ids)
+    for utterance in ali.ids[:: max(1, round(total / cfg.sample))]:
+        ids = unit_segments(ali.get(utterance), teacher.unit, lang).ids
+        try:
+            rows.append(temper(teacher.log_probs(ids), cfg.temperature))
+        except KdError:
+            continue  # the job that meets it says why it is dropped
+        before.append(before_units(ids, teacher.num_units))
+        found += len(ids)
+    if not found:
+        raise KdError(f"none of the {len(ali.ids)} utterances of {ali.folder} gave posteriors; see the messages above, align again")
+    return Coder.fit(np.concatenate(rows), np.concatenate(before), mass=cfg.mass, top_k=cfg.top_k,
+                     step=cfg.step or STEPS[teacher.unit])  # fmt: skip
+
+
 def report(meta: dict[str, Any], ali: Any, seconds: float) -> None:
     """One line: what was kept, how large it is, how fast it went."""
     speech = sum(ali.get(u).num_frames for u in ali.ids) / 100.0
     print(f"{meta['unit']} posteriors: {meta['units']} units, {meta['entries'] / max(meta['units'], 1):.1f} kept of "
-          f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass), teacher's perplexity here "
+          f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats a unit lost), teacher's perplexity here "
           f"{math.exp(meta['teacher_nats_per_unit']):.3f} ({meta['unseen']} units unseen); "
           f"{meta['bytes'] / speech:.0f} bytes a second of speech, "
           f"written at {speech / seconds:.0f} x real time", file=sys.stderr)  # fmt: skip

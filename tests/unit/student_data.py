@@ -10,8 +10,8 @@ from kdtool.ali.store import Alignment, AlignmentSet, Segments, save_alignments
 from kdtool.core.tables import write_json
 from kdtool.core.tensors import save_tensors
 from kdtool.features.store import source_frames
-from kdtool.posteriors.dump import finish_dump, write_shard
-from kdtool.posteriors.truncate import truncate
+from kdtool.posteriors.codec import Coder
+from kdtool.posteriors.dump import finish_dump, save_coder, write_shard
 from kdtool.student.data import Copy, Material
 
 DIM, PDFS = 8, 6
@@ -79,8 +79,11 @@ def write_dump(folder: Path, ali_dir: Path, unit: str, *, units: int = PDFS, sil
         segments = Segments(runs.ids[keep] % units, runs.start[keep], runs.length[keep])
         z = rng.normal(0, 2, (len(segments), units))
         logp = (z - np.log(np.exp(z).sum(1, keepdims=True))).astype(np.float32)
-        parts.append((name, segments, truncate(logp, top_k=3, mass=1.0)))
-    rows = write_shard(folder / "shard-00000.safetensors", parts)
+        parts.append((name, segments, logp))
+    sample = np.concatenate([logp for _, _, logp in parts])
+    coder = Coder.fit(sample, np.full(len(sample), units), mass=1.0, top_k=3, step=0.01)
+    save_coder(folder, coder)
+    rows = write_shard(folder / "shard-00000.safetensors", coder, [(n, s, coder.quantise(logp)) for n, s, logp in parts])
     meta = {"unit": unit, "num_units": units, "alignment_digest": alignments.digest, "units_digest": "u", "temperature": 1.0}
     finish_dump(folder, [("shard-00000.safetensors", rows)], meta)
     return folder

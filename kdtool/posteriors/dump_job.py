@@ -49,7 +49,8 @@ def shard_name(number: int) -> str:
 class Tally:
     """Sums over the units that were dumped, and the utterances that could not be.
 
-    ``lost``: nats that truncation and quantising lose; ``unseen``: units that the teacher gives no probability; they count in ``units`` and not in ``nats``.
+    ``lost``: nats that truncation and quantising lose; ``unseen``: units that the teacher gives no probability, which count in
+    ``units`` and not in ``nats``.
     """
 
     def __init__(self) -> None:
@@ -92,8 +93,8 @@ def run(paths: dict[str, Any], cfg: Config) -> None:
     from kdtool.ali.store import AlignmentSet
     from kdtool.core.progress import progress
     from kdtool.core.tables import write_json
-    from kdtool.lang.lang import Lang
     from kdtool.core.tensors import load_tensors
+    from kdtool.lang.lang import Lang
     from kdtool.posteriors.codec import Coder
     from kdtool.posteriors.dump import CODER_FILE, write_shard
     from kdtool.teacher.registry import load_teacher

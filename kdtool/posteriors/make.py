@@ -132,7 +132,8 @@ def report(meta: dict[str, Any], ali: Any, seconds: float) -> None:
     """One line: what was kept, how large it is, how fast it went."""
     speech = sum(ali.get(u).num_frames for u in ali.ids) / 100.0
     print(f"{meta['unit']} posteriors: {meta['units']} units, {meta['entries'] / max(meta['units'], 1):.1f} kept of "
-          f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats a unit lost), teacher's perplexity here "
+          f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats a unit lost), "
+          "teacher's perplexity here "
           f"{math.exp(meta['teacher_nats_per_unit']):.3f} ({meta['unseen']} units unseen); "
           f"{meta['bytes'] / speech:.0f} bytes a second of speech, "
           f"written at {speech / seconds:.0f} x real time", file=sys.stderr)  # fmt: skip

@@ -138,7 +138,8 @@ def test_padded_pads_and_cuts() -> None:
     offsets = np.concatenate([[0], np.cumsum(counts)])
     logp = np.concatenate([np.log(np.linspace(0.5, 0.1, n)) for n in counts]).astype(np.float32)
     segments = _segments(4)
-    units = UnitPosteriors(segments.ids, segments.start, segments.length, offsets, np.arange(10, dtype=np.int32), logp, np.zeros(4, np.float32))
+    entries, rest = np.arange(10, dtype=np.int32), np.zeros(4, np.float32)
+    units = UnitPosteriors(segments.ids, segments.start, segments.length, offsets, entries, logp, rest)
     ids, padded = units.padded(units.most_kept + 2)
     assert np.all((padded > -np.inf).sum(1) == counts) and ids.dtype == np.int64
     assert np.all(ids[padded == -np.inf] == 0)

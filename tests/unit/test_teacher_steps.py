@@ -24,8 +24,6 @@ from kdtool.posteriors import make as dump_step
 from kdtool.posteriors.dump import PosteriorDump
 from kdtool.posteriors.dump_job import Tally, posteriors
 from kdtool.posteriors.make import Config, learn_coder
-from kdtool.posteriors.dump_job import Tally, posteriors
-from kdtool.posteriors.make import Config, learn_coder
 from kdtool.teacher import train as train_step
 from kdtool.teacher.registry import load_teacher
 from kdtool.units.segments import unit_segments
@@ -233,7 +231,8 @@ def test_usage(world: World) -> None:
                   ["--phone-teacher", str(world.root / "phone")], ["--options", "{depth: 3}"]):  # fmt: skip
         with pytest.raises(UsageError):
             world.train("never", *wrong)
-    for wrong in (["--mass", "0"], ["--mass", "1.1"], ["--top-k", "-1"], ["--temperature", "0"], ["--shard-size", "0"], ["--step", "-1"], ["--sample", "0"]):
+    for wrong in (["--mass", "0"], ["--mass", "1.1"], ["--top-k", "-1"], ["--temperature", "0"], ["--shard-size", "0"], ["--step", "-1"],
+                  ["--sample", "0"]):  # fmt: skip
         with pytest.raises(UsageError):
             world.dump("phone", "never", *wrong)
     with pytest.raises(KdError, match=r"none of gmm.safetensors, model.safetensors, teacher.json"):

@@ -80,7 +80,7 @@ class Coder:
             log_probs: float32 (N, V), rows that sum to one; before: (N,) the unit before each row, V at a begin.
         """
         if top_k < 0 or not 0.0 < mass <= 1.0 or not 0.0 < step <= 1.0:
-            raise KdError(f"top_k {top_k}, mass {mass}, step {step}: wanted are a top_k of at least 0, a mass and a step above 0 and up to 1")
+            raise KdError(f"top_k {top_k}, mass {mass}, step {step}: a top_k of at least 0, mass and step above 0 and up to 1 are wanted")
         rows, size = log_probs.shape
         probs = np.exp(log_probs)
         floor = _floor(probs, mass)

@@ -21,7 +21,7 @@ from kdtool.core.step import run_step
 from kdtool.core.tables import read_json
 from kdtool.validate.registry import door
 
-JOB_MB = 2000  # of one job: libraries, an n-gram or neural teacher, one utterance's distributions
+JOB_MB = 1000  # of one job: libraries, an n-gram or neural teacher (150 MB on the sample), one utterance's distributions
 
 # Steps that lose less than 0.01 nats a unit: 0.005 for senones, 0.009 for phones, 0.010 for BPE-500.
 STEPS = {"senone": 0.25, "phone": 0.12, "subword": 0.042}

@@ -7,6 +7,7 @@ the array's commands. When the step is run again with the same inputs, options a
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable
@@ -27,7 +28,10 @@ class Parts:
         self.folder, self.work = folder, work
 
     def record(self, job: int, made: Iterable[Path]) -> None:
-        """Note that a job is done and what it made."""
+        """Note that a job is done and what it made; FileNotFoundError when that is not there (yet)."""
+        made = list(made)
+        if missing := [path for path in made if not path.exists()]:
+            raise FileNotFoundError(errno.ENOENT, "a job that went well has not made it", str(missing[0]))
         files = [f for path in made for f in (sorted(path.rglob("*")) if path.is_dir() else [path]) if f.is_file()]
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self._note(job), {str(f.relative_to(self.work)): file_digest(f) for f in files})

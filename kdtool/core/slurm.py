@@ -117,9 +117,21 @@ class Waiter:
             self.output(index)
             if status["status"] == 0:
                 self.waiting.remove(index)
-                self.ended(index)
+                self.finish(index)
             else:
                 self.fail(index, status["status"], f"it ran on {status['host']} for {status['seconds']} s")
+
+    def finish(self, index: int) -> None:
+        """Say that a job went well, once its files have come over the network's file system too."""
+        limit = time.monotonic() + STATUS_DELAY
+        while True:
+            try:
+                self.ended(index)
+                return
+            except (KdError, OSError):
+                if time.monotonic() > limit:
+                    raise
+            time.sleep(LOOK[0] * 5)
 
     def output(self, index: int) -> None:
         """Hand the job's standard output on."""

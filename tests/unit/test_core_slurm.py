@@ -180,6 +180,22 @@ time.sleep(0.4)
     assert not (tmp_path / "log/.jobs").exists()
 
 
+@pytest.mark.parametrize("comes", [True, False])
+def test_an_output_that_comes_late_is_waited_for(fake: Path, tmp_path: Path, comes: bool) -> None:
+    code = f"import time; time.sleep(0.8); open({str(tmp_path / 'late')!r}, 'w')" if comes else "pass"
+    node = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep(0.5); {code}"])
+
+    def go() -> None:
+        run_commands([["true"]], [tmp_path / "log" / "1.log"], name="odd", at_once=1, outputs=lambda _: [tmp_path / "late"])
+
+    if comes:
+        go()
+    else:
+        with pytest.raises(FileNotFoundError, match="has not made it"):
+            go()
+    node.wait()
+
+
 def test_a_silent_controller_is_borne_then_told(fake: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (fake / "lazy").touch()
     (fake / "error").write_text("slurm_load_jobs error: Unable to contact slurm controller")

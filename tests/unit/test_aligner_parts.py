@@ -263,6 +263,18 @@ def test_the_best_path_does_not_depend_on_the_scale() -> None:
     assert found[0] and found[1] and found[0].loglike == pytest.approx(found[1].loglike, abs=1e-2)
 
 
+def test_what_is_too_long_for_an_exact_search_is_searched_with_beams(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = small_graph()
+    scores = RNG.normal(0, 3, (60, 1 + len(graph.used_pdfs()))).astype(np.float32)  # type: ignore[attr-defined]
+    exact = align_scores(graph, graph.to_fsa(), scores, 0.1)  # type: ignore[attr-defined, arg-type]
+    monkeypatch.setattr("kdtool.graph.k2api.EXACT_LIMIT", 0)
+    pruned = align_scores(graph, graph.to_fsa(), scores, 0.1)  # type: ignore[attr-defined, arg-type]
+    assert exact and pruned and [(p.id, p.start, p.length) for p in exact.phones] == [(p.id, p.start, p.length) for p in pruned.phones]
+    np.testing.assert_allclose([p.confidence for p in pruned.phones], [p.confidence for p in exact.phones], atol=1e-3)
+    short = align_scores(graph, graph.to_fsa(), scores[:10], 0.1)  # type: ignore[attr-defined, arg-type]
+    assert short is None, "no beam finds a path that does not exist"
+
+
 def test_times_end_with_the_file_and_wrong_ones_are_refused() -> None:
     piece = {"confidence": 0.9, "loglike": -1.0, "word": -1, "states": [1, 1, 1]}
     row = {"frames": 6, "loglike": -6.0, "edges": [0.0, 0.03, 0.0567], "words": [{**piece, "id": 0, "start": 3, "length": 3, "word": 0}],

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kdtool.core.errors import KdError
+from kdtool.core.errors import KdError, name_file
 
 _MAGIC = 2125659606
 _NO_FINAL = np.float32(np.inf)
@@ -80,9 +80,13 @@ def to_kaldifst(fst: FstArrays) -> Any:
     head += struct.pack("<iiQqqq", 2, 0, 0, fst.start, fst.num_states, 0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fst"
-        with open(path, "wb") as f:
-            f.write(head)
-            _vector_records(fst).tofile(f)
+        try:
+            with open(path, "wb") as f:
+                f.write(head)
+                f.write(_vector_records(fst).data)  # not tofile, which says nothing of a full disk
+        except OSError as e:
+            name_file(e, path)
+            raise
         return kaldifst.StdVectorFst.read(str(path))
 
 

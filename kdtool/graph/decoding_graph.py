@@ -18,7 +18,7 @@ from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_table, write_json, write_table
 from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.graph.epsilons import Outputs, add_self_loops, remove_epsilons
-from kdtool.graph.fst import FstArrays
+from kdtool.graph.fst import FstArrays, breadth_first
 
 GRAPH_FILE, WORDS_FILE, META_FILE = "graph.safetensors", "words.txt", "meta.json"
 _ARRAYS = {
@@ -59,7 +59,7 @@ class DecodingGraph:
     def from_fst(cls, fst: FstArrays, num_pdfs: int, words: Sequence[str]) -> DecodingGraph:
         """Remove epsilons, add self-loops and one final state. ``words``: output symbols, index = id."""
         outputs = Outputs(len(words))
-        looped = add_self_loops(remove_epsilons(fst, outputs))
+        looped = breadth_first(add_self_loops(remove_epsilons(fst, outputs)))
         ends = np.flatnonzero(np.isfinite(looped.final)).astype(np.int32)
         last, none = looped.num_states, np.zeros(len(ends), dtype=np.int32)
         src = np.concatenate([looped.src, ends])

@@ -13,7 +13,7 @@ from kdtool.gmm.tree import Tree
 from kdtool.graph.arpa import grammar_fst, read_arpa
 from kdtool.graph.decoding_graph import GRAPH_FILE, DecodingGraph
 from kdtool.graph.epsilons import Outputs, add_self_loops, remove_epsilons
-from kdtool.graph.fst import FstArrays, connect, from_kaldifst, to_kaldifst
+from kdtool.graph.fst import FstArrays, breadth_first, connect, from_kaldifst, to_kaldifst
 from kdtool.graph.hclg import build_graph
 from kdtool.graph.lattice import best_paths, nbest, scale_weights
 from kdtool.graph.lexicon_fst import disambiguate, lexicon_fst
@@ -296,3 +296,20 @@ def test_minimization_of_a_cycle_and_of_final_costs() -> None:
                           {3: 0.0, 4: 1.0, 5: 0.0}, num_states=7)  # fmt: skip
     assert minimize(fst).num_states == 6  # only 1 and 2: 3 goes on, 5 does not
     assert minimize(minimize(fst)).num_states == 6
+
+
+def test_breadth_first_numbering_changes_numbers_only(tmp_path: Path) -> None:
+    fst = connect(sample.word_graph(tmp_path, sample.tree()).as_fst())
+    rng = np.random.default_rng(0)
+    shuffled = rng.permutation(fst.num_states).astype(np.int32)
+    final = np.empty_like(fst.final)
+    final[shuffled] = fst.final
+    mixed = FstArrays.build(shuffled[fst.src], shuffled[fst.dst], fst.ilabel, fst.olabel, fst.weight, final, int(shuffled[fst.start]))
+    ordered = breadth_first(mixed)
+    depth = np.full(ordered.num_states, -1)
+    depth[0] = 0
+    for s, d in zip(ordered.src, ordered.dst, strict=True):
+        depth[d] = depth[s] + 1 if depth[d] < 0 else depth[d]
+    assert ordered.start == 0 and np.all(np.diff(depth) >= 0)
+    for name in ("ilabel", "olabel", "weight", "final"):
+        assert sorted(getattr(ordered, name)) == sorted(getattr(mixed, name))

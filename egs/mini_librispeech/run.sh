@@ -20,12 +20,13 @@ TEXT
 }
 
 opt=([tiny]=false [corpus]="" [lm-text]="" [lexicon]="" [work]="$here")
-stages=(corpus lang features lms mono tri align teachers posteriors students graphs decode results)
+stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results)
 about=(
   [corpus]="Lhotse manifests of the training and dev sets"    [lang]="LM text, lexicon with G2P, topology, subwords"
   [features]="MFCC for the GMMs, filterbanks for the students" [lms]="3-gram for the graph, 4-gram for rescoring"
   [mono]="flat-start monophone GMM and its alignment"         [tri]="decision tree and triphone GMM"
-  [align]="senone alignments of both sets"                    [teachers]="LMs over senones, phones and subwords"
+  [sat]="LDA + MLLT, then speaker-adaptive training (fMLLR)"
+  [align]="senone alignments of both sets, speaker-adapted"   [teachers]="LMs over senones, phones and subwords"
   [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
   [graphs]="decoding graphs"                                  [decode]="decoding and scoring"
   [results]="results.json, RESULTS.md"
@@ -75,13 +76,21 @@ tri() {
   steps/train_tri.sh --nj "${opt[nj]}" --config "$conf/tri.yaml" "$data/train_clean_5/mfcc" "$data/lang" "$exp/mono/ali_train" "$exp/tri"
 }
 
+sat() {
+  local train=("$data/train_clean_5/mfcc" "$data/lang")
+  steps/align.sh --nj "${opt[nj]}" "${train[@]}" "$exp/tri" "$exp/tri/ali_train"
+  steps/train_lda_mllt.sh --nj "${opt[nj]}" --config "$conf/lda_mllt.yaml" "${train[@]}" "$exp/tri/ali_train" "$exp/lda_mllt"
+  steps/align.sh --nj "${opt[nj]}" "${train[@]}" "$exp/lda_mllt" "$exp/lda_mllt/ali_train"
+  steps/train_sat.sh --nj "${opt[nj]}" --config "$conf/sat.yaml" "${train[@]}" "$exp/lda_mllt/ali_train" "$exp/lda_mllt" "$exp/sat"
+}
+
 align() {
-  steps/align.sh --nj "${opt[nj]}" "$data/train_clean_5/mfcc" "$data/lang" "$exp/tri" "$exp/tri/ali_train"
-  steps/align.sh --nj "${opt[nj]}" "$data/dev_clean_2/mfcc" "$data/lang" "$exp/tri" "$exp/tri/ali_dev"
+  steps/align.sh --nj "${opt[nj]}" "$data/train_clean_5/mfcc" "$data/lang" "$exp/sat" "$exp/sat/ali_train"
+  steps/align.sh --nj "${opt[nj]}" "$data/dev_clean_2/mfcc" "$data/lang" "$exp/sat" "$exp/sat/ali_dev"
 }
 
 teachers() {
-  local sources=("$data/lm_text" "$data/lang" "$exp/tri" "$exp/tri/ali_train" "$exp/tri/ali_dev")
+  local sources=("$data/lm_text" "$data/lang" "$exp/sat" "$exp/sat/ali_train" "$exp/sat/ali_dev")
   utils/launch.sh --max-jobs "${opt[nj]}" --mem 4G UNIT=phone,subword "$exp/log/teacher_UNIT.log" \
     steps/train_teacher.sh --config "$conf/teacher_UNIT.yaml" "${sources[@]}" "$exp/teacher_UNIT"
   steps/train_teacher.sh --config "$conf/teacher_senone.yaml" --phone-teacher "$exp/teacher_phone" "${sources[@]}" "$exp/teacher_senone"
@@ -89,28 +98,28 @@ teachers() {
 
 posteriors() {
   utils/launch.sh --max-jobs "${opt[nj]}" UNIT="$units" "$exp/log/posteriors_UNIT.log" \
-    steps/dump_posteriors.sh --nj 1 --config "$conf/posteriors.yaml" "$data/lang" "$exp/teacher_UNIT" "$exp/tri/ali_train" "$exp/teacher_UNIT/post_train"
+    steps/dump_posteriors.sh --nj 1 --config "$conf/posteriors.yaml" "$data/lang" "$exp/teacher_UNIT" "$exp/sat/ali_train" "$exp/teacher_UNIT/post_train"
 }
 
 students() {
   utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS="$systems" "$exp/log/student_SYS.log" \
     steps/train_student.sh --config "$conf/student_SYS.yaml" --posts "$exp/teacher_senone/post_train,$exp/teacher_phone/post_train,$exp/teacher_subword/post_train" \
-    "$data/train_clean_5/fbank" "$exp/tri/ali_train" "$data/dev_clean_2/fbank" "$exp/tri/ali_dev" "$exp/student_SYS"
+    "$data/train_clean_5/fbank" "$exp/sat/ali_train" "$data/dev_clean_2/fbank" "$exp/sat/ali_dev" "$exp/student_SYS"
 }
 
 graphs() {
-  for gmm in mono tri; do
-    steps/make_phone_graph.sh "$data/lang" "$exp/tri/ali_train" "$exp/$gmm" "$exp/$gmm/graph_phone"
+  for gmm in mono tri sat; do
+    steps/make_phone_graph.sh "$data/lang" "$exp/sat/ali_train" "$exp/$gmm" "$exp/$gmm/graph_phone"
     steps/make_graph.sh "$data/lang" "$data/lm_3gram" "$exp/$gmm" "$exp/$gmm/graph_3gram"
   done
 }
 
 decode() {
   local system gmm kind
-  for system in mono tri student_{ce,mtl,li,hmt}; do
-    gmm=tri kind=fbank
-    case "$system" in mono | tri) gmm="$system" kind=mfcc ;; esac
-    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_phone.yaml" --ref-ali "$exp/tri/ali_dev" \
+  for system in mono tri sat student_{ce,mtl,li,hmt}; do
+    gmm=sat kind=fbank
+    case "$system" in mono | tri | sat) gmm="$system" kind=mfcc ;; esac
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_phone.yaml" --ref-ali "$exp/sat/ali_dev" \
       "$exp/$system" "$data/dev_clean_2/$kind" "$exp/$gmm/graph_phone" "$data/lang" "$exp/$system/decode_dev_phone"
     steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" --rescore-lm "$data/lm_4gram" \
       "$exp/$system" "$data/dev_clean_2/$kind" "$exp/$gmm/graph_3gram" "$data/lang" "$exp/$system/decode_dev_3gram"

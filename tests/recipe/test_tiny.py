@@ -15,7 +15,7 @@ KILLS = 5  # tests/kill_test.py does 40
 def test_ends_in_a_table_with_every_system(finished: Path) -> None:
     rows = json.loads((finished / "exp/results.json").read_text())
     systems = {row["system"] for row in rows}
-    assert systems == {"mono", "tri", "student_ce", "student_mtl", "student_li", "student_hmt"}
+    assert systems == {"mono", "tri", "sat", "student_ce", "student_mtl", "student_li", "student_hmt"}
     for row in rows:
         rate = row["per"] if row["wer"] is None else row["wer"]
         assert row["words"] > 0 and 0 <= rate <= 150 and row["ci95"][0] <= rate <= row["ci95"][1], row

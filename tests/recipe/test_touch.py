@@ -34,6 +34,9 @@ TOUCHED = {
     "mono": ("mono.yaml", "250", "240", "exp/mono: changed: option gaussians 250 -> 240", ["exp/*"], []),
     "tri": ("tri.yaml", "200", "190", "exp/tri: changed: option leaves 200 -> 190",
             ["exp/*"], ["exp/mono", "exp/mono/ali_train", "exp/mono/*_3gram"]),
+    "sat": ("sat.yaml", "200", "190", "exp/sat: changed: option leaves 200 -> 190",
+            ["exp/*"], ["exp/mono", "exp/mono/ali_train", "exp/tri", "exp/tri/ali_train", "exp/lda_mllt*",
+                        "exp/mono/*_3gram", "exp/tri/*_3gram"]),
     "teachers": ("teacher_senone.yaml", "kind: tree", "kind: tree\nheld_out: 99", "exp/teacher_senone: changed: option held_out",
                  ["exp/teacher_senone*", "exp/student_*"], []),
     "posteriors": ("posteriors.yaml", "0.99", "0.98", "post_train: changed: option mass 0.99 -> 0.98",
@@ -101,7 +104,7 @@ def test_an_input(name: str, out: str, runs: list[str], but: list[str], finished
 
 
 @pytest.mark.parametrize(("lost", "runs", "but"), [
-    ("exp/tri/ali_dev/ali.safetensors", ["exp/tri/ali_dev", "exp/teacher_*", "exp/student_*", "exp/*/decode_dev_phone"], []),
+    ("exp/sat/ali_dev/ali.safetensors", ["exp/sat/ali_dev", "exp/teacher_*", "exp/student_*", "exp/*/decode_dev_phone"], []),
     ("exp/mono/graph_3gram/meta.json", ["exp/mono/graph_3gram", "exp/mono/decode_dev_3gram"], []),
     ("exp/tri/decode_dev_phone/score.json", ["exp/tri/decode_dev_phone"], []),
 ])  # fmt: skip

@@ -18,12 +18,13 @@ TEXT
 }
 
 opt=([tiny]=false [corpus]="" [work]="$here" [conf]="")
-stages=(corpus lang features lms mono tri align teachers posteriors students graphs decode results)
+stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results)
 about=(
   [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="lexicon, topology; LM text from the training transcripts"
   [features]="MFCC for the GMMs, filterbanks for the students" [lms]="word n-gram"
   [mono]="flat-start monophone GMM and its alignment"         [tri]="decision tree and triphone GMM"
-  [align]="senone alignments of train and dev"                [teachers]="LMs over senones, phones and subwords"
+  [sat]="LDA + MLLT, then speaker-adapted triphone GMM"       [align]="senone alignments of train and dev"
+  [teachers]="LMs over senones, phones and subwords"
   [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
   [graphs]="decoding graphs"                                  [decode]="dev, then test with dev's scales"
   [results]="results.json, RESULTS.md"
@@ -35,6 +36,7 @@ done
 data="${opt[work]}/data" exp="${opt[work]}/exp" conf="$here/conf"
 if [[ "${opt[tiny]}" == true ]]; then conf="$here/conf/tiny"; fi
 conf="${opt[conf]:-$conf}"
+gmms=(mono tri sat)
 units=senone,phone,subword
 systems=ce,mtl,li,hmt
 target=tri  # the GMM that the students learn from
@@ -76,7 +78,15 @@ tri() {
   steps/train_tri.sh --nj "${opt[nj]}" --config "$conf/tri.yaml" "$data/train/mfcc" "$data/lang" "$exp/mono/ali_train" "$exp/tri"
 }
 
+sat() {
+  steps/align.sh --nj "${opt[nj]}" "$data/train/mfcc" "$data/lang" "$exp/tri" "$exp/tri/ali_train"
+  steps/train_lda_mllt.sh --nj "${opt[nj]}" --config "$conf/lda.yaml" "$data/train/mfcc" "$data/lang" "$exp/tri/ali_train" "$exp/lda"
+  steps/align.sh --nj "${opt[nj]}" "$data/train/mfcc" "$data/lang" "$exp/lda" "$exp/lda/ali_train"
+  steps/train_sat.sh --nj "${opt[nj]}" --config "$conf/sat.yaml" "$data/train/mfcc" "$data/lang" "$exp/lda/ali_train" "$exp/lda" "$exp/sat"
+}
+
 align() {
+  local set
   for set in train dev; do
     steps/align.sh --nj "${opt[nj]}" "$data/$set/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_$set"
   done
@@ -101,16 +111,17 @@ students() {
 }
 
 graphs() {
-  for gmm in mono tri; do
+  local gmm
+  for gmm in "${gmms[@]}"; do
     steps/make_graph.sh "$data/lang" "$data/lm_word" "$exp/$gmm" "$exp/$gmm/graph_word"
   done
 }
 
 decode() {
   local system gmm kind
-  for system in mono tri student_{ce,mtl,li,hmt}; do
+  for system in "${gmms[@]}" student_{ce,mtl,li,hmt}; do
     gmm=$target kind=fbank
-    case "$system" in mono | tri) gmm="$system" kind=mfcc ;; esac
+    if [[ "$system" != student_* ]]; then gmm="$system" kind=mfcc; fi
     steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" \
       "$exp/$system" "$data/dev/$kind" "$exp/$gmm/graph_word" "$data/lang" "$exp/$system/decode_dev_word"
     steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" --scales-from "$exp/$system/decode_dev_word" \

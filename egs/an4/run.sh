@@ -118,13 +118,13 @@ graphs() {
 }
 
 decode() {
-  local system gmm kind
+  local system gmm kind models
   for system in "${gmms[@]}" student_{ce,mtl,li,hmt}; do
-    gmm=$target kind=fbank
-    if [[ "$system" != student_* ]]; then gmm="$system" kind=mfcc; fi
-    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" \
+    gmm="$system" kind=mfcc models=gmm
+    if [[ "$system" == student_* ]]; then gmm="$target" kind=fbank models=student; fi
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_$models.yaml" \
       "$exp/$system" "$data/dev/$kind" "$exp/$gmm/graph_word" "$data/lang" "$exp/$system/decode_dev_word"
-    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" --scales-from "$exp/$system/decode_dev_word" \
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_$models.yaml" --scales-from "$exp/$system/decode_dev_word" \
       "$exp/$system" "$data/test/$kind" "$exp/$gmm/graph_word" "$data/lang" "$exp/$system/decode_test_word"
   done
 }

@@ -80,9 +80,9 @@ tri() {
 
 sat() {
   steps/align.sh --nj "${opt[nj]}" "$data/train/mfcc" "$data/lang" "$exp/tri" "$exp/tri/ali_train"
-  steps/train_lda_mllt.sh --nj "${opt[nj]}" --config "$conf/lda.yaml" "$data/train/mfcc" "$data/lang" "$exp/tri/ali_train" "$exp/lda"
-  steps/align.sh --nj "${opt[nj]}" "$data/train/mfcc" "$data/lang" "$exp/lda" "$exp/lda/ali_train"
-  steps/train_sat.sh --nj "${opt[nj]}" --config "$conf/sat.yaml" "$data/train/mfcc" "$data/lang" "$exp/lda/ali_train" "$exp/lda" "$exp/sat"
+  steps/train_lda_mllt.sh --nj "${opt[nj]}" --config "$conf/lda_mllt.yaml" "$data/train/mfcc" "$data/lang" "$exp/tri/ali_train" "$exp/lda_mllt"
+  steps/align.sh --nj "${opt[nj]}" "$data/train/mfcc" "$data/lang" "$exp/lda_mllt" "$exp/lda_mllt/ali_train"
+  steps/train_sat.sh --nj "${opt[nj]}" --config "$conf/sat.yaml" "$data/train/mfcc" "$data/lang" "$exp/lda_mllt/ali_train" "$exp/lda_mllt" "$exp/sat"
 }
 
 align() {

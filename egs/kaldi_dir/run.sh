@@ -26,12 +26,13 @@ TEXT
 
 opt=([tiny]=false [train]="" [test]="" [dev]="" [lexicon]="" [lm-text]="" [relative-to]="$PWD" [allow-pipes]=false [sample-rate]=""
   [work]="$here" [conf]="")
-stages=(corpus lang features lms mono tri align teachers posteriors students graphs decode results)
+stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results)
 about=(
   [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="LM text, lexicon with G2P, topology, subwords"
   [features]="MFCC for the GMMs, filterbanks for the students" [lms]="word n-gram"
   [mono]="flat-start monophone GMM and its alignment"         [tri]="decision tree and triphone GMM"
-  [align]="senone alignments of train and dev"                [teachers]="LMs over senones, phones and subwords"
+  [sat]="LDA + MLLT, then speaker-adapted triphone GMM"       [align]="senone alignments of train and dev"
+  [teachers]="LMs over senones, phones and subwords"
   [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
   [graphs]="decoding graphs"                                  [decode]="dev, then test with dev's scales"
   [results]="results.json, RESULTS.md"
@@ -55,6 +56,7 @@ done
 conf="${opt[conf]:-$conf}"
 import_conf="$conf/import.yaml"
 if [[ ! -f "$import_conf" ]]; then import_conf="$here/conf/import.yaml"; fi  # another recipe's options have none
+gmms=(mono tri sat)
 units=senone,phone,subword
 systems=ce,mtl,li,hmt
 target=tri  # the GMM that the students learn from
@@ -113,7 +115,15 @@ tri() {
   steps/train_tri.sh --nj "${opt[nj]}" --config "$conf/tri.yaml" "$data/train/mfcc" "$data/lang" "$exp/mono/ali_train" "$exp/tri"
 }
 
+sat() {
+  steps/align.sh --nj "${opt[nj]}" "$data/train/mfcc" "$data/lang" "$exp/tri" "$exp/tri/ali_train"
+  steps/train_lda_mllt.sh --nj "${opt[nj]}" --config "$conf/lda_mllt.yaml" "$data/train/mfcc" "$data/lang" "$exp/tri/ali_train" "$exp/lda_mllt"
+  steps/align.sh --nj "${opt[nj]}" "$data/train/mfcc" "$data/lang" "$exp/lda_mllt" "$exp/lda_mllt/ali_train"
+  steps/train_sat.sh --nj "${opt[nj]}" --config "$conf/sat.yaml" "$data/train/mfcc" "$data/lang" "$exp/lda_mllt/ali_train" "$exp/lda_mllt" "$exp/sat"
+}
+
 align() {
+  local set
   for set in train dev; do
     steps/align.sh --nj "${opt[nj]}" "$data/$set/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_$set"
   done
@@ -138,19 +148,20 @@ students() {
 }
 
 graphs() {
-  for gmm in mono tri; do
+  local gmm
+  for gmm in "${gmms[@]}"; do
     steps/make_graph.sh "$data/lang" "$data/lm_word" "$exp/$gmm" "$exp/$gmm/graph_word"
   done
 }
 
 decode() {
-  local system gmm kind
-  for system in mono tri student_{ce,mtl,li,hmt}; do
-    gmm=$target kind=fbank
-    case "$system" in mono | tri) gmm="$system" kind=mfcc ;; esac
-    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" \
+  local system gmm kind models
+  for system in "${gmms[@]}" student_{ce,mtl,li,hmt}; do
+    gmm="$system" kind=mfcc models=gmm
+    if [[ "$system" == student_* ]]; then gmm="$target" kind=fbank models=student; fi
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_$models.yaml" \
       "$exp/$system" "$data/dev/$kind" "$exp/$gmm/graph_word" "$data/lang" "$exp/$system/decode_dev_word"
-    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_word.yaml" --scales-from "$exp/$system/decode_dev_word" \
+    steps/decode.sh --nj "${opt[nj]}" --config "$conf/decode_$models.yaml" --scales-from "$exp/$system/decode_dev_word" \
       "$exp/$system" "$data/test/$kind" "$exp/$gmm/graph_word" "$data/lang" "$exp/$system/decode_test_word"
   done
 }

@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_ends_in_a_table(finished: Path) -> None:
     scores = json.loads((finished / "exp/results.json").read_text())
-    assert {row["system"] for row in scores} == {"mono", "tri", "student_ce", "student_mtl", "student_li", "student_hmt"}
+    assert {row["system"] for row in scores} == {"mono", "tri", "sat", "student_ce", "student_mtl", "student_li", "student_hmt"}
     assert all(0 <= row["wer"] <= 150 for row in scores), scores
 
 

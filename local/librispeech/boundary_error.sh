@@ -2,7 +2,7 @@
 # How exact kdtool align is on synthetic speech with known times: monophones and triphones trained on other sentences and voices.
 # Usage: local/librispeech/boundary_error.sh [--train-utts N] [--dev-utts N] [--nj N] [--model GMM] WORK
 # Prints a table a model (median and mean error in ms, share within 10 to 50 ms); --model: a GMM folder of your own, with its
-# lang folder inside it, instead of training two. About 6 minutes of processor time.
+# lang folder inside it, instead of training two. About 2 minutes of processor time.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/env.sh"
 cd "$KD_ROOT"

@@ -110,26 +110,7 @@ GRAPH_CASES = [
 ]
 
 
-def shard(name: str, value: float) -> Change:
-    """A change of one number of a shard; checksums are right again, so that only the number is wrong."""
-
-    def change(world: Path) -> None:
-        from kdtool.posteriors.dump import sha256
-
-        path = world / "posts/shard-00000.safetensors"
-        tensors("posts/shard-00000.safetensors", lambda t: t[name].__setitem__(0, value))(world)
-        new = {"sha256": sha256(path), "bytes": path.stat().st_size}
-        json_of("posts/meta.json", lambda m: m["shards"][0].update(new))(world)
-
-    return change
-
-
 DUMP_CASES = [
-    ("unit outside of the table", shard("unit_ids", 200), ["unit: 1 x", "wanted below 6"]),
-    ("kept unit outside of the table", shard("ids", 200), ["unit: 1 x", "wanted below 6"]),
-    ("log-probability above 0", shard("logp", 3.0), ["log-probability: 1 x", "up to 3.0, wanted at most 0"]),
-    ("mass that is not 1", shard("logp", -30.0), ["mass: 1 x", "wanted 1"]),
-    ("unit that keeps nothing", shard("counts", 0), ["nothing-kept: 1 x"]),
     ("shard gone", remove("posts/shard-00000.safetensors"), ["shard: 1 x", "not there, wanted"]),
     ("flipped bit in a shard", lambda w: spoil(w / "posts/shard-00000.safetensors", "flipped"), ["shard: 1 x", "sha256 is"]),
     (

@@ -39,7 +39,7 @@ conf="${opt[conf]:-$conf}"
 gmms=(mono tri sat)
 units=senone,phone,subword
 systems=ce,mtl,li,hmt
-target=tri  # the GMM that the students learn from
+target=sat  # the GMM that the students learn from
 cd "$KD_ROOT"
 
 corpus() {

@@ -59,7 +59,7 @@ if [[ ! -f "$import_conf" ]]; then import_conf="$here/conf/import.yaml"; fi  # a
 gmms=(mono tri sat)
 units=senone,phone,subword
 systems=ce,mtl,li,hmt
-target=tri  # the GMM that the students learn from
+target=sat  # the GMM that the students learn from
 cd "$KD_ROOT"
 
 import() {  # import KALDI_DIR DATA_DIR [OPTION ...]

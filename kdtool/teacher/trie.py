@@ -46,6 +46,9 @@ class NgramTrie:
             raise KdError(f"n-gram tables of {self.size} symbols for {len(units)} units seen; train the teacher again")
         column[others[::-1]] = [self.num_units, self.num_units + 1]
         self._single = tensors["logp.1"][known]
+        # An LM of other tools may not sum to one; then each row is summed.
+        whole = np.exp(tensors["logp.1"][np.append(self.symbol[units], others)].astype(np.float64)).sum()
+        self._sums_to_one = abs(whole - 1.0) < 1e-3
         self._pairs_fit = self.size * len(known) * 4 <= PAIRS_BYTES
         self._column: dict[int, np.ndarray] = {}
         self._keys: list[np.ndarray] = []
@@ -185,7 +188,7 @@ class NgramTrie:
         units[:, ~self.seen] = -np.inf
         # All symbols together have the mass 1, so the units have what the other two leave; their own sum is only taken
         # where little is left, and the difference would be rounding.
-        taken = np.exp(others.astype(np.float64)).sum(axis=1)
+        taken = np.exp(others.astype(np.float64)).sum(axis=1) if self._sums_to_one else np.ones(len(raw))
         mass = np.log1p(-np.minimum(taken, 0.5)).astype(np.float32)
         little = np.flatnonzero(taken > 0.5)
         if len(little):

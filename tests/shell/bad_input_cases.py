@@ -75,10 +75,10 @@ CORRUPT = [
 
 USAGE = [
     (["--no-such-option"], 2, ["unknown option --no-such-option", "--help"]),
-    (["--stage", "0"], 2, ["--stage 0: no such stage", "known are 1 to 13"]),
-    (["--stage", "14"], 2, ["--stage 14: no such stage"]),
+    (["--stage", "0"], 2, ["--stage 0: no such stage", "known are 1 to 14"]),
+    (["--stage", "15"], 2, ["--stage 15: no such stage"]),
     (["--stage", "-1"], 2, ["--stage -1: no such stage"]),
-    (["--stage", "decode", "--stop-stage", "lang"], 2, ["--stage 12 comes after --stop-stage 2"]),
+    (["--stage", "decode", "--stop-stage", "lang"], 2, ["--stage 13 comes after --stop-stage 2"]),
     (["--stage", "lang", "--stop-stage", "lang"], 1, ["source/lm_text: missing", "run stage corpus first"]),
     (["--stage", "align", "--stop-stage", "align"], 1, ["mfcc: missing", "run the stage that makes it first"]),
     (["--stop-stage", "1", "--corpus", "nowhere", "--lm-text", "a", "--lexicon", "b"], 1, ["--corpus", "nowhere: no such file or folder"]),

@@ -1,14 +1,16 @@
 """A teacher's distributions in few bytes.  In: rows of log-probabilities, each with the unit before it.  Out: packed bytes.
 
-Four ideas, measured on 690 s of speech with n-gram teachers over phones, BPE-500 and senones (bytes a second of speech at 99% of
-the mass; float16 and small integers cost 3,500 for the three):
+Four ideas; n-gram teachers over phones, BPE-500 and senones cost 441 bytes a second of speech together on 96 minutes, at 99% of the
+mass and less than 0.01 nat a unit lost; float16 and small integers cost 1,876 with the subwords cut at 85%:
 - One floor for all rows: what is likelier than it is kept, the rest of a row is one bucket. Of all ways to keep a mean mass
   this keeps the fewest entries (136 subwords a row, where each row's own 99% would take 220).
 - Levels even in 2 sqrt(p), in which a step costs the same divergence everywhere (the Fisher metric of a distribution), not in
   log p, where half the bytes would go into the smallest entries.
 - A prior row for each unit before: how likely an entry is there on average says most about its level. Entries are sorted by
-  prior and by how many entries their row keeps, and LZMA then finds long runs of the same kind: 192 + 75 + 47 bytes.
+  prior and by how many entries their row keeps, and LZMA then finds long runs of the same kind.
 - What the prior does not expect at all is listed on its own.
+Left to gain: with the teacher's own bigram as prior the subwords take 15% less, with the number of entries still to come as context
+another 15% (both estimated from conditional entropies on 690 s).
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def load_teacher(folder: Path | str) -> Teacher:
     if found != meta["model_digest"]:
         raise KdError(f"{path}: digest is {found}, teacher.json says {meta['model_digest']}; train this teacher again")
     if meta["kind"] not in KINDS:
-        raise KdError(f"{folder}: teacher kind {meta['kind']!r}, known are {', '.join(sorted(KINDS))}; train this teacher again")
+        raise KdError(f"{folder}: teacher kind {meta['kind']!r}: known are {', '.join(sorted(KINDS))}; train this teacher again")
     cls = teacher_class(meta["kind"])
     teacher = cls.from_tensors(meta["unit"], meta["num_units"], load_tensors(path), meta["info"])
     teacher.info = meta["info"]

@@ -131,7 +131,7 @@ align() {
 
 teachers() {
   local sources=("$data/lm_text" "$data/lang" "$exp/$target" "$exp/$target/ali_train" "$exp/$target/ali_dev")
-  utils/launch.sh --max-jobs "${opt[nj]}" UNIT=phone,subword "$exp/log/teacher_UNIT.log" \
+  utils/launch.sh --max-jobs "${opt[nj]}" --mem 4G UNIT=phone,subword "$exp/log/teacher_UNIT.log" \
     steps/train_teacher.sh --config "$conf/teacher_UNIT.yaml" "${sources[@]}" "$exp/teacher_UNIT"
   steps/train_teacher.sh --config "$conf/teacher_senone.yaml" --phone-teacher "$exp/teacher_phone" "${sources[@]}" "$exp/teacher_senone"
 }
@@ -142,7 +142,7 @@ posteriors() {
 }
 
 students() {
-  utils/launch.sh --max-jobs "${opt[nj]}" SYS="$systems" "$exp/log/student_SYS.log" \
+  utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS="$systems" "$exp/log/student_SYS.log" \
     steps/train_student.sh --config "$conf/student_SYS.yaml" --posts "$exp/teacher_senone/post_train,$exp/teacher_phone/post_train,$exp/teacher_subword/post_train" \
     "$data/train/fbank" "$exp/$target/ali_train" "$data/dev/fbank" "$exp/$target/ali_dev" "$exp/student_SYS"
 }

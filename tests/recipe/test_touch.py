@@ -117,13 +117,13 @@ def test_an_output(lost: str, runs: list[str], but: list[str], finished: Path) -
         path.with_name(f".{path.name}").rename(path)
 
 
-def test_what_was_said_is_what_runs(recipe: Path, finished: Path, tmp_path: Path) -> None:
-    work = Path(shutil.copytree(finished, tmp_path / "work", symlinks=True))
+def test_what_was_said_is_what_runs(recipe: Path, finished: Path) -> None:
+    # In place: a copy would have its embedded corpus elsewhere, which counts as another corpus.
     edit(recipe, "decode_phone.yaml", "max_active: 500", "max_active: 400")
-    argv = command(work, recipe)
+    argv = command(finished, recipe)
     outputs, would = asked(argv)
     assert len(would) == sum("decode_dev_phone" in o for o in outputs) + 1
     lines = run(argv).splitlines()
     assert lines.count("decode: runs (changed: option max_active 500 -> 400)") == len(would) - 1
     assert sum(" runs (" in line for line in lines) == len(would) - 1
-    assert asked(argv)[1] == {}
+    run(command(finished))

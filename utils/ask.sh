@@ -13,7 +13,17 @@ list_stages() {  # without an environment nobody can be asked for a state
   fi
 }
 
-ask_stages() {  # ask_stages list|steps FIRST LAST
+declare -A current_steps=()  # stage -> a line a step, for the stages that have nothing to do
+
+find_current() {  # find_current FIRST LAST: one process for all of them, where each step by itself would start one to find that out
+  local line
+  # What is wrong is told when the stage itself runs.
+  while IFS= read -r line; do
+    current_steps["${line%%$'\t'*}"]+="${line#*$'\t'}"$'\n'
+  done < <(ask_stages current "$1" "$2" 2>/dev/null || true)
+}
+
+ask_stages() {  # ask_stages list|steps|current FIRST LAST
   local folder i status=0 lines=()
   folder="$(mktemp -d)"
   for ((i = 0; i < ${#stages[@]}; i++)); do
@@ -24,6 +34,7 @@ ask_stages() {  # ask_stages list|steps FIRST LAST
     status=$?
     set -e
   done
+  if [[ "$1" == current ]] && ! same_facts "$folder/commands.facts"; then status=1; fi
   if ((status == 0)); then
     "$KD_PYTHON" -m kdtool.core.stages "$1" "${opt[work]}" "$folder/commands" "${opt[force]}" "${lines[@]}" || status=$?
   fi

@@ -85,7 +85,7 @@ hold_work() {  # one run at a time in opt[work]; children inherit the lock and h
 }
 
 recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folder opt[work]
-  local first last i name began
+  local first last i name began known=false
   first="$(stage_number --stage "${opt[stage]}")" || exit
   last="$(stage_number --stop-stage "${opt[stop-stage]}")" || exit
   ((first <= last)) || die 2 "--stage $first comes after --stop-stage $last"
@@ -94,7 +94,9 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   if [[ "${opt[list-stages]}" == true ]]; then list_stages; exit; fi
   "$KD_ROOT/utils/setup_env.sh"
   if [[ "${opt[dry-run]}" == true ]]; then ask_stages steps "$first" "$last"; exit; fi
+  [[ ! -e "${opt[work]}/.lock" ]] || known=true
   hold_work "${words[@]}"
+  if [[ "$known" == true && "${opt[force]}" == false ]]; then find_current "$first" "$last"; fi
   export KD_FORCE="${opt[force]}" KD_WAIT_LOCK="${opt[wait-lock]}"
   trap 'exit 130' INT TERM
   trap 'stopped "$?"' EXIT
@@ -103,7 +105,7 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
     began=$SECONDS
     printf '== stage %d: %s (%s)\n' "$i" "$name" "${about[$name]}"
     current="$name"
-    "$name"
+    if [[ -n "${current_steps[$name]:-}" ]]; then printf '%s' "${current_steps[$name]}"; else "$name"; fi
     printf '== stage %d: %s took %d s\n' "$i" "$name" "$((SECONDS - began))"
   done
 }

@@ -22,3 +22,10 @@ recorded() {  # recorded FILE: the line in it
     return 1
   fi
 }
+
+same_facts() {  # same_facts FOLDER: whether the facts noted below it are those that were recorded before
+  local file
+  while IFS= read -r file; do
+    cmp -s -- "$file" "${file#"$1"}" || return 1
+  done < <(find "$1" -type f 2>/dev/null)
+}

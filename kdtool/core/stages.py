@@ -27,6 +27,7 @@ from kdtool.core.state import NOTHING, Step, why
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = "kdtool.core.launch"
+SWAPPING = "interrupted while the new output took the old one's place"
 
 
 @dataclasses.dataclass
@@ -88,7 +89,7 @@ class Asker:
             key = rest.key({})
             # An input that would be made again is told once, as followed.
             key["inputs"].update({n: d for n, d in ((record or {}).get("key") or {}).get("inputs", {}).items() if n in follows})
-            reason = why(step, key, self.force)
+            reason = why(step, key, self.force) or (SWAPPING if step.old.exists() else "")
         if follows:
             names = "follows " + ", ".join(dict.fromkeys(follows.values()))
             reason = names if reason in ("", NOTHING) else f"{reason}; {names}"
@@ -196,8 +197,17 @@ def print_steps(answers: Sequence[Answer], stages: Sequence[str]) -> bool:
     return not any(a.error for a in answers)
 
 
+def print_current(answers: Sequence[Answer], stages: Sequence[str]) -> None:
+    """NAME<tab>LINE for each step of each stage that has nothing to do. Steps without a record are left to speak for themselves."""
+    for line in stages:
+        mine = [a for a in answers if a.stage == line.partition("\t")[0]]
+        if all(a.finished and not (a.reason or a.error or a.running) for a in mine):
+            for a in mine:
+                print(f"{a.stage}\t{a.name}: up to date")
+
+
 def main() -> None:
-    """list|steps WORK NOTES FORCE 'NAME<tab>ABOUT' ...: what utils/recipe.sh calls."""
+    """list|steps|current WORK NOTES FORCE 'NAME<tab>ABOUT' ...: what utils/recipe.sh calls."""
     what, work, notes, force, *stages = sys.argv[1:]
     os.environ.pop("KD_PLAN", None)
     asker = Asker(Path(work), force == "true")
@@ -205,6 +215,8 @@ def main() -> None:
         asker.ask(stage, command)
     if what == "list":
         print_stages(asker.answers, stages)
+    elif what == "current":
+        print_current(asker.answers, stages)
     elif not print_steps(asker.answers, stages):
         sys.exit(1)
 

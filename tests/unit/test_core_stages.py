@@ -103,3 +103,18 @@ def test_states_of_a_stage() -> None:
     assert stages.state_of([answer("no output yet", made=False)]) == "not made yet"
     assert stages.state_of([answer("interrupted, begins again", made=False)]) == "interrupted, begins again"
     assert stages.state_of([answer("interrupted, begins again", running="run.sh (pid 7)")]) == "running: run.sh (pid 7)"
+
+
+def test_what_is_current_is_told_and_nothing_else(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = stages.Asker(work, force=False)
+    for stage, argv in (("one", "1 source a"), ("two", "1 a b"), ("three", "2 b c")):
+        size, *names = argv.split()
+        ask.ask(stage, ["-m", "toy_step", size, *(str(work / n) for n in names)])
+    stages.print_current(ask.answers, ["one\tfirst", "two\tsecond", "three\tthird", "four\tno steps"])
+    assert capsys.readouterr().out == "one\ttoy: up to date\ntwo\ttoy: up to date\n"
+    (work / ".b.old").mkdir()  # a run was killed while b took its place
+    ask = stages.Asker(work, force=False)
+    ask.ask("two", ["-m", "toy_step", "1", str(work / "a"), str(work / "b")])
+    stages.print_current(ask.answers, ["two\tsecond"])
+    assert capsys.readouterr().out == ""
+    assert ask.answers[0].reason == stages.SWAPPING

@@ -20,7 +20,7 @@ TEXT
 opt=([tiny]=false [corpus]="" [work]="$here" [conf]="")
 stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results)
 about=(
-  [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="lexicon, topology; LM text from the training transcripts"
+  [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="lexicon, topology, subwords; LM text from transcripts"
   [features]="MFCC for the GMMs, filterbanks for the students" [lms]="word n-gram"
   [mono]="flat-start monophone GMM and its alignment"         [tri]="decision tree and triphone GMM"
   [sat]="LDA + MLLT, then speaker-adapted triphone GMM"       [align]="senone alignments of train and dev"
@@ -88,7 +88,7 @@ sat() {
 align() {
   local set
   for set in train dev; do
-    steps/align.sh --nj "${opt[nj]}" "$data/$set/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_$set"
+    steps/align.sh --nj "${opt[nj]}" --config "$conf/align.yaml" "$data/$set/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_$set"
   done
 }
 

@@ -125,7 +125,7 @@ sat() {
 align() {
   local set
   for set in train dev; do
-    steps/align.sh --nj "${opt[nj]}" "$data/$set/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_$set"
+    steps/align.sh --nj "${opt[nj]}" --config "$conf/align.yaml" "$data/$set/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_$set"
   done
 }
 

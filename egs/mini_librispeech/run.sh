@@ -85,8 +85,8 @@ sat() {
 }
 
 align() {
-  steps/align.sh --nj "${opt[nj]}" "$data/train_clean_5/mfcc" "$data/lang" "$exp/sat" "$exp/sat/ali_train"
-  steps/align.sh --nj "${opt[nj]}" "$data/dev_clean_2/mfcc" "$data/lang" "$exp/sat" "$exp/sat/ali_dev"
+  steps/align.sh --nj "${opt[nj]}" --config "$conf/align.yaml" "$data/train_clean_5/mfcc" "$data/lang" "$exp/sat" "$exp/sat/ali_train"
+  steps/align.sh --nj "${opt[nj]}" --config "$conf/align.yaml" "$data/dev_clean_2/mfcc" "$data/lang" "$exp/sat" "$exp/sat/ali_dev"
 }
 
 teachers() {
@@ -109,7 +109,7 @@ students() {
 
 graphs() {
   for gmm in mono tri sat; do
-    steps/make_phone_graph.sh "$data/lang" "$exp/sat/ali_train" "$exp/$gmm" "$exp/$gmm/graph_phone"
+    steps/make_phone_graph.sh --config "$conf/graph_phone.yaml" "$data/lang" "$exp/sat/ali_train" "$exp/$gmm" "$exp/$gmm/graph_phone"
     steps/make_graph.sh "$data/lang" "$data/lm_3gram" "$exp/$gmm" "$exp/$gmm/graph_3gram"
   done
 }

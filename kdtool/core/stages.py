@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Answer:
     made: bool = False
     finished: str = ""
     seconds: float | None = None
+    speaks: bool = False  # a run has something to print although nothing has changed
 
 
 class Asker:
@@ -65,7 +67,7 @@ class Asker:
         before, sys.argv = sys.argv, [module_name, *argv[2:]]
         try:
             if hasattr(module, "would_run"):
-                self._note(module_name.rpartition(".")[2], self._fed_by(argv) or module.would_run(), Path(argv[-1]))
+                self._unrecorded(module_name.rpartition(".")[2], self._fed_by(argv) or module.would_run(), Path(argv[-1]))
             elif hasattr(module, "run_step"):
                 step_module.asked = self.hear
                 module.main()
@@ -101,6 +103,12 @@ class Asker:
             self.remade.append(Path(os.path.abspath(out)))
         finished, seconds = record.get("finished", ""), record.get("seconds")
         self.answers.append(Answer(self.stage, name, self._short(out), reason, "", running, os.path.exists(out), finished, seconds))
+
+    def _unrecorded(self, name: str, reason: str, out: Path) -> None:
+        """A step that keeps no record: its output's own time says when it finished."""
+        finished = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(out.stat().st_mtime)) if out.exists() else ""
+        self._note(name, reason, out, record={"finished": finished})
+        self.answers[-1].speaks = True
 
     def _is_ours(self, path: Path) -> bool:
         return self.work in Path(os.path.abspath(path)).parents
@@ -142,7 +150,8 @@ def _launched(argv: Sequence[str]) -> list[list[str]]:
         for command in expand(argv).commands:
             if ROOT not in Path(command[0]).resolve().parents:
                 raise KdError(f"{command[0]}: only scripts of this toolkit can be asked what they would run")
-            subprocess.run(command, env={**os.environ, "KD_PLAN": str(notes)}, check=True)
+            if status := subprocess.run(command, env={**os.environ, "KD_PLAN": str(notes)}, check=False).returncode:
+                raise KdError(f"{' '.join(command)}: asked what it would run, it ended with status {status}; mend this command")
         return [command for _, command in read_notes(notes)]
 
 
@@ -198,10 +207,10 @@ def print_steps(answers: Sequence[Answer], stages: Sequence[str]) -> bool:
 
 
 def print_current(answers: Sequence[Answer], stages: Sequence[str]) -> None:
-    """NAME<tab>LINE for each step of each stage that has nothing to do. Steps without a record are left to speak for themselves."""
+    """NAME<tab>LINE for each step of each stage that has nothing to do and nothing to say."""
     for line in stages:
         mine = [a for a in answers if a.stage == line.partition("\t")[0]]
-        if all(a.finished and not (a.reason or a.error or a.running) for a in mine):
+        if all(a.finished and not (a.reason or a.error or a.running or a.speaks) for a in mine):
             for a in mine:
                 print(f"{a.stage}\t{a.name}: up to date")
 

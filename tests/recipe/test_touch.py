@@ -37,11 +37,15 @@ TOUCHED = {
     "sat": ("sat.yaml", "200", "190", "exp/sat: changed: option leaves 200 -> 190",
             ["exp/*"], ["exp/mono", "exp/mono/ali_train", "exp/tri", "exp/tri/ali_train", "exp/lda_mllt*",
                         "exp/mono/*_3gram", "exp/tri/*_3gram"]),
+    "align": ("align.yaml", "1.0", "1.5", "changed: option boost_silence 1.0 -> 1.5",
+              ["exp/sat/ali_*", "exp/teacher_*", "exp/student_*", "exp/*/graph_phone", "exp/*/decode_dev_phone"], []),
     "teachers": ("teacher_senone.yaml", "kind: tree", "kind: tree\nheld_out: 99", "exp/teacher_senone: changed: option held_out",
                  ["exp/teacher_senone*", "exp/student_*"], []),
     "posteriors": ("posteriors.yaml", "0.99", "0.98", "post_train: changed: option mass 0.99 -> 0.98",
                    ["exp/teacher_*/post_train", "exp/student_*"], []),
     "students": ("student_ce.yaml", "0.004", "0.005", "exp/student_ce: changed: option lr 0.004 -> 0.005", ["exp/student_ce*"], []),
+    "graphs": ("graph_phone.yaml", "5", "4", "graph_phone: changed: option min_count 5 -> 4",
+               ["exp/*/graph_phone", "exp/*/decode_dev_phone"], []),
     "decode": ("decode_word.yaml", "1000", "900", "decode_dev_3gram: changed: option max_active 1000 -> 900",
                ["exp/*/decode_dev_3gram"], []),
 }  # fmt: skip
@@ -115,6 +119,18 @@ def test_an_output(lost: str, runs: list[str], but: list[str], finished: Path) -
         check(command(finished), f"{Path(lost).parent}: changed: its output was altered, {path.name} is missing", runs, but)
     finally:
         path.with_name(f".{path.name}").rename(path)
+
+
+def test_the_tables(finished: Path) -> None:
+    table = finished / "RESULTS.md"
+    text = table.read_text()
+    table.write_text(text.replace("Phone error rate", "Phone success rate", 1))
+    try:
+        assert asked(command(finished))[1] == {"RESULTS.md": "changed: its output was altered, line 11 of RESULTS.md"}
+        run(command(finished))
+        assert "success" not in table.read_text()
+    finally:
+        table.write_text(text)
 
 
 def test_what_was_said_is_what_runs(recipe: Path, finished: Path) -> None:

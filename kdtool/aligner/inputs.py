@@ -6,12 +6,12 @@ a Kaldi data folder (see kaldi_inputs.py).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.walk import files_below
 
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".sph")
 TEXT = (".txt", ".lab")
@@ -67,15 +67,13 @@ def find_items(folder: Path, layout: str = "auto", speaker: str = "file") -> tup
 def _walk(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """Audio, text and LibriSpeech transcript files; hidden ones do not count."""
     audio, texts, transcripts = [], [], []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for path in (Path(place) / n for n in sorted(names) if not n.startswith(".")):
-            if path.name.endswith(TRANSCRIPTS):
-                transcripts.append(path)
-            elif path.suffix.lower() in AUDIO:
-                audio.append(path)
-            elif path.suffix.lower() in TEXT:
-                texts.append(path)
+    for path in files_below(folder, hidden=False):
+        if path.name.endswith(TRANSCRIPTS):
+            transcripts.append(path)
+        elif path.suffix.lower() in AUDIO:
+            audio.append(path)
+        elif path.suffix.lower() in TEXT:
+            texts.append(path)
     return audio, texts, transcripts
 
 

@@ -28,7 +28,7 @@ USERS_TO_MEND = {
     errno.EACCES: RIGHTS, errno.EROFS: RIGHTS, errno.EPERM: RIGHTS,
     errno.EEXIST: "remove it, or choose another path", errno.ENOTDIR: "a part of the path is a file; choose another path",
     errno.EISDIR: "a file was wanted there, not a folder; check the path", errno.ENOENT: "check the path",
-    errno.EIO: "check the disk, and make or fetch the file again",
+    errno.EIO: "check the disk, and make or fetch the file again", errno.ELOOP: "a link leads to itself; remove it",
 }  # fmt: skip
 
 

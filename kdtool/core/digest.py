@@ -16,10 +16,11 @@ from typing import Any
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json
 from kdtool.core.tensors import file_digest
+from kdtool.core.walk import files_below
 
 RECORD = ".done.json"
 # Logs, versions and options differ between runs that make the same thing.
-NOT_CONTENT = {"log", "env.json", "config.yaml"}
+NOT_CONTENT = frozenset({"log", "env.json", "config.yaml"})
 Stats = dict[str, list[Any]]
 
 
@@ -28,16 +29,16 @@ def combine(parts: Iterable[str]) -> str:
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
-def output_files(folder: Path) -> list[Path]:
+def output_files(folder: Path, leave_out: frozenset[str] = NOT_CONTENT) -> list[Path]:
     """The files that are a step's output: not hidden, no log, not inside a nested step's folder; sorted."""
     found: list[Path] = []
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        if entry.name.startswith(".") or entry.name in NOT_CONTENT:
+        if entry.name.startswith(".") or entry.name in leave_out:
             continue
         path = Path(entry.path)
         if entry.is_dir():
             if not (path / RECORD).exists():
-                found += output_files(path)
+                found += output_files(path, frozenset())
         else:
             found.append(path)
     return found
@@ -68,6 +69,7 @@ def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
 
     Raises:
         KdError: the path does not exist, or a step's folder has been altered since it was made.
+        OSError: a file or folder below it may not be read.
     """
     if not path.exists():
         raise KdError(f"{path}: missing; check the path, or run the stage that makes it first (--list-stages shows them)")
@@ -81,7 +83,7 @@ def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
         return str(record["digest"])
     if path.is_file():
         _check_recorded(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files = files_below(path) if path.is_dir() else [path]
     for file in files:
         fresh[str(file)] = stat_digest(file, known, str(file))
     return combine(f"{file.relative_to(path)} {fresh[str(file)][2]}" for file in files)
@@ -93,7 +95,20 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record = read_json(folder / RECORD)
     except KdError:
         return None
-    return record if isinstance(record, dict) and {"key", "outputs", "digest"} <= set(record) else None
+    return record if _is_sound(record) else None
+
+
+def _is_sound(record: Any) -> bool:
+    """Whether all that is looked up in a record is there: somebody may have edited it, or another program written it."""
+    try:
+        key, outputs, sources = record["key"], record["outputs"], record.get("sources", {})
+        tables = [key["inputs"], key["options"], outputs, sources]
+        rows = [*outputs.values(), *sources.values()]
+        return "code" in key and isinstance(record["digest"], str) and all(isinstance(t, dict) for t in tables) and all(
+            isinstance(row, list) and len(row) == 3 for row in rows
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def _check_recorded(file: Path) -> None:

@@ -19,6 +19,7 @@ from kdtool.core.digest import altered_files, read_record
 from kdtool.core.environment import git_state
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text, read_json, read_lines, write_json
+from kdtool.core.walk import files_below
 from kdtool.results.tables import parse_made, render
 
 RESCORED = "rescored"  # where decode puts the scores of its second pass
@@ -37,16 +38,18 @@ class Config:
 
 
 def find_scores(roots: list[Path]) -> list[Path]:
-    """All score.json files below the folders, sorted; hidden (half-made) folders are passed over."""
-    found = set()
+    """All score.json files below the folders, sorted, each once; hidden (half-made) folders are passed over."""
+    found: dict[str, Path] = {}
     for root in roots:
         if not root.is_dir():
             raise KdError(f"{root}: no such folder; give the experiment folder (exp)")
-        for folder, names, files in os.walk(root):
-            names[:] = [n for n in names if not n.startswith(".")]
-            if "score.json" in files:
-                found.add(Path(folder) / "score.json")
-    return sorted(found)
+        for path in files_below(root, hidden=False):
+            if path.name == "score.json":
+                place = os.path.realpath(path)
+                # Of a folder and a link to it the folder's name counts.
+                if place not in found or os.path.abspath(path) == place:
+                    found[place] = path
+    return sorted(found.values())
 
 
 def read_result(path: Path, root: Path) -> dict[str, Any]:

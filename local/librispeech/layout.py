@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdtool.core.errors import KdError
+from kdtool.core.walk import files_below
 from kdtool.corpus.utterance import Utterance
 
 ID = re.compile(r"\w+-\w+-\w+")
@@ -39,9 +40,11 @@ def scan_part(folder: Path) -> tuple[list[Utterance], list[Fault]]:
 
     Raises:
         KdError: nothing is there, an id comes twice, a transcript file is not UTF-8 or holds a line without an id.
+        OSError: a folder may not be read.
     """
-    audio = _audio_files(folder)
-    texts = _transcripts(folder)
+    files = files_below(folder)
+    audio = _audio_files(folder, [f for f in files if f.suffix == ".flac"])
+    texts = _transcripts([f for f in files if f.name.endswith(".trans.txt")])
     if not audio and not texts:
         raise KdError(f"{folder}: neither .flac nor .trans.txt files in it; unpack the archive again")
     utterances, faults = [], []
@@ -55,9 +58,9 @@ def scan_part(folder: Path) -> tuple[list[Utterance], list[Fault]]:
     return utterances, faults
 
 
-def _audio_files(folder: Path) -> dict[str, Path]:
+def _audio_files(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.flac")):
+    for path in files:
         if path.stem in found:
             raise KdError(f"{folder}: utterance {path.stem} has two audio files, {found[path.stem]} and {path}; remove one")
         if not ID.fullmatch(path.stem):
@@ -66,10 +69,10 @@ def _audio_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _transcripts(folder: Path) -> dict[str, tuple[str, str]]:
+def _transcripts(files: Sequence[Path]) -> dict[str, tuple[str, str]]:
     """id -> (file and line, text)."""
     found: dict[str, tuple[str, str]] = {}
-    for path in sorted(folder.rglob("*.trans.txt")):
+    for path in files:
         for number, line in _lines(path):
             utt, _, text = line.partition(" ")
             where = f"{path}, line {number}"

@@ -121,6 +121,16 @@ def test_missing_permission(step: str, name: str, world: Path) -> None:
     assert child(step, world, *options, preexec_fn=without_privilege).returncode == 0
 
 
+def test_a_folder_that_may_not_be_read_is_not_passed_over(world: Path) -> None:
+    """What is in it would be lost without a word."""
+    speaker = next(p for p in sorted((world / "corpus/train-clean-5").iterdir()) if p.is_dir())
+    speaker.chmod(0)
+    done = child("corpus", world, preexec_fn=without_privilege)
+    assert done.returncode == 1 and f"{speaker}: Permission denied; mend its permissions" in done.stderr, done.stderr
+    speaker.chmod(0o755)
+    assert child("corpus", world, preexec_fn=without_privilege).returncode == 0
+
+
 def patched(folder: Path, source: str) -> dict[str, str]:
     """The environment of a Python that runs `source` before all else."""
     (folder / "site").mkdir(exist_ok=True)

@@ -147,23 +147,33 @@ def _take_by_flock(path: Path, fd: int, owner: Owner) -> Owner | None:
 
 
 def _take_by_link(path: Path, fd: int, owner: Owner) -> Owner | None:
-    """The same without flock: link(2) fails when the name is there, on NFS too."""
-    place, mine = owner_file(path), path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}")
-    mine.write_bytes(_line(owner))
+    """The same without flock."""
+    return _sign(owner_file(path), _line(owner))
+
+
+def _sign(place: Path, line: bytes) -> Owner | None:
+    """Make the file `place`, whole: link(2) fails when the name is there, on NFS too. None, or who was first."""
+    mine = place.with_name(f"{place.name}.{platform.node()}.{os.getpid()}")
+    mine.write_bytes(line)
     try:
         os.link(mine, place)
         return None
     except FileExistsError:
+        if os.stat(mine).st_nlink == 2:  # the link was made, the answer lost on the network and the question repeated
+            return None
         holder = _read(place)
     finally:
         mine.unlink()
     if is_alive(holder) is not False:
         return holder
-    # Dead: put its sign aside, and back if it was another's by then.
-    os.rename(place, mine)
-    if _read(mine) != holder:
-        os.link(mine, place)
-    mine.unlink()
+    # Dead: its sign goes. Who removes it has signed for that, or a second one would remove the sign of who came after the dead.
+    remover = place.with_name(f"{place.name}.x")
+    if _sign(remover, line) is None:
+        try:
+            if _read(place) == holder:
+                place.unlink()
+        finally:
+            remover.unlink()
     return holder
 
 

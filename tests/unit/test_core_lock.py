@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,3 +108,47 @@ def test_file_system_without_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert lock.owner_file(path).exists()
         with pytest.raises(KdError, match=f"pid {os.getpid()}"), lock.Lock(path, "out"):
             pytest.fail("held twice")
+
+
+def test_of_two_that_take_over_from_a_dead_one_only_one_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the second one's look at the dead sign and its taking over, the first one takes over: its sign is never away."""
+    path = tmp_path / ".lock"
+    place, dead, first = lock.owner_file(path), {**lock.myself(), "boot": "before"}, lock.myself(os.getppid())
+    place.write_text(json.dumps(dead))
+    alive, held = lock.is_alive, []
+
+    def look(owner: lock.Owner) -> bool | None:
+        if owner == dead and not held:
+            held.append(True)
+            while lock._take_by_link(path, -1, first) is not None:
+                pass
+        return alive(owner)
+
+    def watched(call: Any) -> Any:
+        def wrapper(*args: Any, **more: Any) -> Any:
+            answer = call(*args, **more)
+            assert not held or not place.exists() or json.loads(place.read_text()) in (dead, first)
+            signed.append(place.exists() and json.loads(place.read_text()) == first)
+            return answer
+
+        return wrapper
+
+    signed: list[bool] = []
+    monkeypatch.setattr(lock, "is_alive", look)
+    for name in ("rename", "link", "unlink"):
+        monkeypatch.setattr(lock.os, name, watched(getattr(os, name)))
+    assert lock._take_by_link(path, -1, lock.myself()) == dead
+    assert lock._take_by_link(path, -1, lock.myself()) == first
+    assert True in signed and all(signed[signed.index(True) :]), "once signed, the sign stays"
+    assert os.listdir(tmp_path) == [place.name]
+
+
+def test_a_link_whose_answer_got_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def lost(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError  # what the repeated question is answered with
+
+    monkeypatch.setattr(lock.os, "link", lost)
+    assert lock._take_by_link(tmp_path / ".lock", -1, lock.myself()) is None

@@ -68,6 +68,8 @@ def run_step(
     if asked is not None:
         asked(step)
         return False
+    if step.out.is_symlink():  # moved to another disk: the new one is made and locked there, the link stays
+        step = dataclasses.replace(step, out=Path(os.path.realpath(step.out)))
     sources: Stats = {}
     reason = why(step, step.key(sources), common.force)
     if common.dry_run:

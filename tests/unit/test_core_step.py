@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kdtool.core.cli import Common
+from kdtool.core.digest import input_digest
 from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
 
@@ -185,3 +186,43 @@ def test_killed_run_is_resumed_in_its_folder(tmp_path):
     assert not (tmp_path / "out").exists()
     assert subprocess.run(command, check=False, env=environment).returncode == 0
     assert (tmp_path / "out" / "count").read_text() == "2"
+
+
+def test_an_output_that_was_moved_away_and_linked_to_is_made_again_there(tmp_path: Path, source: Path) -> None:
+    out, big = tmp_path / "exp" / "toy", tmp_path / "big" / "toy"
+    make(out, source)
+    big.parent.mkdir()
+    out.rename(big)
+    out.symlink_to(big)
+    assert not make(out, source)
+    assert make(out, source, Config(size=1))
+    assert out.is_symlink() and (big / "result").read_text() == "xone"
+    assert not make(out, source, Config(size=1))
+    assert [os.listdir(f.parent) for f in (out, big)] == [["toy"], ["toy"]]
+
+
+ROWS = '{"key": {"inputs": {}, "options": {}, "code": ""}, "outputs": {"result": 3}, "digest": ""}'
+
+
+@pytest.mark.parametrize("record", ["[]", '{"key": 1, "outputs": {}, "digest": ""}', ROWS])
+def test_a_record_of_other_things_is_broken(tmp_path: Path, source: Path, record: str, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "toy", source)
+    (tmp_path / "toy" / ".done.json").write_text(record)
+    with pytest.raises(KdError, match=r"broken, so nothing says that the folder is whole"):
+        make(tmp_path / "next", tmp_path / "toy")
+    assert make(tmp_path / "toy", source)
+    assert "its record .done.json is broken" in capsys.readouterr().out
+
+
+def test_folders_called_log_count_below_the_step_s_own(tmp_path: Path, source: Path) -> None:
+    def body(work: Path) -> None:
+        for name in ("log", "words/log"):
+            (work / name).mkdir(parents=True)
+            (work / name / "a").write_text("one")
+
+    run_step("toy", out=tmp_path / "toy", inputs={}, options={}, code=(), body=body, common=Common())
+    (tmp_path / "toy/log/a").write_text("other")
+    input_digest(tmp_path / "toy", {}, {})
+    (tmp_path / "toy/words/log/a").write_text("other")
+    with pytest.raises(KdError, match=r"changed since it was made \(words/log/a"):
+        input_digest(tmp_path / "toy", {}, {})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,9 +19,11 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux)."""
+def die_with_parent(parent: int = 0) -> None:
+    """Ask the kernel to kill this process when its parent ends (Linux); `parent`, where known: end now if it has ended already."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent and os.getppid() != parent:
+        os._exit(1)
 
 
 @contextmanager
@@ -32,9 +36,9 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _prepare_child() -> None:
+def _prepare_child(parent: int) -> None:
     """In a child that was started under `held_back`, before its program: a Ctrl-C that came meanwhile ends it here."""
-    die_with_parent()
+    die_with_parent(parent)
     for stop in STOPS:
         if signal.getsignal(stop) is not signal.SIG_IGN:
             signal.signal(stop, signal.SIG_DFL)
@@ -49,7 +53,7 @@ def start(command: Sequence[str], log: Path, stdout: IO[bytes] | None = None) ->
         f.flush()
         files: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": f}
         # A few system calls and no Python lock between fork and exec: safe here although threads may exist.
-        return subprocess.Popen(list(command), preexec_fn=_prepare_child, **files)  # noqa: PLW1509
+        return subprocess.Popen(list(command), preexec_fn=partial(_prepare_child, os.getpid()), **files)  # noqa: PLW1509
 
 
 def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +37,7 @@ def run_tool(
         out = files.enter_context(open(stdout, "wb")) if stdout else f
         try:
             done = subprocess.run(
-                list(command), stdin=stdin, stdout=out, stderr=f, env=env, preexec_fn=die_with_parent, check=False
+                list(command), stdin=stdin, stdout=out, stderr=f, env=env, preexec_fn=partial(die_with_parent, os.getpid()), check=False
             )
         except OSError as e:
             raise KdError(f"{command[0]} cannot be started: {e}; set the environment up again (utils/setup_env.sh)") from e

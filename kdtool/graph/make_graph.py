@@ -13,6 +13,7 @@ from pathlib import Path
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
 from kdtool.core.step import run_step
+from kdtool.lang.probs import LEXICON_PROBS
 from kdtool.validate.registry import door
 
 # In a language folder without probabilities: both outcomes of an optional silence cost the same, so a word sequence's
@@ -79,9 +80,11 @@ def main(argv: list[str] | None = None) -> None:
     paths, cfg, common = parse_args(
         Config, places, argv, prog="steps/make_graph.sh", description="Decoding graph (HCLG) from lexicon, n-gram LM and tree."
     )
+    inputs = {"lang": paths["lang"], "lm": paths["lm"] / "lm.arpa", "tree": paths["model"] / "tree.safetensors"}
+    if (paths["lang"] / LEXICON_PROBS).is_file() and (paths["lm"] / LM_FILE).is_file():  # goes into the graph folder, see `make`
+        inputs["lm for rescoring"] = paths["lm"] / LM_FILE
     run_step(
-        "make_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph.make_graph",),
-        inputs={"lang": paths["lang"], "lm": paths["lm"] / "lm.arpa", "tree": paths["model"] / "tree.safetensors"},
+        "make_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph.make_graph",), inputs=inputs,
         body=lambda work: make(paths["lang"], paths["lm"], paths["model"], cfg, work), doors=[door("lang", paths["lang"])],
     )  # fmt: skip
 

@@ -43,8 +43,10 @@ target=sat  # the GMM that the students learn from
 cd "$KD_ROOT"
 
 corpus() {
+  local corpus
   local/an4/find_corpus.sh "${opt[tiny]}" "${opt[corpus]}" "$data/source"
-  local/an4/prepare_data.sh --nj "${opt[nj]}" --config "$conf/corpus.yaml" "$(recorded "$data/source/corpus")" "$data"
+  corpus="$(recorded "$data/source/corpus")"
+  local/an4/prepare_data.sh --nj "${opt[nj]}" --config "$conf/corpus.yaml" "$corpus" "$data"
   steps/split_set.sh --config "$conf/split.yaml" "$data/train_all" "$data/train" "$data/dev"
 }
 
@@ -130,10 +132,11 @@ decode() {
 }
 
 results() {
-  local words=(egs/an4/run.sh)
+  local corpus words=(egs/an4/run.sh)
+  corpus="$(recorded "$data/source/name")"
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
   if [[ -n "${opt[corpus]}" ]]; then words+=(--corpus "${opt[corpus]##*/}"); fi
-  steps/collect_results.sh --command "${words[*]}" --note "Corpus: $(recorded "$data/source/name")." "$exp" "${opt[work]}/RESULTS.md"
+  steps/collect_results.sh --command "${words[*]}" --note "Corpus: $corpus." "$exp" "${opt[work]}/RESULTS.md"
 }
 
 recipe_run

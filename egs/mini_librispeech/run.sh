@@ -42,8 +42,10 @@ systems=ce,mtl,li,hmt
 cd "$KD_ROOT"
 
 corpus() {
+  local corpus
   local/librispeech/find_corpus.sh "${opt[tiny]}" "${opt[corpus]}" "${opt[lm-text]}" "${opt[lexicon]}" "$data/source"
-  local/librispeech/prepare_data.sh --config "$conf/corpus.yaml" "$(recorded "$data/source/corpus")" "$data"
+  corpus="$(recorded "$data/source/corpus")"
+  local/librispeech/prepare_data.sh --config "$conf/corpus.yaml" "$corpus" "$data"
 }
 
 lang() {

@@ -39,7 +39,7 @@ def require_k2() -> Any:
     try:
         import k2
     except (ImportError, OSError) as e:
-        raise KdError(f"k2 cannot be loaded ({e}); run utils/setup.sh, or install the k2 made for your torch") from e
+        raise KdError(f"k2 cannot be loaded ({e}); run utils/setup_env.sh, or install the k2 made for your torch") from e
     return k2
 
 

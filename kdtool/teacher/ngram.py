@@ -88,7 +88,7 @@ def run_lmplz(options: list[str], text: TrainingText, arpa: Path, log: Path) -> 
     """
     program = shutil.which("lmplz")
     if program is None:
-        raise KdError("lmplz (KenLM) is not on the PATH; utils/setup.sh builds it")
+        raise KdError("lmplz (KenLM) is not on the PATH; utils/setup_env.sh builds it")
     sentences = 0
     with open(log, "wb") as errors, open(arpa, "wb") as out:
         child = subprocess.Popen([program, *options], stdin=subprocess.PIPE, stdout=out, stderr=errors)

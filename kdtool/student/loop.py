@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from kdtool.core.errors import KdError
-from kdtool.core.progress import clock
+from kdtool.core.progress import Line, clock
 from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.student.augment import mask_features, warp_features
 from kdtool.student.batches import Batch, Sampler, make_batch
@@ -29,7 +29,6 @@ from kdtool.student.model import Shape, Student, load_state, log_priors
 from kdtool.student.optim import Average, learning_rate, load_checkpoint, make_optimizer, save_checkpoint
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
-SAY_EVERY = 10.0  # seconds between two progress lines
 ACCURACY_EVERY = 5  # updates; the arg max of all frames costs a hundredth of an update
 
 
@@ -57,12 +56,13 @@ class Trainer:
         self.curve: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self._sums: dict[str, list[float]] = {}
+        self._line = Line()
 
     def run(self, stop_after: int | None = None) -> None:
         """Train to the last update (or ``stop_after`` updates of this call, as an interruption would)."""
         if (self.work / CHECKPOINT).exists():
             self._resume()
-        started, first, said = time.monotonic(), self.update, time.monotonic()
+        started, first = time.monotonic(), self.update
         self.model.train()
         while self.update < self.total:
             if stop_after is not None and self.update - first >= stop_after:
@@ -73,11 +73,11 @@ class Trainer:
                 self._look_at_dev()
             if self.update % self.cfg.checkpoint_every == 0 or self.update == self.total:
                 self._save()
-            now = time.monotonic()
-            if now - said >= SAY_EVERY and self.update < self.total:
-                said = now
-                left = (now - started) / (self.update - first) * (self.total - self.update)
-                self._say(f"{self.update}/{self.total} {100 * self.update // self.total}%, {self._means()}, {clock(left)} left")
+            if self._line.due() and self.update < self.total:
+                left = (time.monotonic() - started) / (self.update - first) * (self.total - self.update)
+                share = f"{self.update}/{self.total} {100 * self.update // self.total}%"
+                self._line.say(f"train_student: {share}, {self._means()}, {clock(left)} left")
+        self._line.clear()
 
     def step(self) -> None:
         """One update."""
@@ -126,6 +126,7 @@ class Trainer:
         return ", ".join(f"{n} {np.mean(v[-50:]):.3f}" for n, v in sorted(self._sums.items())) or "a new epoch"
 
     def _say(self, text: str) -> None:
+        self._line.clear()
         print(f"train_student: {text}", file=sys.stderr, flush=True)
 
     def _look_at_dev(self) -> None:

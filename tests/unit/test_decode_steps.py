@@ -122,6 +122,9 @@ def test_estimated_probabilities_reach_alignment_graph_and_rescoring(root: Path)
         np.testing.assert_array_equal(old.get(utterance).pdf, new.get(utterance).pdf)
     make_graph.main([str(root / p) for p in ("lang_probs", "lm_2gram", "exp/mono", "exp/mono/graph_probs")])
     assert read_json(root / "exp/mono/graph_probs/meta.json")["silence_prob"] is None
+    # The LM's binary went into the folder, so it counts as an input; into the plain graph it did not.
+    inputs = [read_json(root / f"exp/mono/graph_{name}/.done.json")["key"]["inputs"] for name in ("probs", "2gram")]
+    assert ["lm for rescoring" in names for names in inputs] == [True, False]
     out = root / "decode_probs"
     paths = [str(root / p) for p in ("exp/mono", "dev/mfcc", "exp/mono/graph_probs", "lang_probs")]
     decode.main(["--nj", "1", "--rescore-lm", str(root / "lm_big"), "--output-beam", "100", *paths, str(out)])

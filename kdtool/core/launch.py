@@ -19,7 +19,8 @@ from kdtool.core.jobs import run_commands
 
 USAGE = "usage: utils/launch.sh [--max-jobs N] [--mem SIZE] [--gpu N] [--time LIMIT] NAME=1:N|NAME=a,b,c LOG COMMAND [ARGUMENT ...]"
 HELP = """
-Runs COMMAND once for each value, with NAME (capital letters) replaced by the value in LOG and in every argument:
+Runs COMMAND once for each value, with NAME (capital letters) replaced by the value in LOG and in every argument, where no
+letter or digit stands beside it:
     utils/launch.sh JOB=1:4 exp/log/part.JOB.log my_command --part JOB exp/part.JOB
 runs 'my_command --part 1 exp/part.1' and so on, each with its own log (standard error; standard output is passed on).
 No shell looks at the arguments. KD_BACKEND says where: local (default) or slurm.
@@ -62,8 +63,9 @@ def expand(argv: Sequence[str]) -> Launch:
     if not match or len(rest) < 3:
         raise UsageError(USAGE)
     name, values = match[1], _values(match[2])
-    commands = [[a.replace(name, v) for a in rest[2:]] for v in values]
-    logs = [Path(rest[1].replace(name, v)) for v in values]
+    log, *command = (re.split(rf"(?<![A-Za-z0-9]){name}(?![A-Za-z0-9])", a) for a in rest[1:])  # a folder may be called SYSTEMS
+    commands = [[v.join(parts) for parts in command] for v in values]
+    logs = [Path(v.join(log)) for v in values]
     if len(set(logs)) != len(logs):
         raise UsageError(f"the log {rest[1]} must contain {name}, or the jobs would share it")
     return Launch(f"{name}={match[2]}", commands, logs, int(options["--max-jobs"]), needs)

@@ -15,6 +15,7 @@ from kdtool.core.cli import parse_args
 from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_commands, split
+from kdtool.core.launch import expand
 from kdtool.core.tables import open_text, read_jsonl, read_table, write_jsonl, write_table
 from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
 
@@ -133,6 +134,13 @@ def test_children_die_with_their_parent(tmp_path):
     process.wait()
     time.sleep(0.5)
     assert subprocess.run(mine, capture_output=True, check=False).returncode == 1
+
+
+def test_launcher_leaves_words_alone_that_only_hold_the_name(tmp_path):
+    folder = str(tmp_path / "SYSTEMS" / "1SYS")
+    launch = expand(["SYS=a,\\1", f"{folder}/x_SYS.log", "train", "--conf=SYS.yaml", f"{folder}/SYS,SYS_SYS"])
+    assert launch.commands == [["train", f"--conf={v}.yaml", f"{folder}/{v},{v}_{v}"] for v in ("a", "\\1")]
+    assert launch.logs == [Path(f"{folder}/x_{v}.log") for v in ("a", "\\1")]
 
 
 def test_launcher_replaces_names_without_a_shell(tmp_path):

@@ -95,7 +95,8 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     units, unseen = (sum(part[name] for part in parts) for name in ("units", "unseen"))
     meta = finish_dump(work, [(shard_name(n), part["rows"]) for (n, _), part in zip(plan, parts, strict=True)], {
         "unit": teacher["unit"], "num_units": teacher["num_units"], "units_digest": teacher["units_digest"],
-        "teacher_kind": teacher["kind"], "teacher_digest": meta_digest(teacher), "alignment_digest": ali.digest,
+        "teacher_kind": teacher["kind"], "teacher_context": teacher.get("context", "causal"),
+        "teacher_digest": meta_digest(teacher), "alignment_digest": ali.digest,
         "tree_digest": teacher["tree_digest"], "lang_digest": teacher["lang_digest"],
         "temperature": cfg.temperature, "top_k": cfg.top_k, "mass": cfg.mass, "step": cfg.step,
         "nats_lost_per_unit": sum(p["lost"] for p in parts) / max(units, 1),
@@ -130,10 +131,12 @@ def learn_coder(teacher: Any, ali: Any, lang: Any, cfg: Config) -> Any:
 
 def report(meta: dict[str, Any], ali: Any, seconds: float) -> None:
     """One line: what was kept, how large it is, how fast it went."""
+    from kdtool.teacher.perplexity import NAMES
+
     speech = sum(ali.get(u).num_frames for u in ali.ids) / 100.0
     print(f"{meta['unit']} posteriors: {meta['units']} units, {meta['entries'] / max(meta['units'], 1):.1f} kept of "
           f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats a unit lost), "
-          "teacher's perplexity here "
+          f"teacher's {NAMES[meta['teacher_context']]} here "
           f"{math.exp(meta['teacher_nats_per_unit']):.3f} ({meta['unseen']} units unseen); "
           f"{meta['bytes'] / speech:.0f} bytes a second of speech, "
           f"written at {speech / seconds:.0f} x real time", file=sys.stderr)  # fmt: skip

@@ -1,4 +1,5 @@
-"""What a teacher is.  In: unit sequences.  Out: at each unit, the distribution over units given those before it.
+"""What a teacher is.  In: unit sequences.  Out: at each unit, the distribution over units given those before it (a causal
+teacher) or given all the others (a masked one).
 
 On disk a teacher is a folder: ``teacher.json`` (kind, unit, digests, options) and the kind's own tensor files, each named
 there with its digest.
@@ -41,9 +42,13 @@ class TrainingText:
 
 
 class Teacher(ABC):
-    """A causal language model over one kind of unit. Subclasses set ``kind`` and are entered in the registry."""
+    """A language model over one kind of unit. Subclasses set ``kind`` and are entered in the registry.
+
+    ``context`` is what a row may depend on: "causal", the units before, or "masked", all units but its own.
+    """
 
     kind: ClassVar[str] = ""
+    context: str = "causal"
 
     def __init__(self, unit: str, num_units: int) -> None:
         self.unit, self.num_units = unit, num_units
@@ -57,9 +62,11 @@ class Teacher(ABC):
 
     @abstractmethod
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
-        """log P(. | u_<i) at each position of one sentence: unit_ids int (N,) -> float32 (N, V), natural log.
+        """log P(. | u_<i), or of a masked teacher P(. | u_<i, u_>i), at each position of one sentence: unit_ids int (N,) ->
+        float32 (N, V), natural log.
 
-        Row i depends on unit_ids[:i] alone. Rows sum to one; units that the training text never had are -inf.
+        Row i depends on unit_ids[:i] alone, or on all but unit_ids[i]. Rows sum to one; units that the training text never
+        had are -inf.
         """
 
     @abstractmethod
@@ -79,8 +86,8 @@ class Teacher(ABC):
         save_tensors(folder / "model.safetensors", self.tensors())
         model = file_digest(folder / "model.safetensors")
         meta = {
-            **facts, "format": FORMAT, "kind": self.kind, "unit": self.unit, "num_units": self.num_units,
-            "info": self.info, "model_digest": model,
+            **facts, "format": FORMAT, "kind": self.kind, "context": self.context, "unit": self.unit,
+            "num_units": self.num_units, "info": self.info, "model_digest": model,
         }  # fmt: skip
         write_json(folder / TEACHER_FILE, meta)
         self.digest = meta_digest(meta)

@@ -6,6 +6,7 @@ transcripts would favour the n-gram, which remembers them.)
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +19,42 @@ HELD_OUT_UNITS = 40_000
 
 
 class MixTeacher(Teacher):
-    """sum_k w_k P_k(. | history) of teachers over the same units."""
+    """sum_k w_k P_k(. | context) of teachers over the same units, all of them causal or all masked; `parts` by name: the kind, and
+    from the second of a kind on a number after it."""
 
     kind = "mix"
 
     def __init__(self, parts: dict[str, Teacher], weights: np.ndarray) -> None:
         first = next(iter(parts.values()))
         super().__init__(first.unit, first.num_units)
-        self.parts, self.weights = parts, weights
+        self.parts, self.weights, self.context = parts, weights, first.context
 
     @classmethod
     def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> MixTeacher:
-        """`options`: kind -> its options; {"ngram": {}, "lstm": {}} if empty."""
+        """`options`: kind -> its options; with trained teachers in text.extras["teachers"] these are parts, too. {"ngram": {},
+        "lstm": {}} if there is neither."""
         from kdtool.teacher.registry import teacher_class
 
-        options = options or {"ngram": {}, "lstm": {}}
-        if len(options) < 2 or cls.kind in options or not all(isinstance(v, dict) for v in options.values()):
-            raise UsageError(f"a mix is made of two kinds or more, each with a mapping of options, not of {options}")
+        given: list[Teacher] = text.extras.get("teachers", [])
+        options = options if options or given else {"ngram": {}, "lstm": {}}
+        if len(options) + len(given) < 2 or cls.kind in options or not all(isinstance(v, dict) for v in options.values()):
+            raise UsageError(f"a mix is made of two teachers or more, kinds with a mapping of options each or trained ones, not of "
+                             f"{options} and {len(given)} trained ones")  # fmt: skip
         if len(text.held_out.ids) == 0:
             raise KdError("no held-out sentences to choose the mixture's weights on; lower --held-out or give more LM text")
-        parts = {kind: teacher_class(kind).train(text, own, seed=seed, work=work) for kind, own in sorted(options.items())}
+        contexts = {teacher_class(kind).context for kind in options} | {teacher.context for teacher in given}
+        if len(contexts) > 1:
+            raise UsageError("a mix is of causal teachers or of masked ones, not of both: they answer different questions")
+        alone = dataclasses.replace(text, extras={n: v for n, v in text.extras.items() if n != "teachers"})
+        made = [teacher_class(kind).train(alone, own, seed=seed, work=work) for kind, own in sorted(options.items())]
+        parts: dict[str, Teacher] = {}
+        for part in [*given, *made]:
+            again = sum(name.split(".")[0] == part.kind for name in parts)
+            parts[f"{part.kind}.{again + 1}" if again else part.kind] = part
+        parts = dict(sorted(parts.items()))  # as JSON will have them
         teacher = cls(parts, _weights(list(parts.values()), text))
-        weights = {kind: round(float(w), 4) for kind, w in zip(parts, teacher.weights, strict=True)}
-        teacher.info = {"weights": weights, "parts": {kind: part.info for kind, part in parts.items()}}
+        weights = {name: round(float(w), 4) for name, w in zip(parts, teacher.weights, strict=True)}
+        teacher.info = {"weights": weights, "parts": {name: part.info for name, part in parts.items()}}
         return teacher
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
@@ -49,7 +63,7 @@ class MixTeacher(Teacher):
             return np.log(probs / np.sum(probs, axis=1, keepdims=True)).astype(np.float32)  # type: ignore[no-any-return]
 
     def tensors(self) -> dict[str, np.ndarray]:
-        own = {f"{kind}/{name}": value for kind, part in self.parts.items() for name, value in part.tensors().items()}
+        own = {f"{name}/{tensor}": value for name, part in self.parts.items() for tensor, value in part.tensors().items()}
         return own | {"weights": self.weights}
 
     @classmethod
@@ -57,9 +71,10 @@ class MixTeacher(Teacher):
         from kdtool.teacher.registry import teacher_class
 
         parts: dict[str, Teacher] = {}
-        for kind in sorted(info["weights"]):  # the order of the weights
-            own = {n.removeprefix(f"{kind}/"): v for n, v in tensors.items() if n.startswith(f"{kind}/")}
-            parts[kind] = teacher_class(kind).from_tensors(unit, num_units, own, info["parts"][kind])
+        for name in sorted(info["weights"]):
+            own = {n.removeprefix(f"{name}/"): v for n, v in tensors.items() if n.startswith(f"{name}/")}
+            parts[name] = teacher_class(name.split(".")[0]).from_tensors(unit, num_units, own, info["parts"][name])
+            parts[name].info = info["parts"][name]
         return cls(parts, tensors["weights"])
 
 

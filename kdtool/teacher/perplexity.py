@@ -10,12 +10,16 @@ import numpy as np
 
 from kdtool.teacher.base import Teacher
 
+# What a row's own unit says about a causal or a masked teacher: its name in files and in words.
+KEYS = {"causal": "ppl", "masked": "pseudo_ppl"}
+NAMES = {"causal": "perplexity", "masked": "pseudo-perplexity"}
+
 
 def perplexity(teacher: Teacher, sequences: Iterable[np.ndarray]) -> dict[str, Any]:
-    """Perplexity per unit over whole sentences.
+    """Perplexity per unit over whole sentences; of a masked teacher, pseudo-perplexity, which is not comparable with it.
 
     Returns:
-        ppl; nats_per_unit; tokens it was taken over; unseen: tokens that the training text never had, which have no
+        ppl or pseudo_ppl; nats_per_unit; tokens it was taken over; unseen: tokens that the training text never had, which have no
         probability and are counted apart; sentences.
     """
     nats, tokens, unseen, sentences = 0.0, 0, 0, 0
@@ -29,4 +33,4 @@ def perplexity(teacher: Teacher, sequences: Iterable[np.ndarray]) -> dict[str, A
         unseen += int((~known).sum())
         sentences += 1
     mean = nats / tokens if tokens else math.inf
-    return {"ppl": math.exp(mean), "nats_per_unit": mean, "tokens": tokens, "unseen": unseen, "sentences": sentences}
+    return {KEYS[teacher.context]: math.exp(mean), "nats_per_unit": mean, "tokens": tokens, "unseen": unseen, "sentences": sentences}

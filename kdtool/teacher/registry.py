@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 KINDS = {
     "ngram": "kdtool.teacher.ngram:NgramTeacher",
     "tree": "kdtool.teacher.tree_senone:TreeSenoneTeacher",
+    "masked_ngram": "kdtool.teacher.masked_ngram:MaskedNgramTeacher",
+    "masked_tree": "kdtool.teacher.masked_tree:MaskedTreeTeacher",
     "lstm": "kdtool.teacher.lstm:LstmTeacher",
     "mix": "kdtool.teacher.mix:MixTeacher",
 }
+# Senones through a phone teacher and the tree.
+THROUGH_TREE = ("tree", "masked_tree")
+# Made from trained teachers over the same units.
+OVER_TEACHERS = ("masked_ngram", "mix")
 
 
 def teacher_class(kind: str) -> type[Teacher]:

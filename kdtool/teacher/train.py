@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtool.core.cli import cli_main, parse_args
-from kdtool.core.errors import UsageError
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
-from kdtool.teacher.registry import KINDS, load_teacher, teacher_class
+from kdtool.teacher.registry import KINDS, OVER_TEACHERS, THROUGH_TREE, load_teacher, teacher_class
 from kdtool.units.table import UNITS, check_tree_fits, num_units, units_digest
 from kdtool.validate.registry import door
 
@@ -36,9 +36,12 @@ class Config:
     """Options of the teacher step."""
 
     unit: str = field(default="phone", metadata={"help": f"what it predicts: {', '.join(UNITS)}"})
-    kind: str = field(default="ngram", metadata={"help": f"what it is: {', '.join(KINDS)} (tree: senones through a phone n-gram)"})
+    kind: str = field(default="ngram", metadata={"help": f"what it is: {', '.join(KINDS)} (masked_*, blstm: given all other units; "
+                                                                 "*tree: senones through a phone teacher)"})  # fmt: skip
     options: dict[str, Any] = field(default_factory=dict, metadata={"help": "the kind's own options, as in '{order: 5}'"})
-    phone_teacher: Path | None = field(default=None, metadata={"help": "kind tree: take the n-gram of this phone teacher"})
+    phone_teacher: Path | None = field(default=None, metadata={"help": "kinds tree, masked_tree: the phone teacher to take"})
+    teachers: str = field(default="", metadata={"help": "kinds mix, masked_ngram: trained teachers to take, comma-separated folders",
+                                                "key": False})  # fmt: skip
     max_sentences: int = field(default=0, metadata={"help": "use so many sentences of the LM text, evenly spread (0: all)"})
     held_out: int = field(default=200, metadata={"help": "hold every N-th sentence out, to choose weights on (0: none)"})
     variants: bool = field(default=True, metadata={"help": "draw pronunciations as often as aligned speakers used them; "
@@ -54,8 +57,31 @@ def check(cfg: Config) -> None:
         raise UsageError(f"--unit {cfg.unit} --kind {cfg.kind}: units are {', '.join(UNITS)}; kinds are {', '.join(KINDS)}")
     if min(cfg.max_sentences, cfg.held_out) < 0:
         raise UsageError(f"--max-sentences {cfg.max_sentences} --held-out {cfg.held_out}: at least 0")
-    if (cfg.kind == "tree" and cfg.unit != "senone") or (cfg.phone_teacher and cfg.kind != "tree"):
-        raise UsageError("kind tree is for senones, and --phone-teacher is for kind tree")
+    if (cfg.kind in THROUGH_TREE and cfg.unit != "senone") or (cfg.phone_teacher and cfg.kind not in THROUGH_TREE):
+        raise UsageError(f"kinds {', '.join(THROUGH_TREE)} are for senones, and --phone-teacher is for them")
+    if cfg.teachers and cfg.kind not in OVER_TEACHERS:
+        raise UsageError(f"--teachers is for kinds {', '.join(OVER_TEACHERS)}, not for {cfg.kind}")
+
+
+def given_teachers(cfg: Config) -> dict[str, Path]:
+    """Folders of the trained teachers that this one is made from, by the name of the step's input."""
+    folders = {f"teacher {n}": Path(p) for n, p in enumerate(cfg.teachers.split(",")) if p}
+    return {"phone_teacher": cfg.phone_teacher} | folders if cfg.phone_teacher else folders
+
+
+def check_given(folders: dict[str, Path], cfg: Config, lang: Lang, tree: Tree) -> None:
+    """KdError when a given teacher speaks of other units, or learnt from sentences that weights are chosen on."""
+    from kdtool.teacher.base import read_meta
+
+    for name, folder in folders.items():
+        meta, unit = read_meta(folder), "phone" if name == "phone_teacher" else cfg.unit
+        wanted = units_digest(unit, lang, tree)
+        if (meta["unit"], meta.get("units_digest")) != (unit, wanted):
+            raise KdError(f"teacher {folder} is of {meta['unit']}s {str(meta.get('units_digest'))[:16]}, wanted is one of {unit}s "
+                          f"{wanted[:16]}; train it again with this lang and GMM")  # fmt: skip
+        if cfg.kind == "mix" and meta.get("held_out", cfg.held_out) != cfg.held_out:
+            raise KdError(f"teacher {folder} was trained with --held-out {meta['held_out']}, this mix has {cfg.held_out}: it would "
+                          "have read what the weights are chosen on; give both the same")  # fmt: skip
 
 
 class Material:
@@ -105,11 +131,14 @@ class Material:
         from kdtool.units.text import Sequences
 
         extras: dict[str, Any] = {}
-        if self.cfg.kind == "tree" and unit == "senone":
+        if self.cfg.kind in THROUGH_TREE and unit == "senone":
             extras = {"tree": self.tree, "pause": pause_shares(self.ali, self.lang, self.tree)}
             extras["phone_text"] = lambda: self.training_text("phone")
-            if self.cfg.phone_teacher:
-                extras["phone_teacher"] = load_teacher(self.cfg.phone_teacher)
+        for name, folder in given_teachers(self.cfg).items():
+            if name == "phone_teacher":
+                extras[name] = load_teacher(folder)
+            else:
+                extras.setdefault("teachers", []).append(load_teacher(folder))
         held = self._source(unit).blocks(self._sentences(True) if self.cfg.held_out else [])
         held_out = Sequences.of(chain.from_iterable(held))
         return TrainingText(unit, num_units(unit, self.lang, self.tree), lambda: self.blocks(unit), held_out, extras)
@@ -143,10 +172,11 @@ def train(paths: dict[str, Path], cfg: Config, work: Path) -> None:
     from kdtool.core.tables import write_json
     from kdtool.gmm.tree import Tree
     from kdtool.lang.lang import Lang
-    from kdtool.teacher.perplexity import perplexity
+    from kdtool.teacher.perplexity import KEYS, NAMES, perplexity
 
     lang, tree = Lang.load(paths["lang"]), Tree.load(paths["gmm"])
     check_tree_fits(lang, tree)
+    check_given(given_teachers(cfg), cfg, lang, tree)
     ali_train, ali_dev = AlignmentSet.open(paths["ali_train"]), AlignmentSet.open(paths["ali_dev"])
     text = Material(paths["lm_text"], lang, tree, ali_train, cfg).training_text(cfg.unit)
     scratch = work / "scratch"
@@ -156,11 +186,11 @@ def train(paths: dict[str, Path], cfg: Config, work: Path) -> None:
     dev = aligned_units(ali_dev, cfg.unit, lang, tree)
     held: Iterable[np.ndarray] = (ids for ids, _ in zip(text.held_out, range(200), strict=False))
     scores = {"dev": perplexity(teacher, dev), "held_out_text": perplexity(teacher, held)}
-    write_json(work / "ppl.json", {"unit": cfg.unit, "kind": cfg.kind, **scores})
+    write_json(work / "ppl.json", {"unit": cfg.unit, "kind": cfg.kind, "context": teacher.context, **scores})
     facts = {"units_digest": units_digest(cfg.unit, lang, tree), "tree_digest": tree.digest, "lang_digest": lang.digest}
-    teacher.save(work, {**facts, "seed": cfg.seed})
+    teacher.save(work, {**facts, "seed": cfg.seed, "held_out": cfg.held_out})
     for name, score in scores.items():
-        print(f"{cfg.unit} {cfg.kind}: perplexity {score['ppl']:.3f} on {name} "
+        print(f"{cfg.unit} {cfg.kind}: {NAMES[teacher.context]} {score[KEYS[teacher.context]]:.3f} on {name} "
               f"({score['tokens']} {cfg.unit}s, {score['unseen']} never seen in training)")  # fmt: skip
 
 
@@ -173,8 +203,7 @@ def main(argv: list[str] | None = None) -> None:
     paths, cfg, common = parse_args(Config, positionals, argv, prog="steps/train_teacher.sh", description=__doc__ or "")
     check(cfg)
     inputs = {n: paths[n] for n in ("lm_text", "lang", "ali_train", "ali_dev")} | {"tree": paths["gmm"] / "tree.safetensors"}
-    if cfg.phone_teacher:
-        inputs["phone_teacher"] = cfg.phone_teacher
+    inputs |= given_teachers(cfg)
     run_step(
         f"{cfg.unit} teacher {paths['out'].name}", out=paths["out"], inputs=inputs, options=cfg,
         code=("kdtool.teacher.train",), body=lambda work: train(paths, cfg, work), common=common,

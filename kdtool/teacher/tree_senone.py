@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from kdtool.core.errors import KdError, UsageError
+from kdtool.core.errors import UsageError
 from kdtool.gmm.tree import Tree
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import NgramTeacher, check_ids
+from kdtool.teacher.senones import EDGE, MISMATCH, Phones, on_tree, read_phones, scatter
 from kdtool.teacher.trie import NgramTrie
 
-EDGE = 0  # the tree's context at an utterance's edge, which is that of silence too
-MISMATCH = 1e-4  # likelihood of a senone that the tree would not give in a context: alignments may differ from the tree
 NEGLIGIBLE = 1e-4  # a next phone less likely than this is left out of the sum
 
 
@@ -32,15 +31,6 @@ class TreeOptions:
 
     phone: dict[str, Any] = field(default_factory=dict)
     smooth: float = 1e-3
-
-
-@dataclass
-class Phones:
-    """A senone sequence read as phones: ids (J,), first senone of each (J,), senones (J, S) with -1 where not there."""
-
-    ids: np.ndarray
-    first: np.ndarray
-    senones: np.ndarray
 
 
 class TreeSenoneTeacher(Teacher):
@@ -82,9 +72,9 @@ class TreeSenoneTeacher(Teacher):
         check_ids(unit_ids, self.num_units, self.unit)
         if len(unit_ids) == 0:
             return np.zeros((0, self.num_units), dtype=np.float32)
-        phones = self._parse(unit_ids)
+        phones = read_phones(self.tree, unit_ids)
         states = self.trie.states(phones.ids)
-        following = self._on_tree(self.trie.distributions(states))
+        following = on_tree(self.tree, self.trie.distributions(states))
         out = np.zeros((len(unit_ids), self.num_units))
         match, left = self._match(phones)
         belief = self._pauses(phones, match)
@@ -93,28 +83,6 @@ class TreeSenoneTeacher(Teacher):
         out = (1.0 - self.smooth) * out / out.sum(axis=1, keepdims=True) + self.smooth * self._even[np.append(0, self._turn[unit_ids[:-1]])]
         with np.errstate(divide="ignore"):
             return np.log(out).astype(np.float32)
-
-    def _parse(self, unit_ids: np.ndarray) -> Phones:
-        phone, state = self.tree.pdf_phone[unit_ids], self.tree.pdf_state[unit_ids]
-        first = np.flatnonzero(state == 0)
-        owner = np.cumsum(state == 0) - 1
-        place = np.arange(len(unit_ids)) - first[owner] if len(first) and first[0] == 0 else state - 1
-        wrong = (state != place) | (phone != phone[first[owner]])
-        last = np.append(first[1:] - 1, -1)[:-1]
-        wrong[last] |= state[last] != self.tree.num_states[phone[last]] - 1
-        if wrong.any():
-            at = int(wrong.argmax())
-            raise KdError(f"senone {unit_ids[at]} at place {at} is state {state[at]} of phone {phone[at]}, which cannot stand there; "
-                          "the alignment does not pass through each phone's states in order: align again with this tree")  # fmt: skip
-        senones = np.full((len(first), self.tree.pdf_map.shape[3]), -1, dtype=np.int64)
-        senones[owner, state] = unit_ids
-        return Phones(phone[first].astype(np.int64), first, senones)
-
-    def _on_tree(self, log_probs: np.ndarray) -> np.ndarray:
-        """Probabilities (J, P) over the tree's phone ids; phones that the tree lacks lose their share."""
-        probs = np.exp(log_probs[:, : self.size].astype(np.float64))
-        probs = np.pad(probs, ((0, 0), (0, self.size - probs.shape[1])))
-        return probs / probs.sum(axis=1, keepdims=True)
 
     def _match(self, phones: Phones) -> tuple[np.ndarray, np.ndarray]:
         """match (J, 2, P, S + 1): likelihood of a phone's first s senones, given whether a pause came before it (0 no,
@@ -156,7 +124,7 @@ class TreeSenoneTeacher(Teacher):
             there = phones.senones[:, s] >= 0
             rows = (phones.first + s)[there]
             weight = prior[there] * match[there, :, :, s]
-            _scatter(out, rows, table[there, :, :, s], weight / weight.sum(axis=(1, 2), keepdims=True))
+            scatter(out, rows, table[there, :, :, s], weight / weight.sum(axis=(1, 2), keepdims=True))
 
     def _next(
         self, out: np.ndarray, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray,
@@ -173,10 +141,10 @@ class TreeSenoneTeacher(Teacher):
             weight[1:, 1] = fits[:, [EDGE]] * following[1:count] * paused
         weight /= weight.sum(axis=(1, 2), keepdims=True)
         j, phone = np.nonzero(weight.sum(axis=1) > NEGLIGIBLE)
-        after = self._on_tree(self.trie.distributions(self.trie.advance(states[:, j], phone)))
+        after = on_tree(self.tree, self.trie.distributions(self.trie.advance(states[:, j], phone)))
         joint = weight[j, :, phone][:, :, None] * self._right(phone, after)[:, None, :]
         # The left context of these rows is the phone before j, which `left` holds for the phone that came.
-        _scatter(out, phones.first[j], self.tree.pdf_map[left[j], phone[:, None], :, 0], joint)
+        scatter(out, phones.first[j], self.tree.pdf_map[left[j], phone[:, None], :, 0], joint)
 
 
 def _even(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
@@ -189,10 +157,3 @@ def _even(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
     table[0] = tree.pdf_state == 0
     last = tree.pdf_state + 1 == tree.num_states[tree.pdf_phone]
     return table / np.maximum(table.sum(axis=1, keepdims=True), 1.0), np.where(last, 0, owner + 1)
-
-
-def _scatter(out: np.ndarray, rows: np.ndarray, senones: np.ndarray, weight: np.ndarray) -> None:
-    """out[rows[i], senones[i, ...]] += weight[i, ...]; places without a senone (-1) carry no weight worth keeping."""
-    there = (senones >= 0) & (weight > 0)
-    flat = (np.broadcast_to(rows.reshape(-1, 1, 1), senones.shape) * out.shape[1] + senones)[there]
-    out += np.bincount(flat, weights=weight[there], minlength=out.size).reshape(out.shape)

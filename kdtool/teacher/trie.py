@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.teacher.places import Places, find
 
 if TYPE_CHECKING:
     from kdtool.lm.arpa import Arpa
@@ -41,10 +42,12 @@ class NgramTrie:
         column = np.zeros(self.size, dtype=np.uint32)
         column[self.symbol[units]] = units
         others = np.setdiff1d(np.arange(self.size), self.symbol[np.append(units, self.num_units)])
-        known = np.append(self.symbol[:-1], others[::-1])
         if len(others) != 2:
             raise KdError(f"n-gram tables of {self.size} symbols for {len(units)} units seen; train the teacher again")
-        column[others[::-1]] = [self.num_units, self.num_units + 1]
+        self.unknown = int(next(iter(self.symbol[:-1][~self.seen]), others[0]))
+        self.end = int(others.sum()) - self.unknown
+        known = np.append(self.symbol[:-1], [self.end, self.unknown])
+        column[[self.end, self.unknown]] = [self.num_units, self.num_units + 1]
         self._single = tensors["logp.1"][known]
         # An LM of other tools may not sum to one; then each row is summed.
         whole = np.exp(tensors["logp.1"][np.append(self.symbol[units], others)].astype(np.float64)).sum()
@@ -52,6 +55,7 @@ class NgramTrie:
         self._pairs_fit = self.size * len(known) * 4 <= PAIRS_BYTES
         self._column: dict[int, np.ndarray] = {}
         self._keys: list[np.ndarray] = []
+        self._places: dict[int, Places] = {}
         for n in range(2, self.order + 1):
             first, words = tensors[f"first.{n}"].astype(np.int64), tensors[f"word.{n}"]
             if not len(words) == len(tensors[f"logp.{n}"]) == first[-1]:
@@ -80,7 +84,7 @@ class NgramTrie:
             words = arpa.ngrams[n - 1]
             parents = words[:, 0].astype(np.int64)
             for depth, level in enumerate(keys):
-                parents = _find(level, parents * size + words[:, depth + 1])
+                parents = find(level, parents * size + words[:, depth + 1])
             if len(parents) and parents.min() < 0:
                 raise KdError(f"a {n}-gram's first {n - 1} words are no {n - 1}-gram: {words[parents.argmin()]}; train the LM again")
             tensors[f"first.{n}"] = np.searchsorted(parents, np.arange(len(arpa.ngrams[n - 2]) + 1)).astype(np.uint32)
@@ -122,8 +126,33 @@ class NgramTrie:
 
     def _child(self, level: int, parents: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         """Nodes of level + 1 (1-based: `level` counts the parents' symbols), -1 where there is none."""
-        found = _find(self._keys[level - 1], parents * self.size + symbols)
+        found = find(self._keys[level - 1], parents * self.size + symbols)
         return np.where(parents >= 0, found, -1)
+
+    def place(self, level: int, contexts: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """Where the n-gram of a context of `level` symbols (nodes, none of them -1) and one symbol more stands in the tables of
+        order level + 1, -1 where the model has none."""
+        if level not in self._places:
+            first, words = self.tensors[f"first.{level + 1}"].astype(np.int64), self.tensors[f"word.{level + 1}"]
+            keys = np.repeat(np.arange(len(first) - 1), np.diff(first)) * self.size + words
+            self._places[level] = Places(keys, (len(first) - 1) * self.size)
+        return self._places[level](contexts * self.size + symbols)
+
+    def continuations(self, level: int, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All n-grams that go on from contexts of `level` symbols (nodes, none of them -1), end to end.
+
+        Returns:
+            counts (N,) of each context; column (M,) of each one's last symbol in a row of ``raw``; places (M,) in the tables
+            of order level + 1.
+        """
+        table = self.tensors[f"first.{level + 1}"]
+        first = table[contexts].astype(np.int64)
+        counts = table[contexts + 1] - first
+        # Where each context's run starts among all of them, and where it lies in the table.
+        ends = np.cumsum(counts)
+        source = np.arange(ends[-1] if len(ends) else 0)
+        source += np.repeat(first - ends + counts, counts)
+        return counts, self._column[level + 1][source], source
 
     def raw(self, state: np.ndarray) -> np.ndarray:
         """Natural-log probabilities float32 (N, V + 2) after each state: of the units, of </s>, of <unk>."""
@@ -143,16 +172,9 @@ class NgramTrie:
         flat = out.reshape(-1)
         for k in range(level, self.order):
             rows = np.flatnonzero(state[k - 1] >= 0)
-            table = self.tensors[f"first.{k + 1}"]
-            nodes = state[k - 1, rows]
-            first = table[nodes].astype(np.int64)
-            counts = table[nodes + 1] - first
-            # The continuations of all rows end to end: where each row's run starts there, and where it lies in the table.
-            ends = np.cumsum(counts)
-            source = np.arange(ends[-1] if len(ends) else 0)
-            source += np.repeat(first - ends + counts, counts)
+            counts, columns, source = self.continuations(k, state[k - 1, rows])
             target = np.repeat(rows * out.shape[1], counts)
-            target += self._column[k + 1][source]
+            target += columns
             flat[target] = self.tensors[f"logp.{k + 1}"][source] + np.repeat(above[k - level + 1][rows], counts)
 
     def _backoff(self, k: int, nodes: np.ndarray) -> np.ndarray:
@@ -195,11 +217,3 @@ class NgramTrie:
             top = units[little].max(axis=1)
             mass[little] = top + np.log(np.exp(units[little] - top[:, None]).sum(axis=1))
         return units - mass[:, None]
-
-
-def _find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Places of `wanted` in the sorted `keys`, -1 where it is not."""
-    if len(keys) == 0:
-        return np.full(len(wanted), -1, dtype=np.int64)
-    found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[found] == wanted, found, -1)

@@ -25,7 +25,9 @@ from kdtool.posteriors.dump import PosteriorDump
 from kdtool.posteriors.dump_job import Tally, posteriors
 from kdtool.posteriors.make import Config, learn_coder
 from kdtool.teacher import train as train_step
+from kdtool.teacher.perplexity import perplexity
 from kdtool.teacher.registry import load_teacher
+from kdtool.teacher.train import aligned_units
 from kdtool.units.segments import unit_segments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +65,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made.train("phone", "--options", "{order: 3, prune: [0]}", "--held-out", "20")
     made.train("subword", "--unit", "subword", "--options", "{order: 2}", "--held-out", "20")
     made.train("senone", "--unit", "senone", "--kind", "tree", "--phone-teacher", str(root / "phone"))
+    made.train("masked_phone", "--kind", "masked_ngram", "--teachers", str(root / "phone"), "--held-out", "20")
+    made.train("masked_senone", "--unit", "senone", "--kind", "masked_tree", "--phone-teacher", str(root / "masked_phone"))
     return made
 
 
@@ -73,19 +77,24 @@ def content(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-@pytest.mark.parametrize("unit", ["phone", "subword", "senone"])
-def test_teacher_and_dump_hang_together(unit: str, world: World) -> None:
-    ppl = read_json(world.root / unit / "ppl.json")
+@pytest.mark.parametrize("name", ["phone", "subword", "senone", "masked_phone", "masked_senone"])
+def test_teacher_and_dump_hang_together(name: str, world: World) -> None:
+    ppl, unit = read_json(world.root / name / "ppl.json"), name.removeprefix("masked_")
+    context, score = ("masked", "pseudo_ppl") if unit != name else ("causal", "ppl")
     dev = AlignmentSet.open(world.root / "ali_dev")
-    assert ppl["unit"] == unit and ppl["dev"]["unseen"] == 0
+    assert ppl["unit"] == unit and ppl["context"] == context and ppl["dev"]["unseen"] == 0
     assert ppl["dev"]["tokens"] == sum(len(unit_segments(dev.get(u), unit, world.lang)) for u in dev.ids)
-    out = world.dump(unit, f"post_{unit}", "--mass", "1.0", "--step", "0.002", "--shard-size", "5")
+    out = world.dump(name, f"post_{name}", "--mass", "1.0", "--step", "0.002", "--shard-size", "5")
     ali = AlignmentSet.open(world.root / "ali_train")
     dump = PosteriorDump.open(out, alignment_digest=ali.digest)
     assert dump.ids == ali.ids and dump.meta["mean_mass_kept"] == pytest.approx(1.0) and len(dump.meta["shards"]) == 3
     assert (out / "dropped.tsv").read_text() == ""
-    teacher = load_teacher(world.root / unit)
+    teacher = load_teacher(world.root / name)
     assert dump.meta["teacher_digest"] == teacher.digest
+    assert dump.meta["teacher_context"] == read_json(world.root / name / "teacher.json")["context"] == context
+    known = perplexity(teacher, aligned_units(ali, unit, world.lang, world.tree))
+    assert dump.meta["teacher_nats_per_unit"] == pytest.approx(known["nats_per_unit"])
+    assert np.log(ppl["dev"][score]) == pytest.approx(ppl["dev"]["nats_per_unit"])
     for utterance in ali.ids:
         segments = unit_segments(ali.get(utterance), unit, world.lang)
         got = dump.get(utterance)
@@ -224,6 +233,29 @@ def test_part_of_the_text(world: World, capfd: pytest.CaptureFixture[str]) -> No
     # Two of the 100 are training utterances, which come as they were aligned.
     assert "LM text as phones: 98 sentences" in capfd.readouterr().err
     assert read_json(world.root / "part" / "ppl.json")["held_out_text"]["tokens"] == 0
+
+
+def test_made_of_trained_teachers(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    phone, masked, subword = (str(world.root / name) for name in ("phone", "masked_phone", "subword"))
+    world.train("half", "--kind", "masked_ngram", "--options", "{ngram: {order: 2}, end: false}", "--held-out", "20")
+    out = world.train("mix", "--kind", "mix", "--teachers", f"{masked},{world.root / 'half'}", "--held-out", "20")
+    assert "phone mix: pseudo-perplexity" in capfd.readouterr().out
+    dev = [read_json(world.root / name / "ppl.json")["held_out_text"]["pseudo_ppl"] for name in ("masked_phone", "half", "mix")]
+    assert dev[2] < min(dev[:2]) + 1e-3
+    world.train("mix", "--kind", "mix", "--teachers", f"{masked},{world.root / 'half'}", "--held-out", "20")
+    assert "up to date" in capfd.readouterr().out
+    world.train("half", "--kind", "masked_ngram", "--options", "{ngram: {order: 3}, end: false}", "--held-out", "20")
+    world.train("mix", "--kind", "mix", "--teachers", f"{masked},{world.root / 'half'}", "--held-out", "20")
+    assert "changed: input teacher 1" in capfd.readouterr().out and out.exists()
+    for options, error, message in (
+        (["--kind", "mix", "--teachers", f"{phone},{masked}"], UsageError, "of causal teachers or of masked ones"),
+        (["--kind", "mix", "--teachers", f"{phone},{subword}"], KdError, "is of subwords .*, wanted is one of phones"),
+        (["--kind", "mix", "--teachers", f"{phone},{phone}", "--held-out", "30"], KdError, "with --held-out 20, this mix has 30"),
+        (["--kind", "ngram", "--teachers", phone], UsageError, "--teachers is for kinds masked_ngram, mix"),
+    ):
+        with pytest.raises(error, match=message):
+            world.train("never", "--held-out", "20", *options)
+    assert not (world.root / "never").exists()
 
 
 def test_usage(world: World) -> None:

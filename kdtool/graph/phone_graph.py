@@ -1,7 +1,8 @@
-"""Phone bigram of a forced alignment -> decoding graph for phone error rates.
+"""Phone bigram or free phone loop -> decoding graph for phone error rates.
 
 In: alignments (their phones, silence being a phone like any other) and the tree. Out: a DecodingGraph whose outputs are
-phones. It measures the acoustic model with next to no language knowledge. Step: steps/make_phone_graph.sh.
+phones. With the bigram it measures the acoustic model with next to no language knowledge; in the loop (--order 0), where every
+phone follows every other with one probability, there is none but the model's own. Step: steps/make_phone_graph.sh.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdtool.core.cli import cli_main, parse_args
-from kdtool.core.errors import KdError
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.graph.fst import FstArrays
 from kdtool.validate.registry import door
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 class Config:
     """Options of make_phone_graph."""
 
+    order: int = field(default=2, metadata={"help": "2: bigram of the alignments' phones; 0: free loop, all phones equally likely"})
     min_count: int = field(default=5, metadata={"help": "phones seen less often in the alignments are left out"})
 
 
@@ -52,6 +54,13 @@ def witten_bell(counts: np.ndarray) -> np.ndarray:
         return np.where(total[:, None] > 0, np.log(prob), -np.inf)
 
 
+def free_loop(counts: np.ndarray) -> np.ndarray:
+    """Log P(second | first), float64, the same for every phone that is in the counts and for the end; -inf for the others."""
+    seen = counts.sum(axis=0) > 0
+    row = np.where(seen, -np.log(seen.sum()), -np.inf)
+    return np.where(counts.sum(axis=1)[:, None] > 0, row, -np.inf)
+
+
 def bigram_fst(log_prob: np.ndarray) -> FstArrays:
     """The bigram as an acceptor of phone strings; state = last phone, state 0 = start of the utterance."""
     first, second = np.nonzero(np.isfinite(log_prob))
@@ -75,13 +84,13 @@ def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path
     counts[rare[rare > 0]], counts[:, rare[rare > 0]] = 0, 0
     if not counts.any():
         raise KdError(f"{ali_dir}: no phone occurs {cfg.min_count} times in {len(alignments)} alignments; lower --min-count")
-    log_prob = witten_bell(counts)
+    log_prob = witten_bell(counts) if cfg.order else free_loop(counts)
     clock = Clock("make_phone_graph")
     graph = build_graph(bigram_fst(log_prob), None, tree, lang.phone_names, clock)
     seen = counts > 0
     entropy = -float((counts[seen] * log_prob[seen]).sum() / counts.sum())
     graph.meta.update(
-        kind="phone", lm="phone", order=2, tree=tree.digest, lang=lang.digest, alignment=alignments.digest,
+        kind="phone", lm="phone" if cfg.order else "loop", order=cfg.order, tree=tree.digest, lang=lang.digest, alignment=alignments.digest,
         silence_words=sorted(lang.phone_names[p] for p in lang.silence_ids), perplexity=round(float(np.exp(entropy)), 3),
         phones_left_out=[lang.phone_names[p] for p in rare if p > 0],
     )  # fmt: skip
@@ -104,8 +113,11 @@ def main(argv: list[str] | None = None) -> None:
         ("out", "graph folder to make"),
     ]  # fmt: skip
     paths, cfg, common = parse_args(
-        Config, places, argv, prog="steps/make_phone_graph.sh", description="Phone-bigram decoding graph for phone error rates."
-    )
+        Config, places, argv, prog="steps/make_phone_graph.sh",
+        description="Decoding graph of a phone bigram or a free phone loop, for phone error rates.",
+    )  # fmt: skip
+    if cfg.order not in (0, 2):
+        raise UsageError(f"--order {cfg.order}: 0 (free loop) or 2 (bigram)")
     run_step(
         "make_phone_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph.phone_graph",),
         inputs={"lang": paths["lang"], "alignments": paths["alignments"], "tree": paths["model"] / "tree.safetensors"},

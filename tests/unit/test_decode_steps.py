@@ -14,7 +14,7 @@ import pytest
 from kdtool.ali import align, lang_probs
 from kdtool.ali.store import AlignmentSet
 from kdtool.core.cli import Common
-from kdtool.core.errors import KdError
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json, read_lines
 from kdtool.decode import decode
@@ -26,7 +26,7 @@ from kdtool.gmm.folder import phones_digest, save_gmm
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.tree import Tree
 from kdtool.graph import make_graph, phone_graph
-from kdtool.graph.phone_graph import bigram_counts, bigram_fst, witten_bell
+from kdtool.graph.phone_graph import bigram_counts, bigram_fst, free_loop, witten_bell
 from kdtool.lang.lang import Lang
 from kdtool.results import collect
 
@@ -231,6 +231,31 @@ def test_witten_bell_sums_to_one_and_matches_hand_counts() -> None:
     # After phone 1: end and 2 once each, two types; unigram of 2 is 2/6.
     assert prob[1, 2] == pytest.approx((1 + 2 * 2 / 6) / 4)
     assert np.isinf(bigram_fst(np.log(np.maximum(prob, 1e-30))).final[0])
+
+
+def test_free_loop_gives_every_phone_that_was_seen_and_the_end_the_same_probability() -> None:
+    counts = bigram_counts([np.array([1, 2, 1]), np.array([2])], 4)
+    prob = np.exp(free_loop(counts))
+    np.testing.assert_allclose(prob[:3, :3], 1 / 3)
+    assert not prob[3].any() and not prob[:, 3].any()
+    loop = bigram_fst(free_loop(counts))
+    np.testing.assert_allclose(loop.weight, np.log(3), rtol=1e-6)
+    assert loop.num_arcs == 6 and np.isinf(loop.final[0]) and np.isinf(loop.final[3])
+
+
+def test_a_phone_loop_is_a_graph_of_its_own(root: Path, words: dict) -> None:
+    places = [str(root / p) for p in ("lang", "exp/mono/ali_dev", "exp/mono", "exp/mono/graph_loop")]
+    phone_graph.main([*places, "--order", "0", "--min-count", "1"])
+    meta = read_json(root / "exp/mono/graph_loop/meta.json")
+    # Perplexity: all phones that were seen, and the end.
+    assert (meta["lm"], meta["kind"], meta["order"]) == ("loop", "phone", 0)
+    symbols = read_lines(root / "exp/mono/graph_loop/words.txt")
+    assert meta["perplexity"] == pytest.approx(len(symbols) - len(meta["phones_left_out"]), abs=0.01)
+    result = run_decode(root, "graph_loop", "decode_dev_loop", "--ref-ali", str(root / "exp/mono/ali_dev"))
+    assert result["lm"] == "loop" and result["wer"] is None and result["per"] <= 3.0
+    shutil.rmtree(root / "exp/mono/decode_dev_loop")
+    with pytest.raises(UsageError, match="free loop"):
+        phone_graph.main([*places, "--order", "3"])
 
 
 def test_results_are_collected_compared_and_checked(

@@ -2,8 +2,9 @@
 # What every recipe's run.sh shares: options, the stage loop, one run at a time.  Sourced, not run.
 #
 # A recipe sets `stages` (names, in order; each is a function of that name), `about` (name -> one line), then calls
-# `recipe_options "$@"` and `recipe_run`. Options become entries of `opt`; nothing is evaluated. A stage calls scripts of
-# steps/, utils/ and local/ and nothing else: then --list-stages and --dry-run can ask them all without running one.
+# `recipe_options "$@"` and `recipe_run`. Stages after `goal`, where a recipe sets that, run only when they are named. Options
+# become entries of `opt`; nothing is evaluated. A stage calls scripts of steps/, utils/ and local/ and nothing else: then
+# --list-stages and --dry-run can ask them all without running one.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=record.sh
 source "$(dirname "${BASH_SOURCE[0]}")/record.sh"
@@ -12,11 +13,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/ask.sh"
 
 declare -A opt about
 declare -a stages words=()
-current='set-up'
+current='set-up' goal=''
 
 recipe_usage() {  # the options that every recipe has
   cat <<'TEXT'
-  --stage N|NAME     first stage (default: 1)      --stop-stage N|NAME  last stage
+  --stage N|NAME     first stage (default: 1)      --stop-stage N|NAME  last stage (default: results)
   --list-stages      numbers and names; with the options of a run: when each finished, how long it took, its state
   --dry-run          say what would run and why, run nothing
   --force            run these stages' steps although they are up to date
@@ -48,7 +49,7 @@ stage_number() {  # stage_number OPTION VALUE: the number of a stage given by nu
 recipe_options() {  # fill `opt`; the option must be one of `opt`'s keys; flags have the default 'false'
   local key
   words=("$@")
-  opt+=([stage]=1 [stop-stage]="${#stages[@]}" [nj]=2 [list-stages]=false [dry-run]=false [force]=false [wait-lock]=0)
+  opt+=([stage]=1 [stop-stage]="" [nj]=2 [list-stages]=false [dry-run]=false [force]=false [wait-lock]=0)
   while (($#)); do
     case "$1" in
       --help | -h) usage; exit 0 ;;
@@ -87,7 +88,8 @@ hold_work() {  # one run at a time in opt[work]; children inherit the lock and h
 recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folder opt[work]
   local first last i name began known=false
   first="$(stage_number --stage "${opt[stage]}")" || exit
-  last="$(stage_number --stop-stage "${opt[stop-stage]}")" || exit
+  last="$(stage_number --stop-stage "${opt[stop-stage]:-${goal:-${#stages[@]}}}")" || exit
+  if [[ -z "${opt[stop-stage]}" ]] && ((last < first)); then last="$first"; fi
   ((first <= last)) || die 2 "--stage $first comes after --stop-stage $last"
   [[ "${opt[nj]}" =~ ^[1-9][0-9]*$ ]] || die 2 "--nj ${opt[nj]}: a number of at least 1 is wanted"
   [[ "${opt[wait-lock]}" =~ ^[0-9]+$ ]] || die 2 "--wait-lock ${opt[wait-lock]}: a number of seconds is wanted"

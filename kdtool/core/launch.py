@@ -1,4 +1,4 @@
-"""Launcher for steps that do not depend on each other.  In: NAME=a,b,c or NAME=1:N, a log and a command.  Out: all of them run.
+"""Launcher for steps that do not depend on each other.  In: NAME=a,b,c, NAME=1:N or NAME=@FILE, a log and a command.  Out: all of them run.
 
 `utils/launch.sh --max-jobs 2 SYS=ce,hmt exp/log/student_SYS.log steps/train_student.sh conf/SYS.yaml exp/SYS` runs the
 command once for each value, with the name replaced in each argument; nothing is evaluated by a shell.
@@ -14,16 +14,18 @@ from pathlib import Path
 
 from kdtool.core.array import Needs, checked, overridden
 from kdtool.core.cli import cli_main
-from kdtool.core.errors import UsageError
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_commands
+from kdtool.core.tables import read_lines
 
-USAGE = "usage: utils/launch.sh [--max-jobs N] [--mem SIZE] [--gpu N] [--time LIMIT] NAME=1:N|NAME=a,b,c LOG COMMAND [ARGUMENT ...]"
+USAGE = ("usage: utils/launch.sh [--max-jobs N] [--mem SIZE] [--gpu N] [--time LIMIT] NAME=1:N|NAME=a,b,c|NAME=@FILE LOG COMMAND "
+         "[ARGUMENT ...]")  # fmt: skip
 HELP = """
 Runs COMMAND once for each value, with NAME (capital letters) replaced by the value in LOG and in every argument, where no
 letter or digit stands beside it:
     utils/launch.sh JOB=1:4 exp/log/part.JOB.log my_command --part JOB exp/part.JOB
 runs 'my_command --part 1 exp/part.1' and so on, each with its own log (standard error; standard output is passed on).
-No shell looks at the arguments. KD_BACKEND says where: local (default) or slurm.
+No shell looks at the arguments. NAME=@FILE takes the values from a text file, one a line. KD_BACKEND says where: local (default) or slurm.
 
   --max-jobs N   how many run at the same time (default: 2); here no more than there are cores, nor than memory allows
   --mem SIZE     memory of one job, such as 500M or 4G       } default: KD_JOB_MEM, KD_JOB_GPU and KD_JOB_TIME from the
@@ -80,6 +82,10 @@ def main() -> None:
 
 
 def _values(text: str) -> list[str]:
+    if text.startswith("@"):
+        if not (listed := [line.strip() for line in read_lines(text[1:]) if line.strip()]):
+            raise KdError(f"{text[1:]}: no value in it; make the list again")
+        return listed
     span = re.fullmatch(r"(\d+):(\d+)", text)
     if not span:
         return text.split(",")

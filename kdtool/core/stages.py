@@ -60,8 +60,9 @@ class Asker:
         """One noted command: -m MODULE ARGUMENTS."""
         self.stage, module_name = stage, argv[1]
         if module_name == LAUNCHER:
-            for command in _launched(argv[2:]):
-                self.ask(stage, command)
+            if not self._list_to_come(argv):
+                for command in _launched(argv[2:]):
+                    self.ask(stage, command)
             return
         module: Any = importlib.import_module(module_name)
         before, sys.argv = sys.argv, [module_name, *argv[2:]]
@@ -109,6 +110,18 @@ class Asker:
         finished = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(out.stat().st_mtime)) if out.exists() else ""
         self._note(name, reason, out, record={"finished": finished})
         self.answers[-1].speaks = True
+
+    def _list_to_come(self, argv: Sequence[str]) -> bool:
+        """Whether a launcher's values are in a list (NAME=@FILE) that is yet to be made; then nobody can be asked yet."""
+        names = [word.partition("=@")[2] for word in argv[2:] if re.fullmatch(r"[A-Z]+=@.+", word)][:1]
+        before = len(self.answers)
+        for path in map(Path, names):
+            step, out = next((Path(w).stem for w in argv[2:] if w.endswith(".sh")), "launch"), Path(argv[-1])
+            if made := self._made_by(path):
+                self._note(step, f"follows {made}", out)
+            elif not path.exists():
+                self._note(step, f"{self._short(path)} is not made yet", out)
+        return len(self.answers) > before
 
     def _is_ours(self, path: Path) -> bool:
         return self.work in Path(os.path.abspath(path)).parents

@@ -148,3 +148,10 @@ def test_launcher_replaces_names_without_a_shell(tmp_path):
     assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == 0
     assert (tmp_path / "a $(id)").exists() and (tmp_path / "b $(id)").exists()
     assert subprocess.run(command[:4], cwd=Path(__file__).parents[2], check=False, capture_output=True).returncode == 2
+    (tmp_path / "list").write_text("c\n\nd,e\n")
+    command[3] = f"SYS=@{tmp_path}/list"
+    assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == 0
+    assert (tmp_path / "c $(id)").exists() and (tmp_path / "d,e $(id)").exists()
+    (tmp_path / "list").write_text("\n")
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, capture_output=True, text=True)
+    assert done.returncode == 1 and "list: no value in it" in done.stderr

@@ -94,6 +94,19 @@ def test_what_is_not_there_yet_and_what_never_will_be(work: Path, module: str) -
     assert "no such file" in ask(work, "1 ../nowhere new", module="toy_early")["new"]
 
 
+def test_a_launcher_whose_list_is_yet_to_be_made_follows_it(work: Path) -> None:
+    def launched(asker: stages.Asker) -> str:
+        argv = ["-m", stages.LAUNCHER, "--max-jobs", "1", f"SYS=@{work}/new/names", f"{work}/SYS.log", "steps/train.sh", f"{work}/SYS"]
+        asker.ask("stage", argv)
+        last = asker.answers[-1]
+        return f"{last.name} -> {last.out}: {last.reason}"
+
+    asker = stages.Asker(work, False)
+    assert launched(asker) == "train -> SYS: new/names is not made yet"
+    asker.ask("stage", ["-m", "toy_step", "1", str(work / "source"), str(work / "new")])
+    assert launched(asker) == "train -> SYS: follows new"
+
+
 def test_states_of_a_stage() -> None:
     def answer(reason: str, made: bool = True, running: str = "") -> stages.Answer:
         return stages.Answer("s", "step", "exp/x", reason, made=made, running=running)

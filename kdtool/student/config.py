@@ -22,6 +22,8 @@ class StudentConfig:
     """What ``steps/train_student.sh`` can be told."""
 
     posts: str = field(default="", metadata=_help("posterior dumps of the teachers, comma-separated folders, one a unit", key=False))
+    # None, not 0, by default: a record that was written before there was this option stays valid.
+    minutes: float | None = field(default=None, metadata=_help("train on the first so many minutes of speech only; none: on all of it"))
     seed: int = field(default=0, metadata=_help("seed of the weights, the order, the dropout and the masks"))
     encoder: str = field(default="tdnnf", metadata=_help("trunk: a name of kdtool/student/encoders"))
     encoder_options: dict = field(default_factory=dict, metadata=_help("the trunk's own options, {dim: 512, ...}"))
@@ -56,6 +58,8 @@ class StudentConfig:
         for name in ("epochs", "chunk", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} {getattr(self, name)}: it must be above 0")
+        if self.minutes is not None and not self.minutes > 0:
+            raise UsageError(f"minutes {self.minutes}: it must be above 0")
         for name in ("average", "warmup", "head_dropout", "warp"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UsageError(f"{name} {getattr(self, name)}: from 0 to below 1")

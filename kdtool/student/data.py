@@ -17,8 +17,9 @@ import numpy as np
 
 from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError
-from kdtool.features.store import FeatureSet, source_frames
+from kdtool.features.store import FRAME_SHIFT, FeatureSet, source_frames
 from kdtool.posteriors.dump import PosteriorDump
+from kdtool.student.cut import first_minutes
 
 
 @dataclass
@@ -104,6 +105,7 @@ class Material:
     dropped: list[tuple[str, str]]
     total: int
     tree_digest: str = ""
+    minutes: float = 0.0  # of the originals
 
     def counts(self, weights: np.ndarray) -> np.ndarray:
         """How many frames each senone has (float64 (num_pdfs,)); one copy of each utterance counts, ``weights`` times, one a group.
@@ -138,11 +140,14 @@ def open_dumps(folders: Sequence[Path], alignment: AlignmentSet) -> list[Posteri
     return dumps
 
 
-def load_material(features: FeatureSet, alignment: AlignmentSet, dumps: Sequence[PosteriorDump] = (), *, num_pdfs: int) -> Material:
+def load_material(
+    features: FeatureSet, alignment: AlignmentSet, dumps: Sequence[PosteriorDump] = (), *, num_pdfs: int, minutes: float | None = None
+) -> Material:
     """Read everything into memory (float16 features: 16 kB a second of speech and speed).
 
     Args:
         num_pdfs: number of senones of the tree that the alignment was made with.
+        minutes: use the first so many minutes of speech only (kdtool.student.cut); the others do not count as dropped.
 
     Raises:
         KdError: features and alignment of one utterance differ in length, a senone outside the tree, damaged input.
@@ -152,7 +157,12 @@ def load_material(features: FeatureSet, alignment: AlignmentSet, dumps: Sequence
     groups: dict[str, list[int]] = {}
     dropped: list[tuple[str, str]] = []
     source_rows: dict[str, list[np.ndarray]] = {}
-    for utt in features.ids:
+    ids = features.ids
+    if minutes is not None:
+        wanted = first_minutes(features, minutes)
+        ids = [u for u in ids if features.info(u).source_id in wanted]
+    frames = 0
+    for utt in ids:
         info = features.info(utt)
         source = info.source_id
         reason = "" if source in alignment else "no alignment"
@@ -165,6 +175,7 @@ def load_material(features: FeatureSet, alignment: AlignmentSet, dumps: Sequence
         if int(labels.max()) >= num_pdfs:
             raise KdError(f"{alignment.folder}: {source} has senone {labels.max()}, the tree has {num_pdfs}; align again")
         if source not in source_rows:
+            frames += len(labels)
             source_rows[source] = [t.add(d, source, len(labels)) for t, d in zip(tables, dumps, strict=True)]
         index = source_frames(info.num_frames, info.speed, len(labels))
         feats = features.get(utt).astype(np.float16)
@@ -174,8 +185,8 @@ def load_material(features: FeatureSet, alignment: AlignmentSet, dumps: Sequence
         copies.append(Copy(utt, source, info.speaker, feats, labels[index].astype(np.int32), [r[index] for r in source_rows[source]]))
     for table in tables:
         table.finish()
-    return Material(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(features.ids),
-                    str(alignment.meta.get("tree_digest", "")))  # fmt: skip
+    return Material(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(ids),
+                    str(alignment.meta.get("tree_digest", "")), frames * FRAME_SHIFT / 60)  # fmt: skip
 
 
 def check_lengths(features: FeatureSet, utt: str, aligned: int) -> None:

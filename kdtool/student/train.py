@@ -64,7 +64,7 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: 
         # Killed after the export, before the step was recorded: without its checkpoint it would train from the start.
         (work / BEST).unlink(missing_ok=True)
         return
-    material, dev = load(inputs, posts)
+    material, dev = load(inputs, posts, cfg.minutes)
     where = f"student {work.name.removeprefix('.').removesuffix('.work')}"
     account(len(dev.copies) + len(dev.dropped), len(dev.copies), dev.dropped, max_share=cfg.max_dropped, where=f"{where}, dev", work=work)
     (work / "dropped.tsv").replace(work / "dropped_dev.tsv")
@@ -74,7 +74,7 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: 
     export(trainer, work)
 
 
-def load(inputs: dict[str, Path], posts: list[Path]) -> tuple[Material, Material]:
+def load(inputs: dict[str, Path], posts: list[Path], minutes: float | None = None) -> tuple[Material, Material]:
     """Training and dev material; KdError when their alignments are not of one tree."""
     from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
@@ -84,7 +84,7 @@ def load(inputs: dict[str, Path], posts: list[Path]) -> tuple[Material, Material
     if (one := ali.meta.get("tree_digest")) != (other := dev_ali.meta.get("tree_digest")):
         raise KdError(f"{inputs['ali']} was made with tree {one}, {inputs['dev_ali']} with {other}; align both with one model")
     num_pdfs = senones(ali)
-    material = load_material(FeatureSet.open(inputs["feats"]), ali, open_dumps(posts, ali), num_pdfs=num_pdfs)
+    material = load_material(FeatureSet.open(inputs["feats"]), ali, open_dumps(posts, ali), num_pdfs=num_pdfs, minutes=minutes)
     dev = load_material(FeatureSet.open(inputs["dev_feats"]), dev_ali, num_pdfs=num_pdfs)
     if (dev.input_dim, dev.feature_kind) != (material.input_dim, material.feature_kind):
         raise KdError(f"{inputs['feats']} has {material.feature_kind} of {material.input_dim}, {inputs['dev_feats']} {dev.feature_kind} "
@@ -117,6 +117,7 @@ def export(trainer: Trainer, work: Path) -> None:
     write_json(work / ABOUT, {
         "parameters": kept, "auxiliary_parameters": dropped, "updates": trainer.total, "chosen_update": trainer.best["update"],
         "chosen_by": "dev frame cross-entropy", "dev_ce": score.ce, "dev_accuracy": score.accuracy, "dev_frames": score.frames,
+        "train_minutes": round(trainer.material.minutes, 3), "train_utterances": len(trainer.material.groups),
         "precision": "bfloat16" if trainer.bfloat16 else "float32",
         "context_frames": [model.encoder.left, model.encoder.right], "subsampling": model.encoder.subsampling,
     })  # fmt: skip

@@ -15,7 +15,7 @@ RESAMPLES = 10_000
 SEED = 20_211_020
 
 
-def _resampled(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def resampled(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Sums of each column (U, C) over U utterances drawn with replacement: float64 (resamples, C)."""
     rng = np.random.default_rng(seed)
     count = len(columns)
@@ -29,7 +29,7 @@ def interval(errors: np.ndarray, words: np.ndarray, *, resamples: int = RESAMPLE
     """95% interval (percent) of the error rate sum(errors) / sum(words); errors, words: (U,)."""
     if len(errors) != len(words) or len(errors) == 0 or words.sum() <= 0:
         raise KdError(f"bootstrap over {len(errors)} error counts and {len(words)} lengths with {words.sum()} words; score again")
-    sums = _resampled(np.stack([errors, words], axis=1).astype(np.float64), resamples, seed)
+    sums = resampled(np.stack([errors, words], axis=1).astype(np.float64), resamples, seed)
     rates = 100.0 * sums[:, 0] / np.maximum(sums[:, 1], 1.0)
     low, high = np.quantile(rates, [0.025, 0.975])
     return float(low), float(high)
@@ -51,7 +51,7 @@ def paired(
     """Paired bootstrap of two systems' errors (U,) on the same utterances with ``words`` reference words each."""
     if not len(system) == len(baseline) == len(words) or len(words) == 0 or words.sum() <= 0:
         raise KdError(f"paired bootstrap over {len(system)} and {len(baseline)} utterances; both systems must decode the same set")
-    sums = _resampled(np.stack([system, baseline, words], axis=1).astype(np.float64), resamples, seed)
+    sums = resampled(np.stack([system, baseline, words], axis=1).astype(np.float64), resamples, seed)
     delta = 100.0 * (sums[:, 0] - sums[:, 1]) / np.maximum(sums[:, 2], 1.0)
     low, high = np.quantile(delta, [0.025, 0.975])
     point = 100.0 * (system.sum() - baseline.sum()) / words.sum()

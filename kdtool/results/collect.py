@@ -16,12 +16,13 @@ from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.digest import altered_files, read_record
-from kdtool.core.environment import git_state
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text, read_json, read_lines, write_json
+from kdtool.core.tables import read_json, read_lines
 from kdtool.core.walk import files_below
-from kdtool.results.tables import parse_made, render
+from kdtool.results.generated import check, commits, would_change, write
+from kdtool.results.tables import render
 
+ABLATION = "conf/plan.json"  # what marks the folder of an ablation
 RESCORED = "rescored"  # where decode puts the scores of its second pass
 
 
@@ -38,18 +39,24 @@ class Config:
 
 
 def find_scores(roots: list[Path]) -> list[Path]:
-    """All score.json files below the folders, sorted, each once; hidden (half-made) folders are passed over."""
+    """All score.json files below the folders, sorted, each once; hidden (half-made) folders and ablations, which have a table of
+    their own, are passed over."""
     found: dict[str, Path] = {}
     for root in roots:
         if not root.is_dir():
             raise KdError(f"{root}: no such folder; give the experiment folder (exp)")
         for path in files_below(root, hidden=False):
-            if path.name == "score.json":
-                place = os.path.realpath(path)
-                # Of a folder and a link to it the folder's name counts.
-                if place not in found or os.path.abspath(path) == place:
-                    found[place] = path
+            if path.name != "score.json" or _of_ablation(path, root):
+                continue
+            place = os.path.realpath(path)
+            # Of a folder and a link to it the folder's name counts.
+            if place not in found or os.path.abspath(path) == place:
+                found[place] = path
     return sorted(found.values())
+
+
+def _of_ablation(path: Path, root: Path) -> bool:
+    return any((folder / ABLATION).is_file() for folder in path.parents if root in folder.parents)
 
 
 def read_result(path: Path, root: Path) -> dict[str, Any]:
@@ -115,12 +122,12 @@ def collect(roots: list[Path], baseline: str) -> list[dict[str, Any]]:
     return results
 
 
-def commits(root: Path, results: list[dict[str, Any]]) -> str:
-    """The commits at which the decodes were made, as their env.json says; that of this code where none says so."""
-    places = [root / r["decode"] for r in results]
-    records = {p / "env.json" if (p / "env.json").is_file() else p.parent / "env.json" for p in places}
-    states = sorted({str(read_json(r)["git"]) for r in records if r.is_file()})
-    return ", ".join(states) or git_state()
+def made_of(cfg: Config, root: Path, results: list[dict[str, Any]]) -> dict[str, str]:
+    """The record of how the tables were made."""
+    return {
+        "title": cfg.title, "note": cfg.note, "command": cfg.command,
+        "git": commits([root / r["decode"] for r in results]), "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }  # fmt: skip
 
 
 def arguments(argv: list[str] | None) -> tuple[list[Path], Path, Path, Config]:
@@ -137,63 +144,19 @@ def would_run() -> str:
     roots, json_path, markdown, cfg = arguments(None)
     if not (json_path.is_file() and markdown.is_file()):
         return "no output yet"
-    if read_json(json_path) != collect(roots, cfg.baseline):
-        return "changed: scores of the decodes"
-    if line := different_line(json_path, markdown):
-        return f"changed: its output was altered, line {line} of {markdown.name}"
-    old = parse_made("\n".join(read_lines(markdown)) + "\n", markdown)
-    changed = [f"option {name}" for name in ("title", "note", "command") if old.get(name) != getattr(cfg, name)]
-    return "changed: " + ", ".join(changed) if changed else ""
+    results = collect(roots, cfg.baseline)
+    return would_change(json_path, markdown, results, made_of(cfg, roots[0], results), render)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry of steps/collect_results.sh."""
     roots, json_path, markdown, cfg = arguments(argv)
     if cfg.check:
-        check(json_path, markdown)
+        check(json_path, markdown, render, "collect_results")
         return
     results = collect(roots, cfg.baseline)
-    made = {
-        "title": cfg.title, "note": cfg.note, "command": cfg.command,
-        "git": commits(roots[0], results), "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }  # fmt: skip
-    made = _kept(json_path, markdown, results, made)
-    text = render(results, made)
-    write_json(json_path, results)
-    with open_text(markdown, "w") as f:
-        f.write(text)
-    print(text)
+    print(write(json_path, markdown, results, made_of(cfg, roots[0], results), render))
     print(f"collect_results: {len(results)} decodes in {json_path}, tables in {markdown}", file=sys.stderr)
-
-
-def _kept(json_path: Path, markdown: Path, results: list[dict[str, Any]], made: dict[str, str]) -> dict[str, str]:
-    """The old record of date and commit when nothing else has changed: a second run leaves the files as they are."""
-    if not (json_path.is_file() and markdown.is_file()) or read_json(json_path) != results:
-        return made
-    text = "\n".join(read_lines(markdown)) + "\n"
-    try:
-        old = parse_made(text, markdown)
-    except KdError:
-        return made
-    same = all(old.get(k) == made[k] for k in ("title", "note", "command"))
-    return old if same and render(results, old) == text else made
-
-
-def different_line(json_path: Path, markdown: Path) -> int:
-    """The first line of RESULTS.md that is not what results.json and its own heading give; 0 when all are."""
-    results, text = read_json(json_path), "\n".join(read_lines(markdown)) + "\n"
-    wanted = render(results, parse_made(text, markdown))
-    if text == wanted:
-        return 0
-    ours, theirs = wanted.split("\n"), text.split("\n")
-    return 1 + next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-
-
-def check(json_path: Path, markdown: Path) -> None:
-    """KdError unless RESULTS.md is, byte for byte, what results.json and its own heading give."""
-    if line := different_line(json_path, markdown):
-        raise KdError(f"{markdown}, line {line}: does not match {json_path}; run steps/collect_results.sh, do not edit by hand")
-    print(f"collect_results: {markdown} matches {json_path}")
 
 
 if __name__ == "__main__":

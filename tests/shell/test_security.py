@@ -87,7 +87,8 @@ def test_recipe_options_are_only_words(option: str, tmp_path: Path) -> None:
 
 def test_results_cannot_close_their_comment() -> None:
     """RESULTS.md keeps how it was made in a comment: what a note says stays inside, and is read back as it was."""
-    from kdtool.results.tables import parse_made, render
+    from kdtool.results.generated import parse_made
+    from kdtool.results.tables import render
 
     made = {"title": "T", "note": "--> <script>", "command": "run.sh '-->'", "date": "d", "git": "g"}
     text = render([], made)

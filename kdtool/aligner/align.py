@@ -83,7 +83,7 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
             dropped.append((one.item.name, row["failed"]))
             continue
         words = [(w.written, w.key) for w in one.words]
-        files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.phone_names))
+        files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.plain_names))
     files.sort(key=lambda a: a.name)
     if files:
         write_all(work, files, ready.utterances.values(), states=cfg.states)

@@ -19,6 +19,7 @@ from kdtool.aligner.words import Word, guess, read_own, split_words, write_words
 from kdtool.core.errors import KdError
 from kdtool.features.store import kind_and_rate
 from kdtool.lang.lexicon import Lexicon, write_lexicon
+from kdtool.lang.positions import mark_lexicon
 
 if TYPE_CHECKING:
     from kdtool.aligner.align import Config
@@ -50,9 +51,9 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     """
     kind, rate = kind_and_rate(feats)
     items, faults = find_items(audio, cfg.layout, cfg.speaker)
-    lexicon: Lexicon = {w: [tuple(lang.phone_names[p] for p in v) for v in vs] for w, vs in lang.text_prons.items()}
+    lexicon: Lexicon = {w: [tuple(lang.plain_names[p] for p in v) for v in vs] for w, vs in lang.text_prons.items()}
     if cfg.lexicon:
-        lexicon.update(read_own(cfg.lexicon, lang.phones))
+        lexicon.update(read_own(cfg.lexicon, lang.plain_names))
     words = {i.name: split_words(i.text, lexicon) for i in items}
     faults += [(i.name, "its text holds no words; write down what is said, or remove the audio") for i in items if not words[i.name]]
     speaking = [i for i in items if words[i.name]]
@@ -65,7 +66,8 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     counts = Counter(w.key for u in ready.utterances.values() for w in u.words)
     guessed = guess([w for w in counts if w not in lexicon], lexicon, temporary, g2p=cfg.g2p, max_words=cfg.g2p_max_words, nj=nj)
     known = {w: lexicon[w] for w in counts if w in lexicon}
-    write_lexicon(temporary / "prons.txt", {lang.oov: lexicon[lang.oov], **known, **{w: [p] for w, p in guessed.prons.items()}})
+    prons: Lexicon = {lang.oov: lexicon[lang.oov], **known, **{w: [p] for w, p in guessed.prons.items()}}
+    write_lexicon(temporary / "prons.txt", mark_lexicon(prons) if lang.positions else prons)
     write_words(work / "words.tsv", counts, guessed)
     extract_features(ready, temporary, kind, rate, nj)
     return ready

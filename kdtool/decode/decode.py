@@ -71,20 +71,20 @@ def grid_of(cfg: Config, kind: str, model_kind: str) -> list[dict[str, float]]:
 def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> None:
     """Search, tune, score; everything is written into ``work``. paths: model, feats, graph, lang."""
     from kdtool.core.dropped import account
-    from kdtool.core.tables import read_json, read_table
+    from kdtool.core.tables import read_json
     from kdtool.decode.acoustic import load_acoustic
     from kdtool.decode.candidates import FILE, write_candidates
     from kdtool.decode.score_files import Task, write_scores
     from kdtool.decode.tuned import tuned_elsewhere
     from kdtool.features.store import FeatureSet
-    from kdtool.graph.decoding_graph import META_FILE, WORDS_FILE
+    from kdtool.graph.decoding_graph import META_FILE
     from kdtool.graph.lattice import scale_weights
 
     features, acoustic = FeatureSet.open(paths["feats"]), load_acoustic(paths["model"])
     meta = read_json(paths["graph"] / META_FILE)
     acoustic.check_features(features)
     check_graph(paths, meta, acoustic)
-    references = references_of(features, meta, read_table(paths["graph"] / WORDS_FILE), cfg)
+    references = references_of(features, meta, paths["lang"], cfg)
     model_kind = "gmm" if acoustic.log_prior is None else "posterior"
     names = describe(paths["model"], paths["feats"], cfg)
     tuned = tuned_elsewhere(cfg.scales_from, names, meta["lm"]) if cfg.scales_from else None
@@ -166,7 +166,7 @@ def check_graph(paths: dict[str, Path], meta: dict[str, Any], acoustic: Any) -> 
         raise KdError(f"{graph} was not made from the language folder {paths['lang']}; make the graph again")
 
 
-def references_of(features: Any, meta: dict[str, Any], words: dict[str, int], cfg: Config) -> dict[str, list[str]]:
+def references_of(features: Any, meta: dict[str, Any], lang_dir: Path, cfg: Config) -> dict[str, list[str]]:
     """Reference words of each utterance, or the phones of its forced alignment when the graph is over phones.
 
     Raises:
@@ -175,13 +175,14 @@ def references_of(features: Any, meta: dict[str, Any], words: dict[str, int], cf
     if meta["kind"] == "word":
         return {u: features.info(u).text.split() for u in features.ids}
     from kdtool.ali.store import AlignmentSet
+    from kdtool.lang.lang import Lang
 
     if cfg.ref_ali is None:
         raise KdError("a phone graph needs reference phones: give --ref-ali, an alignment folder of this data set (steps/align.sh)")
     if cfg.rescore_lm:
         raise KdError("--rescore-lm is for word graphs; leave it out, or decode with a graph of steps/make_graph.sh")
     alignments, silence = AlignmentSet.open(cfg.ref_ali), set(meta["silence_words"])
-    names = sorted(words, key=words.__getitem__)
+    names = Lang.load(lang_dir).plain_names
     found = {u: [names[p] for p in alignments.get(u).phone_segments().ids] for u in features.ids if u in alignments}
     if not found:
         raise KdError(f"{cfg.ref_ali} has no utterance of {features.folder}; align this data set first (steps/align.sh)")

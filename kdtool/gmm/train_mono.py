@@ -52,7 +52,7 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
 
     lang, features = Lang.load(lang_dir), FeatureSet.open(feat_dir)
     ids = original_ids(features)
-    tree = Tree.monophone(lang.num_states)
+    tree = Tree.monophone(lang.num_states, lang.family)
     words = used_words(lang, features, ids)
     front = FrontEnd(features.kind, features.dim, cfg.deltas)
     shards = [(str(feat_dir), ids[s::NUM_SHARDS], words, front) for s in range(NUM_SHARDS)]

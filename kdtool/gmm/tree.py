@@ -24,47 +24,61 @@ class Tree:
 
     ``pdf_map`` is int32 of shape (P, P, P, S): P is the number of phones + 1 and the index is the phone id
     (0 stands for the edge of the utterance and behaves as silence does); S is the largest number of states
-    a phone has; -1 stands where there is no such state. Every pdf belongs to one centre phone and one state.
+    a phone has; -1 stands where there is no such state. Every pdf belongs to one state and one centre phone, or to phones of one
+    family: ``family`` int32 (P,) is each phone's head, itself unless phones depend on their position in the word.
+    ``pdf_phone`` (num_pdfs,) is the smallest phone that has the pdf.
     """
 
-    def __init__(self, pdf_map: np.ndarray) -> None:
+    def __init__(self, pdf_map: np.ndarray, family: np.ndarray | None = None) -> None:
         table = np.ascontiguousarray(pdf_map, dtype=np.int32)
         if table.ndim != 4 or len(set(table.shape[:3])) != 1 or table.size == 0:
             raise KdError(f"a tree table has shape (P, P, P, S), not {table.shape}; build the tree again")
         self.pdf_map = table
         self.num_pdfs = int(table.max()) + 1
-        self.pdf_phone, self.pdf_state = self._owners(table, self.num_pdfs)
+        self.family = np.arange(len(table), dtype=np.int32) if family is None else np.asarray(family, dtype=np.int32)
+        if self.family.shape != table.shape[:1]:
+            raise KdError(f"a tree of {len(table)} phone ids with {len(self.family)} families; build the tree again")
+        self.pdf_phone, self.pdf_state = self._owners(table, self.num_pdfs, self.family)
 
     @staticmethod
-    def _owners(table: np.ndarray, num_pdfs: int) -> tuple[np.ndarray, np.ndarray]:
+    def _owners(table: np.ndarray, num_pdfs: int, family: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         phone = np.full(num_pdfs, -1, dtype=np.int32)
         state = np.full(num_pdfs, -1, dtype=np.int32)
         for centre in range(table.shape[1]):
             for s in range(table.shape[3]):
                 pdfs = np.unique(table[:, centre, :, s])
                 pdfs = pdfs[pdfs >= 0]
-                if np.any(phone[pdfs] >= 0):
+                taken = pdfs[phone[pdfs] >= 0]
+                if np.any((family[phone[taken]] != family[centre]) | (state[taken] != s)):
                     raise KdError(
-                        f"a pdf of phone {centre}, state {s} also belongs to phone {int(phone[pdfs].max())}: "
+                        f"a pdf of phone {centre}, state {s} also belongs to phone {int(phone[taken].max())}: "
                         "a tree must not share pdfs between phones or states; build the tree again"
                     )
-                phone[pdfs], state[pdfs] = centre, s
+                new = pdfs[phone[pdfs] < 0]
+                phone[new], state[new] = centre, s
         missing = np.flatnonzero(phone < 0)
         if num_pdfs == 0 or missing.size:
             raise KdError(f"the tree has {num_pdfs} pdfs, of which {missing.size} are never used; build it again")
         return phone, state
 
     @classmethod
-    def monophone(cls, num_states: Mapping[int, int]) -> Tree:
-        """One pdf for each state of each phone, whatever its neighbours. num_states: phone id -> states."""
+    def monophone(cls, num_states: Mapping[int, int], family: Mapping[int, int] | None = None) -> Tree:
+        """One pdf for each state of each phone, or family of phones, whatever its neighbours. num_states: phone id -> states."""
+        heads = family or {p: p for p in num_states}
         size, depth = max(num_states) + 1, max(num_states.values())
         table = np.full((size, size, size, depth), -1, dtype=np.int32)
         pdf = 0
-        for phone in sorted(num_states):
-            for s in range(num_states[phone]):
-                table[:, phone, :, s] = pdf
+        for head in sorted(set(heads.values())):
+            members = [p for p in heads if heads[p] == head]
+            for s in range(num_states[head]):
+                table[:, members, :, s] = pdf
                 pdf += 1
-        return cls(table)
+        return cls(table, family_table(heads, size))
+
+    @property
+    def shared(self) -> bool:
+        """Whether phones share pdfs."""
+        return bool((self.family != np.arange(len(self.family))).any())
 
     @functools.cached_property
     def digest(self) -> str:
@@ -81,7 +95,8 @@ class Tree:
         """Write ``tree.safetensors`` into ``folder``."""
         from kdtool.core.tensors import save_tensors
 
-        save_tensors(Path(folder) / TREE_FILE, {"pdf_map": self.pdf_map}, {"digest": self.digest})
+        families = {"family": self.family} if self.shared else {}
+        save_tensors(Path(folder) / TREE_FILE, {"pdf_map": self.pdf_map, **families}, {"digest": self.digest})
 
     @classmethod
     def load(cls, folder: Path) -> Tree:
@@ -92,8 +107,15 @@ class Tree:
         tensors = load_tensors(path)
         if "pdf_map" not in tensors:
             raise KdError(f"{path} holds no tree; point to a GMM folder, or train it again")
-        tree = cls(tensors["pdf_map"])
+        tree = cls(tensors["pdf_map"], tensors.get("family"))
         stored = load_metadata(path).get("digest")
         if stored != tree.digest:
             raise KdError(f"{path}: the table's digest is {tree.digest[:12]}, the file says {str(stored)[:12]}; train again")
         return tree
+
+
+def family_table(heads: Mapping[int, int], size: int) -> np.ndarray:
+    """int32 (size,): the head of each phone's family; ids that are no phone are their own."""
+    table = np.arange(size, dtype=np.int32)
+    table[list(heads)] = list(heads.values())
+    return table

@@ -2,19 +2,23 @@
 
 In: statistics of every (left, centre, right, state) that the training data shows, questions. Out: a ``Tree``, and how it
 grew. One root for each state of each phone; leaves are split greedily, best gain in likelihood first (Young, Odell and
-Woodland 1994).
+Woodland 1994). Phones that differ in their position in the word only (a family) share a root, which the position may split.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
-from kdtool.gmm.tree import Tree
+from kdtool.gmm.tree import Tree, family_table
+
+SIDES = ("left", "right", "itself")  # whom a question is about: a neighbour, or the phone's own position in the word
+_COLUMN = (0, 2, 1)  # where they stand in a context's key
 
 
 @dataclass
@@ -30,7 +34,7 @@ class TreeStats:
 class Node:
     """A place in the tree. parent: its number in the list of nodes, and whether the answer there was yes; None for roots.
 
-    side (0 left, 1 right), question (phone set) and gain (nats) of a node that was split; pdf of a leaf.
+    phone: the family's head; side (into SIDES), question (phone set) and gain (nats) of a node that was split; pdf of a leaf.
     """
 
     phone: int
@@ -49,9 +53,10 @@ class _Leaf:
     state: int
     left: np.ndarray  # bool (P,): left phones that lead here
     right: np.ndarray
+    own: np.ndarray  # bool (P,): the phones themselves, of one family
     rows: np.ndarray  # which statistics are here
     node: int  # where it stands in the list of nodes
-    split: tuple[int, int, float] | None = None  # side (0 left, 1 right), question, gain
+    split: tuple[int, int, float] | None = None  # side, question, gain
 
 
 def merge_stats(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> TreeStats:
@@ -70,25 +75,29 @@ def merge_stats(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> TreeS
 
 
 def build_tree(
-    stats: TreeStats, num_states: dict[int, int], sil: int, silence: set[int], *, leaves: int, min_count: float, min_gain: float
-) -> tuple[Tree, list[tuple[int, ...]], list[Node]]:
+    stats: TreeStats, num_states: dict[int, int], sil: int, silence: set[int], *, leaves: int, min_count: float, min_gain: float,
+    family: Mapping[int, int] | None = None, position_sets: Sequence[tuple[int, ...]] = (),
+) -> tuple[Tree, list[tuple[int, ...]], list[Node]]:  # fmt: skip
     """Grow a tree to at most `leaves` pdfs. Silence phones are not split by context.
 
-    A split leaves at least `min_count` frames on each side and gains at least `min_gain` nats. Returns the tree, the
-    questions (phone sets), and all nodes, parents first.
+    family: phone id -> its family's head, itself by default; position_sets: phone sets that are questions too. A split leaves
+    at least `min_count` frames on each side and gains at least `min_gain` nats. Returns the tree, the questions (phone
+    sets), and all nodes, parents first.
     """
     size = max(num_states) + 1
-    questions = _questions(stats, sorted(num_states), size, sil)
+    heads = family_table(family or {}, size)
+    questions = [*_questions(stats, sorted(num_states), heads), *position_sets]
     table = question_table(questions, size, sil)
     done: list[_Leaf] = []
     nodes: list[Node] = []
     heap: list[tuple[float, int, _Leaf]] = []
     serial = 0
     everything = np.ones(size, bool)
-    for phone in sorted(num_states):
+    for phone in sorted({int(heads[p]) for p in num_states}):
+        own = heads == phone
         for state in range(num_states[phone]):
-            rows = np.flatnonzero((stats.keys[:, 1] == phone) & (stats.keys[:, 3] == state))
-            leaf = _Leaf(phone, state, everything, everything, rows, len(nodes))
+            rows = np.flatnonzero(own[stats.keys[:, 1]] & (stats.keys[:, 3] == state))
+            leaf = _Leaf(phone, state, everything, everything, own, rows, len(nodes))
             nodes.append(Node(phone, state, float(stats.count[rows].sum()), None))
             if phone not in silence:
                 leaf.split = _best_split(stats, leaf, table, min_count)
@@ -100,22 +109,24 @@ def build_tree(
             done.append(leaf)
             continue
         node, (side, q, _) = nodes[leaf.node], leaf.split
-        node.side, node.gain, node.question = side, -gain, tuple(p for p in np.flatnonzero(table[q]).tolist() if p)
+        asked = table[q] & leaf.own if SIDES[side] == "itself" else table[q]
+        node.side, node.gain, node.question = side, -gain, tuple(p for p in np.flatnonzero(asked).tolist() if p)
         for answer, child in zip((True, False), _divide(stats, leaf, table), strict=True):
             child.node = len(nodes)
             nodes.append(Node(leaf.phone, leaf.state, float(stats.count[child.rows].sum()), (leaf.node, answer)))
             child.split = _best_split(stats, child, table, min_count)
             heapq.heappush(heap, (-child.split[2] if child.split else 0.0, serial, child))
             serial += 1
-    return _to_tree(done, size, max(num_states.values()), nodes), questions, nodes
+    return _to_tree(done, heads, max(num_states.values()), nodes), questions, nodes
 
 
-def _questions(stats: TreeStats, phones: list[int], size: int, sil: int) -> list[tuple[int, ...]]:
-    """Cluster phones on the statistics of their states (summed over states and contexts)."""
-    count, moments = np.zeros(size), np.zeros((size, stats.moments.shape[1]))
-    np.add.at(count, stats.keys[:, 1], stats.count)
-    np.add.at(moments, stats.keys[:, 1], stats.moments)
-    return cluster_phones(count, moments, phones)
+def _questions(stats: TreeStats, phones: list[int], heads: np.ndarray) -> list[tuple[int, ...]]:
+    """Cluster families of phones on the statistics of their states (summed over states and contexts)."""
+    count, moments = np.zeros(len(heads)), np.zeros((len(heads), stats.moments.shape[1]))
+    np.add.at(count, heads[stats.keys[:, 1]], stats.count)
+    np.add.at(moments, heads[stats.keys[:, 1]], stats.moments)
+    sets = cluster_phones(count, moments, sorted({int(heads[p]) for p in phones}))
+    return [tuple(p for p in phones if heads[p] in members) for members in sets]
 
 
 def _best_split(stats: TreeStats, leaf: _Leaf, table: np.ndarray, min_count: float) -> tuple[int, int, float] | None:
@@ -127,8 +138,8 @@ def _best_split(stats: TreeStats, leaf: _Leaf, table: np.ndarray, min_count: flo
     total_count, total_moments = count.sum(), moments.sum(axis=0)
     whole = log_likelihood(total_count, total_moments)
     best: tuple[int, int, float] | None = None
-    for side in (0, 1):
-        member = table[:, stats.keys[rows, 2 * side]].astype(np.float64)
+    for side in range(3 if leaf.own.sum() > 1 else 2):
+        member = table[:, stats.keys[rows, _COLUMN[side]]].astype(np.float64)
         yes_count, yes_moments = member @ count, member @ moments
         no_count = total_count - yes_count
         gain = log_likelihood(yes_count, yes_moments) + log_likelihood(no_count, total_moments - yes_moments) - whole
@@ -142,24 +153,24 @@ def _best_split(stats: TreeStats, leaf: _Leaf, table: np.ndarray, min_count: flo
 def _divide(stats: TreeStats, leaf: _Leaf, table: np.ndarray) -> tuple[_Leaf, _Leaf]:
     assert leaf.split is not None
     side, q, _ = leaf.split
-    yes = table[q][stats.keys[leaf.rows, 2 * side]]
+    yes = table[q][stats.keys[leaf.rows, _COLUMN[side]]]
     children = []
     for answer in (True, False):
         allowed = table[q] if answer else ~table[q]
-        left = leaf.left & allowed if side == 0 else leaf.left
-        right = leaf.right & allowed if side == 1 else leaf.right
-        children.append(_Leaf(leaf.phone, leaf.state, left, right, leaf.rows[yes == answer], -1))
+        left, right, own = (s & allowed if side == n else s for n, s in enumerate((leaf.left, leaf.right, leaf.own)))
+        children.append(_Leaf(leaf.phone, leaf.state, left, right, own, leaf.rows[yes == answer], -1))
     return children[0], children[1]
 
 
-def _to_tree(leaves: list[_Leaf], size: int, depth: int, nodes: list[Node]) -> Tree:
+def _to_tree(leaves: list[_Leaf], heads: np.ndarray, depth: int, nodes: list[Node]) -> Tree:
     """Number the leaves by phone, state and their sets, so that the numbering does not hang on the order of splits."""
-    leaves = sorted(leaves, key=lambda x: (x.phone, x.state, tuple(~x.left), tuple(~x.right)))
+    leaves = sorted(leaves, key=lambda x: (x.phone, x.state, tuple(~x.own), tuple(~x.left), tuple(~x.right)))
+    size = len(heads)
     pdf_map = np.full((size, size, size, depth), -1, np.int32)
     for pdf, leaf in enumerate(leaves):
-        pdf_map[np.ix_(leaf.left, [leaf.phone], leaf.right, [leaf.state])] = pdf
+        pdf_map[np.ix_(leaf.left, leaf.own, leaf.right, [leaf.state])] = pdf
         nodes[leaf.node].pdf = pdf
-    return Tree(pdf_map)
+    return Tree(pdf_map, heads)
 
 
 def first_moments(tree: Tree, stats: TreeStats) -> tuple[np.ndarray, np.ndarray]:

@@ -24,15 +24,17 @@ SPLITS_FILE = "splits.jsonl"
 ROW, COLUMN, CHARACTER = 22, 250, 6.2  # pixels
 
 
-def save_nodes(folder: Path, nodes: Sequence[Node], names: Sequence[str]) -> None:
-    """Write splits.jsonl. names: phone by id."""
+def save_nodes(folder: Path, nodes: Sequence[Node], names: Sequence[str], plain: Sequence[str]) -> None:
+    """Write splits.jsonl. names: phone by id; plain: without its position in the word, which is what a root stands for."""
+    from kdtool.gmm.tree_build import SIDES
+
     rows = []
     for number, n in enumerate(nodes):
-        row: dict[str, Any] = {"node": number, "phone": names[n.phone], "state": n.state, "frames": round(n.frames, 1)}
+        row: dict[str, Any] = {"node": number, "phone": plain[n.phone], "state": n.state, "frames": round(n.frames, 1)}
         if n.parent:
             row |= {"parent": n.parent[0], "answer": n.parent[1]}
         if n.side >= 0:
-            row |= {"side": ("left", "right")[n.side], "question": [names[p] for p in n.question], "gain": round(n.gain, 1)}
+            row |= {"side": SIDES[n.side], "question": [names[p] for p in n.question], "gain": round(n.gain, 1)}
         else:
             row |= {"pdf": n.pdf}
         rows.append(row)

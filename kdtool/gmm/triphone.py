@@ -116,11 +116,12 @@ def grow_and_train(
     mean, var = gather_moments(pool)
     stats = merge_stats(pool.call("tree_stats"))
     tree, questions, nodes = build_tree(
-        stats, lang.num_states, lang.sil, lang.silence_ids, leaves=cfg.leaves, min_count=cfg.min_count, min_gain=cfg.min_gain
-    )
+        stats, lang.num_states, lang.sil, lang.silence_ids, leaves=cfg.leaves, min_count=cfg.min_count, min_gain=cfg.min_gain,
+        family=lang.family, position_sets=lang.position_sets,
+    )  # fmt: skip
     say(f"{label}: {len(stats.keys)} states in context seen, {len(questions)} questions, {tree.num_pdfs} tied states")
     write_questions(work, questions, lang.phone_names)
-    save_nodes(work, nodes, lang.phone_names)
+    save_nodes(work, nodes, lang.phone_names, lang.plain_names)
     short, _ = merge_tree_answers(pool.call("set_tree", tree))
     pool.call("align_as_before")
     count, moments = first_moments(tree, stats)

@@ -74,14 +74,15 @@ def build_graph(
     clock = clock or Clock("graph")
     disambig = lexicon.disambig if lexicon else []
     # No name for what is in between: at a million arcs, what is not needed any more has to go.
-    spelled = to_kaldifst(spell(*_tied(*_with_context(_compose_lexicon(grammar, lexicon, clock), tree, disambig), tree), tree))
+    own, pdfs = told_apart(tree)
+    spelled = to_kaldifst(spell(*_tied(*_with_context(_compose_lexicon(grammar, lexicon, clock), own, disambig), own), own))
     clock("context, states", spelled.num_states, -1)
     arrays = _determinize(spelled, "HCLG")
     del spelled
     clock("determinize", arrays.num_states, arrays.num_arcs)
     arrays = minimize(arrays)
     clock("minimize", arrays.num_states, arrays.num_arcs)
-    arrays.ilabel[arrays.ilabel > tree.num_pdfs] = 0
+    arrays.ilabel = np.concatenate([[0], pdfs + 1, np.zeros(len(disambig) + 1)]).astype(np.int32)[arrays.ilabel]
     result = DecodingGraph.from_fst(arrays, tree.num_pdfs, words)
     clock("epsilons, self-loops", result.num_states, result.num_arcs)
     return result
@@ -116,6 +117,22 @@ def _determinize(fst: object, what: str) -> FstArrays:
         raise KdError(f"{what} has more than 50 million states when determinized; prune the LM or its vocabulary")
     _return_memory()
     return from_kaldifst(fst)
+
+
+def told_apart(tree: Tree) -> tuple[Tree, np.ndarray]:
+    """A tree in which no two phones share a pdf, and for each of its pdfs the one of `tree`, int64: itself in most trees.
+
+    Where phones of different places in the word share pdfs, "A B" and "AB" may be one string of them, and such a transducer
+    has no deterministic form.
+    """
+    if not tree.shared:
+        return tree, np.arange(tree.num_pdfs)
+    used = tree.pdf_map >= 0
+    centre = np.broadcast_to(np.arange(len(tree.pdf_map))[None, :, None, None], tree.pdf_map.shape)
+    pairs, own = np.unique(centre[used].astype(np.int64) * tree.num_pdfs + tree.pdf_map[used], return_inverse=True)
+    table = np.full_like(tree.pdf_map, -1)
+    table[used] = own.reshape(-1)
+    return Tree(table), pairs % tree.num_pdfs
 
 
 def is_context_free(tree: Tree) -> bool:

@@ -21,7 +21,9 @@ from kdtool.graph.fst import FstArrays
 from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
+    from kdtool.graph.decoding_graph import DecodingGraph
     from kdtool.graph.hclg import Clock
+    from kdtool.lang.lang import Lang
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path
     log_prob = witten_bell(counts) if cfg.order else free_loop(counts)
     clock = Clock("make_phone_graph")
     graph = build_graph(bigram_fst(log_prob), None, tree, lang.phone_names, clock)
+    say_plain(graph, lang)
     seen = counts > 0
     entropy = -float((counts[seen] * log_prob[seen]).sum() / counts.sum())
     graph.meta.update(
@@ -96,6 +99,14 @@ def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path
     )  # fmt: skip
     graph.save(work)
     write_cost(work, clock)
+
+
+def say_plain(graph: DecodingGraph, lang: Lang) -> None:
+    """Let the graph's outputs be phones without their position in the word, in place: what error rates count."""
+    head = np.arange(len(graph.words) + len(graph.sequence_offsets) - 1, dtype=np.int32)
+    head[list(lang.family)] = list(lang.family.values())
+    graph.aux, graph.sequence_words = head[graph.aux], head[graph.sequence_words]
+    graph.words = [lang.plain_names[p] if lang.family.get(p, p) == p else name for p, name in enumerate(graph.words)]
 
 
 def write_cost(work: Path, clock: Clock) -> None:

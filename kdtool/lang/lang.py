@@ -12,6 +12,7 @@ from kdtool.core.digest import combine
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_lines, read_table
 from kdtool.core.tensors import file_digest
+from kdtool.lang.positions import MARKS, POSITIONS_FILE, plain_name, read_positions
 from kdtool.lang.probs import LEXICON_PROBS, SILENCE_PROBS, LexiconProbs
 
 Prons = dict[str, list[tuple[int, ...]]]
@@ -85,6 +86,35 @@ class Lang:
         return {**read_prons(self.folder / "text_lexicon.txt", self.phones), **self.prons}
 
     @cached_property
+    def positions(self) -> dict[str, str]:
+        """Each phone's position in words (see `kdtool.lang.positions`); empty where phones have none."""
+        return read_positions(self.folder, self.phones)
+
+    @cached_property
+    def plain_names(self) -> list[str]:
+        """Phone symbol by id, without the position in the word."""
+        return [plain_name(p, self.positions) for p in self.phone_names]
+
+    @cached_property
+    def family(self) -> dict[int, int]:
+        """Phone id -> the smallest id that has the same plain phone; itself where phones have no positions.
+
+        Raises:
+            KdError: phones of one family with different numbers of HMM states.
+        """
+        first: dict[str, int] = {}
+        family = {p: first.setdefault(self.plain_names[p], p) for p in sorted(self.num_states)}
+        if odd := [p for p, head in family.items() if self.num_states[p] != self.num_states[head]]:
+            raise KdError(f"{self.folder}/topo.txt: {self.phone_names[odd[0]]} and {self.phone_names[family[odd[0]]]} differ in their "
+                          "numbers of states, but share them in trees; make them equal")  # fmt: skip
+        return family
+
+    @property
+    def position_sets(self) -> list[tuple[int, ...]]:
+        """Phone ids of each position: questions for a tree. Empty where phones have none."""
+        return [tuple(self.phones[p] for p, kind in self.positions.items() if kind == m) for m in MARKS if self.positions]
+
+    @cached_property
     def probs(self) -> LexiconProbs | None:
         """Pronunciation and silence probabilities; None where they were not estimated."""
         return LexiconProbs.load(self.folder, self.phones, self.prons)
@@ -105,6 +135,7 @@ class Lang:
         """Names the content: phones, words, pronunciations with their probabilities, topology and subwords."""
         names = ["phones.txt", "words.txt", "lexicon.txt", "topo.txt", "silence_phones.txt", "oov.txt", "bpe.model"]
         names += [LEXICON_PROBS, SILENCE_PROBS] if self.probs else []
+        names += [POSITIONS_FILE] if self.positions else []
         return combine(file_digest(self.folder / name) for name in names)
 
 

@@ -1,7 +1,8 @@
 """Step: the language folder.  In: a lexicon, LM text, training transcripts.  Out: data/lang.
 
 The folder: words.txt, phones.txt, silence_phones.txt, oov.txt, topo.txt, lexicon.txt (the decoding vocabulary),
-text_lexicon.txt (words of the LM text beyond it), g2p.tsv, oov_failed.tsv, bpe.model, subwords.txt, stats.json.
+text_lexicon.txt (words of the LM text beyond it), g2p.tsv, oov_failed.tsv, bpe.model, subwords.txt, stats.json, and
+word_boundary.txt if phones depend on their position in the word.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json, write_table
 from kdtool.lang.lexicon import SIL, SPN, UNK, Lexicon, Pron, read_lexicon, write_lexicon
+from kdtool.lang.positions import mark_lexicon, marked_phones, write_positions
 from kdtool.lang.vocab import RESERVED, most_frequent, text_words, transcript_words
 
 STATES = 3
@@ -30,6 +32,9 @@ class Config:
     all_words: bool = field(default=False, metadata={"help": "true: every word of the lexicon gets in (a small, closed dictionary)"})
     min_count: int = field(default=1, metadata={"help": "a word of the LM text must occur this often"})
     phone_set: str = field(default="arpabet", metadata={"help": "arpabet: other phones in the lexicon are errors; any: all allowed"})
+    word_position: bool = field(
+        default=False, metadata={"help": "true: a phone is told by its place in the word (AH_B begins it, AH_E ends it, AH_I, AH_S)"}
+    )
     g2p: bool = field(default=True, metadata={"help": "false: words that the lexicon lacks become <UNK>"})
     g2p_max_words: int = field(default=0, metadata={"help": "words of the lexicon that G2P learns from, 0 for all"})
     g2p_order: int = field(default=6, metadata={"help": "order of G2P's joint n-gram model"})
@@ -83,10 +88,15 @@ def pronounce(chosen: Chosen, lexicon: Lexicon, work: Path, cfg: Config, nj: int
     return found, failed
 
 
-def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon) -> None:
-    """words.txt, phones.txt, lexicon.txt, text_lexicon.txt, silence_phones.txt, oov.txt, topo.txt."""
+def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon, word_position: bool) -> None:
+    """words.txt, phones.txt, lexicon.txt, text_lexicon.txt, silence_phones.txt, oov.txt, topo.txt, word_boundary.txt if asked for."""
     used = {p for prons in (*lexicon.values(), *beyond.values()) for pron in prons for p in pron}
-    phones = [SIL, SPN, *sorted(used - {SIL, SPN})]
+    spoken = sorted(used - {SIL, SPN})
+    if word_position:
+        lexicon, beyond, spoken = mark_lexicon(lexicon), mark_lexicon(beyond), marked_phones(spoken)
+    phones = [SIL, SPN, *spoken]
+    if word_position:
+        write_positions(work, phones, (SIL, SPN))
     words = ["<eps>", *sorted(lexicon), UNK, "#0", "<s>", "</s>"]
     write_table(work / "phones.txt", {p: i for i, p in enumerate(["<eps>", *phones])})
     write_table(work / "words.txt", {w: i for i, w in enumerate(words)})
@@ -150,7 +160,7 @@ def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, cfg: Conf
     known = {w: prons[w] for w in chosen.vocabulary if w in prons}
     if not known:
         raise KdError(f"no word of the vocabulary has a pronunciation in {lexicon_path}; is it the lexicon of this language?")
-    write_tables(work, known, {w: prons[w] for w in chosen.beyond if w in prons})
+    write_tables(work, known, {w: prons[w] for w in chosen.beyond if w in prons}, cfg.word_position)
     report(work, chosen, source.prons, known, made, failed, cfg.max_oov)
     model = train_bpe(lm_text / "text.gz", cfg.bpe_size, cfg.bpe_sentences, cfg.seed)
     print(f"subwords: {write_bpe(work, model)} BPE pieces", file=sys.stderr)

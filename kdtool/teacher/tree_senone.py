@@ -50,6 +50,9 @@ class TreeSenoneTeacher(Teacher):
         cfg: TreeOptions = check_options(TreeOptions, options, cls.kind)
         if text.unit != "senone":
             raise UsageError(f"kind tree is for senones, not {text.unit}s; use ngram, lstm or mix")
+        if text.extras["tree"].shared:
+            raise UsageError("kind tree reads the phone off a senone, but this tree shares senones among a phone's positions in the word; "
+                             "use kind ngram, lstm or mix for senones")  # fmt: skip
         if not 0 < cfg.smooth < 1:
             raise UsageError(f"smooth {cfg.smooth}: a share between 0 and 1 is wanted")
         phones = text.extras.get("phone_teacher") or NgramTeacher.train(text.extras["phone_text"](), cfg.phone, seed=seed, work=work)

@@ -40,10 +40,16 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
     used = _check_lexicons(report, folder, phones)
     if lang is None:
         return
+    try:
+        heads = lang.family
+    except KdError as e:
+        report.add("unreadable", folder.name, folder, str(e))
+        return
+    families = {heads[n] for n in used if n in heads}  # no word need have a phone in every position
     for name, number in sorted(lang.phones.items(), key=lambda item: item[1]):
         if number and not 0 < lang.num_states.get(number, 0) <= MAX_STATES:
             report.add("topology", name, folder / "topo.txt", lang.num_states.get(number, 0), f"1 to {MAX_STATES}")
-        if number and number not in used | lang.silence_ids:
+        if number and heads.get(number) not in families | lang.silence_ids:
             report.add("unused-phone", name, folder / "phones.txt")
     for word in set(RESERVED) - set(lang.words):
         report.add("reserved", word, folder / "words.txt")

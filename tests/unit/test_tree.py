@@ -164,7 +164,7 @@ def test_tree_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture
 
     sizes = {p: 1 for p in (SIL, SPN, A, B, C, D)}
     _, _, nodes = build_tree(context_stats(), sizes, SIL, {SIL, SPN}, leaves=100, min_count=50.0, min_gain=200.0)
-    tree_show.save_nodes(tmp_path, nodes, NAMES)
+    tree_show.save_nodes(tmp_path, nodes, NAMES, NAMES)
     tree_show.main([str(tmp_path), "--phone", "A", "--svg", str(tmp_path / "a.svg")])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("A state 0: left one of ") and lines[1].startswith("  yes: pdf ")

@@ -32,7 +32,7 @@ class Config:
     layout: str = field(default="auto", metadata={"help": "beside: text beside each audio file; librispeech; kaldi; auto"})
     speaker: str = field(default="file", metadata={"help": "what is normalised together: each file, or all files of a folder"})
     channel: str = field(default="mix", metadata={"help": "channel of the audio from 1, or mix: their mean"})
-    states: bool = field(default=False, metadata={"help": "HMM states too, as a tier and in the JSON"})
+    states: bool = field(default=False, metadata={"help": "HMM states too: a tier, states.ctm, in JSON and Lhotse"})
     posterior_scale: float = field(default=0.1, metadata={"help": "scores are multiplied by this for the confidence"})
     min_silence: float = field(default=0.06, metadata={"help": "shorter silences (s) between words become part of the next phone"})
     refine: bool = field(default=True, metadata={"help": "move the edges of silence to where the waveform's energy steps"})

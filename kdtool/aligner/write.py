@@ -1,4 +1,4 @@
-"""What `kdtool align` leaves.  In: aligned utterances.  Out: textgrid/, json/, words.ctm, phones.ctm, Lhotse manifests, files.tsv.
+"""What `kdtool align` leaves.  In: aligned utterances.  Out: textgrid/, json/, CTM of words and phones (and states), Lhotse manifests, files.tsv.
 
 Times count from the start of the recording; an utterance that is a part of one is moved to its place there.
 """
@@ -15,6 +15,8 @@ from kdtool.aligner.prepare import Utterance
 from kdtool.aligner.textgrid import Tier, write_textgrid
 from kdtool.aligner.times import Aligned, Interval
 from kdtool.core.tables import open_text, write_json, write_jsonl
+
+KINDS = ("words", "phones", "states")
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,14 @@ def write_all(work: Path, files: Sequence[Aligned], utterances: Iterable[Utteran
         path = work / "textgrid" / (name + ".TextGrid")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_textgrid(path, parts[0].duration, tiers_of(parts, states))
-    for kind in ("words", "phones"):
+    for kind in KINDS if states else KINDS[:2]:
         with open_text(work / f"{kind}.ctm", "w") as f:
             ordered = (p for name in sorted(recordings) for p in sorted(recordings[name], key=lambda p: p.offset))
             f.writelines(line for one in ordered for line in ctm_lines(one, getattr(one.aligned, kind)))
     with open_text(work / "files.tsv", "w") as f:
         f.write("file\tseconds\twords\tconfidence\tloglike_per_frame\n")
         f.writelines(f"{a.name}\t{a.duration:.3f}\t{len(a.words)}\t{a.confidence:.4f}\t{a.loglike:.3f}\n" for a in files)
-    write_lhotse(work, placed)
+    write_lhotse(work, placed, states)
 
 
 def tiers_of(parts: Sequence[Placed], states: bool) -> list[Tier]:
@@ -77,7 +79,7 @@ def tiers_of(parts: Sequence[Placed], states: bool) -> list[Tier]:
             groups = {}
             for part in parts:
                 groups.setdefault(f"{name_of(part)} - ", []).append(part)
-    kinds = ("words", "phones", "states") if states else ("words", "phones")
+    kinds = KINDS if states else KINDS[:2]
     return [(name + kind, _triples(group, kind)) for name, group in groups.items() for kind in kinds]
 
 
@@ -109,8 +111,8 @@ def ctm_lines(one: Placed, items: Sequence[Interval]) -> list[str]:
     return [f"{plain} {channel} {one.at(i.start):.3f} {i.end - i.start:.3f} {i.label} {i.confidence:.3f}\n" for i in items]
 
 
-def write_lhotse(work: Path, placed: Sequence[Placed]) -> None:
-    """recordings, supervisions with alignment items 'word' and 'phone' (score = confidence), and cuts, an utterance each."""
+def write_lhotse(work: Path, placed: Sequence[Placed], states: bool) -> None:
+    """recordings, supervisions with alignment items 'word', 'phone' (and 'state'; score = confidence), and cuts, an utterance each."""
     from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
     from lhotse.audio import AudioSource
     from lhotse.supervision import AlignmentItem
@@ -129,7 +131,7 @@ def write_lhotse(work: Path, placed: Sequence[Placed]) -> None:
         supervisions.append(
             SupervisionSegment(
                 a.name, one.recording, one.offset, a.duration, channel, " ".join(w.label for w in a.words), speaker=item.speaker,
-                alignment={"word": items(one, a.words), "phone": items(one, a.phones)},
+                alignment={k.removesuffix("s"): items(one, getattr(a, k)) for k in (KINDS if states else KINDS[:2])},
             )
         )  # fmt: skip
     both = RecordingSet.from_recordings(recordings.values()), SupervisionSet.from_segments(supervisions)

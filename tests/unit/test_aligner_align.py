@@ -101,9 +101,12 @@ def check_outputs(out: Path, audio: Path) -> None:
         assert all(0 <= p["confidence"] <= 1 for p in (*found["words"], *found["phones"])) and found["confidence"] > 0.8
         items = supervisions[name].alignment["word"]
         assert [(i.symbol, i.start, i.score) for i in items] == [(w["label"], w["start"], w["confidence"]) for w in found["words"]]
+        inner = [(i.symbol, i.start) for i in supervisions[name].alignment["state"]]
+        assert inner == [(s["label"], s["start"]) for s in found["states"]] == [(t[2], t[0]) for t in tiers["states"]]
     cuts = list(CutSet.from_jsonl(out / "cuts.jsonl.gz"))
     assert [c.load_audio().shape[0] for c in cuts] == [1, 1, 2]
     ctm = [line.split() for line in read_lines(out / "words.ctm")]
+    assert len(read_lines(out / "states.ctm")) == sum(len(s.alignment["state"]) for s in supervisions.values())
     assert {len(line) for line in ctm} == {6} and {line[0] for line in ctm} == {"plain", "rate", "sub_folder/zwei_é"}
     page = (out / "report.html").read_text()
     assert "<script" not in page and "&lt;script&gt;" in page and "http" not in page.replace("http-equiv", "")

@@ -26,7 +26,7 @@ from kdtool.graph.training import GraphBuilder, TrainingGraph
 
 
 class Aligner:
-    """boost_silence: factor on the likelihoods of silence; passes: how often a speaker's transform is estimated.
+    """boost_silence: factor on the likelihoods of the silence between words; passes: how often a speaker's transform is estimated.
 
     Attributes:
         lost: (utterance, reason); frames, loglike (nats, of the features before any transform), unknown_words: sums over
@@ -35,8 +35,9 @@ class Aligner:
 
     def __init__(self, features: FeatureSet, builder: GraphBuilder, gmm: Gmm, boost_silence: float = 1.0, passes: int = 1) -> None:
         self.features, self.builder, self.gmm, self.passes = features, builder, gmm, passes
-        self.model = gmm.model.boosted(gmm.silence, boost_silence)
-        self.first = gmm.first.boosted(gmm.silence, boost_silence) if gmm.first else self.model
+        pause = gmm.tree.pdf_phone == builder.sil
+        self.model = gmm.model.boosted(pause, boost_silence)
+        self.first = gmm.first.boosted(pause, boost_silence) if gmm.first else self.model
         self.lost: list[tuple[str, str]] = []
         self.frames, self.loglike, self.unknown_words = 0, 0.0, 0
         self.transforms: dict[str, np.ndarray] = {}

@@ -20,6 +20,7 @@ from kdtool.core.tables import read_json, read_table, write_json, write_jsonl, w
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.fmllr import PRIOR_FILE, Adaptation
 from kdtool.gmm.model import GMM_FILE, DiagGmm
+from kdtool.gmm.trainer import Silence
 from kdtool.gmm.tree import TREE_FILE, Tree
 
 if TYPE_CHECKING:
@@ -151,6 +152,6 @@ def used_words(lang: Lang, features: FeatureSet, ids: list[str]) -> Words:
     return Words(prons, lang.sil, lang.oov, lang.probs.part(prons) if lang.probs else None)
 
 
-def silence_pdfs(tree: Tree, lang: Lang) -> np.ndarray:
-    """Bool (num_pdfs,): pdfs of silence phones."""
-    return np.isin(tree.pdf_phone, sorted(lang.silence_ids))
+def silence_pdfs(tree: Tree, lang: Lang) -> Silence:
+    """Pdfs of silence phones."""
+    return Silence(np.isin(tree.pdf_phone, sorted(lang.silence_ids)), tree.pdf_phone == lang.sil)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ Refine = Callable[[int, DiagGmm, np.ndarray, np.ndarray], "tuple[DiagGmm, dict[s
 class Schedule:
     """iterations; at which of them (1-based) to realign first; Gaussians grow evenly to `gaussians` until `grow_until`.
 
-    boost_silence: factor on the likelihoods of silence in realignments.
+    boost_silence: factor on the likelihoods of the silence phone in realignments (not of noise, which stands for words).
     """
 
     iterations: int
@@ -41,6 +41,13 @@ class Schedule:
     power: float
     seed: int
     boost_silence: float = 1.0
+
+
+class Silence(NamedTuple):
+    """Bool (num_pdfs,) each: pdfs of all silence phones, and those of the one that may stand between words."""
+
+    all: np.ndarray
+    pause: np.ndarray
 
 
 def say(text: str) -> None:
@@ -76,9 +83,9 @@ def realign(pool: ShardPool, model: DiagGmm) -> dict[str, Any]:
 
 
 def train(
-    pool: ShardPool, model: DiagGmm, occupancy: np.ndarray, silence: np.ndarray, plan: Schedule, label: str, refine: Refine | None = None
+    pool: ShardPool, model: DiagGmm, occupancy: np.ndarray, silence: Silence, plan: Schedule, label: str, refine: Refine | None = None
 ) -> tuple[DiagGmm, np.ndarray, list[dict[str, Any]], list[tuple[str, str]]]:
-    """Run the schedule. occupancy: frames of each pdf to begin with; silence: bool (num_pdfs,).
+    """Run the schedule. occupancy: frames of each pdf to begin with.
 
     Returns the model, the pdfs' frames, one record an iteration (log-likelihood a frame in nats, Gaussians, frames changed),
     lost utterances.
@@ -92,10 +99,10 @@ def train(
     for it in range(1, plan.iterations + 1):
         record: dict[str, Any] = {"iteration": it}
         if it in plan.realign:
-            result = realign(pool, model.boosted(silence, plan.boost_silence))
+            result = realign(pool, model.boosted(silence.pause, plan.boost_silence))
             lost += result.pop("lost")
             record.update(result)
-        if refine and (refined := refine(it, model, occupancy, silence)):
+        if refine and (refined := refine(it, model, occupancy, silence.all)):
             model, gains = refined
             record.update(gains)
             floor = VARIANCE_FLOOR * gather_moments(pool)[1]

@@ -50,7 +50,6 @@ class Trained:
     model: DiagGmm
     tree: Tree
     occupancy: np.ndarray
-    silence: np.ndarray
     history: list[dict[str, Any]]
     dropped: list[tuple[str, str]]
 
@@ -129,7 +128,7 @@ def grow_and_train(
     plan = Schedule(cfg.iterations, tuple(cfg.realign), cfg.gaussians, cfg.grow_until, cfg.power, cfg.seed, cfg.boost_silence)
     silence = silence_pdfs(tree, lang)
     model, occupancy, history, lost = train(pool, model, count, silence, plan, label, refine)
-    return Trained(model, tree, occupancy, silence, history, short + lost)
+    return Trained(model, tree, occupancy, history, short + lost)
 
 
 def write_questions(work: Path, questions: list[tuple[int, ...]], names: Sequence[str]) -> None:

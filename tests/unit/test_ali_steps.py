@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 from kdtool.ali import align
+from kdtool.ali.aligner import Aligner
 from kdtool.ali.store import Alignment, AlignmentSet, save_alignments
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_jsonl
 from kdtool.features.store import FeatureSet
 from kdtool.gmm import train_mono, train_tri
 from kdtool.gmm.feats import FrontEnd
-from kdtool.gmm.folder import open_gmm, save_gmm
+from kdtool.gmm.folder import open_gmm, save_gmm, silence_pdfs
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.tree import Tree
+from kdtool.graph.training import GraphBuilder
 from kdtool.lang.lang import Lang
 
 
@@ -181,3 +183,16 @@ def test_store_refuses_what_does_not_fit(tmp_path: Path) -> None:
     (tmp_path / "index.jsonl").write_text(rows[0] + "\n" + json.dumps(row) + "\n")
     with pytest.raises(KdError, match="counts 13 frames"):
         AlignmentSet.open(tmp_path)
+
+
+def test_only_the_silence_between_words_is_boosted(corpus: tuple[Path, dict[str, gmm_data.Truth]]) -> None:
+    """Spoken noise stands for unknown words: a factor on it would eat their neighbours."""
+    root, _ = corpus
+    lang, features, gmm = Lang.load(root / "lang"), FeatureSet.open(root / "feats"), open_gmm(root / "gmm")
+    model = Aligner(features, GraphBuilder(lang.prons, lang.sil, lang.oov, gmm.tree), gmm, boost_silence=2.0).model
+    factor = model.weights / gmm.model.weights
+    assert {int(p) for p in gmm.tree.pdf_phone[factor == 2.0]} == {lang.sil} and set(factor) == {1.0, 2.0}
+    silence = silence_pdfs(gmm.tree, lang)
+    assert {int(p) for p in gmm.tree.pdf_phone[silence.all]} == lang.silence_ids
+    np.testing.assert_array_equal(silence.pause, factor == 2.0)
+    np.testing.assert_array_equal(silence.all, gmm.silence)

@@ -1,4 +1,5 @@
-"""What `kdtool align` leaves.  In: aligned utterances.  Out: textgrid/, json/, CTM of words and phones (and states), Lhotse manifests, files.tsv.
+"""What `kdtool align` leaves.  In: aligned utterances.  Out: textgrid/, json/, words.ctm, phones.ctm (states.ctm), Lhotse manifests,
+files.tsv.
 
 Times count from the start of the recording; an utterance that is a part of one is moved to its place there.
 """

@@ -20,13 +20,14 @@ from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.progress import progress
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, read_jsonl
+from kdtool.core.tables import open_text
 from kdtool.core.tensors import file_digest
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands, run_command
 from kdtool.corpus.kaldi_dir import Fault, KaldiDir, read_dir, spans
 from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
 from kdtool.corpus.manifests import recording, summary, write_manifests
 from kdtool.corpus.utterance import Limits, check_audio
+from kdtool.validate.rows import read_utterances
 
 AUDIO = "audio"  # where the output of commands goes
 
@@ -126,12 +127,12 @@ def check_apart(kaldi: KaldiDir, other: Path) -> None:
     manifest = other / "supervisions.jsonl.gz"
     if not manifest.is_file():
         raise UsageError(f"--apart-from {other}: no data folder (supervisions.jsonl.gz is missing); prepare it first")
-    rows = list(read_jsonl(manifest))
+    rows = list(read_utterances(other))
     speakers = kaldi.tables["utt2spk"].rows
     if both := sorted({row["id"] for row in rows} & set(speakers)):
         raise KdError(f"{kaldi.folder}: utterance {both[0]} is in {other} too ({len(both)} such), so figures on one of the sets would be "
                       "worth nothing; keep them apart")  # fmt: skip
-    if voices := sorted({row.get("speaker") for row in rows} & {row.value for row in speakers.values()}):
+    if voices := sorted({row.get("speaker") or "" for row in rows} & {row.value for row in speakers.values()}):
         kaldi.notes.append(f"speaker {voices[0]} is in {other} too ({len(voices)} such): the figures are not those of unknown speakers")
 
 

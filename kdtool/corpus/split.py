@@ -15,7 +15,8 @@ from typing import Any
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, read_jsonl, read_lines, write_jsonl
+from kdtool.core.tables import open_text, read_lines, write_jsonl
+from kdtool.validate.rows import SUPERVISION, read_rows
 
 MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 
@@ -50,10 +51,10 @@ def held_out_speakers(rows: Sequence[dict[str, Any]], data: Path, cfg: Config) -
 
 def write_part(data: Path, work: Path, speakers: set[str]) -> str:
     """The manifests' rows of these speakers, in their order; returns how much that is."""
-    supervisions = [row for row in read_jsonl(data / "supervisions.jsonl.gz") if row["speaker"] in speakers]
+    supervisions = [row for row in read_rows(data / MANIFESTS[1], SUPERVISION) if row["speaker"] in speakers]
     utterances, recordings = {row["id"] for row in supervisions}, {row["recording_id"] for row in supervisions}
     write_jsonl(work / "supervisions.jsonl.gz", supervisions)
-    write_jsonl(work / "recordings.jsonl.gz", (row for row in read_jsonl(data / "recordings.jsonl.gz") if row["id"] in recordings))
+    write_jsonl(work / "recordings.jsonl.gz", (r for r in read_rows(data / MANIFESTS[0], {"id": (str,)}) if r["id"] in recordings))
     if (data / "audio.tsv").is_file():
         with open_text(work / "audio.tsv", "w") as f:
             f.writelines(f"{line}\n" for line in read_lines(data / "audio.tsv") if line.split("\t")[0] in utterances)
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in MANIFESTS:
         if not (data / name).is_file():
             raise KdError(f"{data}: {name} is missing; prepare the corpus first (local/*/prepare_data.sh)")
-    rows = list(read_jsonl(data / "supervisions.jsonl.gz"))
+    rows = list(read_rows(data / MANIFESTS[1], SUPERVISION))
     chosen = held_out_speakers(rows, data, cfg)
     sides = {"rest": {row["speaker"] for row in rows} - chosen, "held_out": chosen}
     # The manifests alone count, not the folder: features lie in it as well.

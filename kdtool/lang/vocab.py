@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text, read_jsonl
+from kdtool.core.tables import open_text
 from kdtool.lang.lexicon import UNK
+from kdtool.validate.rows import read_utterances
 
 RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
 
@@ -29,17 +30,14 @@ def transcript_words(data: Path) -> Counter[str]:
     Raises:
         KdError: no transcripts, or one that is not upper-case or holds a reserved word (the corpus step did not normalise).
     """
-    path = data / "supervisions.jsonl.gz"
-    if not path.is_file():
-        raise KdError(f"{path}: no such file; prepare the corpus first (local/*/prepare_data.sh)")
     counts: Counter[str] = Counter()
-    for row in read_jsonl(path):
+    for row in read_utterances(data):
         text = row.get("text") or ""
         if fault := text_fault(" ".join(text.split())):
-            raise KdError(f"{path}, utterance {row['id']}: {fault}; normalise the transcripts first")
+            raise KdError(f"{data / 'supervisions.jsonl.gz'}, utterance {row['id']}: {fault}; normalise the transcripts first")
         counts.update(text.split())
     if not counts:
-        raise KdError(f"{path}: no words in the transcripts; prepare the corpus again")
+        raise KdError(f"{data / 'supervisions.jsonl.gz'}: no words in the transcripts; prepare the corpus again")
     return counts
 
 

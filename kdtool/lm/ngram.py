@@ -17,8 +17,9 @@ from typing import Any
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, read_jsonl, read_table, write_json
+from kdtool.core.tables import open_text, read_table, write_json
 from kdtool.lang.tools import run_tool
+from kdtool.validate.rows import read_utterances
 
 NOT_WORDS = ("<eps>", "#0", "<s>", "</s>", "<UNK>")
 MAX_ORDER = 6
@@ -143,10 +144,7 @@ def perplexity(model: Any, sentences: Iterable[str]) -> Perplexity:
 
 def transcripts(data: Path) -> list[str]:
     """Transcripts of a data folder."""
-    path = data / "supervisions.jsonl.gz"
-    if not path.is_file():
-        raise KdError(f"{path}: no such file; prepare the corpus first (local/*/prepare_data.sh)")
-    texts = [row.get("text") or "" for row in read_jsonl(path)]
+    texts = [row.get("text") or "" for row in read_utterances(data)]
     return [" ".join(t.split()) for t in texts if t.split()]
 
 

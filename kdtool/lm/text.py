@@ -21,7 +21,8 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.progress import Line
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, read_jsonl, write_json
+from kdtool.core.tables import open_text, write_json
+from kdtool.validate.rows import read_utterances
 
 TRANSCRIPTS = "supervisions.jsonl.gz"  # of a data folder
 PLAIN = re.compile(r"[A-Z' ]*")
@@ -78,7 +79,7 @@ def sentences(source: Path, held_out: set[str], counts: Counter[str], plain: boo
 def raw_sentences(source: Path) -> Iterator[str]:
     """The lines of a text; the transcripts of a data folder."""
     if source.is_dir():
-        for row in read_jsonl(source / TRANSCRIPTS):
+        for row in read_utterances(source):
             yield row.get("text") or ""
         return
     size, shown = source.stat().st_size / 1e6, Line()
@@ -96,11 +97,10 @@ def transcripts(data: Path | None, plain: bool = True) -> set[str]:
     """The normalised transcripts of a data folder."""
     if data is None:
         return set()
-    path = data / TRANSCRIPTS
-    if not path.is_file():
+    if not (data / TRANSCRIPTS).is_file():
         raise KdError(f"--exclude {data}: no {TRANSCRIPTS} there; prepare that data set first")
     found = set()
-    for row in read_jsonl(path):
+    for row in read_utterances(data):
         try:
             found.add(normalise(row.get("text") or "", plain))
         except ValueError:

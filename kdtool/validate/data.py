@@ -13,7 +13,7 @@ from typing import Any
 
 from kdtool.corpus.ids import id_fault
 from kdtool.validate.report import Class, Level, Report
-from kdtool.validate.rows import BROKEN, BROKEN_CLASS, NUMBER, sound_rows
+from kdtool.validate.rows import BROKEN, BROKEN_CLASS, RECORDING, SUPERVISION, sound_rows
 
 FIX = "utils/fix_data.sh {folder}"
 AGAIN = "prepare the corpus again (local/*/prepare_data.sh)"
@@ -40,11 +40,6 @@ CLASSES = {
     "same-text": Class("transcripts that are equal word by word, of five words and more", "listen whether one was copied", warning=True),
 }
 OTHERS: dict[str, str] = {}
-RECORDING = {"id": (str,), "sources": (list,), "sampling_rate": (int,), "num_samples": (int,), "duration": NUMBER}
-SUPERVISION = {
-    "id": (str,), "recording_id": (str,), "start": NUMBER, "duration": NUMBER,
-    "text": (str, type(None)), "speaker": (str, type(None)),
-}  # fmt: skip
 SLACK = 0.01  # seconds: manifests round their times
 
 

@@ -12,8 +12,7 @@ from typing import Any
 from kdtool.core.cli import Parser, cli_main
 from kdtool.core.errors import KdError
 from kdtool.corpus.fix import FIXED, fix_data
-from kdtool.validate.data import RECORDING, SUPERVISION
-from kdtool.validate.rows import row_faults
+from kdtool.validate.rows import RECORDING, SUPERVISION, row_faults
 
 SHOWN = 20
 

@@ -20,6 +20,11 @@ BROKEN_CLASS = Class("a manifest that is missing, unreadable, or has a line with
 Fields = Mapping[str, tuple[type, ...]]
 NUMBER = (int, float)
 LARGEST = 1 << 53  # whole numbers up to here are floats too
+RECORDING: Fields = {"id": (str,), "sources": (list,), "sampling_rate": (int,), "num_samples": (int,), "duration": NUMBER}
+TRANSCRIPT: Fields = {"id": (str,), "text": (str, type(None))}
+SUPERVISION: Fields = {
+    **TRANSCRIPT, "recording_id": (str,), "start": NUMBER, "duration": NUMBER, "speaker": (str, type(None)),
+}  # fmt: skip
 
 
 def sound_rows(path: Path, fields: Fields, report: Report) -> list[dict[str, Any]]:
@@ -34,6 +39,25 @@ def sound_rows(path: Path, fields: Fields, report: Report) -> list[dict[str, Any
     except KdError as e:
         report.add(BROKEN, path.name, path, str(e))
     return rows
+
+
+def read_utterances(data: Path) -> Iterator[dict[str, Any]]:
+    """Ids and transcripts of a data folder, for steps that need no more of it than these; KdError as of `read_rows`."""
+    return read_rows(data / "supervisions.jsonl.gz", TRANSCRIPT)
+
+
+def read_rows(path: Path, fields: Fields) -> Iterator[dict[str, Any]]:
+    """The rows of one of a data folder's manifests.
+
+    Raises:
+        KdError: there is no such file, or a line lacks one of the `fields`.
+    """
+    if not path.is_file():
+        raise KdError(f"{path}: no such file; prepare the corpus first (local/*/prepare_data.sh)")
+    for number, row in enumerate(read_jsonl(path), 1):
+        if fault := "; ".join(row_faults(row, fields)):
+            raise KdError(f"{path}, line {number}: {fault}; prepare the corpus again (utils/validate_data.sh {path.parent} lists all such)")
+        yield row
 
 
 def row_faults(row: Any, fields: Fields) -> Iterator[str]:

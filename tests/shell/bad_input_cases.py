@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from bad_input_changes import Case, put
@@ -40,6 +41,16 @@ CORPUS = [
     ("not UTF-8", put(TEXT, b"11-7-0000 A\n11-7-0001 caf\xe9\n"), [f"{TEXT}, line 2", "iconv"]),
 ]
 
+def transcripts(data: str, content: bytes) -> Callable[[Path], object]:
+    """A data folder of another program's, whose supervisions are these lines."""
+
+    def change(world: Path) -> None:
+        put(f"data/{data}/supervisions.jsonl.gz", gzip.compress(content))(world)
+        (world / f"data/{data}/.done.json").unlink()
+
+    return change
+
+
 LONG = "\n".join(f"{w} {p}" for w, p in zip(["ONE", "TWO"], ["W AH N", "T UW"], strict=True))
 LANGUAGE = [
     ("missing LM text", "lm text", lambda w: (w / "lm.txt").unlink(), [], ["lm.txt: missing; check the path"]),
@@ -59,6 +70,10 @@ LANGUAGE = [
      ["G2P could not learn from the lexicon's 1 words", "larger lexicon", "--g2p false"]),
     ("dev set without words", "ngram", lambda w: (w / "data/dev_clean_2/supervisions.jsonl.gz").unlink(), [],
      ["supervisions.jsonl.gz: missing"]),
+    ("transcript that is a number", "lang", transcripts("train_clean_5", b'{"id": "a", "text": "A"}\n{"id": "b", "text": 3}\n'), [],
+     ["supervisions.jsonl.gz, line 2: text is int '3'", "utils/validate_data.sh"]),
+    ("dev set that is no manifest", "ngram", transcripts("dev_clean_2", b"[]\n"), [],
+     ["supervisions.jsonl.gz, line 1: list instead of an object", "prepare the corpus again"]),
     ("no features there", "align", lambda w: shutil.rmtree(w / "feats"), [], ["feats: missing", "run the stage"]),
     ("no GMM there", "align", lambda w: [p.unlink() for p in (w / "gmm").glob("gmm.*")], [], ["gmm: changed since it was made (gmm.safet"]),
     ("other phones", "align", put("lang/phones.txt", "<eps> 0\nSIL 1\nSPN 2\n"), [], ["lexicon.txt, line 2", "prepare the lang again"]),

@@ -19,7 +19,7 @@ def data(tmp_path: Path) -> Path:
     data.mkdir()
     write_jsonl(data / "recordings.jsonl.gz", ({"id": utt, "sources": []} for _, utt in ids))
     write_jsonl(data / "supervisions.jsonl.gz", (
-        {"id": utt, "recording_id": utt, "speaker": s, "duration": 1.5, "text": f"WORD {'GO' * (n % 3 + 1)}"}
+        {"id": utt, "recording_id": utt, "speaker": s, "start": 0.0, "duration": 1.5, "text": f"WORD {'GO' * (n % 3 + 1)}"}
         for n, (s, utt) in enumerate(ids)
     ))  # fmt: skip
     with open_text(data / "audio.tsv", "w") as f:
@@ -59,6 +59,10 @@ def test_refusals(data: Path) -> None:
         run(data, "--share", "0.99")
     with pytest.raises(UsageError, match="share above 0"):
         run(data, "--share", "1")
+    rows = list(read_jsonl(data / "supervisions.jsonl.gz"))
+    write_jsonl(data / "supervisions.jsonl.gz", [*rows[:2], {**rows[2], "speaker": 7}])
+    with pytest.raises(KdError, match=r"supervisions.jsonl.gz, line 3: speaker is int '7'; prepare the corpus again"):
+        run(data)
     (data / "recordings.jsonl.gz").unlink()
     with pytest.raises(KdError, match=r"recordings.jsonl.gz is missing"):
         run(data)

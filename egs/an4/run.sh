@@ -13,12 +13,15 @@ usage: egs/an4/run.sh [options]
   --tiny             small models and few updates: minutes; without --corpus on a made-up corpus of AN4's form
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
   --conf DIR         options of the steps (default: conf/, with --tiny conf/tiny/)
+  --systems A,B      } with --stage ablation: train and decode these alone (default: all of conf/ablation.yaml);
+  --seeds 0,1        } the table holds all that there are
 TEXT
   recipe_usage
 }
 
-opt=([tiny]=false [corpus]="" [work]="$here" [conf]="")
-stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results)
+opt=([tiny]=false [corpus]="" [work]="$here" [conf]="" [systems]="" [seeds]="")
+stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
+goal=results
 about=(
   [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="lexicon, topology, subwords; LM text from transcripts"
   [features]="MFCC for the GMMs, filterbanks for the students" [lms]="word n-gram"
@@ -27,7 +30,7 @@ about=(
   [teachers]="LMs over senones, phones and subwords"
   [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
   [graphs]="decoding graphs"                                  [decode]="dev, then test with dev's scales"
-  [results]="results.json, RESULTS.md"
+  [results]="results.json, RESULTS.md"                        [ablation]="only when named: hours; ABLATION.md"
 )
 recipe_options "$@"
 for name in corpus work conf; do
@@ -137,6 +140,28 @@ results() {
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
   if [[ -n "${opt[corpus]}" ]]; then words+=(--corpus "${opt[corpus]##*/}"); fi
   steps/collect_results.sh --command "${words[*]}" --note "Corpus: $corpus." "$exp" "${opt[work]}/RESULTS.md"
+}
+
+ablation() {
+  local list="$exp/ablation/conf" lm set extra
+  steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$conf/ablation.yaml" "$exp" "$list"
+  utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
+    steps/train_student.sh --config "$list/SYS.yaml" "$data/train/fbank" "$exp/$target/ali_train" "$data/dev/fbank" "$exp/$target/ali_dev" "$exp/ablation/SYS"
+  steps/align.sh --nj "${opt[nj]}" "$data/test/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_test"
+  steps/train_ngram.sh --config "$conf/lm_weak.yaml" "$data/lm_text" "$data/lang" "$data/dev" "$data/lm_weak"
+  steps/make_graph.sh "$data/lang" "$data/lm_weak" "$exp/$target" "$exp/$target/graph_weak"
+  steps/make_phone_graph.sh --order 0 "$data/lang" "$exp/$target/ali_train" "$exp/$target" "$exp/$target/graph_loop"
+  steps/make_phone_graph.sh "$data/lang" "$exp/$target/ali_train" "$exp/$target" "$exp/$target/graph_phone"
+  for lm in loop phone weak word; do
+    for set in dev test; do
+      extra=(--config "$conf/decode_student.yaml")
+      if [[ "$lm" == @(loop|phone) ]]; then extra=(--ref-ali "$exp/$target/ali_$set"); fi
+      if [[ "$set" == test ]]; then extra+=(--scales-from "$exp/ablation/SYS/decode_dev_$lm"); fi
+      utils/launch.sh --max-jobs "${opt[nj]}" --mem 2G SYS=@"$list/names" "$exp/ablation/log/decode_${set}_${lm}_SYS.log" \
+        steps/decode.sh --nj 1 "${extra[@]}" "$exp/ablation/SYS" "$data/$set/fbank" "$exp/$target/graph_$lm" "$data/lang" "$exp/ablation/SYS/decode_${set}_$lm"
+    done
+  done
+  steps/collect_ablation.sh --command "${here#"$KD_ROOT"/}/run.sh --stage ablation" "$exp/ablation" "${opt[work]}/ABLATION.md"
 }
 
 recipe_run

@@ -25,8 +25,9 @@ TEXT
 }
 
 opt=([tiny]=false [train]="" [test]="" [dev]="" [lexicon]="" [lm-text]="" [relative-to]="$PWD" [allow-pipes]=false [sample-rate]=""
-  [work]="$here" [conf]="")
-stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results)
+  [work]="$here" [conf]="" [systems]="" [seeds]="")
+stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
+goal=results
 about=(
   [corpus]="Lhotse manifests; held-out training speakers apart" [lang]="LM text, lexicon with G2P, topology, subwords"
   [features]="MFCC for the GMMs, filterbanks for the students" [lms]="word n-gram"
@@ -35,7 +36,7 @@ about=(
   [teachers]="LMs over senones, phones and subwords"
   [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
   [graphs]="decoding graphs"                                  [decode]="dev, then test with dev's scales"
-  [results]="results.json, RESULTS.md"
+  [results]="results.json, RESULTS.md"                        [ablation]="only when named: hours; ABLATION.md"
 )
 recipe_options "$@"
 for name in train test dev lexicon lm-text relative-to work conf; do
@@ -174,6 +175,28 @@ results() {
     if [[ "$sample" == false && -n "${opt[$name]}" ]]; then words+=("--$name" "${opt[$name]##*/}"); fi
   done
   steps/collect_results.sh --command "${words[*]}" --note "$note" "$exp" "${opt[work]}/RESULTS.md"
+}
+
+ablation() {
+  local list="$exp/ablation/conf" lm set extra
+  steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$conf/ablation.yaml" "$exp" "$list"
+  utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
+    steps/train_student.sh --config "$list/SYS.yaml" "$data/train/fbank" "$exp/$target/ali_train" "$data/dev/fbank" "$exp/$target/ali_dev" "$exp/ablation/SYS"
+  steps/align.sh --nj "${opt[nj]}" "$data/test/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_test"
+  steps/train_ngram.sh --config "$conf/lm_weak.yaml" "$data/lm_text" "$data/lang" "$data/dev" "$data/lm_weak"
+  steps/make_graph.sh "$data/lang" "$data/lm_weak" "$exp/$target" "$exp/$target/graph_weak"
+  steps/make_phone_graph.sh --order 0 "$data/lang" "$exp/$target/ali_train" "$exp/$target" "$exp/$target/graph_loop"
+  steps/make_phone_graph.sh "$data/lang" "$exp/$target/ali_train" "$exp/$target" "$exp/$target/graph_phone"
+  for lm in loop phone weak word; do
+    for set in dev test; do
+      extra=(--config "$conf/decode_student.yaml")
+      if [[ "$lm" == @(loop|phone) ]]; then extra=(--ref-ali "$exp/$target/ali_$set"); fi
+      if [[ "$set" == test ]]; then extra+=(--scales-from "$exp/ablation/SYS/decode_dev_$lm"); fi
+      utils/launch.sh --max-jobs "${opt[nj]}" --mem 2G SYS=@"$list/names" "$exp/ablation/log/decode_${set}_${lm}_SYS.log" \
+        steps/decode.sh --nj 1 "${extra[@]}" "$exp/ablation/SYS" "$data/$set/fbank" "$exp/$target/graph_$lm" "$data/lang" "$exp/ablation/SYS/decode_${set}_$lm"
+    done
+  done
+  steps/collect_ablation.sh --command "${here#"$KD_ROOT"/}/run.sh --stage ablation" "$exp/ablation" "${opt[work]}/ABLATION.md"
 }
 
 recipe_run

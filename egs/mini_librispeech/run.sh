@@ -15,12 +15,15 @@ usage: egs/mini_librispeech/run.sh [options]
   --lm-text FILE     LM text, a sentence a line, may be gzipped   } needed with --corpus; the word 'openslr'
   --lexicon FILE     CMUdict or LibriSpeech lexicon               } downloads them (OpenSLR 11)
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
+  --systems A,B      } with --stage ablation: train and decode these alone (default: all of conf/ablation.yaml);
+  --seeds 0,1        } the table holds all that there are
 TEXT
   recipe_usage
 }
 
-opt=([tiny]=false [corpus]="" [lm-text]="" [lexicon]="" [work]="$here")
-stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results)
+opt=([tiny]=false [corpus]="" [lm-text]="" [lexicon]="" [work]="$here" [systems]="" [seeds]="")
+stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
+goal=results
 about=(
   [corpus]="Lhotse manifests of the training and dev sets"    [lang]="LM text, lexicon with G2P, topology, subwords"
   [features]="MFCC for the GMMs, filterbanks for the students" [lms]="3-gram for the graph, 4-gram for rescoring"
@@ -29,7 +32,7 @@ about=(
   [align]="senone alignments of both sets, speaker-adapted"   [teachers]="LMs over senones, phones and subwords"
   [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
   [graphs]="decoding graphs"                                  [decode]="decoding and scoring"
-  [results]="results.json, RESULTS.md"
+  [results]="results.json, RESULTS.md"                        [ablation]="only when named: hours; ABLATION.md"
 )
 recipe_options "$@"
 for name in corpus lm-text lexicon work; do
@@ -136,6 +139,27 @@ results() {
     if [[ -n "${opt[$name]}" ]]; then words+=("--$name" "${opt[$name]##*/}"); fi
   done
   steps/collect_results.sh --command "${words[*]}" --note "Corpus: $corpus." "$exp" "${opt[work]}/RESULTS.md"
+}
+
+ablation() {
+  local list="$exp/ablation/conf" dev="$data/dev_clean_2/fbank" words=(egs/mini_librispeech/run.sh --stage ablation) lm extra
+  steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$conf/ablation.yaml" "$exp" "$list"
+  utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
+    steps/train_student.sh --config "$list/SYS.yaml" "$data/train_clean_5/fbank" "$exp/sat/ali_train" "$dev" "$exp/sat/ali_dev" "$exp/ablation/SYS"
+  steps/train_ngram.sh --config "$conf/lm_weak.yaml" "$data/lm_text" "$data/lang" "$data/dev_clean_2" "$data/lm_weak"
+  steps/make_graph.sh "$data/lang" "$data/lm_weak" "$exp/sat" "$exp/sat/graph_weak"
+  steps/make_phone_graph.sh --order 0 "$data/lang" "$exp/sat/ali_train" "$exp/sat" "$exp/sat/graph_loop"
+  for lm in loop phone weak 3gram; do
+    case "$lm" in
+      loop | phone) extra=(--config "$conf/decode_phone.yaml" --ref-ali "$exp/sat/ali_dev") ;;
+      weak) extra=(--config "$conf/decode_word.yaml") ;;
+      3gram) extra=(--config "$conf/decode_word.yaml" --rescore-lm "$data/lm_4gram") ;;
+    esac
+    utils/launch.sh --max-jobs "${opt[nj]}" --mem 2G SYS=@"$list/names" "$exp/ablation/log/decode_${lm}_SYS.log" \
+      steps/decode.sh --nj 1 "${extra[@]}" "$exp/ablation/SYS" "$dev" "$exp/sat/graph_$lm" "$data/lang" "$exp/ablation/SYS/decode_dev_$lm"
+  done
+  if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
+  steps/collect_ablation.sh --command "${words[*]}" --note "Corpus: $(recorded "$data/source/name")." "$exp/ablation" "${opt[work]}/ABLATION.md"
 }
 
 recipe_run

@@ -1,16 +1,13 @@
 """A teacher's distributions in few bytes.  In: rows of log-probabilities, each with the unit before it.  Out: packed bytes.
 
-Four ideas; n-gram teachers over phones, BPE-500 and senones cost 441 bytes a second of speech together on 96 minutes, at 99% of the
-mass and less than 0.01 nat a unit lost; float16 and small integers cost 1,876 with the subwords cut at 85%:
+n-gram teachers over phones, subwords and senones cost 112 bytes a second of AN4 together (with LZMA alone 205), at 99% of the
+mass and less than 0.01 nat a unit lost:
 - One floor for all rows: what is likelier than it is kept, the rest of a row is one bucket. Of all ways to keep a mean mass
   this keeps the fewest entries (136 subwords a row, where each row's own 99% would take 220).
 - Levels even in 2 sqrt(p), in which a step costs the same divergence everywhere (the Fisher metric of a distribution), not in
   log p, where half the bytes would go into the smallest entries.
-- A prior row for each unit before: how likely an entry is there on average says most about its level. Entries are sorted by
-  prior and by how many entries their row keeps, and LZMA then finds long runs of the same kind.
-- What the prior does not expect at all is listed on its own.
-Left to gain: with the teacher's own bigram as prior the subwords take 15% less, with the number of entries still to come as context
-another 15% (both estimated from conditional entropies on 690 s).
+- A prior row for each unit before: what the teacher itself expects after that unit alone, or the mean of a sample of rows. How
+  levels are coded by it is ``kdtool.posteriors.entropy``'s.
 """
 
 from __future__ import annotations
@@ -22,14 +19,13 @@ from functools import cached_property
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.posteriors.entropy import BIN, LAST_BIN, SYMBOLS, UNIT, LevelCode, learn
 
 CONTEXTS = 1024  # with more units than this there is one prior row for all: a table of all pairs would outgrow the dump
-BIN = 0.5  # nats in one bin of the prior
-NO_CANDIDATE = 255
 REST_STEP = 0.08  # of 2 sqrt(mass of the rest)
 PRIOR_ROWS = 2.0  # a context's prior starts from so many rows of the mean
-NOT_EXPECTED = 1.0 / 64.0  # entries of a prior below this share of the floor are no candidates
-KINDS = 31  # classes of rows by the number of entries that they keep, three an octave
+FAR_BELOW = 4.0  # nats below the floor at which a prior says no more
+LEAST = 1e-7  # a floor below this is coded as if it were this
 MOST_REST = 1.0 - 1e-6
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 0, "pb": 0}]
 
@@ -61,42 +57,41 @@ class Coder:
     """How the rows of one dump are written.
 
     ``floor``: the least probability that is kept; ``step``: of 2 sqrt(p); ``value`` float32 (L,): the probability that a level
-    stands for; ``prior`` uint8 (C, V): bins of -log prior after each unit (the last row: at the begin), NO_CANDIDATE where an
-    entry is never expected.
+    stands for; ``code``: how levels become bits, with a prior row for each unit before (the last one: at the begin).
     """
 
-    def __init__(self, floor: float, step: float, top_k: int, value: np.ndarray, prior: np.ndarray) -> None:
-        self.floor, self.step, self.top_k, self.value, self.prior = floor, step, top_k, value, prior
-        self.contexts, self.num_units = prior.shape
+    def __init__(self, floor: float, step: float, top_k: int, value: np.ndarray, code: LevelCode) -> None:
+        self.floor, self.step, self.top_k, self.value, self.code = floor, step, top_k, value, code
+        self.contexts, self.num_units = code.bins.shape
         self._start = 2.0 * np.sqrt(floor)
-        wanted = prior != NO_CANDIDATE
-        self._ids = np.nonzero(wanted)[1].astype(np.int64)
-        self._bins = prior[wanted]
-        self._first = np.concatenate([[0], np.cumsum(wanted.sum(axis=1))])
 
     @classmethod
-    def fit(cls, log_probs: np.ndarray, before: np.ndarray, *, mass: float, top_k: int, step: float) -> Coder:
-        """Choose the floor that keeps ``mass`` on average, and learn priors and levels' values, from a sample of rows.
+    def fit(
+        cls, log_probs: np.ndarray, before: np.ndarray, *, mass: float, top_k: int, step: float, after_one: np.ndarray | None = None
+    ) -> Coder:
+        """Choose the floor that keeps ``mass`` on average, and learn levels' values, prior and tables, from a sample of rows.
 
         Args:
             log_probs: float32 (N, V), rows that sum to one; before: (N,) the unit before each row, V at a begin.
+            after_one: (V + 1, V) what the teacher itself expects after each single unit, if it can say: the prior, unless the
+                sample's own means code the sample in fewer bits.
         """
         if top_k < 0 or not 0.0 < mass <= 1.0 or not 0.0 < step <= 1.0:
             raise KdError(f"top_k {top_k}, mass {mass}, step {step}: a top_k of at least 0, mass and step above 0 and up to 1 are wanted")
-        rows, size = log_probs.shape
+        size = log_probs.shape[1]
         probs = np.exp(log_probs)
-        floor = _floor(probs, mass)
         contexts = size + 1 if size <= CONTEXTS else 1
-        mean = probs.mean(axis=0, dtype=np.float64) if rows else np.full(size, 1.0 / size)
-        sums, seen = np.tile(PRIOR_ROWS * mean, (contexts, 1)), np.full(contexts, PRIOR_ROWS)
         context = np.minimum(before, contexts - 1)
-        np.add.at(sums, context, probs)
-        np.add.at(seen, context, 1.0)
-        prior = sums / seen[:, None]
-        with np.errstate(divide="ignore"):
-            bins = np.where(prior > floor * NOT_EXPECTED, np.clip(np.rint(-np.log(prior) / BIN), 0, 60), NO_CANDIDATE).astype(np.uint8)
-        coder = cls(floor, step, top_k, np.zeros(0, np.float32), bins)
+        floor = _floor(probs, mass)
+        coder = cls(floor, step, top_k, np.zeros(0, np.float32), LevelCode.empty(_bins(_means(probs, context, contexts), floor)))
         coder.value = coder._values(probs)
+        log_value = np.log(np.maximum(coder.value, LEAST))
+        log_value[0] = np.log(max(coder.floor, LEAST))
+        levels, rounded = coder._kept(probs), np.rint(log_value * UNIT).astype(np.int16)
+        priors = [coder.code.bins]
+        if after_one is not None and contexts > 1:
+            priors.append(_bins(np.exp(after_one), coder.floor))
+        coder.code = min((learn(bins, rounded, levels, context) for bins in priors), key=lambda found: found[1])[0]
         return coder
 
     def _values(self, probs: np.ndarray) -> np.ndarray:
@@ -119,14 +114,18 @@ class Coder:
         bad = np.flatnonzero(~(np.abs(total - 1.0) < 1e-3))
         if bad.size:
             raise KdError(f"row {bad[0]} of a teacher's output sums to {total[bad[0]]:.6f}, not 1; the teacher is broken, train it again")
-        level = self._level(probs)
-        rows = np.arange(len(probs))
+        level = self._kept(probs)
+        return Levels(level, np.where(level > 0, 0.0, probs).sum(axis=1, dtype=np.float64))
+
+    def _kept(self, probs: np.ndarray) -> np.ndarray:
+        """Levels uint16 (N, V) of what is kept: above the floor, the likeliest in any case, the ``top_k`` likeliest at most."""
+        level, rows = self._level(probs), np.arange(len(probs))
         best = probs.argmax(axis=1)
         level[rows, best] = np.maximum(level[rows, best], 1)
         if 0 < self.top_k < self.num_units:
             out = np.argpartition(-probs, self.top_k - 1, axis=1)[:, self.top_k :]
             np.put_along_axis(level, out, 0, axis=1)
-        return Levels(level, np.where(level > 0, 0.0, probs).sum(axis=1, dtype=np.float64))
+        return level
 
     def lost(self, log_probs: np.ndarray, levels: Levels) -> np.ndarray:
         """float64 (N,): divergence (nats) of what will be read from the dense rows, the rest as one bucket on both sides."""
@@ -148,18 +147,12 @@ class Coder:
 
     def encode(self, levels: Levels, before: np.ndarray) -> dict[str, np.ndarray]:
         """Packed columns of some rows, each after the unit ``before`` it (V at a begin)."""
-        rows, context = np.arange(len(before)), np.minimum(before, self.contexts - 1)
+        context = np.minimum(before, self.contexts - 1)
         counts = (levels.level > 0).sum(axis=1)
-        row, ids, order = self._candidates(context, counts)
-        symbols = levels.level[row, ids]
-        extra = np.flatnonzero((levels.level > 0) & (self.prior[context] == NO_CANDIDATE)) if len(rows) else rows
+        words, others = self.code.encode(levels.level, context)
         # Rows after the same unit, and then with as many entries, are alike.
-        alike = np.argsort(context, kind="stable")
-        more_alike = np.lexsort((context, counts))
-        return {
-            "counts": pack(counts[alike]), "rest": pack(_rest(levels.left)[more_alike]), "symbols": pack(symbols[order]),
-            "extra": pack(np.diff(extra, prepend=0)), "extra_level": pack(levels.level.reshape(-1)[extra]),
-        }  # fmt: skip
+        alike, more_alike = np.argsort(context, kind="stable"), np.lexsort((context, counts))
+        return {"counts": pack(counts[alike]), "rest": pack(_rest(levels.left)[more_alike]), "words": words, "others": pack(others)}
 
     def decode(self, columns: dict[str, np.ndarray], before: np.ndarray) -> tuple[np.ndarray, ...]:
         """offsets int64 (N + 1,), ids int32 (M,), logp float32 (M,), rest_logp float32 (N,) of the rows that were encoded."""
@@ -167,38 +160,21 @@ class Coder:
         counts, rest = np.empty(len(before), np.int64), np.empty(len(before), np.int64)
         counts[np.argsort(context, kind="stable")] = unpack(columns["counts"])
         rest[np.lexsort((context, counts))] = unpack(columns["rest"])
-        row, ids, order = self._candidates(context, counts)
-        level = np.empty(len(row), dtype=np.int64)
-        level[order] = unpack(columns["symbols"])
-        there = np.flatnonzero(level)
-        extra = np.cumsum(unpack(columns["extra"]).astype(np.int64))
-        places = np.concatenate([row[there] * self.num_units + ids[there], extra])
-        levels = np.concatenate([level[there], unpack(columns["extra_level"]).astype(np.int64)])
-        # Rows in order, in each the likeliest first, equal ones by rising id: one sort of one number an entry.
-        top = len(self.value)
-        key = np.sort((places // self.num_units * top + (top - 1 - levels)) * self.num_units + places % self.num_units)
-        logp, rest_logp = self._read(key // self.num_units // top, top - 1 - key // self.num_units % top, rest)
+        places, levels = self.code.decode(columns["words"], unpack(columns["others"]).astype(np.int64), context, counts)
+        row, ids = places // self.num_units, places % self.num_units
+        # Rows in order, in each the likeliest first, equal ones by rising id. Small numbers are sorted in linear time.
+        order = np.argsort(_small(ids), kind="stable")
+        for keys in (len(self.value) - levels, row):
+            order = order[np.argsort(_small(keys[order]), kind="stable")]
+        logp, rest_logp = self._read(row[order], levels[order], rest)
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        return offsets, (key % self.num_units).astype(np.int32), logp.astype(np.float32), rest_logp.astype(np.float32)
-
-    def _candidates(self, context: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Row and id of each candidate of some rows, and the order in which their levels are written."""
-        number = np.diff(self._first)[context]
-        ends = np.cumsum(number)
-        source = np.arange(ends[-1] if len(ends) else 0) + np.repeat(self._first[context] - ends + number, number)
-        kind = np.minimum(np.log2(counts + 1.0) * 3.0, KINDS - 1).astype(np.uint16)
-        order = np.argsort(self._bins[source] * np.uint16(KINDS) + np.repeat(kind, number), kind="stable")
-        return np.repeat(np.arange(len(context)), number), self._ids[source], order
-
-    @cached_property
-    def _ranking(self) -> np.ndarray:
-        """Units by falling prior after each context, int64 (C, V)."""
-        return np.argsort(self.prior, axis=1, kind="stable")
+        return offsets, ids[order].astype(np.int32), logp.astype(np.float32), rest_logp.astype(np.float32)
 
     @cached_property
     def _places(self) -> np.ndarray:
-        places = np.empty_like(self._ranking)
-        np.put_along_axis(places, self._ranking, np.broadcast_to(np.arange(self.num_units), places.shape), axis=1)
+        """Place of each unit in the order of falling prior after each context, int64 (C, V)."""
+        places = np.empty_like(self.code.order)
+        np.put_along_axis(places, self.code.order, np.broadcast_to(np.arange(self.num_units), places.shape), axis=1)
         return places
 
     def ranks(self, unit_ids: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -215,30 +191,55 @@ class Coder:
             going = int(np.searchsorted(-lengths[order], -i, side="left"))
             place = first[:going] + i
             before[place] = last[:going]
-            last[:going] = ids[place] = self._ranking[np.minimum(last[:going], self.contexts - 1), ranks[place]]
+            last[:going] = ids[place] = self.code.order[np.minimum(last[:going], self.contexts - 1), ranks[place]]
         return ids, before
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What ``from_tensors`` needs."""
-        return {"value": self.value, "prior": pack(self.prior.ravel()), "shape": np.array(self.prior.shape, np.int64),
+        code = self.code
+        return {"value": self.value, "prior": pack(code.bins.T.ravel()), "shape": np.array(code.bins.shape, np.int64),
+                "log_value": code.log_value, "tables": pack(code.freq.ravel()),
                 "limits": np.array([self.floor, self.step, self.top_k], np.float64)}  # fmt: skip
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, np.ndarray]) -> Coder:
         """The coder that ``tensors`` were taken from."""
         floor, step, top_k = tensors["limits"].tolist()
-        prior = unpack(tensors["prior"]).astype(np.uint8).reshape(tensors["shape"].tolist())
-        return cls(floor, step, int(top_k), tensors["value"], prior)
+        bins = np.ascontiguousarray(unpack(tensors["prior"]).astype(np.uint8).reshape(tensors["shape"][::-1].tolist()).T)
+        freq = unpack(tensors["tables"]).astype(np.uint16).reshape(-1, SYMBOLS)
+        return cls(floor, step, int(top_k), tensors["value"], LevelCode(bins, tensors["log_value"], freq))
 
+
+def _means(probs: np.ndarray, context: np.ndarray, contexts: int) -> np.ndarray:
+    """Mean row of each context, drawn to the mean of all: float64 (contexts, V)."""
+    rows, size = probs.shape
+    mean = probs.mean(axis=0, dtype=np.float64) if rows else np.full(size, 1.0 / size)
+    sums, seen = np.tile(PRIOR_ROWS * mean, (contexts, 1)), np.full(contexts, PRIOR_ROWS)
+    np.add.at(sums, context, probs)
+    np.add.at(seen, context, 1.0)
+    return sums / seen[:, None]
+
+
+def _bins(prior: np.ndarray, floor: float) -> np.ndarray:
+    """Prior probabilities as bins of their logarithm; all that is far below the floor is alike."""
+    last = min(round((FAR_BELOW - np.log(max(floor, LEAST))) / BIN), LAST_BIN)
+    with np.errstate(divide="ignore"):
+        return np.minimum(np.rint(-np.log(prior) / BIN), last).astype(np.uint8)
 
 
 def _floor(probs: np.ndarray, mass: float) -> float:
     """The largest threshold above which the mean mass of a row is at least ``mass``; 0 for all of it."""
     if mass >= 1.0 or probs.size == 0:
         return 0.0
-    falling = np.sort(probs, axis=None)[::-1]
-    kept = np.cumsum(falling, dtype=np.float64) / len(probs)
-    return float(falling[min(int(np.searchsorted(kept, mass)) + 1, len(falling) - 1)])
+    # Probabilities by the upper half of their bits, which rise with them: a floor 1% off its place would do, and this is 0.4%.
+    half = probs.reshape(-1).view(np.uint32) >> 16
+    mass_of = np.bincount(half, weights=probs.reshape(-1), minlength=1 << 16)[::-1].cumsum() / len(probs)
+    lowest = (1 << 16) - 1 - min(int(np.searchsorted(mass_of, mass)), (1 << 16) - 1)
+    return float(np.array([lowest << 16], dtype=np.uint32).view(np.float32)[0])
+
+
+def _small(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.uint16) if values.max(initial=0) < 1 << 16 else values
 
 
 def _rest(left: np.ndarray) -> np.ndarray:

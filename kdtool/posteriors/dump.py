@@ -1,7 +1,7 @@
 """The posterior dump: what a language model expects at each unit of each aligned utterance.
 
 In: per utterance the unit segments and the teacher's distributions over units. Out: a folder with ``coder.safetensors``,
-``shard-00000.safetensors`` ... (a fixed number of utterances each), ``index.jsonl`` (id -> shard and number of units) and
+``shard-00000.safetensors`` ... (a fixed number of utterances each), ``index.jsonl.gz`` (id -> shard and number of units) and
 ``meta.json`` (teacher, unit table, alignment, temperature, what was kept and lost, a sha256 a file), read by ``PosteriorDump``.
 
 One row stands for one unit, that is for all the frames of its segment; frames of silence have none. How rows become bytes is
@@ -24,9 +24,9 @@ from kdtool.ali.store import Segments
 from kdtool.core.errors import KdError
 from kdtool.posteriors.codec import Coder, Levels, before_units, pack, unpack
 
-FORMAT = "kdtool posteriors 2"
-INDEX_FILE, META_FILE, CODER_FILE = "index.jsonl", "meta.json", "coder.safetensors"
-_ARRAYS = {"rank", "gap", "length", "counts", "rest", "symbols", "extra", "extra_level"}
+FORMAT = "kdtool posteriors 3"
+INDEX_FILE, META_FILE, CODER_FILE = "index.jsonl.gz", "meta.json", "coder.safetensors"
+_ARRAYS = {"rank", "gap", "length", "counts", "rest", "words", "others"}
 
 
 @dataclass

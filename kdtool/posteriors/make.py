@@ -1,6 +1,6 @@
 """Step: dump a teacher's posteriors.  In: lang, a teacher, an alignment.  Out: exp/<teacher>/post_<set>.
 
-The folder: coder.safetensors, shard-*.safetensors, index.jsonl, meta.json (see kdtool.posteriors.dump), dropped.tsv.
+The folder: coder.safetensors, shard-*.safetensors, index.jsonl.gz, meta.json (see kdtool.posteriors.dump), dropped.tsv.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from kdtool.validate.registry import door
 
 JOB_MB = 1000  # of one job: libraries, an n-gram or neural teacher (150 MB on the sample), one utterance's distributions
 
-# Steps that lose less than 0.01 nats a unit: 0.005 for senones, 0.009 for phones, 0.010 for BPE-500.
-STEPS = {"senone": 0.25, "phone": 0.12, "subword": 0.042}
+# Steps that lose less than 0.01 nats a unit: 0.008 for senones, 0.009 for phones, 0.010 for BPE-500.
+STEPS = {"senone": 0.32, "phone": 0.12, "subword": 0.042}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Config:
     mass: float = field(default=0.99, metadata={"help": "keep this share of the mass, on average"})
     step: float = field(default=0.0, metadata={"help": "of the levels of 2 sqrt(p) to which probabilities are rounded (0: the unit's)"})
     sample: int = field(default=16000, metadata={"help": "units that the levels and priors of the code are learnt from"})
-    shard_size: int = field(default=64, metadata={"help": "utterances in one file"})
+    shard_size: int = field(default=128, metadata={"help": "utterances in one file"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
 
 
@@ -101,9 +101,10 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
         "temperature": cfg.temperature, "top_k": cfg.top_k, "mass": cfg.mass, "step": cfg.step,
         "nats_lost_per_unit": sum(p["lost"] for p in parts) / max(units, 1),
         "mean_mass_kept": sum(p["kept_mass"] for p in parts) / max(units, 1), "frames": sum(p["frames"] for p in parts),
+        "aligned_frames": sum(ali.get(u).num_frames for u in ali.ids),
         "teacher_nats_per_unit": sum(p["nats"] for p in parts) / max(units - unseen, 1), "unseen": unseen,
     })  # fmt: skip
-    report(meta, ali, seconds)
+    report(meta, seconds)
 
 
 def learn_coder(teacher: Any, ali: Any, lang: Any, cfg: Config) -> Any:
@@ -125,15 +126,18 @@ def learn_coder(teacher: Any, ali: Any, lang: Any, cfg: Config) -> Any:
         found += len(ids)
     if not found:
         raise KdError(f"none of the {len(ali.ids)} utterances of {ali.folder} gave posteriors; see the messages above, align again")
+    after = teacher.after_one()
+    if after is not None:
+        after = temper(after, cfg.temperature)
     return Coder.fit(np.concatenate(rows), np.concatenate(before), mass=cfg.mass, top_k=cfg.top_k,
-                     step=cfg.step or STEPS[teacher.unit])  # fmt: skip
+                     step=cfg.step or STEPS[teacher.unit], after_one=after)  # fmt: skip
 
 
-def report(meta: dict[str, Any], ali: Any, seconds: float) -> None:
+def report(meta: dict[str, Any], seconds: float) -> None:
     """One line: what was kept, how large it is, how fast it went."""
     from kdtool.teacher.perplexity import NAMES
 
-    speech = sum(ali.get(u).num_frames for u in ali.ids) / 100.0
+    speech = meta["aligned_frames"] / 100.0
     print(f"{meta['unit']} posteriors: {meta['units']} units, {meta['entries'] / max(meta['units'], 1):.1f} kept of "
           f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats a unit lost), "
           f"teacher's {NAMES[meta['teacher_context']]} here "

@@ -69,6 +69,11 @@ class Teacher(ABC):
         had are -inf.
         """
 
+    def after_one(self) -> np.ndarray | None:
+        """log P(. | one unit alone) for each unit and, last, at a sentence's begin: float32 (V + 1, V); None when the teacher
+        cannot say. Where it can, its posteriors are coded in fewer bytes."""
+        return None
+
     @abstractmethod
     def tensors(self) -> dict[str, np.ndarray]:
         """What `from_tensors` needs to make the same teacher again."""

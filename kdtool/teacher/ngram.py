@@ -66,6 +66,9 @@ class NgramTeacher(Teacher):
         check_ids(unit_ids, self.num_units, self.unit)
         return self.trie.distributions(self.trie.states(unit_ids)[:, :-1])
 
+    def after_one(self) -> np.ndarray:
+        return self.trie.distributions(self.trie.after_one())
+
     def tensors(self) -> dict[str, np.ndarray]:
         return self.trie.tensors
 

@@ -106,6 +106,12 @@ class NgramTrie:
         state[:1] = self.symbol[-1]
         return state
 
+    def after_one(self) -> np.ndarray:
+        """The states that know one symbol only: each unit's and, last, the sentence's begin, int64 (order - 1, V + 1)."""
+        state = np.full((self.order - 1, len(self.symbol)), -1, dtype=np.int64)
+        state[:1] = self.symbol
+        return state
+
     def advance(self, state: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """The state after one more unit for each column."""
         symbols = self.symbol[ids]

@@ -1,4 +1,4 @@
-"""A posterior dump: shards, index.jsonl, meta.json, dropped.tsv.
+"""A posterior dump: shards, index.jsonl.gz, meta.json, dropped.tsv.
 
 DOOR looks at the tables and the shards' sizes; FULL reads the first shard; DEEP reads and checksums all of them.
 """

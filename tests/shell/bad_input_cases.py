@@ -83,7 +83,7 @@ ALL = ("cut", "flipped", "empty")
 CORRUPT = [
     ("align", "gmm/gmm.safetensors", ALL), ("align", "gmm/tree.safetensors", ALL), ("align", "feats/cmvn.safetensors", ALL),
     ("align", "feats/index.json", ("cut", "empty")), ("tri", "gmm/ali/ali.safetensors", ALL), ("phone graph", "gmm/ali/index.jsonl", ALL),
-    ("dump", "teacher/model.safetensors", ALL), ("student", "posts/shard-00000.safetensors", ALL), ("student", "posts/index.jsonl", ALL),
+    ("dump", "teacher/model.safetensors", ALL), ("student", "posts/shard-00000.safetensors", ALL), ("student", "posts/index.jsonl.gz", ALL),
     ("student", "posts/meta.json", ("cut", "empty")), ("student", "ali/ali.safetensors", ALL), ("decode", "student/model.safetensors", ALL),
     ("decode with a GMM", "gmm/graph/graph.safetensors", ("flipped",)),
 ]  # fmt: skip

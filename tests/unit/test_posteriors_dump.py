@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kdtool.ali.store import Segments
 from kdtool.core.errors import KdError
+from kdtool.core.tables import read_jsonl, write_jsonl
 from kdtool.posteriors.codec import Coder, before_units, pack, temper, unpack
 from kdtool.posteriors.dump import PosteriorDump, UnitPosteriors, finish_dump, save_coder, write_shard
 
@@ -207,7 +208,6 @@ def test_foreign_dump_is_refused(tmp_path: Path) -> None:
 
 def test_index_that_lost_lines_is_refused(tmp_path: Path) -> None:
     _dump(tmp_path)
-    lines = (tmp_path / "index.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "index.jsonl").write_text("".join(lines[:-1]))
+    write_jsonl(tmp_path / "index.jsonl.gz", list(read_jsonl(tmp_path / "index.jsonl.gz"))[:-1])
     with pytest.raises(KdError, match="lists 4 utterances"):
         PosteriorDump.open(tmp_path)

@@ -1,0 +1,203 @@
+"""Levels of a teacher's rows as few bits.  In: levels (N, V), the unit before each row.  Out: 16-bit words, and back.
+
+The entries of a row are visited by falling prior (what the unit before it leads one to expect). Each is coded by a range coder
+(rANS: Duda 2013, arXiv 1311.2540; interleaved as in Giesen 2014, arXiv 1402.3392) with one of a few hundred fixed tables, chosen by
+- what the prior and the entries before it in the row make one expect: an n-gram's row is mostly that of a shorter context times a
+  constant, so how far the last entries were off says how far this one will be;
+- how many kept entries are still to come, against how many are still to be expected (the row ends with the last of them);
+- whether the entry just before was far above or below what was expected.
+Many rows are worked on side by side (a lane that has done one takes the next), as array arithmetic wants. Only whole numbers decide which
+table is used, so every machine decodes alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+UNIT = 16  # fixed-point logarithms: so many to a nat
+BIN = 0.25  # nats in one bin of the prior
+LAST_BIN = 254
+FINE, SPREAD, AHEAD = 28, 13, 3  # tables: expected level x entries to come x what the last one was
+SYMBOLS = 64  # levels with a code of their own; the last stands for all others, which are listed apart
+BITS = 12  # of the tables' probabilities
+LANE = 600  # kept entries for each lane, which costs two bytes that carry nothing
+FAR = 2 * UNIT  # what is further off than this moves the expectation no more
+_LOW, _WORD = 1 << 16, 0xFFFF
+
+Take = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+class LevelCode:
+    """The code of one dump.
+
+    ``bins`` uint8 (C, V): -log prior after each unit in BINs; ``log_value`` int16 (L,): of each level's probability in 1 / UNIT
+    nats, for level 0 the floor's; ``freq`` uint16 (FINE * SPREAD * AHEAD, SYMBOLS): the tables, each summing to 2 ** BITS.
+    """
+
+    def __init__(self, bins: np.ndarray, log_value: np.ndarray, freq: np.ndarray) -> None:
+        self.bins, self.log_value, self.freq = bins, log_value, freq
+        self.num_units = bins.shape[1]
+        self.order = np.argsort(bins, axis=1, kind="stable")
+        self._unit = self.order.ravel()
+        # Logarithms count from 3 nats below the floor, so that they are places in the table of expected levels.
+        zero = int(log_value[0]) - 3 * UNIT
+        expected = -np.take_along_axis(bins, self.order, axis=1).astype(np.int64) * int(BIN * UNIT) - zero
+        self._log_prior = expected.ravel()
+        self._fine = (np.arange(FINE * 8) >> 3) * SPREAD * AHEAD
+        # How many entries from this one on the prior puts above the floor, one at least.
+        below = 3 * UNIT - UNIT // 2
+        above = np.maximum((expected > below).sum(axis=1)[:, None] - np.arange(self.num_units), 1)
+        size = _size(self.num_units + 2)
+        self._left, self._ahead = size * 64 + 32, -size[above].ravel()
+        self._spread = (np.clip(np.arange(64 * 64) % 64 - 32 + np.arange(64 * 64) // 64 + SPREAD // 2, 0, SPREAD - 1)) * AHEAD
+        # An entry that was not kept says something only where it was expected to be.
+        self._value = np.append(below, log_value[1:].astype(np.int64) - zero) + FAR
+        self._most = np.append(FAR, np.full(len(log_value) - 1, 1 << 20))
+        off = np.arange(2 * FAR + 1) - FAR
+        self._push, self._last = off >> 3, np.where(off > 12, 2, (off < -4).astype(np.int64))
+        self._freq = freq.astype(np.int64).ravel()
+        self._below = (np.cumsum(freq, axis=1, dtype=np.int64) - freq).ravel()
+
+    @classmethod
+    def empty(cls, bins: np.ndarray, log_value: np.ndarray | None = None) -> LevelCode:
+        """A code without tables yet: it knows its order and can visit rows, not encode them."""
+        tables = np.zeros((FINE * SPREAD * AHEAD, SYMBOLS), np.uint16)
+        return cls(bins, np.zeros(1, np.int16) if log_value is None else log_value, tables)
+
+    def _walk(self, context: np.ndarray, counts: np.ndarray, take: Take) -> None:
+        """Visit all rows' entries up to the last kept one, a step for all lanes at once.
+
+        ``take(table, lane, row, place)`` gives the levels; places are those of flat (C, V) arrays in the order of falling prior.
+        """
+        lane, waiting = np.arange(_lanes(counts)), _lanes(counts)
+        row, begin = lane.copy(), context * self.num_units
+        place, left = begin[row], counts[row]
+        drift, last = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
+        while len(lane):
+            wanted = self._log_prior.take(place)
+            wanted += drift
+            table = self._fine.take(wanted, mode="clip")
+            table += self._spread.take(self._left.take(left) + self._ahead.take(place))
+            table += last
+            level = take(table, lane, row, place)
+            off = self._value.take(level)
+            off -= wanted
+            np.minimum(off, self._most.take(level), out=off)
+            drift += self._push.take(off, mode="clip")
+            last = self._last.take(off, mode="clip")
+            left -= level > 0
+            place += 1
+            if np.count_nonzero(left) < len(left):
+                done = (left == 0).nonzero()[0]
+                row[done] = np.arange(waiting, waiting + len(done))
+                waiting += len(done)
+                if waiting > len(counts):
+                    there = row < len(counts)
+                    lane, row, place, left, drift, last = (x[there] for x in (lane, row, place, left, drift, last))
+                    done = (left == 0).nonzero()[0]
+                place[done], left[done] = begin[row[done]], counts[row[done]]
+                drift[done] = last[done] = 0
+
+    def visit(self, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """(table, level) of each entry in the order of its coding, and the lanes of each step."""
+        flat, counts = levels.reshape(-1), (levels > 0).sum(axis=1)
+        tables, found, lanes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
+
+        def take(table: np.ndarray, lane: np.ndarray, row: np.ndarray, place: np.ndarray) -> np.ndarray:
+            level = flat.take(row * self.num_units + self._unit.take(place)).astype(np.int64)
+            tables.append(table)
+            found.append(level)
+            lanes.append(lane)
+            return level
+
+        self._walk(context, counts, take)
+        return np.concatenate(tables), np.concatenate(found), lanes
+
+    def encode(self, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(words uint16, levels that had no code of their own) of some rows; each row must keep something."""
+        table, level, lanes = self.visit(levels, context)
+        symbol = np.minimum(level, SYMBOLS - 1)
+        symbol[self._freq[table * SYMBOLS + symbol] == 0] = SYMBOLS - 1
+        freq, below = self._freq[table * SYMBOLS + symbol], self._below[table * SYMBOLS + symbol]
+        state = np.full(len(lanes[0]) if lanes else 0, _LOW, dtype=np.int64)
+        words, stop = [], len(table)
+        for lane in reversed(lanes):
+            part = slice(stop - len(lane), stop)
+            stop = part.start
+            x, f = state[lane], freq[part]
+            full = x >= f << (32 - BITS)
+            words.append((x[full] & _WORD).astype(np.uint16))
+            x >>= full * 16
+            times = (x / f).astype(np.int64)  # exact: below 2 ** 32, and floating division is the faster one
+            state[lane] = (times << BITS) + x - times * f + below[part]
+        heads = np.stack([state >> 16, state & _WORD]).astype(np.uint16).ravel()
+        return np.concatenate([heads, *words[::-1]]), level[symbol == SYMBOLS - 1]
+
+    def decode(self, words: np.ndarray, others: np.ndarray, context: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(row * V + id, level) of the kept entries of rows that were encoded, in no particular order."""
+        number = _lanes(counts)
+        words = words.astype(np.int64)
+        state = (words[:number] << 16) + words[number : 2 * number]
+        at, other = 2 * number, 0
+        which = np.repeat(np.tile(np.arange(SYMBOLS, dtype=np.uint8), len(self.freq)), self._freq)
+        places, found = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+
+        def take(table: np.ndarray, lane: np.ndarray, row: np.ndarray, place: np.ndarray) -> np.ndarray:
+            nonlocal at, other
+            x = state[lane]
+            slot = x & ((1 << BITS) - 1)
+            level = which.take((table << BITS) + slot).astype(np.int64)
+            code = table * SYMBOLS + level
+            x >>= BITS
+            x *= self._freq.take(code)
+            x += slot
+            x -= self._below.take(code)
+            empty = (x < _LOW).nonzero()[0]
+            x[empty] = (x[empty] << 16) + words[at : at + len(empty)]
+            at += len(empty)
+            state[lane] = x
+            if other < len(others):
+                rare = (level == SYMBOLS - 1).nonzero()[0]
+                level[rare] = others[other : other + len(rare)]
+                other += len(rare)
+            places.append(row * self.num_units + self._unit.take(place))
+            found.append(level)
+            return level
+
+        self._walk(context, counts, take)
+        level = np.concatenate(found)
+        kept = np.flatnonzero(level)
+        return np.concatenate(places)[kept], level[kept]
+
+
+def _lanes(counts: np.ndarray) -> int:
+    """How many rows are worked on side by side; a lane that has done one takes the next that waits."""
+    return min(len(counts), 1 + int(counts.sum()) // LANE)
+
+
+def _size(most: int) -> np.ndarray:
+    """How often 0 .. most - 1 can be halved: int64."""
+    size = np.zeros(most, dtype=np.int64)
+    for power in range(1, most.bit_length()):
+        size[1 << power :] = power
+    return size
+
+
+def learn(bins: np.ndarray, log_value: np.ndarray, levels: np.ndarray, context: np.ndarray) -> tuple[LevelCode, float]:
+    """The code with the tables that suit a sample of rows, and the bits that it takes for them."""
+    number = FINE * SPREAD * AHEAD
+    table, level, _ = LevelCode.empty(bins, log_value).visit(levels, context)
+    cells = table * SYMBOLS + np.minimum(level, SYMBOLS - 1)
+    seen = np.bincount(cells, minlength=number * SYMBOLS).reshape(FINE, -1, SYMBOLS).astype(np.float64)
+    # A table that the sample hardly has is that of the expected level alone, or of all.
+    whole = seen.sum(axis=(0, 1)) + 1e-3
+    alike = seen.sum(axis=1) + whole / whole.sum()
+    share = (seen + 2.0 * (alike / alike.sum(axis=1, keepdims=True))[:, None]).reshape(number, SYMBOLS)
+    share /= share.sum(axis=1, keepdims=True)
+    freq = np.rint(share * ((1 << BITS) - 1)).astype(np.int64)
+    freq[:, -1] = np.maximum(freq[:, -1], 1)
+    freq[np.arange(number), freq.argmax(axis=1)] += (1 << BITS) - freq.sum(axis=1)
+    bits = -(seen.reshape(number, SYMBOLS) * np.log2(np.maximum(freq, 0.1) / (1 << BITS))).sum()
+    return LevelCode(bins, log_value, freq.astype(np.uint16)), float(bits)

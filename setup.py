@@ -12,4 +12,6 @@ setup(
     entry_points={"console_scripts": ["kdtool=kdtool.__main__:entry"]},
     packages=find_packages(include=["kdtool", "kdtool.*"]),
     python_requires=">=3.10",
+    # Language models of Hugging Face as teachers; from 4.48 on torch 2 is needed.
+    extras_require={"hf": ["transformers>=4.40"]},
 )

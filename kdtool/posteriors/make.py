@@ -21,7 +21,7 @@ from kdtool.core.step import run_step
 from kdtool.core.tables import read_json
 from kdtool.validate.registry import door
 
-JOB_MB = 1000  # of one job: libraries, an n-gram or neural teacher (150 MB on the sample), one utterance's distributions
+JOB_MB = 1000  # of one job: libraries, one utterance's distributions; on top, twice the teacher's file: as read and as used
 
 # Steps that lose less than 0.01 nats a unit: 0.008 for senones, 0.009 for phones, 0.010 for BPE-500.
 STEPS = {"senone": 0.32, "phone": 0.12, "subword": 0.042}
@@ -85,7 +85,8 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     def made(job: int) -> list[Path]:
         return [path for number, _ in split(plan, job, nj) for path in (part_file(work, number), work / shard_name(number))]
 
-    run_array("kdtool.posteriors.dump_job", argv, nj=nj, log_dir=work / "log", name=f"dump_{teacher['unit']}", mem=JOB_MB, outputs=made)
+    mem = JOB_MB + 2 * ((paths["teacher"] / "model.safetensors").stat().st_size >> 20)
+    run_array("kdtool.posteriors.dump_job", argv, nj=nj, log_dir=work / "log", name=f"dump_{teacher['unit']}", mem=mem, outputs=made)
     seconds = time.monotonic() - start
     parts = [read_json(part_file(work, number)) for number, _ in plan]
     shutil.rmtree(work / "parts")

@@ -18,6 +18,7 @@ KINDS = {
     "masked_ngram": "kdtool.teacher.masked_ngram:MaskedNgramTeacher",
     "masked_tree": "kdtool.teacher.masked_tree:MaskedTreeTeacher",
     "lstm": "kdtool.teacher.lstm:LstmTeacher",
+    "hf": "kdtool.teacher.hf:HfTeacher",
     "mix": "kdtool.teacher.mix:MixTeacher",
 }
 # Senones through a phone teacher and the tree.

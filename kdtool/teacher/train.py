@@ -42,6 +42,7 @@ class Config:
     phone_teacher: Path | None = field(default=None, metadata={"help": "kinds tree, masked_tree: the phone teacher to take"})
     teachers: str = field(default="", metadata={"help": "kinds mix, masked_ngram: trained teachers to take, comma-separated folders",
                                                 "key": False})  # fmt: skip
+    hf_lm: Path | None = field(default=None, metadata={"help": "kind hf: folder of a causal or masked Hugging Face LM"})
     max_sentences: int = field(default=0, metadata={"help": "use so many sentences of the LM text, evenly spread (0: all)"})
     held_out: int = field(default=200, metadata={"help": "hold every N-th sentence out, to choose weights on (0: none)"})
     variants: bool = field(default=True, metadata={"help": "draw pronunciations as often as aligned speakers used them; "
@@ -61,6 +62,8 @@ def check(cfg: Config) -> None:
         raise UsageError(f"kinds {', '.join(THROUGH_TREE)} are for senones, and --phone-teacher is for them")
     if cfg.teachers and cfg.kind not in OVER_TEACHERS:
         raise UsageError(f"--teachers is for kinds {', '.join(OVER_TEACHERS)}, not for {cfg.kind}")
+    if bool(cfg.hf_lm) != (cfg.kind == "hf") or (cfg.hf_lm and cfg.unit != "subword"):
+        raise UsageError("kind hf is for subwords and needs --hf-lm, which no other kind takes")
 
 
 def given_teachers(cfg: Config) -> dict[str, Path]:
@@ -134,6 +137,10 @@ class Material:
         if self.cfg.kind in THROUGH_TREE and unit == "senone":
             extras = {"tree": self.tree, "pause": pause_shares(self.ali, self.lang, self.tree)}
             extras["phone_text"] = lambda: self.training_text("phone")
+        if self.cfg.hf_lm:
+            names = {number: piece for piece, number in self.lang.subwords.items()}
+            pieces = [names.get(number, "") for number in range(max(names) + 1)]
+            extras |= {"hf_lm": self.cfg.hf_lm, "pieces": pieces}
         for name, folder in given_teachers(self.cfg).items():
             if name == "phone_teacher":
                 extras[name] = load_teacher(folder)
@@ -204,6 +211,8 @@ def main(argv: list[str] | None = None) -> None:
     check(cfg)
     inputs = {n: paths[n] for n in ("lm_text", "lang", "ali_train", "ali_dev")} | {"tree": paths["gmm"] / "tree.safetensors"}
     inputs |= given_teachers(cfg)
+    if cfg.hf_lm:
+        inputs["hf_lm"] = cfg.hf_lm
     run_step(
         f"{cfg.unit} teacher {paths['out'].name}", out=paths["out"], inputs=inputs, options=cfg,
         code=("kdtool.teacher.train",), body=lambda work: train(paths, cfg, work), common=common,

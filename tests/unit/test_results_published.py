@@ -1,4 +1,4 @@
-"""The tables that the repository shows are those that its score files give."""
+"""The tables that the repository shows are those that their score files give."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import pytest
 from kdtool.core.errors import KdError
 from kdtool.results.collect import main
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "egs/mini_librispeech/results"
+PUBLISHED = sorted((Path(__file__).resolve().parents[2] / "egs").glob("*/results/*.md"))
 
 
-def arguments(folder: Path) -> list[str]:
-    return ["--check", "true", "--results", str(folder / "librispeech_sample.json"), str(folder), str(folder / "librispeech_sample.md")]
+def arguments(tables: Path) -> list[str]:
+    return ["--check", "true", "--results", str(tables.with_suffix(".json")), str(tables.parent), str(tables)]
 
 
-def test_published_tables_match_their_scores() -> None:
-    main(arguments(PUBLISHED))
+@pytest.mark.parametrize("tables", PUBLISHED, ids=lambda path: path.stem)
+def test_published_tables_match_their_scores(tables: Path) -> None:
+    main(arguments(tables))
 
 
 def test_an_edited_figure_is_noticed(tmp_path: Path) -> None:
-    for name in ("librispeech_sample.json", "librispeech_sample.md"):
-        (tmp_path / name).write_text((PUBLISHED / name).read_text())
-    tables = tmp_path / "librispeech_sample.md"
+    for path in (PUBLISHED[0], PUBLISHED[0].with_suffix(".json")):
+        (tmp_path / path.name).write_text(path.read_text())
+    tables = tmp_path / PUBLISHED[0].name
     tables.write_text(tables.read_text().replace("student_ce", "student_xx", 1))
     with pytest.raises(KdError):
-        main(arguments(tmp_path))
+        main(arguments(tables))

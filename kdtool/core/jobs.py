@@ -23,6 +23,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.parts import JOBS, Parts
 
 T = TypeVar("T")
+ROOT = Path(__file__).resolve().parents[2]
 NO_SPACE = 1 << 16  # bytes; a disk with less is as good as full
 
 
@@ -105,6 +106,12 @@ def run_commands(
         raise KdError(_failure(array, failed, bool(outputs)))
 
 
+def _redo(command: Sequence[str]) -> str:
+    """A line for the user's shell, wherever that stands: it has neither our folder nor our PYTHONPATH."""
+    module = f"PYTHONPATH={shlex.quote(str(ROOT))} " if command[0] == sys.executable else ""
+    return f"cd {shlex.quote(os.getcwd())} && {module}{shlex.join(command)}"
+
+
 def full_disk(folder: Path) -> str:
     """A line that says so when the disk of `folder` is full, else ''; a cut log or output does not say why it is cut."""
     free = shutil.disk_usage(folder).free
@@ -120,7 +127,7 @@ def _failure(array: Array, failed: dict[int, Failure], kept: bool) -> str:
         f"{array.name}: {len(failed)} of {len(array.commands)} jobs failed: {jobs}",
         *failed[first].notes,
         f"end of {log}:", *("  " + line for line in tail),
-        f"redo this job alone with: {shlex.join(array.commands[first])}",
+        f"redo this job alone with: {_redo(array.commands[first])}",
         *(["the same step run again redoes only the jobs that are not done"] if kept and len(array.commands) > 1 else []),
         *filter(None, [full_disk(log.parent)]),
     ])  # fmt: skip

@@ -120,6 +120,19 @@ def test_failing_job_is_reported_with_log_and_redo(tmp_path):
         run_commands([[sys.executable, "-c", "pass"], bad], [tmp_path / "1", tmp_path / "2"], name="toy", at_once=2)
 
 
+def test_the_redo_command_works_in_the_user_s_shell(tmp_path, monkeypatch):
+    here = tmp_path / "a b"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    bad = [sys.executable, "-c", "import pathlib, kdtool.core; pathlib.Path('ran here').touch(); 1 / 0"]
+    with pytest.raises(KdError) as e:
+        run_commands([bad], [tmp_path / "1"], name="toy", at_once=1)
+    redo = next(line for line in str(e.value).splitlines() if line.startswith("redo")).partition(": ")[2]
+    (here / "ran here").unlink(missing_ok=True)
+    done = subprocess.run(["bash", "-c", redo], cwd="/", env={}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr and (here / "ran here").exists(), done.stderr
+
+
 def test_children_die_with_their_parent(tmp_path):
     child = "import time; time.sleep(60)"
     command = [sys.executable, "-c", child, f"marker-{tmp_path.name}"]

@@ -145,12 +145,13 @@ class Trainer:
             save_tensors(self.work / BEST, candidate.state_dict())
 
     def _save(self) -> None:
-        progress = {"update": self.update, "curve": self.curve, "best": self.best, "sums": self._sums}
+        progress = {"update": self.update, "curve": self.curve, "best": self.best, "sums": self._sums, "bfloat16": self.bfloat16}
         save_checkpoint(self.work / CHECKPOINT, self.model, self.optimizer, self.average, progress)
 
     def _resume(self) -> None:
         progress = load_checkpoint(self.work / CHECKPOINT, self.model, self.optimizer, self.average)
         self.update, self.curve, self.best, self._sums = (progress[k] for k in ("update", "curve", "best", "sums"))
+        self.bfloat16 = progress["bfloat16"]  # 'auto' was decided at the start, perhaps on another machine
         self._say(f"goes on after update {self.update} of {self.total}")
 
     def chosen(self) -> Student:

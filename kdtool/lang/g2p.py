@@ -13,6 +13,7 @@ import platform
 import random
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,6 +46,10 @@ def sample_words(words: Sequence[str], wanted: int, seed: int) -> list[str]:
     return sorted(random.Random(seed).sample(sorted(words), wanted))
 
 
+def say(text: str) -> None:
+    print(f"G2P: {text}", file=sys.stderr, flush=True)
+
+
 class G2p:
     """A converter trained on a lexicon; temporary files and logs go under `work`.
 
@@ -73,8 +78,10 @@ class G2p:
         self.temporary.mkdir(parents=True, exist_ok=True)
         model = self.temporary / "chunks.fst"
         some = sample_words(words, self.align_words, self.seed)
+        say(f"1 of 4, chunks of letters and phones, from {len(some)} words")
         self._align(some, lexicon, "sample", [f"--iter={EM_ITERATIONS}", f"--write_model={model}"])
         if len(some) < len(words):
+            say(f"2 of 4, {len(words)} words of the lexicon aligned with their phones")
             self._align_all(words, lexicon, model)
         else:
             (self.temporary / "sample.corpus").rename(self.temporary / "all.corpus")
@@ -82,6 +89,7 @@ class G2p:
         corpus = self.temporary / "all.corpus"
         if not corpus.stat().st_size:
             raise KdError(f"none of the lexicon's {len(words)} words could be aligned to its phones; give a larger one or --g2p false")
+        say(f"3 of 4, joint {self.order}-gram model")
         try:
             self._run(["estimate-ngram", "-o", str(self.order), "-t", str(corpus), "-wl", str(arpa)], "g2p_ngram.log")
         except KdError as e:  # it crashes on a handful of words
@@ -98,7 +106,8 @@ class G2p:
             listing, output = self.temporary / "words.txt", self.temporary / "prons.tsv"
             listing.write_text("".join(f"{w}\n" for w in can), encoding="utf-8")
             command = ["phonetisaurus-g2pfst", f"--model={self.temporary / 'model.fst'}", "--nbest=1", f"--wordlist={listing}"]
-            self._run(command, "g2p_apply.log", stdout=output)
+            say(f"4 of 4, pronunciations of {len(can)} words")
+            self._run(command, "g2p_apply.log", stdout=output, lines=("G2P words", len(can)))
             for line in output.read_text(encoding="utf-8").splitlines():
                 word, _score, phones = [*line.split("\t"), "", ""][:3]
                 if phones.split():
@@ -135,5 +144,5 @@ class G2p:
         source.write_text("".join(f"{w}\t{' '.join(p)}\n" for w in words for p in lexicon[w]), encoding="utf-8")
         return [str(self.programs / "phonetisaurus-align"), f"--input={source}", f"--ofile={corpus}", *CHUNKS, *options]
 
-    def _run(self, command: list[str], log: str, stdout: Path | None = None) -> None:
-        run_tool([str(self.programs / command[0]), *command[1:]], self.log / log, env=self.env, stdout=stdout)
+    def _run(self, command: list[str], log: str, stdout: Path | None = None, lines: tuple[str, int] | None = None) -> None:
+        run_tool([str(self.programs / command[0]), *command[1:]], self.log / log, env=self.env, stdout=stdout, lines=lines)

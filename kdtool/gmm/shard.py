@@ -97,6 +97,10 @@ class Shard:
         self._drop(short)
         return short, unknown
 
+    def count(self) -> int:
+        """Utterances that are still there."""
+        return len(self.ids)
+
     def _drop(self, lost: list[tuple[str, str]]) -> None:
         gone = {utterance for utterance, _ in lost}
         self.ids = [u for u in self.ids if u not in gone]

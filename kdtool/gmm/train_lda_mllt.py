@@ -54,8 +54,7 @@ def train_lda_mllt(paths: dict[str, Path], work: Path, cfg: LdaMlltConfig, nj: i
 
         made = grow_and_train(pool, sources.lang, cfg, "LDA + MLLT", work, refine)
     save_gmm(work, made.model, made.tree, sources.lang, projection.front, made.history)
-    dropped, total = missing + made.dropped, len(sources.ids)
-    account(total, total - len(dropped), dropped, max_share=cfg.max_dropped, where="train_lda_mllt", work=work)
+    account(len(sources.ids), made.kept, missing + made.dropped, max_share=cfg.max_dropped, where="train_lda_mllt", work=work)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -71,9 +71,10 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
         model = single_gaussians(stats, VARIANCE_FLOOR * var, (mean, var), tree.digest)
         plan = Schedule(cfg.iterations, tuple(cfg.realign), cfg.gaussians, cfg.grow_until, cfg.power, cfg.seed, cfg.boost_silence)
         model, _, history, lost = train(pool, model, pdf_occupancies(flat, stats), silence_pdfs(tree, lang), plan, "monophone")
+        kept = sum(pool.call("count"))
     dropped += lost
     save_gmm(work, model, tree, lang, front, history)
-    account(len(ids), len(ids) - len(dropped), dropped, max_share=cfg.max_dropped, where="train_mono", work=work)
+    account(len(ids), kept, dropped, max_share=cfg.max_dropped, where="train_mono", work=work)
 
 
 def merge_tree_answers(parts: Sequence[tuple[list[tuple[str, str]], int]]) -> tuple[list[tuple[str, str]], int]:

@@ -67,8 +67,7 @@ def train_sat(paths: dict[str, Path], work: Path, cfg: SatConfig, nj: int) -> No
     front = dataclasses.replace(before.front, adapted=True)
     how = adaptation(made.model, made.occupancy, cfg)
     save_gmm(work, made.model, made.tree, sources.lang, front, made.history, first=first, adaptation=how)
-    dropped, total = missing + made.dropped, len(sources.ids)
-    account(total, total - len(dropped), dropped, max_share=cfg.max_dropped, where="train_sat", work=work)
+    account(len(sources.ids), made.kept, missing + made.dropped, max_share=cfg.max_dropped, where="train_sat", work=work)
 
 
 def check_made_by(paths: dict[str, Path], sources: Sources, gmm: Gmm) -> None:

@@ -40,8 +40,7 @@ def train_tri(paths: dict[str, Path], work: Path, cfg: TriConfig, nj: int) -> No
         missing = take_alignments(pool, paths["ali"])
         made = grow_and_train(pool, sources.lang, cfg, "triphone", work)
     save_gmm(work, made.model, made.tree, sources.lang, front, made.history)
-    dropped, total = missing + made.dropped, len(sources.ids)
-    account(total, total - len(dropped), dropped, max_share=cfg.max_dropped, where="train_tri", work=work)
+    account(len(sources.ids), made.kept, missing + made.dropped, max_share=cfg.max_dropped, where="train_tri", work=work)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

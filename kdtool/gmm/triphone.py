@@ -45,13 +45,15 @@ class TriphoneConfig:
 
 @dataclass
 class Trained:
-    """What `grow_and_train` answers; occupancy (num_pdfs,): frames of each pdf; dropped: (utterance, reason)."""
+    """What `grow_and_train` answers; occupancy (num_pdfs,): frames of each pdf; dropped: (utterance, reason); kept: utterances that
+    the shards still have, counted there: what got lost without a reason would be missing."""
 
     model: DiagGmm
     tree: Tree
     occupancy: np.ndarray
     history: list[dict[str, Any]]
     dropped: list[tuple[str, str]]
+    kept: int
 
 
 @dataclass
@@ -128,7 +130,7 @@ def grow_and_train(
     plan = Schedule(cfg.iterations, tuple(cfg.realign), cfg.gaussians, cfg.grow_until, cfg.power, cfg.seed, cfg.boost_silence)
     silence = silence_pdfs(tree, lang)
     model, occupancy, history, lost = train(pool, model, count, silence, plan, label, refine)
-    return Trained(model, tree, occupancy, history, short + lost)
+    return Trained(model, tree, occupancy, history, short + lost, sum(pool.call("count")))
 
 
 def write_questions(work: Path, questions: list[tuple[int, ...]], names: Sequence[str]) -> None:

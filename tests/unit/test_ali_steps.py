@@ -15,7 +15,7 @@ from kdtool.ali.store import Alignment, AlignmentSet, save_alignments
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_jsonl
 from kdtool.features.store import FeatureSet
-from kdtool.gmm import train_mono, train_tri
+from kdtool.gmm import train_mono, train_tri, triphone
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import open_gmm, save_gmm, silence_pdfs
 from kdtool.gmm.model import DiagGmm
@@ -144,6 +144,17 @@ def test_training_finds_the_truth_whatever_the_number_of_processes(tmp_path: Pat
     tree = Tree.load(tmp_path / "tri")
     assert 18 <= tree.num_pdfs <= 30
     assert "AA" in (tmp_path / "tri" / "questions.txt").read_text().split()
+
+
+def test_an_utterance_that_training_loses_without_a_reason_is_missed(
+    corpus: tuple[Path, dict[str, gmm_data.Truth]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = corpus
+    take = triphone.take_alignments
+    monkeypatch.setattr(triphone, "take_alignments", lambda *sources: take(*sources)[1:])
+    few = ["--leaves", "20", "--min-count", "20", "--iterations", "1", "--realign", "[]", "--gaussians", "20", "--nj", "1"]
+    with pytest.raises(KdError, match="1 unaccounted for"):
+        train_tri.main([*(str(root / p) for p in ("feats", "lang", "ali")), str(tmp_path / "tri"), *few])
 
 
 def simple(utterance: str = "u") -> Alignment:

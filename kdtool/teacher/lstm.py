@@ -1,13 +1,12 @@
 """LSTM teacher.  In: unit sequences.  Out: a small recurrent language model (embedding, LSTM, softmax).
 
-Trained for a fixed number of updates on streams of shuffled sentences joined by a begin-of-sentence symbol, truncated
-back-propagation with the state carried on, Adam with a cosine schedule: same seed, same weights.
+Trained on streams of shuffled sentences joined by a begin-of-sentence symbol, by truncated back-propagation with the state
+carried on.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import torch
 from torch import nn
 
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.progress import progress
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import check_ids
+from kdtool.teacher.streams import begin_at_unigrams, fit, shuffled_stream, unit_loss
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,19 @@ class LstmTeacher(Teacher):
             raise UsageError(f"lstm teacher: every option must be above 0, not {vars(cfg)}")
         torch.set_num_threads(1)
         torch.manual_seed(seed)
-        stream, seen = _stream(text, cfg, seed)
+        stream, seen = shuffled_stream(text, cfg.streams, cfg.updates * cfg.steps + 1, seed)
         model = LstmModel(text.num_units, cfg)
-        # Begin at the unigram distribution: the first updates need not learn it.
-        counts = torch.bincount(stream[stream < text.num_units].long(), minlength=text.num_units) + 1.0
-        with torch.no_grad():
-            model.out.bias.copy_(torch.log(counts / counts.sum()))
-        _fit(model, stream, text.num_units, cfg)
+        begin_at_unigrams(model.out, stream)
+        state: Any = None
+
+        def loss_of(update: int) -> torch.Tensor:
+            nonlocal state
+            part = stream[:, update * cfg.steps : (update + 1) * cfg.steps + 1].long()
+            logits, state = model(part[:, :-1], state)
+            state = tuple(s.detach() for s in state)
+            return unit_loss(logits, part[:, 1:])
+
+        fit(model, loss_of, cfg.updates, cfg.rate, cls.kind)
         teacher = cls(text.unit, text.num_units, model, seen)
         teacher.info = {"options": dict(vars(cfg)), "parameters": sum(p.numel() for p in model.parameters())}
         return teacher
@@ -97,48 +102,3 @@ class LstmTeacher(Teacher):
         except RuntimeError as e:
             raise KdError(f"LSTM teacher of {num_units} {unit}s: its weights do not fit its options ({e}); train it again") from e
         return cls(unit, num_units, model, tensors["seen"])
-
-
-def _stream(text: TrainingText, cfg: LstmOptions, seed: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Shuffled sentences as int32 (streams, length), each after a begin symbol; and which units the text has (V,)."""
-    blocks = list(text.blocks())
-    ids = np.concatenate([b.ids for b in blocks]) if blocks else np.zeros(0, np.int32)
-    if len(ids) == 0:
-        raise KdError("the LM text gave no sentence to train a teacher on; check the text and the lexicon")
-    seen = np.bincount(ids, minlength=text.num_units) > 0
-    lengths = np.concatenate([np.diff(b.offsets) for b in blocks])
-    first = np.cumsum(lengths) - lengths
-    wanted = cfg.streams * (cfg.updates * cfg.steps + 1)
-    parts, have = [], 0
-    order = np.random.default_rng(seed).permutation(len(lengths))
-    while have < wanted:
-        for i in order:
-            parts.append(np.append(np.int32(text.num_units), ids[first[i] : first[i] + lengths[i]]))
-            have += len(parts[-1])
-            if have >= wanted:
-                break
-    return torch.from_numpy(np.concatenate(parts)[:wanted].astype(np.int32)).reshape(cfg.streams, -1), seen
-
-
-def _fit(model: LstmModel, stream: torch.Tensor, begin: int, cfg: LstmOptions) -> None:
-    """Train in place. Sentence begins are input only: what follows the last unit of a sentence is not learnt."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=cfg.rate, betas=(0.9, 0.99))
-    warm = max(1, cfg.updates // 20)
-    state, recent = None, 0.0
-    model.train()
-    for update in progress(range(cfg.updates), cfg.updates, "lstm updates"):
-        share = min(1.0, (update + 1) / warm) * 0.5 * (1 + math.cos(math.pi * max(0, update - warm) / cfg.updates))
-        for group in optimizer.param_groups:
-            group["lr"] = cfg.rate * share
-        part = stream[:, update * cfg.steps : (update + 1) * cfg.steps + 1].long()
-        logits, state = model(part[:, :-1], state)
-        state = tuple(s.detach() for s in state)
-        target = part[:, 1:].reshape(-1).masked_fill(part[:, 1:].reshape(-1) == begin, -100)
-        loss = nn.functional.cross_entropy(logits.reshape(len(target), -1), target)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        recent = loss.item() if update == 0 else 0.98 * recent + 0.02 * loss.item()
-        if (update + 1) % 200 == 0:
-            print(f"lstm: update {update + 1} of {cfg.updates}, training perplexity {math.exp(recent):.2f}", file=sys.stderr)

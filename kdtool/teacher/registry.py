@@ -18,6 +18,7 @@ KINDS = {
     "masked_ngram": "kdtool.teacher.masked_ngram:MaskedNgramTeacher",
     "masked_tree": "kdtool.teacher.masked_tree:MaskedTreeTeacher",
     "lstm": "kdtool.teacher.lstm:LstmTeacher",
+    "blstm": "kdtool.teacher.blstm:BlstmTeacher",
     "hf": "kdtool.teacher.hf:HfTeacher",
     "mix": "kdtool.teacher.mix:MixTeacher",
 }

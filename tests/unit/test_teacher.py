@@ -69,7 +69,7 @@ def teachers(lang: Lang, tree: Tree, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_every_kind_is_tried_here_or_has_a_file_of_its_own() -> None:
-    assert {kind for kind, _ in TEACHERS} | {"masked_ngram", "masked_tree", "hf"} == set(KINDS)
+    assert {kind for kind, _ in TEACHERS} | {"masked_ngram", "masked_tree", "blstm", "hf"} == set(KINDS)
 
 
 @pytest.mark.parametrize("prune", [[0], [0, 0, 2]])
@@ -266,7 +266,7 @@ def test_wrong_options_and_no_text(lang: Lang, tree: Tree, tmp_path: Path) -> No
         ("lstm", {"updates": 0}, "must be above 0"),
         ("mix", {"ngram": {}}, "two teachers or more"),
         ("tree", {}, "kind tree is for senones, not phones"),
-        ("crystal-ball", {}, "known are hf, lstm, masked_ngram, masked_tree, mix, ngram, tree"),
+        ("crystal-ball", {}, "known are blstm, hf, lstm, masked_ngram, masked_tree, mix, ngram, tree"),
     ):
         with pytest.raises(UsageError, match=message):
             teacher_class(kind).train(text, options, seed=0, work=tmp_path)

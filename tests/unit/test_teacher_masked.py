@@ -10,6 +10,7 @@ from typing import Any
 import kenlm
 import numpy as np
 import pytest
+import torch
 from teacher_data import PHONES, make_tree, sentences, write_lang
 
 from kdtool.core.errors import KdError, UsageError
@@ -18,6 +19,7 @@ from kdtool.lang.lang import Lang
 from kdtool.lm.arpa import read_arpa
 from kdtool.teacher import masked_ngram, masked_tree, places
 from kdtool.teacher.base import Teacher, TrainingText
+from kdtool.teacher.blstm import BlstmTeacher
 from kdtool.teacher.masked_ngram import MaskedNgramTeacher
 from kdtool.teacher.masked_tree import MaskedTreeTeacher
 from kdtool.teacher.mix import MixTeacher
@@ -28,6 +30,8 @@ from kdtool.teacher.registry import load_teacher
 from kdtool.teacher.trie import NgramTrie
 from kdtool.units.table import num_units
 from kdtool.units.text import Sequences, UnitText
+
+BLSTM = {"embedding": 8, "hidden": 24, "updates": 150, "streams": 8, "steps": 20, "rate": 0.02}
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +132,11 @@ def teachers(lang: Lang, tree: Tree, tmp_path_factory: pytest.TempPathFactory) -
     mix = MixTeacher.train(material("phone", lang, tree, teachers=[masked, short]), {}, seed=0, work=work)
     senone = MaskedTreeTeacher.train(material("senone", lang, tree, phone_teacher=masked), {}, seed=0, work=work)
     mixed = MaskedTreeTeacher.train(material("senone", lang, tree, phone_teacher=mix), {"neighbours": False}, seed=0, work=work)
-    return {"causal": causal, "masked": masked, "short": short, "mix": mix, "senone": senone, "mixed": mixed}
+    blstm = BlstmTeacher.train(text, BLSTM, seed=0, work=work)
+    return {"causal": causal, "masked": masked, "short": short, "mix": mix, "senone": senone, "mixed": mixed, "blstm": blstm}
 
 
-@pytest.mark.parametrize("name", ["masked", "short", "mix", "senone", "mixed"])
+@pytest.mark.parametrize("name", ["masked", "short", "mix", "senone", "mixed", "blstm"])
 def test_rows_sum_to_one_and_do_not_know_their_own_unit(name: str, teachers: dict[str, Teacher], lang: Lang, tree: Tree) -> None:
     teacher = teachers[name]
     assert teacher.context == "masked"
@@ -154,7 +159,7 @@ def test_rows_sum_to_one_and_do_not_know_their_own_unit(name: str, teachers: dic
     assert teacher.log_probs(ids[:0]).shape == (0, teacher.num_units)
 
 
-@pytest.mark.parametrize("name", ["masked", "short", "mix", "senone", "mixed"])
+@pytest.mark.parametrize("name", ["masked", "short", "mix", "senone", "mixed", "blstm"])
 def test_the_same_from_disk(name: str, teachers: dict[str, Teacher], lang: Lang, tree: Tree, tmp_path: Path) -> None:
     teacher = teachers[name]
     teacher.save(tmp_path, {"units_digest": "u"})
@@ -249,3 +254,40 @@ def test_mix_of_trained_teachers_and_of_new_ones(teachers: dict[str, Teacher], l
     best = perplexity(mix, text.held_out)["ppl"]
     for share in (0.0, 0.5, 1.0):
         assert perplexity(MixTeacher(mix.parts, np.array([share, 1 - share])), text.held_out)["ppl"] > best - 1e-6
+
+
+def test_blstm_equals_loops_over_cells(teachers: dict[str, Teacher], lang: Lang, tree: Tree) -> None:
+    teacher = teachers["blstm"]
+    weights = {n: torch.from_numpy(v) for n, v in teacher.tensors().items()}
+    ids = next(iter(material("phone", lang, tree).held_out))
+
+    def states(side: str, units: list[int]) -> list[torch.Tensor]:
+        cell = torch.nn.LSTMCell(8, 24)
+        cell.load_state_dict({n: weights[f"{side}.{n}_l0"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")})
+        state, said = (torch.zeros(1, 24), torch.zeros(1, 24)), []
+        for unit in units:
+            state = cell(weights["embed.weight"][[int(unit)]], state)
+            said.append(state[0][0])
+        return said
+
+    edge = teacher.num_units
+    before, after = states("right", [edge, *ids[:-1]]), states("left", [edge, *ids[:0:-1]])[::-1]
+    rows = torch.stack([torch.cat(pair) for pair in zip(before, after, strict=True)])
+    hidden = torch.nn.functional.gelu(rows @ weights["join.weight"].T + weights["join.bias"])
+    logits = hidden @ weights["out.weight"].T + weights["out.bias"]
+    logits[:, weights["seen"] == 0] = -torch.inf
+    np.testing.assert_allclose(teacher.log_probs(ids), torch.log_softmax(logits, 1).detach().numpy(), atol=1e-5)
+
+
+def test_blstm_learns_from_both_sides_and_again_the_same(teachers: dict[str, Teacher], lang: Lang, tree: Tree, tmp_path: Path) -> None:
+    text = material("phone", lang, tree)
+    own, again, other = (BlstmTeacher.train(text, {**BLSTM, "updates": 5}, seed=seed, work=tmp_path).tensors() for seed in (0, 0, 1))
+    assert all(np.array_equal(again[n], v) for n, v in own.items()) and any((other[n] != v).any() for n, v in own.items())
+    held = list(text.held_out)
+    assert perplexity(teachers["blstm"], held)["pseudo_ppl"] < 0.9 * perplexity(teachers["causal"], held)["ppl"]
+    unseen = np.isneginf(teachers["blstm"].log_probs(held[0])).all(axis=0)
+    np.testing.assert_array_equal(unseen, np.isneginf(teachers["causal"].log_probs(held[0])).all(axis=0))
+    with pytest.raises(UsageError, match="must be above 0"):
+        BlstmTeacher.train(text, {"steps": 0}, seed=0, work=tmp_path)
+    with pytest.raises(KdError, match="its weights do not fit its options"):
+        BlstmTeacher.from_tensors("phone", 9, own, {"options": BLSTM})

@@ -1,0 +1,107 @@
+"""Masked neural teacher.  In: unit sequences.  Out: P(u_i | all other units), by one LSTM that reads up to u_i and one from the end back.
+
+No unit is masked and none is wasted: the one has read the units before u_i, the other those after it, and a hidden layer over both
+states predicts u_i; all places of a sentence are learnt and answered at once. Trained on windows of a stream of shuffled sentences,
+joined by a symbol that stands for begin and end.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from kdtool.core.errors import KdError, UsageError
+from kdtool.teacher.base import Teacher, TrainingText, check_options
+from kdtool.teacher.ngram import check_ids
+from kdtool.teacher.streams import begin_at_unigrams, fit, shuffled_stream, unit_loss
+
+
+@dataclass(frozen=True)
+class BlstmOptions:
+    """embedding, hidden: widths. layers: of each LSTM. updates: of `streams` windows of `steps` units each. rate: Adam's highest."""
+
+    embedding: int = 64
+    hidden: int = 256
+    layers: int = 1
+    updates: int = 1000
+    streams: int = 64
+    steps: int = 60
+    rate: float = 6e-3
+
+
+class BlstmModel(nn.Module):
+    """Units (B, L + 2) with V where a sentence begins or ends -> logits (B, L, V) of all but the first and the last."""
+
+    def __init__(self, num_units: int, cfg: BlstmOptions) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(num_units + 1, cfg.embedding)
+        self.right = nn.LSTM(cfg.embedding, cfg.hidden, cfg.layers, batch_first=True)
+        self.left = nn.LSTM(cfg.embedding, cfg.hidden, cfg.layers, batch_first=True)
+        self.join = nn.Linear(2 * cfg.hidden, cfg.hidden)
+        self.out = nn.Linear(cfg.hidden, num_units)
+
+    def forward(self, units: torch.Tensor) -> torch.Tensor:
+        embedded = self.embed(units)
+        before = self.right(embedded[:, :-2])[0]
+        after = self.left(embedded[:, 2:].flip(1))[0].flip(1)
+        return self.out(nn.functional.gelu(self.join(torch.cat([before, after], dim=2))))  # type: ignore[no-any-return]
+
+
+class BlstmTeacher(Teacher):
+    """Two LSTMs over units; `seen` bool (V,) are the units of the training text, all others have no probability."""
+
+    kind = "blstm"
+    context = "masked"
+
+    def __init__(self, unit: str, num_units: int, model: BlstmModel, seen: np.ndarray) -> None:
+        super().__init__(unit, num_units)
+        self.model, self.seen = model.eval(), seen.astype(bool)
+
+    @classmethod
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> BlstmTeacher:
+        cfg: BlstmOptions = check_options(BlstmOptions, options, cls.kind)
+        if min(vars(cfg).values()) <= 0:
+            raise UsageError(f"blstm teacher: every option must be above 0, not {vars(cfg)}")
+        torch.set_num_threads(1)
+        torch.manual_seed(seed)
+        stream, seen = shuffled_stream(text, cfg.streams, cfg.updates * cfg.steps + 2, seed)
+        model = BlstmModel(text.num_units, cfg)
+        begin_at_unigrams(model.out, stream)
+
+        def loss_of(update: int) -> torch.Tensor:
+            part = stream[:, update * cfg.steps : (update + 1) * cfg.steps + 2].long()
+            return unit_loss(model(part), part[:, 1:-1])
+
+        fit(model, loss_of, cfg.updates, cfg.rate, cls.kind)
+        teacher = cls(text.unit, text.num_units, model, seen)
+        teacher.info = {"options": dict(vars(cfg)), "parameters": sum(p.numel() for p in model.parameters())}
+        return teacher
+
+    def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
+        check_ids(unit_ids, self.num_units, self.unit)
+        if len(unit_ids) == 0:
+            return np.zeros((0, self.num_units), dtype=np.float32)
+        edge = [self.num_units]
+        line = torch.from_numpy(np.concatenate([edge, unit_ids, edge]).astype(np.int64))
+        with torch.no_grad():
+            logits = self.model(line[None])[0]
+            logits[:, torch.from_numpy(~self.seen)] = -math.inf
+            return torch.log_softmax(logits, dim=1).numpy()  # type: ignore[no-any-return]
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {"seen": self.seen.astype(np.uint8)} | {n: p.numpy() for n, p in self.model.state_dict().items()}
+
+    @classmethod
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> BlstmTeacher:
+        model = BlstmModel(num_units, check_options(BlstmOptions, info["options"], cls.kind))
+        try:
+            model.load_state_dict({n: torch.from_numpy(t) for n, t in tensors.items() if n != "seen"})
+        except RuntimeError as e:
+            raise KdError(f"BLSTM teacher of {num_units} {unit}s: its weights do not fit its options ({e}); train it again") from e
+        return cls(unit, num_units, model, tensors["seen"])

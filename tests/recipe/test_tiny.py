@@ -36,7 +36,9 @@ def test_asked_for_its_state_it_answers_in_seconds(finished: Path) -> None:
     begin = time.monotonic()
     lines = run([*command(finished), "--list-stages"]).splitlines()
     assert time.monotonic() - begin < 8
-    assert all(line.endswith("up to date") and " UTC " in line for line in lines), lines
+    *stages, ablation = lines
+    assert all(line.endswith("up to date") and " UTC " in line for line in stages), lines
+    assert "ablation" in ablation and ablation.endswith("not made yet")
 
 
 def test_killed_and_resumed_gives_the_same_result(timeline: tuple[Path, list[tuple[float, Moment]]], tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def call(*argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
     (["--stage", "$(id)"], 2, "no such stage"),
     (["--stop-stage", "nowhere"], 2, "--stop-stage nowhere: no such stage"),
     (["--stage", "decode", "--stop-stage", "corpus"], 2, "comes after"),
+    (["--stage", "ablation", "--stop-stage", "results"], 2, "comes after"),
     (["--stage"], 2, "wants a value"),
     (["--nj", "none"], 2, "--nj none"),
     (["stray"], 2, "unexpected argument"),
@@ -76,6 +77,16 @@ def test_asking_what_would_run_leaves_nothing_behind(recipe: str, tmp_path: Path
         done = subprocess.run([*argv, question], capture_output=True, text=True, check=False)
         assert done.stdout.count(answer) >= 5, done.stdout + done.stderr
         assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(("asked", "told"), [
+    ([], False), (["--stage", "results"], False), (["--stage", "ablation"], True),
+    (["--stage", "results", "--stop-stage", "ablation"], True),
+])  # fmt: skip
+def test_the_ablation_runs_only_when_it_is_named(asked: list[str], told: bool, tmp_path: Path) -> None:
+    done = call("--tiny", "--work", str(tmp_path / "w"), "--dry-run", *asked)
+    assert ("(only when named" in done.stdout) == told, done.stdout + done.stderr
+    assert ("train_student -> exp/ablation/SYS: would run (follows exp/ablation/conf)" in done.stdout) == told
 
 
 def test_ctrl_c_ends_every_child(tmp_path: Path) -> None:

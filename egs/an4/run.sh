@@ -147,7 +147,7 @@ ablation() {
   steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$conf/ablation.yaml" "$exp" "$list"
   utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
     steps/train_student.sh --config "$list/SYS.yaml" "$data/train/fbank" "$exp/$target/ali_train" "$data/dev/fbank" "$exp/$target/ali_dev" "$exp/ablation/SYS"
-  steps/align.sh --nj "${opt[nj]}" "$data/test/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_test"
+  steps/align.sh --nj "${opt[nj]}" --config "$conf/align.yaml" "$data/test/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_test"
   steps/train_ngram.sh --config "$conf/lm_weak.yaml" "$data/lm_text" "$data/lang" "$data/dev" "$data/lm_weak"
   steps/make_graph.sh "$data/lang" "$data/lm_weak" "$exp/$target" "$exp/$target/graph_weak"
   steps/make_phone_graph.sh --order 0 "$data/lang" "$exp/$target/ali_train" "$exp/$target" "$exp/$target/graph_loop"
@@ -155,7 +155,7 @@ ablation() {
   for lm in loop phone weak word; do
     for set in dev test; do
       extra=(--config "$conf/decode_student.yaml")
-      if [[ "$lm" == @(loop|phone) ]]; then extra=(--ref-ali "$exp/$target/ali_$set"); fi
+      if [[ "$lm" == @(loop|phone) ]]; then extra=(--config "$conf/decode_phone.yaml" --ref-ali "$exp/$target/ali_$set"); fi
       if [[ "$set" == test ]]; then extra+=(--scales-from "$exp/ablation/SYS/decode_dev_$lm"); fi
       utils/launch.sh --max-jobs "${opt[nj]}" --mem 2G SYS=@"$list/names" "$exp/ablation/log/decode_${set}_${lm}_SYS.log" \
         steps/decode.sh --nj 1 "${extra[@]}" "$exp/ablation/SYS" "$data/$set/fbank" "$exp/$target/graph_$lm" "$data/lang" "$exp/ablation/SYS/decode_${set}_$lm"

@@ -142,13 +142,14 @@ results() {
 }
 
 ablation() {
-  local list="$exp/ablation/conf" dev="$data/dev_clean_2/fbank" words=(egs/mini_librispeech/run.sh --stage ablation) lm extra
+  local list="$exp/ablation/conf" dev="$data/dev_clean_2/fbank" words=(egs/mini_librispeech/run.sh --stage ablation) corpus lm extra
+  corpus="$(recorded "$data/source/name")"
   steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$conf/ablation.yaml" "$exp" "$list"
   utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
     steps/train_student.sh --config "$list/SYS.yaml" "$data/train_clean_5/fbank" "$exp/sat/ali_train" "$dev" "$exp/sat/ali_dev" "$exp/ablation/SYS"
   steps/train_ngram.sh --config "$conf/lm_weak.yaml" "$data/lm_text" "$data/lang" "$data/dev_clean_2" "$data/lm_weak"
   steps/make_graph.sh "$data/lang" "$data/lm_weak" "$exp/sat" "$exp/sat/graph_weak"
-  steps/make_phone_graph.sh --order 0 "$data/lang" "$exp/sat/ali_train" "$exp/sat" "$exp/sat/graph_loop"
+  steps/make_phone_graph.sh --config "$conf/graph_phone.yaml" --order 0 "$data/lang" "$exp/sat/ali_train" "$exp/sat" "$exp/sat/graph_loop"
   for lm in loop phone weak 3gram; do
     case "$lm" in
       loop | phone) extra=(--config "$conf/decode_phone.yaml" --ref-ali "$exp/sat/ali_dev") ;;
@@ -159,7 +160,7 @@ ablation() {
       steps/decode.sh --nj 1 "${extra[@]}" "$exp/ablation/SYS" "$dev" "$exp/sat/graph_$lm" "$data/lang" "$exp/ablation/SYS/decode_dev_$lm"
   done
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
-  steps/collect_ablation.sh --command "${words[*]}" --note "Corpus: $(recorded "$data/source/name")." "$exp/ablation" "${opt[work]}/ABLATION.md"
+  steps/collect_ablation.sh --command "${words[*]}" --note "Corpus: $corpus." "$exp/ablation" "${opt[work]}/ABLATION.md"
 }
 
 recipe_run

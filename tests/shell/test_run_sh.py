@@ -80,7 +80,7 @@ def test_asking_what_would_run_leaves_nothing_behind(recipe: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(("asked", "told"), [
-    ([], False), (["--stage", "results"], False), (["--stage", "ablation"], True),
+    (["--stage", "decode"], False), (["--stage", "results"], False), (["--stage", "ablation"], True),
     (["--stage", "results", "--stop-stage", "ablation"], True),
 ])  # fmt: skip
 def test_the_ablation_runs_only_when_it_is_named(asked: list[str], told: bool, tmp_path: Path) -> None:

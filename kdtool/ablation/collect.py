@@ -68,7 +68,7 @@ class Students:
             system, _, seed = folder.name.rpartition("_")
             if system not in self.found or not seed.isdigit():
                 continue
-            if not same_options(root / "conf" / f"{folder.name}.yaml", folder / "config.yaml"):
+            if not same_options(root / "conf" / f"{system}_{plan['seeds'][0]}.yaml", folder / "config.yaml"):
                 self.stale.append(folder.name)
             elif scores := find_scores([folder]):
                 self.found[system][int(seed)] = folder
@@ -78,7 +78,7 @@ class Students:
 
 
 def same_options(planned: Path, trained: Path) -> bool:
-    """Whether a student was trained with what the plan says now; one that the plan no longer has a file for counts as it is."""
+    """Whether a student was trained with what the plan says now of its system, whatever its seed."""
     import dataclasses
 
     import yaml
@@ -86,14 +86,13 @@ def same_options(planned: Path, trained: Path) -> bool:
     from kdtool.core.state import plain_options
     from kdtool.student.config import StudentConfig
 
-    if not planned.is_file():
-        return True
     _, wanted, _ = parse_args(StudentConfig, [], ["--config", str(planned)], prog="plan", description="")
     old = yaml.safe_load(trained.read_text(encoding="utf-8"))
     known = {f.name for f in dataclasses.fields(StudentConfig)}
     made = StudentConfig(**{k: v for k, v in old.items() if k in known})
     names = [["/".join(Path(p).parts[-2:]) for p in cfg.posts.split(",") if p] for cfg in (wanted, made)]
-    return canonical(plain_options(wanted)) == canonical(plain_options(made)) and sorted(names[0]) == sorted(names[1])
+    own, others = (canonical({**plain_options(cfg), "seed": 0}) for cfg in (wanted, made))
+    return own == others and sorted(names[0]) == sorted(names[1])
 
 
 def collect(root: Path) -> dict[str, Any]:

@@ -309,11 +309,13 @@ def test_a_student_of_an_older_plan_is_left_out_and_named(
     decoded: tuple[Path, dict[str, np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
     root, _, _ = decoded
+    (root / "hmt_1").rename(root / "hmt_7")  # a seed that the plan does not have
+    assert [s["seed"] for s in collect.collect(root)["systems"][2]["students"]] == [0, 7]
     other = json.loads(json.dumps(SPEC))
     other["systems"]["hmt"]["options"] = {"lr": 0.5}
     make_plan(tmp_path, "--seeds", "0", spec=other)
     content = collect.collect(root)
-    assert content["stale"] == ["hmt_0", "hmt_1"] and [s["name"] for s in content["systems"]] == ["ce", "mtl"]
+    assert content["stale"] == ["hmt_0", "hmt_7"] and [s["name"] for s in content["systems"]] == ["ce", "mtl"]
 
 
 def test_other_references_and_nothing_decoded_are_errors(

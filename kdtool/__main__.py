@@ -15,6 +15,7 @@ from kdtool.core.errors import UsageError
 # name: (module, what it does)
 COMMANDS = {
     "align": ("kdtool.aligner.align", "align audio with its text: TextGrid, CTM, JSON, Lhotse, a report page"),
+    "posteriors": ("kdtool.posteriors.tool", "look at, verify or export teachers' posteriors: arrays, Arrow, Lhotse"),
     "boundary-error": ("kdtool.aligner.score", "compare an alignment's boundaries with true ones"),
 }
 
@@ -26,15 +27,15 @@ def usage() -> str:
     return f"usage: kdtool COMMAND [argument ...]\n\n{lines}\n\nkdtool COMMAND --help tells about one"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command."""
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run one command; its exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
-        return
+        return 0
     if argv[0] not in COMMANDS:
         raise UsageError(f"kdtool has no command {argv[0]!r}\n{usage()}")
-    importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
+    return importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])  # type: ignore[no-any-return]
 
 
 def entry() -> None:

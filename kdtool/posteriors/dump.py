@@ -64,6 +64,25 @@ class UnitPosteriors:
         ids[filled], logp[filled] = self.ids[source], self.logp[source]
         return ids, logp
 
+    def dense(self, num_units: int) -> np.ndarray:
+        """Log-probabilities float32 (N, num_units), each row summing to one: the rest is shared evenly by what was not kept."""
+        left = num_units - np.diff(self.offsets)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(left > 0, self.rest_logp - np.log(left), -np.inf)
+        out = np.repeat(share.astype(np.float32)[:, None], num_units, axis=1)
+        out[np.repeat(np.arange(len(self)), np.diff(self.offsets)), self.ids] = self.logp
+        return out
+
+    def frame_rows(self, num_frames: int, name: str) -> np.ndarray:
+        """Row of each 10 ms frame, int32 (num_frames,), -1 where no unit is; KdError, naming ``name``, when the units are longer."""
+        frames = np.full(num_frames, -1, dtype=np.int32)
+        end = int((self.start + self.length).max(initial=0))
+        if end > num_frames:
+            raise KdError(f"{name} ends at frame {end} of {num_frames}: the dump is of other audio; dump again")
+        begin = np.cumsum(self.length) - self.length
+        frames[np.repeat(self.start - begin, self.length) + np.arange(self.length.sum())] = np.repeat(np.arange(len(self)), self.length)
+        return frames
+
     @property
     def most_kept(self) -> int:
         """The largest number of entries a row holds (0 without units)."""

@@ -47,15 +47,10 @@ class UnitTable:
     def add(self, dump: PosteriorDump, source_id: str, num_frames: int) -> np.ndarray:
         """Append an utterance; its row of each of ``num_frames`` frames, -1 where no unit is (int32)."""
         post = dump.get(source_id)
-        frames = np.full(num_frames, -1, dtype=np.int32)
-        rows = np.arange(self._rows, self._rows + len(post), dtype=np.int32)
-        if len(post):
-            begin = np.cumsum(post.length) - post.length
-            index = np.repeat(post.start - begin, post.length) + np.arange(post.length.sum())
-            if index.max() >= num_frames or np.diff(post.offsets).min() < 1:
-                raise KdError(f"{dump.folder}: {source_id} ends at frame {index.max() + 1} of {num_frames}, or one of its units "
-                              "keeps nothing; dump again")  # fmt: skip
-            frames[index] = np.repeat(rows, post.length)
+        if np.diff(post.offsets).min(initial=1) < 1:
+            raise KdError(f"{dump.folder}: a unit of {source_id} keeps nothing; dump again")
+        frames = post.frame_rows(num_frames, f"{dump.folder}: {source_id}")
+        frames[frames >= 0] += self._rows
         for name, part in zip(self._parts, (post.unit_ids, np.diff(post.offsets), post.ids, post.logp, post.rest_logp), strict=True):
             self._parts[name].append(part)
         self._rows += len(post)

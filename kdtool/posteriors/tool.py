@@ -1,0 +1,125 @@
+"""Teachers' posteriors: look at them, verify them, hand them to other programs.  In: dumps.  Out: a description; arrays, Arrow, Lhotse.
+
+    kdtool posteriors inspect DUMP [--utterance ID] [--lang LANG]   what it is; with an utterance, its units and what was expected there
+    kdtool posteriors verify DUMP ...                               every shard by its digest and content; a line for each problem
+    kdtool posteriors export DUMP ... OUT --format FORMAT           safetensors, npy, arrow, lhotse
+
+Exit status: 0 fine, 1 problems, 2 wrong usage. `kdtool posteriors inspect --help` and so on list the options.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.errors import UsageError
+
+PROG = "kdtool posteriors"
+FORMATS = ("safetensors", "npy", "arrow", "lhotse")
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Options of inspect."""
+
+    utterance: str = field(default="", metadata={"help": "show this utterance's units"})
+    lang: Path | None = field(default=None, metadata={"help": "lang folder that names phones and subwords"})
+    top: int = field(default=5, metadata={"help": "so many of the likeliest units of each row"})
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Options of export."""
+
+    format: str = field(default="safetensors", metadata={"help": "safetensors (a file a shard), npy (a file an utterance), "
+                                                         "arrow (one table of what was kept), lhotse (cuts with a field for each dump)"})
+    dtype: str = field(default="float16", metadata={"help": "of log-probabilities in dense arrays: float16 or float32"})
+    frames: bool = field(default=False, metadata={"help": "safetensors, npy: a row for each 10 ms frame instead of each unit"})
+    ali: Path | None = field(default=None, metadata={"help": "alignment, with --frames: arrays cover its frames, not only up to "
+                                                     "the last unit"})
+    data: Path | None = field(default=None, metadata={"help": "lhotse: data or feature folder, or a file of cuts"})
+    storage: str = field(default="numpy", metadata={"help": "lhotse: numpy (dense arrays that Lhotse alone can read) or dump (they "
+                                                    "stay there; programs import kdtool.posteriors.lhotse_field)"})  # fmt: skip
+
+
+def inspect(argv: Sequence[str]) -> int:
+    """Print what a dump is."""
+    from kdtool.posteriors.inspect import describe, describe_utterance, unit_names
+
+    paths, cfg, _ = parse_args(InspectConfig, [("dump", "dump folder")], argv, prog=f"{PROG} inspect", description=__doc__ or "")
+    from kdtool.posteriors.dump import PosteriorDump
+
+    if cfg.top < 1:
+        raise UsageError(f"--top {cfg.top}: at least 1")
+    dump = PosteriorDump.open(paths["dump"])
+    names = unit_names(dump, cfg.lang)
+    lines = describe_utterance(dump, cfg.utterance, names, cfg.top) if cfg.utterance else describe(dump)
+    print("\n".join(lines))
+    return 0
+
+
+def verify(argv: Sequence[str]) -> int:
+    """Check dumps; the exit status."""
+    from kdtool.validate.registry import validate
+    from kdtool.validate.report import Level
+
+    @dataclass(frozen=True)
+    class NoOptions:
+        """None."""
+
+    paths, _, _ = parse_args(NoOptions, [("dumps...", "dump folders")], argv, prog=f"{PROG} verify", description=__doc__ or "")
+    bad = 0
+    for folder in paths["dumps"]:
+        report = validate("dump", folder, Level.DEEP)
+        for kind, item, file, found, wanted in report.rows():
+            print(f"{kind}: {item}: {file}: {found}{f', wanted {wanted}' if wanted else ''}")
+        bad += bool(report.problems)
+        print(f"{folder}: {'not sound' if report.problems else 'sound'}{f' ({report.summary})' if report.summary else ''}")
+    return 1 if bad else 0
+
+
+def export(argv: Sequence[str]) -> int:
+    """Write dumps in another form."""
+    from kdtool.core.step import run_step
+    from kdtool.posteriors.export import needs, write
+    from kdtool.validate.registry import door
+
+    positionals = [("dumps...", "dump folders (several for lhotse only)"), ("out", "folder to make")]
+    paths, cfg, common = parse_args(ExportConfig, positionals, argv, prog=f"{PROG} export", description=__doc__ or "")
+    dumps, out = paths["dumps"], paths["out"]
+    if cfg.format not in FORMATS or cfg.dtype not in ("float16", "float32") or cfg.storage not in ("numpy", "dump"):
+        raise UsageError(f"--format {cfg.format} --dtype {cfg.dtype} --storage {cfg.storage}: known are {', '.join(FORMATS)}; "
+                         "float16, float32; numpy, dump")  # fmt: skip
+    if (cfg.format == "lhotse") != (cfg.data is not None) or (cfg.format != "lhotse" and len(dumps) > 1):
+        raise UsageError("--format lhotse wants --data and takes several dumps; the other formats take one dump and no --data")
+    if cfg.ali and not cfg.frames:
+        raise UsageError("--ali tells how many frames there are: it goes with --frames")
+    needs(cfg.format)
+    inputs = {f"dump{n}": folder for n, folder in enumerate(dumps)}
+    inputs |= {name: path for name, path in (("ali", cfg.ali), ("data", cfg.data)) if path}
+    run_step(
+        f"export {' '.join(d.name for d in dumps)}", out=out, inputs=inputs, options=cfg, code=("kdtool.posteriors.export",),
+        body=lambda work: write(dumps, work, out, cfg), common=common, doors=[door("dump", d) for d in dumps],
+    )  # fmt: skip
+    return 0
+
+
+ACTIONS: dict[str, Callable[[Sequence[str]], int]] = {"inspect": inspect, "verify": verify, "export": export}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if argv[0] not in ACTIONS:
+        raise UsageError(f"{PROG} {argv[0]}: known are {', '.join(ACTIONS)}\n\n{__doc__}")
+    return ACTIONS[argv[0]](argv[1:])
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -37,8 +37,7 @@ class LabelInterpolation:
         logits, unit_row = rows(logits, labelled), rows(unit_row, labelled)
         hard = F.cross_entropy(logits, rows(targets.labels, labelled), reduction="none")
         taught = unit_row >= 0
-        row = rows(unit_row, taught)
         mass, rest, _ = tempered(posteriors, logits.shape[1], self.still_to_temper)
-        soft = truncated_cross_entropy(rows(logits, taught), row, posteriors.ids, mass, rest)
+        soft = truncated_cross_entropy(logits, unit_row, posteriors.ids, mass, rest)
         extra = hard.new_zeros(hard.shape).masked_scatter(taught, soft - rows(hard, taught))
         return hard + self.weight * extra

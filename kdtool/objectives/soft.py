@@ -25,15 +25,15 @@ def tempered(posteriors: Posteriors, num_units: int, temperature: float) -> tupl
 
     Each row sums to one.  Where every unit is kept the bucket is empty and the kept entries are normalised.
     """
-    kept = (posteriors.logp > -torch.inf).sum(1)
-    left = (num_units - kept).to(posteriors.logp.dtype)
-    spread = left.clamp(min=1.0).log()
-    rest = spread + (posteriors.rest_logp - spread) / temperature
-    rest = torch.where(left > 0, rest, torch.full_like(rest, -torch.inf))
-    log_mass = torch.log_softmax(torch.cat([posteriors.logp / temperature, rest[:, None]], dim=1), dim=1)
-    mass = log_mass.exp()
-    entropy = -torch.where(mass > 0, mass * log_mass, torch.zeros_like(mass)).sum(1)
-    return mass[:, :-1], mass[:, -1], entropy
+    left = (posteriors.logp == -torch.inf).sum(1) + (num_units - posteriors.logp.shape[1])  # units that were not kept
+    rest = posteriors.rest_logp
+    if temperature != 1.0:
+        spread = left.to(rest.dtype).clamp_(min=1.0).log_()
+        rest = spread + (rest - spread) / temperature
+    rest = rest.masked_fill(left == 0, -torch.inf)
+    kept = posteriors.logp if temperature == 1.0 else posteriors.logp / temperature
+    masses = torch.softmax(torch.cat([kept, rest[:, None]], dim=1), dim=1)
+    return masses[:, :-1], masses[:, -1], torch.special.entr(masses).sum(1)
 
 
 class SoftLabels:
@@ -61,19 +61,25 @@ class SoftLabels:
         self.entropy_scale, self.confidence = entropy_scale, confidence
 
     def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor:
+        return self._losses(logits, targets, overwrite=False)
+
+    def consume(self, logits: Tensor, targets: FrameTargets) -> Tensor:
+        """The same, with the logits as working memory: contiguous, nobody else's, and not to be read afterwards."""
+        return self._losses(logits, targets, overwrite=True)
+
+    def _losses(self, logits: Tensor, targets: FrameTargets, *, overwrite: bool) -> Tensor:
         unit_row, posteriors = targets.teacher()
-        mask = unit_row >= 0
-        row = rows(unit_row, mask)
         mass, rest, entropy = tempered(posteriors, logits.shape[1], self.still_to_temper)
-        scaled = rows(logits, mask)
+        cross = truncated_cross_entropy(logits, unit_row, posteriors.ids, mass, rest, scale=1.0 / self.temperature, overwrite=overwrite)
+        taught = unit_row >= 0
+        row = rows(unit_row, taught)
+        loss = cross - entropy[row]
         if self.temperature != 1.0:
-            scaled = scaled / self.temperature
-        cross = truncated_cross_entropy(scaled, row, posteriors.ids, mass, rest)
-        loss = (cross - entropy[row]) * self.temperature ** 2
+            loss = loss * self.temperature ** 2
         if self.entropy_scale:
             loss = loss * (1.0 - self.entropy_scale * entropy[row] / math.log(max(2, logits.shape[1])))
         if self.confidence:
-            loss = loss * label_mass(posteriors, row, rows(targets.labels, mask), logits.shape[1]) ** self.confidence
+            loss = loss * label_mass(posteriors, row, rows(targets.labels, taught), logits.shape[1]) ** self.confidence
         return loss
 
 

@@ -1,8 +1,8 @@
 """Cross-entropy against truncated distributions, without ever making a dense target.
 
-In: logits (N, V), for each frame a row of a table of U truncated distributions.  Out: (N,) in nats, differentiable in
-the logits.  One pass of exp over the logits forward and one product backward; the teacher's side is touched at its K
-kept entries only, which is what makes it cheaper than the dense form.
+In: logits (N, V), for each frame a row of a table of U truncated distributions.  Out: a loss in nats for each frame with a row,
+differentiable in the logits.  One exp of the logits forward and one product backward, with ``overwrite`` both in the logits' own
+memory; the teacher's side is touched at its K kept entries only.
 """
 from __future__ import annotations
 
@@ -21,47 +21,57 @@ class _TruncatedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, ids: Tensor, mass: Tensor, rest: Tensor) -> Tensor:
-        tiny = torch.finfo(logits.dtype).tiny
-        shifted = logits - logits.max(dim=1, keepdim=True).values
-        kept_z = shifted.gather(1, ids)
-        e = shifted.exp_()
-        kept_e = e.gather(1, ids)
-        e.scatter_(1, ids, 0.0)
-        rest_sum = e.sum(1).clamp(min=tiny)
+    def forward(ctx: Any, logits: Tensor, ids: Tensor, mass: Tensor, rest: Tensor, scale: float, overwrite: bool) -> Tensor:
+        e = logits.detach() if overwrite else logits.detach().clone()
+        if scale != 1.0:
+            e.mul_(scale)
+        e.sub_(e.amax(dim=1, keepdim=True))
+        kept_z = e.gather(1, ids)
+        kept_e = kept_z.exp()
+        rest_sum = e.exp_().scatter_(1, ids, 0.0).sum(1)
         # empty slots repeat the row's first entry: their mass is 0, and they must not be summed twice
-        first = torch.ones_like(ids, dtype=torch.bool)
-        first[:, 1:] = ids[:, 1:] != ids[:, :1]
-        total = e.sum(1) + torch.where(first, kept_e, torch.zeros_like(kept_e)).sum(1)
-        attached = torch.where(mass > 0, mass * kept_z, torch.zeros_like(kept_z)).sum(1)
-        loss = total.log() - attached - rest * rest_sum.log()
-        ctx.save_for_backward(e, kept_e, ids, mass, rest, rest_sum, total)
-        return loss
+        repeat = ids == ids[:, :1]
+        repeat[:, 0] = False
+        total = rest_sum + kept_e.masked_fill(repeat, 0.0).sum(1)
+        rest_sum = rest_sum.clamp_(min=torch.finfo(e.dtype).tiny)
+        attached = (mass * kept_z).masked_fill_(mass == 0.0, 0.0).sum(1)
+        ctx.scale, ctx.overwrite = scale, overwrite
+        ctx.save_for_backward(e, kept_e, ids, repeat, mass, rest, rest_sum, total)
+        return total.log() - attached - rest * rest_sum.log()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad = grads[0]
-        e, kept_e, ids, mass, rest, rest_sum, total = ctx.saved_tensors
-        out = e * (grad * (1.0 / total - rest / rest_sum))[:, None]
+        e, kept_e, ids, repeat, mass, rest, rest_sum, total = ctx.saved_tensors
+        grad = grads[0] * ctx.scale
         kept = (kept_e / total[:, None] - mass) * grad[:, None]
+        # in the logits' own memory a second backward is an error of autograd's (e has changed), not a wrong number
+        out = torch.mul(e, (grad * (1.0 / total - rest / rest_sum))[:, None], out=e if ctx.overwrite else torch.empty_like(e))
         # an empty slot writes what the first slot writes: the order of the writes does not matter
-        repeat = ids == ids[:, :1]
         out.scatter_(1, ids, torch.where(repeat, kept[:, :1], kept))
-        return out, None, None, None
+        return out, None, None, None, None, None
 
 
-def truncated_cross_entropy(logits: Tensor, row: Tensor, ids: Tensor, mass: Tensor, rest: Tensor) -> Tensor:
-    """-sum_kept p log q - p_rest log q_rest for each of N frames, in nats.
+def truncated_cross_entropy(
+    logits: Tensor, row: Tensor, ids: Tensor, mass: Tensor, rest: Tensor, *, scale: float = 1.0, overwrite: bool = False
+) -> Tensor:
+    """-sum_kept p log q - p_rest log q_rest of each frame that has a row, in nats; q is the softmax of logits * ``scale``.
 
-    logits (N, V); ``row`` (N,) int64 picks each frame's distribution: ``ids`` (U, K) distinct within a row, ``mass``
+    logits (N, V); ``row`` (N,) int64 picks each frame's distribution, -1 for none: ``ids`` (U, K) distinct within a row, ``mass``
     (U, K) with 0 in empty slots, the first slot never empty, ``rest`` (U,); mass and rest of a row sum to one.
     A rest of the student's below the smallest normal float counts as that (log about -87), never as -inf.
+
+    ``overwrite``: the logits become the buffer, and later hold their own gradient, so that nothing of their size is
+    allocated: for contiguous logits that nobody else reads, made by an operation that does not need its result again.
     """
-    if row.numel() == 0:
-        return logits.sum(1)
+    taught = row >= 0
     used = mass > 0
     used[:, 0] = True
     distinct = torch.where(used, ids, ids[:, :1])
-    result: Tensor = _TruncatedCrossEntropy.apply(logits, distinct[row], mass[row], rest[row])
-    return result
+    if not bool(taught.all()):
+        if not bool(taught.any()):
+            return logits[taught].sum(1)
+        # A frame without a row takes part with the first one, and its loss is left out: cheaper than to copy the others.
+        row = row.clamp(min=0)
+    result: Tensor = _TruncatedCrossEntropy.apply(logits, *(part.index_select(0, row) for part in (distinct, mass, rest)), scale, overwrite)
+    return result if bool(taught.all()) else result[taught]

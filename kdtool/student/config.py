@@ -124,10 +124,11 @@ class HeadSpec:
 
     def weight_at(self, share: float) -> float:
         """The weight when ``share`` (0 to 1) of the updates is done."""
+        if not isinstance(self.weight, list):
+            return float(self.weight)
         import numpy as np
 
-        points = self.weight if isinstance(self.weight, list) else [[0.0, self.weight]]
-        return float(np.interp(share, *zip(*points, strict=True)))
+        return float(np.interp(share, *zip(*self.weight, strict=True)))
 
 
 def check_weight(weight: Any, where: str) -> None:

@@ -72,7 +72,7 @@ class UnitTable:
 
         With ``top_k`` the entries beyond it go to the rest bucket, so no mass is lost.
         """
-        begin, counts = self.offsets[rows], np.diff(self.offsets)[rows]
+        begin, counts = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         columns = np.arange(int(counts.max(initial=1)))
         filled = columns < counts[:, None]
         source = np.where(filled, begin[:, None] + columns, begin[:, None])

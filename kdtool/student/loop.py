@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from kdtool.core.errors import KdError
 from kdtool.core.progress import Line, clock
@@ -26,7 +25,7 @@ from kdtool.student.data import Material
 from kdtool.student.evaluate import evaluate
 from kdtool.student.losses import Losses
 from kdtool.student.model import Shape, Student, load_state, log_priors
-from kdtool.student.optim import Average, learning_rate, load_checkpoint, make_optimizer, save_checkpoint
+from kdtool.student.optim import Average, clip_gradient, learning_rate, load_checkpoint, make_optimizer, save_checkpoint
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 ACCURACY_EVERY = 5  # updates; the arg max of all frames costs a hundredth of an update
@@ -92,7 +91,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         if self.cfg.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip)
+            clip_gradient(self.model, self.cfg.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.update, self.total, self.cfg)
         self.optimizer.step()

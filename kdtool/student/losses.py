@@ -64,7 +64,9 @@ class Losses:
         labels = torch.from_numpy(batch.labels)
         total, means = labels.new_zeros((), dtype=torch.float32), {}
         for task in self.tasks:
-            losses = task.objective(frames_first(logits[task.name]), self._targets(task, batch, labels))
+            # An objective that can work in the logits' memory may: frames_first has made them for it.
+            objective = getattr(task.objective, "consume", task.objective)
+            losses = objective(frames_first(logits[task.name]), self._targets(task, batch, labels))
             if losses.numel() == 0:
                 continue
             mean = losses.mean()
@@ -89,5 +91,5 @@ class Losses:
 
 
 def frames_first(logits: Tensor) -> Tensor:
-    """(B, V, n) -> float32 (B * n, V)."""
-    return logits.permute(0, 2, 1).reshape(-1, logits.shape[1]).float()
+    """(B, V, n) -> float32 (B * n, V), contiguous and in memory of its own."""
+    return logits.permute(0, 2, 1).clone(memory_format=torch.contiguous_format).flatten(0, 1).float()

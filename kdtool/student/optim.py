@@ -43,6 +43,16 @@ def make_optimizer(model: nn.Module, cfg: StudentConfig) -> torch.optim.Optimize
     return torch.optim.SGD(groups, lr=cfg.lr, momentum=0.9, nesterov=True, foreach=True)
 
 
+@torch.no_grad()
+def clip_gradient(model: nn.Module, largest: float) -> None:
+    """Scale the gradient down to norm ``largest`` when it is above; all tensors at once, where torch's own goes one by one."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    scale = largest / (float(norm) + 1e-6)
+    if not scale >= 1.0:
+        torch._foreach_mul_(gradients, scale)
+
+
 class Average:
     """Moving average of weights and normalisation statistics; its memory grows with the updates up to ``decay``."""
 

@@ -191,3 +191,32 @@ def test_unknown_objective_and_options_are_usage_errors() -> None:
         make_objective("soft", {"temperature": 0.0}, auxiliary=True)
     with pytest.raises(UsageError, match="temprature"):
         make_objective("soft", {"temprature": 1.0}, auxiliary=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 2.0}, {"entropy_scale": 0.5, "confidence": 0.5}])
+def test_consumed_logits_give_the_same_loss_and_become_the_gradient(options: dict[str, float]) -> None:
+    _, post = teacher(3, [1, 4, V])
+    row, labels = torch.tensor([0, -1, 2, 1, -1, 0]), torch.tensor([1, -1, 2, 4, -1, 6])
+    soft = make_objective("soft", options, auxiliary=True)
+    z, weights = logits(6), torch.tensor([0.3, 1.0, -2.0, 0.5], dtype=torch.float64)
+    want = soft(z, FrameTargets(labels, row, post))
+    (gradient,) = torch.autograd.grad((want * weights).sum(), z)
+    assert torch.equal(gradient[row < 0], torch.zeros(2, V, dtype=torch.float64))
+    own = z.clone()
+    loss = soft.consume(own, FrameTargets(labels, row, post))  # type: ignore[attr-defined]
+    torch.testing.assert_close(loss, want, rtol=0, atol=0)
+    (again,) = torch.autograd.grad((loss * weights).sum(), z, retain_graph=True)
+    torch.testing.assert_close(again, gradient, rtol=0, atol=0)
+    assert own.data_ptr() == again.data_ptr()  # no second buffer of that size
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.sum().backward()  # rather than a wrong gradient
+
+
+def test_whoever_else_needs_consumed_logits_is_told() -> None:
+    _, post = teacher(1, [3])
+    row, z = torch.zeros(2, dtype=torch.int64), logits(2)
+    own = z.clone()
+    other = own.square().sum()  # needs its input to go back
+    loss = make_objective("soft", {}, auxiliary=True).consume(own, FrameTargets(row, row, post))  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        (other + loss.sum()).backward()

@@ -18,7 +18,7 @@ from kdtool.student.config import StudentConfig
 from kdtool.student.evaluate import evaluate
 from kdtool.student.loop import Trainer
 from kdtool.student.model import Student
-from kdtool.student.optim import learning_rate
+from kdtool.student.optim import clip_gradient, learning_rate
 from kdtool.student.train import main, train
 
 SMALL = {"encoder": "tdnnf", "encoder_options": {"dim": 24, "bottleneck": 8, "contexts": [1, 1], "front": {"channels": 12}, "dropout": 0.1},
@@ -144,3 +144,14 @@ def test_learning_rate_rises_then_falls_to_its_end(decay: str) -> None:
     rates = [learning_rate(u, 200, cfg) for u in range(200)]
     assert rates.index(max(rates)) in (19, 20) and max(rates) == pytest.approx(0.01)
     assert all(a >= b for a, b in itertools.pairwise(rates[20:])) and rates[-1] == pytest.approx(0.001, rel=0.05)
+
+
+@pytest.mark.parametrize("largest", [1e-3, 0.5, 100.0])
+def test_clipping_is_torchs_to_the_bit(largest: float) -> None:
+    one, two = (torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 3)) for _ in range(2))
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        a.grad = torch.randn_like(a)
+        b.grad = a.grad.clone()
+    clip_gradient(one, largest)
+    torch.nn.utils.clip_grad_norm_(two.parameters(), largest)
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(one.parameters(), two.parameters(), strict=True))  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from typing import Any
 from kdtool.core.errors import UsageError
 
 UNITS = ("senone", "phone", "subword")
+TARGETS = {"current": 0, "next": 1, "previous": -1}
 CHOICES = {"optimizer": ("adamw", "sgd"), "decay": ("cosine", "exponential", "linear"), "precision": ("float32", "bfloat16", "auto")}
 
 
@@ -73,7 +74,7 @@ class StudentConfig:
         specs = [HeadSpec.make(entry) for entry in self.heads]
         names = [s.name for s in specs]
         if len(set(names)) != len(names):
-            raise UsageError(f"heads {', '.join(names)}: two heads of one unit and kind on the same layer")
+            raise UsageError(f"heads {', '.join(names)}: two heads of one unit, kind and target on the same layer")
         return specs
 
     def needs_posts(self) -> set[str]:
@@ -89,7 +90,8 @@ class HeadSpec:
     of a posterior, the others go to its rest bucket (0: all that the dump kept).  ``stride``: learn on one output frame in
     so many; the frames of a unit share its target, so neighbours say little new and half of them cost half.  ``weight``: a
     number, or a schedule [[share of the updates, weight], ..] with straight lines between its points.  ``options``: the
-    objective's own, such as {temperature: 2}.
+    objective's own, such as {temperature: 2}.  ``target``: which unit a frame's target is about: current, next or previous,
+    or how many units after its own (negative: before); several at once are several heads.
     """
 
     unit: str
@@ -100,6 +102,7 @@ class HeadSpec:
     hidden: int = 64
     top_k: int = 0
     stride: int = 1
+    target: Any = "current"
 
     @classmethod
     def make(cls, entry: Any) -> HeadSpec:
@@ -114,13 +117,21 @@ class HeadSpec:
             raise UsageError(f"head {entry}: top_k must not be negative, hidden and stride at least 1")
         if not isinstance(spec.options, dict):
             raise UsageError(f"head {entry}: options {spec.options!r} are no mapping of the objective's options")
+        if not (spec.target in TARGETS if isinstance(spec.target, str) else type(spec.target) is int):
+            raise UsageError(f"head {entry}: target {spec.target!r} is neither {', '.join(TARGETS)} nor a whole number of units")
         check_weight(spec.weight, f"head {entry}")
         return spec
 
     @property
+    def offset(self) -> int:
+        """Places from a frame's own unit to the one that its target is about."""
+        return TARGETS[self.target] if isinstance(self.target, str) else int(self.target)
+
+    @property
     def name(self) -> str:
         """Name in progress lines and checkpoints."""
-        return f"{self.unit}_{self.kind}_{self.layer}".replace("-", "m")
+        other = next((f"_{name}" for name, offset in TARGETS.items() if offset == self.offset), f"_{self.offset:+d}")
+        return f"{self.unit}_{self.kind}_{self.layer}{'' if self.offset == 0 else other}".replace("-", "m").replace("+", "p")
 
     def weight_at(self, share: float) -> float:
         """The weight when ``share`` (0 to 1) of the updates is done."""

@@ -35,14 +35,16 @@ class Copy:
 
 
 class UnitTable:
-    """Posteriors of one unit for all utterances, end to end: row r keeps entries offsets[r]:offsets[r + 1]."""
+    """Posteriors of one unit for all utterances, end to end: row r keeps entries offsets[r]:offsets[r + 1].
+
+    ``utterance`` int32 (R,): which utterance a row is of, counted as they were added.
+    """
 
     def __init__(self, unit: str, num_units: int, temperature: float) -> None:
         self.unit, self.num_units, self.temperature = unit, num_units, temperature
-        self.base: dict[str, int] = {}
-        self._parts: dict[str, list[np.ndarray]] = {"unit_ids": [], "counts": [], "ids": [], "logp": [], "rest": []}
-        self._rows = 0
-        self.unit_ids = self.offsets = self.ids = self.logp = self.rest = np.zeros(0)
+        self._parts: dict[str, list[np.ndarray]] = {"unit_ids": [], "counts": [], "ids": [], "logp": [], "rest": [], "utterance": []}
+        self._rows = self._utterances = 0
+        self.unit_ids = self.utterance = self.offsets = self.ids = self.logp = self.rest = np.zeros(0)
 
     def add(self, dump: PosteriorDump, source_id: str, num_frames: int) -> np.ndarray:
         """Append an utterance; its row of each of ``num_frames`` frames, -1 where no unit is (int32)."""
@@ -51,9 +53,11 @@ class UnitTable:
             raise KdError(f"{dump.folder}: a unit of {source_id} keeps nothing; dump again")
         frames = post.frame_rows(num_frames, f"{dump.folder}: {source_id}")
         frames[frames >= 0] += self._rows
-        for name, part in zip(self._parts, (post.unit_ids, np.diff(post.offsets), post.ids, post.logp, post.rest_logp), strict=True):
+        whose = np.full(len(post), self._utterances, dtype=np.int32)
+        parts = (post.unit_ids, np.diff(post.offsets), post.ids, post.logp, post.rest_logp, whose)
+        for name, part in zip(self._parts, parts, strict=True):
             self._parts[name].append(part)
-        self._rows += len(post)
+        self._rows, self._utterances = self._rows + len(post), self._utterances + 1
         return frames
 
     def finish(self) -> None:
@@ -61,11 +65,25 @@ class UnitTable:
         joined = {name: np.concatenate(parts) if parts else np.zeros(0, np.int32) for name, parts in self._parts.items()}
         self.unit_ids, self.ids = joined["unit_ids"].astype(np.int32), joined["ids"].astype(np.int32)
         self.logp, self.rest = joined["logp"].astype(np.float32), joined["rest"].astype(np.float32)
+        self.utterance = joined["utterance"].astype(np.int32)
         self.offsets = np.concatenate([[0], np.cumsum(joined["counts"], dtype=np.int64)])
         top = max(int(self.ids.max(initial=-1)), int(self.unit_ids.max(initial=-1)))
         if top >= self.num_units:
             raise KdError(f"a {self.unit} dump holds unit {top}, its table has {self.num_units}; dump again")
         self._parts.clear()
+
+    def neighbours(self, rows: np.ndarray, offset: int) -> np.ndarray:
+        """Rows of the units ``offset`` places after those of ``rows`` (before them where negative); -1 for none in the utterance.
+
+        Units are counted as the teacher reads them: silence is none and stands between no two, a subword of no frame is one.
+        A frame without a unit (-1) has no neighbour either.
+        """
+        if offset == 0:
+            return rows
+        wanted = rows.astype(np.int64) + offset
+        inside = (rows >= 0) & (wanted >= 0) & (wanted < len(self.utterance))
+        same = self.utterance[np.where(inside, wanted, 0)] == self.utterance[np.where(inside, rows, 0)] if inside.any() else inside
+        return np.where(inside & same, wanted, -1)
 
     def padded(self, rows: np.ndarray, top_k: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(ids int64 (N, K), logp (N, K) padded with -inf, rest (N,)) of some rows; K is the most that one of them keeps.

@@ -79,6 +79,7 @@ class Losses:
             return FrameTargets(labels)
         table = self.material.tables[task.table]
         rows = batch.rows[task.table].reshape(len(batch.ids), -1)[:, :: task.stride].ravel()
+        rows = table.neighbours(rows, task.spec.offset if task.spec else 0)
         if task.name != "main":
             labels = torch.from_numpy(np.where(rows >= 0, table.unit_ids[rows.clip(0)], -1).astype(np.int64))
         if not task.objective.uses_posteriors:

@@ -73,6 +73,7 @@ def fill(table: UnitTable, rows: int, rng: np.random.Generator) -> None:
     table.logp = z - np.repeat(np.log(total / 0.99), kept).astype(np.float32)
     table.rest = np.full(rows, np.log(0.01), np.float32)
     table.unit_ids = table.ids[table.offsets[:-1]]
+    table.utterance = np.zeros(rows, np.int32)
 
 
 def pair(values: list[tuple[float, float]], names: tuple[str, str]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from student_data import PDFS, make_material, write_dump, write_set
 
 from kdtool.ali.store import AlignmentSet
-from kdtool.core.errors import KdError
+from kdtool.core.errors import KdError, UsageError
 from kdtool.features.store import FeatureSet
 from kdtool.student.augment import mask_features, warp_features
 from kdtool.student.batches import Sampler, make_batch, speaker_weights
-from kdtool.student.config import StudentConfig
+from kdtool.student.config import HeadSpec, StudentConfig
 from kdtool.student.data import UnitTable, load_material, open_dumps
 from kdtool.student.losses import Losses
 
@@ -200,3 +200,67 @@ def test_balance_gives_rare_speakers_more_and_keeps_the_epoch_as_long() -> None:
     sampler = Sampler(material, seed=0, chunk=60, batch=2, subsampling=3, balance=1.0)
     drawn = [c for u in range(sampler.batches_per_epoch) for c, _ in sampler.windows(u)]
     assert 0.3 < drawn.count(5) / len(drawn) < 0.7
+
+
+def units_by_hand(labels: np.ndarray, offset: int) -> np.ndarray:
+    """Unit ``offset`` places after each frame's own, from the labels of an utterance alone; -1 for none. Label 0 is silence."""
+    runs = [k for k in range(len(labels)) if k == 0 or labels[k] != labels[k - 1]]
+    units = [int(labels[k]) for k in runs if labels[k] != 0]
+    answer, own = [], -1
+    for t, label in enumerate(labels):
+        if t in runs and label != 0:
+            own += 1
+        place = own + offset
+        answer.append(units[place] if label != 0 and 0 <= place < len(units) else -1)
+    return np.array(answer)
+
+
+@pytest.mark.parametrize(("target", "offset"), [("current", 0), ("next", 1), ("previous", -1), (2, 2), (-3, -3), (1000, 1000)])
+def test_a_head_learns_the_unit_that_its_target_names(tmp_path: Path, target: object, offset: int) -> None:
+    """Frame by frame: at silences, the utterances' first and last units (the next utterance's are in the next rows), chunk edges."""
+    feats, ali = write_set(tmp_path, frames=40)
+    write_dump(tmp_path / "post", ali, "senone")
+    alignment = AlignmentSet.open(ali)
+    material = load_material(FeatureSet.open(feats), alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    head = {"unit": "senone", "layer": 1, "weight": 0.3, "target": target}
+    windows = [(c, start) for c in range(4) for start in (-2, 0, 7, len(material.copies[c].labels) - 9)]
+    batch = make_batch(material, windows, outputs=6, subsampling=3, left=2, input_frames=20)
+    for kind in ("hard", "soft"):
+        losses = Losses(StudentConfig(heads=[{**head, "kind": kind}]), material)
+        found = losses._targets(losses.tasks[1], batch, torch.from_numpy(batch.labels))
+        labels = found.labels.reshape(len(windows), 6).numpy()
+        for (c, start), got in zip(windows, labels, strict=True):
+            by_hand = units_by_hand(material.copies[c].labels, offset)
+            inside = [t for t in range(start, start + 18, 3)]
+            assert got.tolist() == [int(by_hand[t]) if 0 <= t < len(by_hand) else -1 for t in inside]
+        if kind == "soft":  # the posterior row is that of the unit that the label names
+            row, posteriors = found.teacher()
+            assert torch.equal(row >= 0, found.labels >= 0)
+            rows = material.tables[0].neighbours(batch.rows[0], offset)
+            for r, frame in zip(row[row >= 0], np.flatnonzero(rows >= 0), strict=True):
+                ids, logp, _ = material.tables[0].padded(rows[frame : frame + 1])
+                kept = posteriors.logp[r] > -torch.inf
+                assert posteriors.ids[r][kept].tolist() == ids[0].tolist() and np.allclose(posteriors.logp[r][kept].numpy(), logp[0])
+
+
+def test_targets_are_named_and_checked() -> None:
+    base = {"unit": "phone", "layer": -1, "weight": 0.3}
+    names = [HeadSpec.make({**base, "target": t}).name for t in ("current", "next", "previous", 1, -1, 0, 2, -2)]
+    assert names == ["phone_soft_m1" + s for s in ("", "_next", "_previous", "_next", "_previous", "", "_p2", "_m2")]
+    for wrong in ("after", 1.5, True, None):
+        with pytest.raises(UsageError, match="whole number of units"):
+            HeadSpec.make({**base, "target": wrong})
+    with pytest.raises(UsageError, match="two heads"):
+        StudentConfig(heads=[{**base, "target": "next"}, {**base, "target": 1}])
+    assert len(StudentConfig(heads=[base, {**base, "target": "next"}, {**base, "target": "previous"}]).head_specs()) == 3
+
+
+def test_units_without_a_frame_are_neighbours_too() -> None:
+    """A word of fewer frames than pieces: its teacher reads all the pieces, so the next of piece 0 is piece 1, seen or not."""
+    table = UnitTable("subword", 9, 1.0)
+    table.utterance = np.array([0, 0, 0, 1, 1], np.int32)
+    rows = np.array([0, 0, 2, -1, 3, 4], np.int32)  # row 1 has no frame
+    assert table.neighbours(rows, 1).tolist() == [1, 1, -1, -1, 4, -1]
+    assert table.neighbours(rows, -1).tolist() == [-1, -1, 1, -1, -1, 3]
+    assert table.neighbours(rows, -2).tolist() == [-1, -1, 0, -1, -1, -1]
+    assert UnitTable("phone", 9, 1.0).neighbours(np.array([-1, -1]), 1).tolist() == [-1, -1]

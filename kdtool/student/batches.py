@@ -20,33 +20,40 @@ Window = tuple[int, int]  # (index of the copy, first frame; may lie before fram
 
 @dataclass
 class Batch:
-    """feats float32 (B, D, T); labels int64 (B * n,), -1 past an utterance's end; rows: one (B * n,) a table; ids: B copies."""
+    """feats float32 (B, D, T); labels int64 (B * n,), -1 past an utterance's end; rows: one (B * n,) a table; ids: B copies.
+
+    pad: int64 (B,), how many of each one's last n frames are padding; None where none is.
+    """
 
     feats: np.ndarray
     labels: np.ndarray
     rows: list[np.ndarray]
     ids: list[str]
+    pad: np.ndarray | None = None
 
 
 class Sampler:
-    """Fixed-length chunks in random order: every epoch sees each utterance once, in one of its speeds.
+    """Chunks in random order: every epoch sees each utterance once, in one of its speeds.
 
     A chunk is ``chunk`` frames, of which every ``subsampling``-th has an output; chunks start at random frames, so over
     the epochs all frames serve as labels.  With ``balance`` b > 0 a speaker with n frames counts as n ** (1 - b): an epoch
     is as long as before, but utterances of talkative speakers come less often, those of the others several times.
+    A ``chunk`` of 0 means whole utterances, from one of their first ``subsampling`` frames on: those of about one length
+    share an update, and all updates have about as many frames.
     """
 
     def __init__(self, material: Material, *, seed: int, chunk: int, batch: int, subsampling: int, balance: float = 0.0) -> None:
         self.material, self.seed, self.chunk, self.batch, self.subsampling = material, seed, chunk, batch, subsampling
         frames = sum(sum(len(material.copies[c].labels) for c in g) / len(g) for g in material.groups)
-        self.batches_per_epoch = max(1, round(frames / (chunk * batch)))
+        self.batches_per_epoch = max(1, round(frames / (chunk * batch) if chunk else len(material.groups) / batch))
         self.repeats = speaker_weights(material, balance)
         self._plans: dict[int, list[list[Window]]] = {}
 
-    @property
-    def outputs(self) -> int:
-        """Output frames a chunk."""
-        return -(-self.chunk // self.subsampling)
+    def outputs(self, windows: Sequence[Window]) -> np.ndarray:
+        """Output frames of each window."""
+        if self.chunk:
+            return np.full(len(windows), -(-self.chunk // self.subsampling))
+        return np.array([-(-(len(self.material.copies[c].labels) - start) // self.subsampling) for c, start in windows])
 
     def windows(self, update: int) -> list[Window]:
         """The chunks of update number ``update`` (from 0)."""
@@ -64,14 +71,29 @@ class Sampler:
             for again in range(count):
                 copy = group[int(offset + epoch + again) % len(group)]
                 windows += [(copy, start) for start in self._starts(len(self.material.copies[copy].labels), rng)]
+        if not self.chunk:
+            return self._alike(windows, rng)
         order = rng.permutation(len(windows))
         if len(order) < self.batches_per_epoch:
             # Very small batches of uneven utterances: some chunks come twice, no update goes without.
             order = np.resize(order, self.batches_per_epoch)
         return [[windows[i] for i in part] for part in np.array_split(order, self.batches_per_epoch)]
 
+    def _alike(self, windows: list[Window], rng: np.random.Generator) -> list[list[Window]]:
+        """Windows of about one length (a tenth of it is chance) together, as many frames in each part; parts in random order."""
+        outputs = self.outputs(windows)
+        order = np.argsort(outputs * rng.uniform(0.95, 1.05, len(windows)))
+        total = np.cumsum(outputs[order])
+        part_of = (total - 0.5 * outputs[order]) * self.batches_per_epoch // total[-1]
+        parts = [[windows[i] for i in order[part_of == part]] for part in range(self.batches_per_epoch)]
+        # Where one utterance is longer than a part, the next part is empty: it gets one that comes twice.
+        parts = [part or [windows[int(rng.integers(len(windows)))]] for part in parts]
+        return [parts[i] for i in rng.permutation(len(parts))]
+
     def _starts(self, frames: int, rng: np.random.Generator) -> list[int]:
         """First frames of the chunks of one copy: as many as fit best; what they leave over lies at random between them."""
+        if not self.chunk:
+            return [int(rng.integers(0, min(self.subsampling, frames)))]
         count = max(1, round(frames / self.chunk))
         spare = frames - count * self.chunk
         if spare >= 0:
@@ -94,14 +116,22 @@ def speaker_weights(material: Material, balance: float) -> np.ndarray:
     return np.asarray(weights * (frames.sum() / (weights * frames).sum()))
 
 
-def make_batch(material: Material, windows: Sequence[Window], *, outputs: int, subsampling: int, left: int, input_frames: int) -> Batch:
-    """Cut the windows out, with ``left`` frames of context before; beyond its ends an utterance repeats its edge frames."""
+def make_batch(
+    material: Material, windows: Sequence[Window], *, outputs: int | np.ndarray, subsampling: int, left: int, input_frames: int
+) -> Batch:
+    """Cut the windows out, with ``left`` frames of context before; beyond its ends an utterance repeats its edge frames.
+
+    ``outputs``: output frames of all windows or of each; ``input_frames``: what the trunk needs for the longest.
+    """
+    own = np.broadcast_to(outputs, len(windows))
+    pad = own.max() - own
+    outputs = int(own.max())
     copies = [material.copies[c] for c, _ in windows]
     feats = np.stack([_cut(c, start - left, input_frames) for c, (_, start) in zip(copies, windows, strict=True)])
     centres = np.stack([start + subsampling * np.arange(outputs) for _, start in windows])
     labels = np.stack([_look_up(c.labels, t) for c, t in zip(copies, centres, strict=True)])
     rows = [np.stack([_look_up(c.rows[k], t) for c, t in zip(copies, centres, strict=True)]).ravel() for k in range(len(material.tables))]
-    return Batch(feats, labels.ravel().astype(np.int64), rows, [c.id for c in copies])
+    return Batch(feats, labels.ravel().astype(np.int64), rows, [c.id for c in copies], pad.astype(np.int64) if pad.any() else None)
 
 
 def _cut(copy: Copy, start: int, length: int) -> np.ndarray:

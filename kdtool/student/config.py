@@ -34,8 +34,8 @@ class StudentConfig:
     main_options: dict = field(default_factory=dict, metadata=_help("its options, such as {label_smoothing: 0.1} or {weight: 0.1}"))
     heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind, ..}, ..], see HeadSpec"))
     epochs: float = field(default=10.0, metadata=_help("passes over the utterances, each in one of its speeds a pass"))
-    chunk: int = field(default=150, metadata=_help("frames (10 ms) of a training chunk"))
-    batch: int = field(default=32, metadata=_help("chunks an update"))
+    chunk: int = field(default=150, metadata=_help("frames (10 ms) of a training chunk; 0: whole utterances"))
+    batch: int = field(default=32, metadata=_help("chunks an update (whole utterances: how many on average, long ones with fewer others)"))
     optimizer: str = field(default="adamw", metadata=_help("adamw or sgd"))
     lr: float = field(default=0.002, metadata=_help("highest learning rate"))
     final_lr: float = field(default=0.02, metadata=_help("the last learning rate, as a share of the highest"))
@@ -56,7 +56,9 @@ class StudentConfig:
     max_dropped: float = field(default=0.1, metadata=_help("largest share of training utterances without an alignment or posteriors"))
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "chunk", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden"):
+        if self.chunk < 0:
+            raise UsageError(f"chunk {self.chunk}: a number of frames, or 0 for whole utterances")
+        for name in ("epochs", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} {getattr(self, name)}: it must be above 0")
         if self.minutes is not None and not self.minutes > 0:

@@ -83,7 +83,7 @@ class Trainer:
         batch = self.next_batch()
         torch.manual_seed(_mix(self.cfg.seed, self.update))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            logits = self.model(torch.from_numpy(batch.feats))
+            logits = self.model(torch.from_numpy(batch.feats), None if batch.pad is None else torch.from_numpy(batch.pad))
         total, means = self.losses(logits, batch, self.update / self.total)
         if not bool(torch.isfinite(total)):
             raise KdError(f"update {self.update}: the loss is {float(total)} ({means}) on utterances {', '.join(sorted(set(batch.ids)))}; "
@@ -106,9 +106,10 @@ class Trainer:
     def next_batch(self) -> Batch:
         """The chunks of the update that is due, masked."""
         cfg = self.cfg
-        batch = make_batch(self.material, self.sampler.windows(self.update), outputs=self.sampler.outputs,
-                           subsampling=self.encoder.subsampling, left=self.encoder.left,
-                           input_frames=self.encoder.input_frames(self.sampler.outputs))  # fmt: skip
+        windows = self.sampler.windows(self.update)
+        outputs = self.sampler.outputs(windows)
+        batch = make_batch(self.material, windows, outputs=outputs, subsampling=self.encoder.subsampling, left=self.encoder.left,
+                           input_frames=self.encoder.input_frames(int(outputs.max())))  # fmt: skip
         rng = np.random.default_rng([cfg.seed, 3, self.update])
         if cfg.warp:
             batch.feats = warp_features(batch.feats, rng, cfg.warp)

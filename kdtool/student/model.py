@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kdtool.core.errors import KdError
 from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
 from kdtool.student.encoders import make_encoder
-from kdtool.student.encoders.base import ChannelDropout
+from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout
 
 MODEL_FILE = "model.safetensors"
 FORMAT = "kdtool student 1"
@@ -55,12 +55,12 @@ class Head(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
         super().__init__()
         self.project = nn.Conv1d(inputs, hidden, 1)
-        self.norm = nn.BatchNorm1d(hidden)
+        self.norm = BatchNorm1d(hidden)
         self.dropout = ChannelDropout(dropout)
         self.output = nn.Conv1d(hidden, outputs, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.output(self.dropout(self.norm(torch.relu(self.project(x)))))
+    def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.output(self.dropout(self.norm(torch.relu(self.project(x)), pad)))
         return logits
 
 
@@ -94,16 +94,17 @@ class Student(nn.Module):
         """Kind of the features that it was trained on."""
         return self.shape.feature_kind
 
-    def forward(self, feats: Tensor) -> dict[str, Tensor]:
+    def forward(self, feats: Tensor, pad: Tensor | None = None) -> dict[str, Tensor]:
         """Logits of every head, (B, V, n), by name: 'main', and the auxiliary heads on one frame in their stride.
 
-        feats: (B, D, encoder.input_frames(n)).
+        feats: (B, D, encoder.input_frames(n)); pad: int64 (B,), how many of the last n frames are padding (None: none).
         """
-        layers = self.encoder(feats)
-        logits = {"main": self.main(layers[-1])}
+        layers = self.encoder(feats, pad)
+        logits = {"main": self.main(layers[-1], pad)}
         for name, head in self.aux.items():
-            shape = self.aux_shapes[name]
-            logits[name] = head(layers[shape.layer][:, :, :: shape.stride])
+            stride = self.aux_shapes[name].stride
+            taken = layers[self.aux_shapes[name].layer][:, :, ::stride]
+            logits[name] = head(taken, None if pad is None else strided_pad(layers[-1].shape[2], pad, stride))
         return logits
 
     @torch.no_grad()
@@ -126,7 +127,10 @@ class Student(nn.Module):
         index = np.arange(-self.encoder.left, -self.encoder.left + wanted + step - 1).clip(0, len(feats) - 1)
         padded = torch.from_numpy(np.ascontiguousarray(feats[index].T))
         shifted = torch.stack([padded[:, s : s + wanted] for s in range(step)])
-        logits = self.main(self.encoder(shifted)[-1])
+        # The later starting frames may have one output frame less; none at all where there are fewer frames than that.
+        own = (len(feats) - torch.arange(step) + step - 1).div(step, rounding_mode="floor").clamp(min=1)
+        pad = outputs - own if bool((own < outputs).any()) else None
+        logits = self.main(self.encoder(shifted, pad)[-1])
         frames = torch.log_softmax(logits, dim=1).permute(2, 0, 1).reshape(-1, self.num_pdfs)
         return np.ascontiguousarray(frames[: len(feats)].numpy())
 
@@ -150,6 +154,11 @@ class Student(nn.Module):
         model = cls(Shape(**json.loads(meta["shape"])))
         load_state(model, load_tensors(path), str(path))
         return model.eval()
+
+
+def strided_pad(n: int, pad: Tensor, stride: int) -> Tensor:
+    """Padding of what is left of n frames when one in ``stride`` is taken, from the first on."""
+    return -(-n // stride) - (n - pad + stride - 1).div(stride, rounding_mode="floor")
 
 
 def load_state(model: nn.Module, tensors: dict[str, np.ndarray], where: str) -> None:

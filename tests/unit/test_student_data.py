@@ -264,3 +264,45 @@ def test_units_without_a_frame_are_neighbours_too() -> None:
     assert table.neighbours(rows, -1).tolist() == [-1, -1, 1, -1, -1, 3]
     assert table.neighbours(rows, -2).tolist() == [-1, -1, 0, -1, -1, -1]
     assert UnitTable("phone", 9, 1.0).neighbours(np.array([-1, -1]), 1).tolist() == [-1, -1]
+
+
+def test_whole_utterances_come_once_an_epoch_in_batches_alike_in_length_and_frames() -> None:
+    material = make_material(40, 60, copies=2)  # 60, 67, .. 333 frames
+    sampler, again = (Sampler(material, seed=3, chunk=0, batch=4, subsampling=3) for _ in range(2))
+    assert sampler.batches_per_epoch == 10
+    starts = set()
+    for epoch in range(2):
+        updates = [sampler.windows(u) for u in range(10 * epoch, 10 * epoch + 10)]
+        assert updates == [again.windows(u) for u in range(10 * epoch, 10 * epoch + 10)]
+        seen = [material.copies[c].source_id for part in updates for c, _ in part]
+        assert sorted(seen) == sorted(f"u{u}" for u in range(40))
+        outputs = [sampler.outputs(part) for part in updates]
+        real = sum(o.sum() for o in outputs)
+        assert sum(o.max() * len(o) for o in outputs) < 1.25 * real  # little padding, but for the shortest ones' part
+        assert max(o.sum() for o in outputs) < 2 * min(o.sum() for o in outputs)
+        assert [o.max() for o in outputs] != sorted(o.max() for o in outputs)  # not from short to long
+        starts |= {start for part in updates for _, start in part}
+    assert starts == {0, 1, 2}
+
+
+def test_a_batch_of_whole_utterances_holds_all_their_frames_and_says_what_is_padding() -> None:
+    material = make_material(3, 40)
+    windows = [(0, 1), (2, 0), (1, 2)]
+    sampler = Sampler(material, seed=0, chunk=0, batch=3, subsampling=3)
+    outputs = sampler.outputs(windows)
+    assert outputs.tolist() == [13, 18, 15]  # of 39, 54 and 45 frames
+    batch = make_batch(material, windows, outputs=outputs, subsampling=3, left=4, input_frames=4 + 51 + 1 + 4)
+    assert batch.pad is not None and batch.pad.tolist() == [5, 0, 3] and batch.feats.shape == (3, 8, 60)
+    for row, pad, (c, start) in zip(batch.labels.reshape(3, 18), batch.pad, windows, strict=True):
+        assert row[: 18 - pad].tolist() == material.copies[c].labels[start::3].tolist() and (row[18 - pad :] == -1).all()
+    alike = make_batch(material, windows[:1], outputs=outputs[:1], subsampling=3, left=4, input_frames=45)
+    assert alike.pad is None
+
+
+def test_an_utterance_longer_than_an_updates_share_leaves_no_update_empty() -> None:
+    material = make_material(5, 30)
+    material.copies[4].feats, material.copies[4].labels = np.zeros((900, 8), np.float16), np.zeros(900, np.int32)
+    for seed in range(5):
+        sampler = Sampler(material, seed=seed, chunk=0, batch=1, subsampling=3)
+        parts = [sampler.windows(u) for u in range(sampler.batches_per_epoch)]
+        assert len(parts) == 5 and all(parts) and {c for part in parts for c, _ in part} == set(range(5))

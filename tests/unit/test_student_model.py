@@ -11,6 +11,8 @@ from student_data import DIM, PDFS
 
 from kdtool.core.errors import KdError, UsageError
 from kdtool.student.encoders import ENCODERS, make_encoder
+from kdtool.student.encoders.base import BatchNorm1d, BatchNorm2d
+from kdtool.student.encoders.conformer import Attention
 from kdtool.student.encoders.tdnnf import FactorisedLayer
 from kdtool.student.model import AuxShape, Shape, Student
 
@@ -18,6 +20,7 @@ OPTIONS: dict[str, dict] = {
     "tdnn": {"dim": 16, "contexts": [1, 0, 2], "front": {"channels": 8}},
     "tdnnf": {"dim": 16, "bottleneck": 6, "contexts": [1, 0, 2], "front": {"kind": "conv2d", "channels": [2, 3]}},
     "blstm": {"dim": 8, "layers": 2, "front": {"channels": 8, "stride_kernel": 3}},
+    "conformer": {"dim": 8, "layers": 2, "heads": 2, "kernel": 5, "reach": 3, "front": {"kind": "conv2d", "channels": [2, 3]}},
 }
 
 
@@ -67,13 +70,17 @@ def test_full_rate_equals_evaluating_each_frame_by_itself(name: str, frames: int
         np.testing.assert_allclose(got[t], torch.log_softmax(one, 0).detach().numpy(), atol=1e-5)
 
 
-def test_recurrent_full_rate_interleaves_the_shifted_runs() -> None:
-    model = student("blstm")
-    feats = np.random.default_rng(1).normal(size=(30, DIM)).astype(np.float32)
+@pytest.mark.parametrize("frames", [1, 2, 3, 30, 31, 32])
+@pytest.mark.parametrize("name", ["blstm", "conformer"])
+def test_full_rate_of_a_whole_sentence_is_what_training_sees(name: str, frames: int) -> None:
+    """A whole utterance from each of its first three frames on, as training on whole utterances cuts it, nothing beyond its end."""
+    model = student(name)
+    feats = np.random.default_rng(1).normal(size=(frames, DIM)).astype(np.float32)
     got = model.log_posteriors(feats)
     left, right = model.encoder.left, model.encoder.right
-    for shift in range(3):
-        index = np.arange(shift - left, shift + 27 + 1 + right).clip(0, 29)
+    for shift in range(min(3, frames)):
+        outputs = -(-(frames - shift) // 3)
+        index = np.arange(shift - left, shift + 3 * outputs - 2 + right).clip(0, frames - 1)
         want = torch.log_softmax(model(torch.from_numpy(feats[index].T.copy())[None])["main"][0], 0)
         np.testing.assert_allclose(got[shift::3], want.detach().numpy().T, atol=1e-5)
 
@@ -122,3 +129,70 @@ def test_constraint_makes_the_bottleneck_semi_orthogonal() -> None:
     m = layer.linear.weight.detach().flatten(1)
     p = m @ m.t()
     torch.testing.assert_close(p / p.diagonal().mean(), torch.eye(6), atol=2e-3, rtol=0.0)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_a_padded_batch_is_its_utterances_one_by_one(name: str) -> None:
+    model = student(name, [AuxShape("low", 0, 5, 9), AuxShape("last", -1, 5, 4, stride=2)])
+    lengths = [7, 1, 12, 4]
+    wanted = model.encoder.input_frames
+    feats = torch.full((4, DIM, wanted(12)), 1e3)  # whatever stands in the padding
+    for i, n in enumerate(lengths):
+        feats[i, :, : wanted(n)] = torch.randn(DIM, wanted(n))
+    together = model(feats, 12 - torch.tensor(lengths))
+    for i, n in enumerate(lengths):
+        for head, logits in model(feats[i : i + 1, :, : wanted(n)]).items():
+            torch.testing.assert_close(together[head][i : i + 1, :, : logits.shape[2]], logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_padding_changes_neither_statistics_nor_gradients(name: str) -> None:
+    """In training: two batches that differ in their padding alone, in length and in content."""
+    lengths = torch.tensor([6, 3, 5])
+    outcome = []
+    for most, fill in ((6, 0.0), (9, 50.0)):
+        model = student(name, [AuxShape("last", -1, 5, 4, stride=2)]).train()
+        for module in model.modules():
+            if hasattr(module, "p"):
+                module.p = 0.0
+        g = torch.Generator().manual_seed(3)
+        feats = torch.full((3, DIM, model.encoder.input_frames(most)), fill)
+        for i, n in enumerate(lengths.tolist()):
+            feats[i, :, : model.encoder.input_frames(n)] = torch.randn(DIM, model.encoder.input_frames(n), generator=g)
+        logits = model(feats, most - lengths)
+        loss = sum(logits["main"][i, :, :n].square().sum() + logits["last"][i, 0, : -(-n // 2)].sum() for i, n in enumerate(lengths))
+        loss.backward()  # type: ignore[union-attr]
+        outcome.append({**{n: p.grad for n, p in model.named_parameters()}, **dict(model.named_buffers()), "loss": loss})
+    for n, value in outcome[0].items():
+        torch.testing.assert_close(outcome[1][n], value, atol=1e-4, rtol=1e-4, msg=lambda m, n=n: f"{n}: {m}")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_masked_statistics_are_those_of_the_frames_end_to_end(dims: int) -> None:
+    masked, plain = ((BatchNorm1d, BatchNorm2d)[dims - 1](4), (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)[dims - 1](4))
+    x, pad = torch.randn(3, 4, *[5] * (dims - 1), 8), torch.tensor([0, 3, 7])
+    joined = torch.cat([x[i : i + 1, ..., : 8 - int(p)] for i, p in enumerate(pad)], dim=-1)
+    want, got = plain(joined), masked(x, pad)
+    torch.testing.assert_close(torch.cat([got[i : i + 1, ..., : 8 - int(p)] for i, p in enumerate(pad)], dim=-1), want)
+    for n, buffer in plain.named_buffers():
+        torch.testing.assert_close(dict(masked.named_buffers())[n], buffer)
+    assert torch.equal(masked.eval()(x, pad), masked(x))
+
+
+def test_attention_knows_distances_up_to_its_reach() -> None:
+    attention = Attention(8, 2, 3)
+    with torch.no_grad():
+        attention.bias.copy_(torch.arange(14.0))
+    bias = attention.positions(6)
+    for h in range(2):
+        for i in range(6):
+            for j in range(6):
+                assert float(bias[h, i, j]) == 7 * h + min(3, max(-3, j - i)) + 3
+
+
+def test_conformer_of_default_size_and_bad_options() -> None:
+    count = sum(p.numel() for p in make_encoder("conformer", 80, {"front": {"kind": "conv2d"}}).parameters())
+    assert 0.5e6 < count < 2e6
+    for wrong in ({"dim": 10, "heads": 4}, {"reach": 0}, {"kernel": 4}, {"layers": 0}):
+        with pytest.raises(UsageError, match="conformer"):
+            make_encoder("conformer", DIM, wrong)

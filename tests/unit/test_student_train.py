@@ -29,10 +29,23 @@ def config(**changes: object) -> StudentConfig:
     return StudentConfig(**{**SMALL, **changes})  # type: ignore[arg-type]
 
 
-def test_a_label_of_the_current_frame_is_learnt_at_every_frame(tmp_path: Path) -> None:
+FRONT = {"front": {"channels": 12}, "dropout": 0.1}
+WHOLE = {  # trunks that see whole utterances, and one that does not
+    "conformer": {"dim": 16, "layers": 2, "heads": 2, "kernel": 5, "reach": 8, **FRONT},
+    "blstm": {"dim": 12, "layers": 1, **FRONT},
+    "tdnnf": SMALL["encoder_options"],
+}
+
+
+def whole(encoder: str) -> dict[str, object]:
+    return {"encoder": encoder, "encoder_options": WHOLE[encoder], "chunk": 0, "batch": 2}
+
+
+@pytest.mark.parametrize("encoder", ["", "conformer"])
+def test_a_label_of_the_current_frame_is_learnt_at_every_frame(tmp_path: Path, encoder: str) -> None:
     """Off-by-one test: labels of neighbours are independent, so any shift would leave accuracy at chance."""
     train, dev = make_material(12, 200, seed=0), make_material(3, 100, seed=9)
-    trainer = Trainer(config(epochs=25, eval_epochs=5, average=0.9), train, dev, tmp_path)
+    trainer = Trainer(config(epochs=25, eval_epochs=5, average=0.9, **(whole(encoder) if encoder else {})), train, dev, tmp_path)
     trainer.run()
     model = trainer.chosen()
     assert evaluate(model, dev).accuracy > 0.98
@@ -41,14 +54,16 @@ def test_a_label_of_the_current_frame_is_learnt_at_every_frame(tmp_path: Path) -
         assert all(hits[s::3].mean() > 0.95 for s in range(3))
 
 
-@pytest.mark.parametrize(("optimizer", "precision"), [("adamw", "float32"), ("sgd", "float32"), ("adamw", "auto")])
-def test_resumed_training_is_bit_identical(tmp_path: Path, optimizer: str, precision: str) -> None:
+@pytest.mark.parametrize("changes", [
+    {}, {"optimizer": "sgd"}, {"precision": "auto"},
+    *({**whole(encoder), "precision": precision} for encoder, precision in zip(WHOLE, ("bfloat16", "bfloat16", "float32"), strict=True)),
+], ids=lambda c: "-".join(str(v) for k, v in c.items() if k in ("encoder", "optimizer", "precision")) or "plain")  # fmt: skip
+def test_resumed_training_is_bit_identical(tmp_path: Path, changes: dict) -> None:
     train, dev = make_material(6, 120, copies=3), make_material(2, 50, seed=9)
-    cfg = config(epochs=4, checkpoint_every=3, freq_masks=1, freq_width=2, optimizer=optimizer, precision=precision, balance=0.5,
-                 warp=0.1)  # fmt: skip
+    cfg = config(**{"epochs": 4, "checkpoint_every": 3, "freq_masks": 1, "freq_width": 2, "balance": 0.5, "warp": 0.1, **changes})
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    whole = Trainer(cfg, train, dev, tmp_path / "a")
-    whole.run()
+    undisturbed = Trainer(cfg, train, dev, tmp_path / "a")
+    undisturbed.run()
     for stop in (5, 2, 7, None):  # killed three times, also between checkpoints
         Trainer(cfg, train, dev, tmp_path / "b").run(stop_after=stop)
         torch.manual_seed(99)
@@ -56,8 +71,8 @@ def test_resumed_training_is_bit_identical(tmp_path: Path, optimizer: str, preci
     resumed.run()
     a, b = load_tensors(tmp_path / "a" / "checkpoint.safetensors"), load_tensors(tmp_path / "b" / "checkpoint.safetensors")
     assert a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) for n in a)
-    assert whole.curve == resumed.curve and whole.best == resumed.best
-    for n, t in whole.chosen().state_dict().items():
+    assert undisturbed.curve == resumed.curve and undisturbed.best == resumed.best
+    for n, t in undisturbed.chosen().state_dict().items():
         assert torch.equal(t, resumed.chosen().state_dict()[n])
 
 
@@ -82,6 +97,7 @@ def heads(kind: str) -> list[dict]:
     ({"main": "interpolate", "main_options": {"weight": 0.2}}, {"main"}),
     ({"heads": heads("soft")}, {"main", "senone_soft_2", "phone_soft_1"}),
     ({"heads": heads("hard")}, {"main", "senone_hard_2", "phone_hard_1"}),
+    ({**whole("conformer"), "heads": [{**h, "stride": 2} for h in heads("soft")]}, {"main", "senone_soft_2", "phone_soft_1"}),
 ])  # fmt: skip
 def test_from_folders_to_a_student_without_its_heads(tmp_path: Path, changes: dict, files: set[str]) -> None:
     feats, ali = write_set(tmp_path, speeds=(0.9, 1.0))
@@ -121,6 +137,8 @@ def test_missing_posts_and_bad_configs_are_usage_errors(tmp_path: Path) -> None:
         config(heads=[{"unit": "phone", "layer": 1, "weight": 0.1}] * 2)
     with pytest.raises(UsageError, match="epochs"):
         config(epochs=0)
+    with pytest.raises(UsageError, match="0 for whole utterances"):
+        config(chunk=-1)
 
 
 def test_a_loss_that_is_not_a_number_names_the_utterances(tmp_path: Path) -> None:

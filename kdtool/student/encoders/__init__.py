@@ -9,6 +9,7 @@ from typing import Any
 from kdtool.core.errors import UsageError
 from kdtool.student.encoders.base import Encoder
 from kdtool.student.encoders.blstm import Blstm
+from kdtool.student.encoders.conformer import Conformer
 from kdtool.student.encoders.tdnn import Tdnn
 from kdtool.student.encoders.tdnnf import TdnnF
 
@@ -18,6 +19,7 @@ ENCODERS: dict[str, type] = {
     "tdnn": Tdnn,
     "tdnnf": TdnnF,
     "blstm": Blstm,
+    "conformer": Conformer,
 }
 
 

@@ -1,13 +1,14 @@
 """Bidirectional LSTM over subsampled frames (Hochreiter & Schmidhuber 1997; Graves & Schmidhuber 2005).
 
-In: features (B, D, T).  Out: hidden layers (B, 2 * dim, n).  Sees the whole chunk in training and the whole sentence at
-test, so the longer the training chunks, the less it is surprised.
+In: features (B, D, T).  Out: hidden layers (B, 2 * dim, n).  Sees the whole sentence at test: trained on whole utterances
+(chunk: 0) it sees the same there, on shorter chunks it is surprised.
 """
 from __future__ import annotations
 
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from kdtool.student.encoders.base import ChannelDropout, Encoder
 from kdtool.student.encoders.front import make_front
@@ -28,9 +29,17 @@ class Blstm(Encoder):
         self.left = self.right = self.front.context
         self.dims = [2 * dim] * (layers + 1)
 
-    def forward(self, feats: Tensor) -> list[Tensor]:
-        hidden = [self.front(feats)]
+    def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
+        hidden = [self.front(feats, pad)]
         for layer in self.layers:
-            steps, _ = layer(hidden[-1].permute(2, 0, 1))
-            hidden.append(self.dropout(steps.permute(1, 2, 0)))
+            hidden.append(self.dropout(_run(layer, hidden[-1].permute(2, 0, 1), pad).permute(1, 2, 0)))
         return hidden
+
+
+def _run(layer: nn.Module, x: Tensor, pad: Tensor | None) -> Tensor:
+    """Outputs (n, B, 2 * dim) of one layer; the backward direction of a sequence begins at its own last frame."""
+    if pad is None:
+        steps: Tensor = layer(x)[0]
+        return steps
+    packed = pack_padded_sequence(x, len(x) - pad, enforce_sorted=False)
+    return pad_packed_sequence(layer(packed)[0], total_length=len(x))[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import conv_block
+from kdtool.student.encoders.base import BatchNorm2d, ConvBlock, conv_block
 
 
 class Front(nn.Module):
@@ -29,10 +29,10 @@ class Conv1dFront(Front):
         check_odd(kernel, stride_kernel)
         self.full = conv_block(input_dim, channels, kernel)
         self.strided = conv_block(channels, outputs, stride_kernel, stride=subsampling, dropout=dropout)
-        self.context = (kernel - 1) // 2 + (stride_kernel - 1) // 2
+        self.context, self.subsampling = (kernel - 1) // 2 + (stride_kernel - 1) // 2, subsampling
 
-    def forward(self, feats: Tensor) -> Tensor:
-        hidden: Tensor = self.strided(self.full(feats))
+    def forward(self, feats: Tensor, pad: Tensor | None = None) -> Tensor:
+        hidden: Tensor = self.strided(self.full(feats, None if pad is None else pad * self.subsampling), pad)
         return hidden
 
 
@@ -54,12 +54,15 @@ class Conv2dFront(Front):
         for i, size in enumerate(sizes):
             layers.append(conv2d_block(last, size, kernel if i == 0 else 3, subsampling if i == 0 else 1))
             bins, last = (bins + 1) // 2, size
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.ModuleList(layers)
         self.project = conv_block(last * bins, outputs, 1, dropout=dropout)
         self.context = (kernel - 1) // 2 + subsampling * (len(sizes) - 1)
 
-    def forward(self, feats: Tensor) -> Tensor:
-        hidden: Tensor = self.project(self.layers(feats[:, None]).flatten(1, 2))
+    def forward(self, feats: Tensor, pad: Tensor | None = None) -> Tensor:
+        hidden = feats[:, None]
+        for layer in self.layers:
+            hidden = layer(hidden, pad)
+        hidden = self.project(hidden.flatten(1, 2), pad)
         return hidden
 
 
@@ -76,12 +79,12 @@ def make_front(input_dim: int, outputs: int, subsampling: int, dropout: float, o
     return front
 
 
-def conv2d_block(inputs: int, outputs: int, time_kernel: int, time_stride: int) -> nn.Sequential:
+def conv2d_block(inputs: int, outputs: int, time_kernel: int, time_stride: int) -> ConvBlock:
     """Convolution over 3 frequencies (stride 2, padded) and ``time_kernel`` frames (not padded), ReLU, normalisation."""
-    return nn.Sequential(
+    return ConvBlock(
         nn.Conv2d(inputs, outputs, (3, time_kernel), stride=(2, time_stride), padding=(1, 0)),
         nn.ReLU(inplace=True),
-        nn.BatchNorm2d(outputs),
+        BatchNorm2d(outputs),
     )
 
 

@@ -27,9 +27,9 @@ class Tdnn(Encoder):
         self.left = self.right = self.front.context + subsampling * sum(self.contexts)
         self.dims = [dim] * (len(self.layers) + 1)
 
-    def forward(self, feats: Tensor) -> list[Tensor]:
-        hidden = [self.front(feats)]
+    def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
+        hidden = [self.front(feats, pad)]
         for layer in self.layers:
-            hidden.append(layer(hidden[-1]))
+            hidden.append(layer(hidden[-1], pad))
         left = [sum(self.contexts[i:]) for i in range(len(hidden))]
         return [crop(h, c, c) for h, c in zip(hidden, left, strict=True)]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import ChannelDropout, Encoder, check_contexts, crop
+from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Encoder, check_contexts, crop
 from kdtool.student.encoders.front import make_front
 
 
@@ -23,11 +23,11 @@ class FactorisedLayer(nn.Module):
         self.linear = nn.Conv1d(dim, bottleneck, kernel, dilation=max(1, context), bias=False)
         self.affine = nn.Conv1d(bottleneck, dim, kernel, dilation=max(1, context))
         self.relu = nn.ReLU(inplace=True)
-        self.norm = nn.BatchNorm1d(dim)
+        self.norm = BatchNorm1d(dim)
         self.dropout = ChannelDropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.dropout(self.norm(self.relu(self.affine(self.linear(x)))))
+    def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
+        y = self.dropout(self.norm(self.relu(self.affine(self.linear(x))), pad))
         return y + self.bypass * crop(x, self.context, self.context) if self.bypass else y
 
     @torch.no_grad()
@@ -61,10 +61,10 @@ class TdnnF(Encoder):
         self.dims = [dim] * (len(self.layers) + 1)
         self.orthogonal_every = orthogonal_every
 
-    def forward(self, feats: Tensor) -> list[Tensor]:
-        hidden = [self.front(feats)]
+    def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
+        hidden = [self.front(feats, pad)]
         for layer in self.layers:
-            hidden.append(layer(hidden[-1]))
+            hidden.append(layer(hidden[-1], pad))
         ahead = [sum(self.contexts[i:]) for i in range(len(hidden))]
         return [crop(h, c, c) for h, c in zip(hidden, ahead, strict=True)]
 

@@ -1,0 +1,126 @@
+"""Conformer (Gulati et al. 2020): self-attention over the whole sequence, convolution around each frame.
+
+In: features (B, D, T).  Out: hidden layers (B, dim, n).  Sees the whole sentence at test: trained on whole utterances (chunk: 0) it
+sees the same there.
+
+Where a frame is tells it a bias on the attention's scores, one number a head and distance: it begins as in ALiBi (Press et al.
+2022), slopes 2^-2, 2^-4, .. of the distance, and is learnt (Raffel et al. 2020); beyond ``reach`` frames all distances are alike.
+Differs from the paper in this, in root mean square norms (Zhang & Sennrich 2019) for layer norms, and in dropping whole channels.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Encoder, within
+from kdtool.student.encoders.front import check_odd, make_front
+
+
+class ChannelNorm(nn.Module):
+    """Each frame's channels divided by their root mean square, times a learnt gain."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = (x.float().square().mean(1, keepdim=True) + 1e-5).rsqrt()
+        return x * (scale * self.gain[:, None]).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Self-attention of (B, C, n) with a bias for each head and distance; nothing attends to padding."""
+
+    def __init__(self, dim: int, heads: int, reach: int) -> None:
+        super().__init__()
+        if dim % heads or reach < 1:
+            raise ValueError(f"dim {dim} must be a multiple of heads {heads}, reach {reach} at least 1")
+        self.heads, self.reach = heads, reach
+        self.norm = ChannelNorm(dim)
+        self.inputs, self.output = nn.Conv1d(dim, 3 * dim, 1), nn.Conv1d(dim, dim, 1)
+        distance = torch.arange(-reach, reach + 1).abs()
+        slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
+        # one row of numbers, as the weight decay of matrices would pull them to 'no position'
+        self.bias = nn.Parameter((-slopes[:, None] * distance).flatten())
+
+    def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
+        batch, dim, n = x.shape
+        query, key, value = self.inputs(self.norm(x)).view(batch, 3, self.heads, dim // self.heads, n).unbind(1)
+        scores = (query * (dim // self.heads) ** -0.5).transpose(2, 3) @ key + self.positions(n)
+        if pad is not None:
+            scores = scores.masked_fill(~within(n, pad)[:, None, None], -torch.inf)
+        share = torch.softmax(scores, dim=3).to(value.dtype)
+        mixed: Tensor = self.output((value @ share.transpose(2, 3)).reshape(batch, dim, n))
+        return mixed
+
+    def positions(self, n: int) -> Tensor:
+        """(heads, n, n): entry (i, j) is the bias of distance j - i."""
+        distance = torch.arange(1 - n, n).clamp(-self.reach, self.reach) + self.reach
+        return self.bias.view(self.heads, -1).index_select(1, distance).unfold(1, n, 1).flip(1)
+
+
+class Convolution(nn.Module):
+    """Gated projection, a filter of ``kernel`` frames for each channel, normalisation, projection; beyond the ends are zeros."""
+
+    def __init__(self, dim: int, kernel: int) -> None:
+        super().__init__()
+        check_odd(kernel)
+        self.norm = ChannelNorm(dim)
+        self.gated, self.output = nn.Conv1d(dim, 2 * dim, 1), nn.Conv1d(dim, dim, 1)
+        self.filter = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.batch_norm = BatchNorm1d(dim)
+
+    def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
+        y = F.glu(self.gated(self.norm(x)), dim=1)
+        if pad is not None:
+            y = y.masked_fill(~within(y.shape[2], pad)[:, None], 0.0)
+        filtered: Tensor = self.output(F.silu(self.batch_norm(self.filter(y), pad)))
+        return filtered
+
+
+class Block(nn.Module):
+    """Half a feed-forward layer, attention, convolution, half a feed-forward layer, each added to what it saw; a norm."""
+
+    def __init__(self, dim: int, heads: int, reach: int, kernel: int, wide: int, dropout: float) -> None:
+        super().__init__()
+        self.first, self.last = (
+            nn.Sequential(ChannelNorm(dim), nn.Conv1d(dim, wide, 1), nn.SiLU(), nn.Conv1d(wide, dim, 1)) for _ in range(2)
+        )
+        self.attention, self.convolution = Attention(dim, heads, reach), Convolution(dim, kernel)
+        self.norm, self.dropout = ChannelNorm(dim), ChannelDropout(dropout)
+
+    def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
+        x = x + 0.5 * self.dropout(self.first(x))
+        x = x + self.dropout(self.attention(x, pad))
+        x = x + self.dropout(self.convolution(x, pad))
+        x = x + 0.5 * self.dropout(self.last(x))
+        normed: Tensor = self.norm(x)
+        return normed
+
+
+class Conformer(Encoder):
+    """``layers`` blocks above the convolutional front end (layer 0).
+
+    kernel: frames (of the subsampled rate) of the convolutions; reach: largest distance told apart, in such frames; wide:
+    width of the feed-forward layers, 0 for twice ``dim``.
+    """
+
+    def __init__(self, input_dim: int, *, dim: int = 144, layers: int = 5, heads: int = 4, kernel: int = 15, reach: int = 64,
+                 wide: int = 0, dropout: float = 0.1, front: dict[str, Any] | None = None, subsampling: int = 3) -> None:
+        super().__init__()
+        if layers < 1 or heads < 1 or wide < 0:
+            raise ValueError(f"layers {layers} and heads {heads} must be at least 1, wide {wide} not negative")
+        self.subsampling = subsampling
+        self.front = make_front(input_dim, dim, subsampling, dropout, front)
+        self.layers = nn.ModuleList(Block(dim, heads, reach, kernel, wide or 2 * dim, dropout) for _ in range(layers))
+        self.left = self.right = self.front.context
+        self.dims = [dim] * (layers + 1)
+
+    def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
+        hidden = [self.front(feats, pad)]
+        for layer in self.layers:
+            hidden.append(layer(hidden[-1], pad))
+        return hidden

@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "egs/mini_librispeech/run.sh"
-COMPARED = {".safetensors", ".ctm", ".tsv", ".arpa", ".jsonl", ".txt", ".csv", ".model"}
+COMPARED = {".safetensors", ".ctm", ".tsv", ".arpa", ".jsonl", ".txt", ".csv", ".model", ".npy", ".bin", ".gz"}
 STAGE, STEP = re.compile(r"== stage \d+: (\w+) \("), re.compile(r".*: (done in [\d:]+|up to date)$")
 
 

@@ -17,6 +17,7 @@ declare -A current_steps=()  # stage -> a line a step, for the stages that have 
 
 find_current() {  # find_current FIRST LAST: one process for all of them, where each step by itself would start one to find that out
   local line
+  current_steps=()
   # What is wrong is told when the stage itself runs.
   while IFS= read -r line; do
     current_steps["${line%%$'\t'*}"]+="${line#*$'\t'}"$'\n'

@@ -107,7 +107,14 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
     began=$SECONDS
     printf '== stage %d: %s (%s)\n' "$i" "$name" "${about[$name]}"
     current="$name"
-    if [[ -n "${current_steps[$name]:-}" ]]; then printf '%s' "${current_steps[$name]}"; else "$name"; fi
+    if [[ -n "${current_steps[$name]:-}" ]]; then
+      printf '%s' "${current_steps[$name]}"
+      unset "current_steps[$name]"
+    else
+      "$name"
+      # What was up to date before may have changed meanwhile: asked again.
+      if ((${#current_steps[@]} && i < last)); then find_current "$((i + 1))" "$last"; fi
+    fi
     printf '== stage %d: %s took %d s\n' "$i" "$name" "$((SECONDS - began))"
   done
 }

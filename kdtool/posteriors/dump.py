@@ -94,7 +94,9 @@ def write_shard(path: Path, coder: Coder, utterances: Iterable[tuple[str, Segmen
     from kdtool.core.tensors import save_tensors
 
     rows: list[dict[str, Any]] = []
-    parts: list[tuple[np.ndarray, ...]] = []
+    # Begun with no unit, so that a shard whose utterances were all dropped is one of no rows.
+    none = np.zeros(0, np.int32)
+    parts: list[tuple[np.ndarray, ...]] = [(none, none, none, none, np.zeros((0, coder.num_units), np.uint16), np.zeros(0))]
     for utterance, segments, levels in utterances:
         if not len(segments) == len(levels.level) == len(levels.left):
             raise KdError(f"{utterance}: {len(segments)} units, {len(levels.level)} posteriors; this is a bug, please report it")
@@ -249,7 +251,7 @@ class PosteriorDump:
         packed = self._tensors(self.meta["shards"][number])
         if set(packed) != _ARRAYS:
             raise KdError(f"{self.folder}, shard {number} holds {sorted(packed)}, not {sorted(_ARRAYS)}; dump again")
-        ids, before = self._coder.from_ranks(unpack(packed["rank"]), np.array(self._lengths[number]))
+        ids, before = self._coder.from_ranks(unpack(packed["rank"]), np.array(self._lengths.get(number, []), np.int64))
         gap, length = (unpack(packed[name]).astype(np.int32) for name in ("gap", "length"))
         shard = UnitPosteriors(ids.astype(np.int32), gap, length, *self._coder.decode(packed, before))
         self._cache[number] = shard

@@ -64,6 +64,17 @@ def test_everything_kept_comes_back(tmp_path: Path) -> None:
         assert np.all(got.rest_logp == -np.inf)
 
 
+def test_a_shard_of_which_every_utterance_was_dropped(tmp_path: Path) -> None:
+    segments, log_probs = _segments(4), _log_probs(4)
+    coder = _coder(log_probs)
+    save_coder(tmp_path, coder)
+    shards = [("a", write_shard(tmp_path / "a", coder, [])), ("b", write_shard(tmp_path / "b", coder, [("u", segments, coder.quantise(log_probs))]))]
+    finish_dump(tmp_path, shards, {"unit": "phone", "num_units": UNITS, "units_digest": "a" * 64, "alignment_digest": "b" * 64})
+    dump = PosteriorDump.open(tmp_path)
+    dump.verify()
+    assert dump.ids == ["u"] and list(dump.get("u").unit_ids) == list(segments.ids)
+
+
 @pytest.mark.parametrize(("mass", "top_k"), [(1.0, 6), (0.9, 0), (0.97, 12)])
 def test_truncated_against_dense(tmp_path: Path, mass: float, top_k: int) -> None:
     dense = _dump(tmp_path, mass=mass, top_k=top_k, step=0.01)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from kill_test import Moment, content, draw, kill_and_resume, left_over
-from tiny_recipe import command, run
+from tiny_recipe import ROOT, command, run
 
 KILLS = 5  # tests/kill_test.py does 40
 
@@ -39,6 +39,24 @@ def test_asked_for_its_state_it_answers_in_seconds(finished: Path) -> None:
     *stages, ablation = lines
     assert all(line.endswith("up to date") and " UTC " in line for line in stages), lines
     assert "ablation" in ablation and ablation.endswith("not made yet")
+
+
+def test_an_ablation_would_train_and_decode_what_its_file_lists(finished: Path, tmp_path: Path) -> None:
+    """Asked, not run: training and decoding several systems once more would take longer than all the rest."""
+    for folder in ("data", "exp"):
+        (tmp_path / folder).mkdir()
+        for made in (finished / folder).iterdir():
+            (tmp_path / folder / made.name).symlink_to(made)
+    plan, exp = ROOT / "egs/mini_librispeech/conf/tiny/ablation.yaml", tmp_path / "exp"
+    part = ["--systems", "ce,hmt", "--seeds", "1"]
+    run([str(ROOT / "steps/plan_ablation.sh"), *part, str(plan), str(exp), str(exp / "ablation/conf")])
+    lines = run([*command(tmp_path), "--stage", "ablation", *part, "--dry-run"]).splitlines()
+    assert "plan_ablation -> exp/ablation/conf: up to date" in lines and not any("would fail" in line for line in lines), lines
+    for system in ("ce_1", "hmt_1"):
+        assert f"student {system} -> exp/ablation/{system}: would run (no output yet)" in lines
+        decodes = [line for line in lines if line.startswith(f"decode -> exp/ablation/{system}/decode_dev_")]
+        assert len(decodes) == 4 and all(f"follows exp/ablation/{system}" in line for line in decodes), lines
+    assert lines[-1].startswith("collect -> ABLATION.md: would run (follows exp/ablation/")
 
 
 def test_killed_and_resumed_gives_the_same_result(timeline: tuple[Path, list[tuple[float, Moment]]], tmp_path: Path) -> None:

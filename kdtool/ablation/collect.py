@@ -50,6 +50,7 @@ JSON = "ablation.json"
 class Config:
     """Options of collect_ablation."""
 
+    results: Path | None = field(default=None, metadata={"help": "ablation.json to write; none: in the ablation's folder"})
     title: str = field(default="Ablation", metadata={"help": "heading of ABLATION.md"})
     note: str = field(default="", metadata={"help": "a sentence under the heading: which data these are"})
     command: str = field(default="", metadata={"help": "command that made the results, for the record"})
@@ -196,35 +197,35 @@ def made_of(cfg: Config, root: Path, content: dict[str, Any]) -> dict[str, str]:
             "date": time.strftime("%Y-%m-%d", time.gmtime())}  # fmt: skip
 
 
-def arguments(argv: list[str] | None) -> tuple[Path, Path, Config]:
-    """The ablation's folder, ABLATION.md and the options."""
+def arguments(argv: list[str] | None) -> tuple[Path, Path, Path, Config]:
+    """The ablation's folder, ablation.json, ABLATION.md and the options."""
     paths, cfg, _ = parse_args(
         Config, [("ablation", "folder of the ablation"), ("markdown", "ABLATION.md to write")], argv, prog="steps/collect_ablation.sh",
         description=__doc__ or "",
     )  # fmt: skip
-    return paths["ablation"], paths["markdown"], cfg
+    return paths["ablation"], cfg.results or paths["ablation"] / JSON, paths["markdown"], cfg
 
 
 def would_run() -> str:
     """Why collecting would change something, '' when it would not; for a recipe's --dry-run."""
-    root, markdown, cfg = arguments(None)
-    if not ((root / JSON).is_file() and markdown.is_file()):
+    root, json_path, markdown, cfg = arguments(None)
+    if not (json_path.is_file() and markdown.is_file()):
         return "no output yet"
     content = collect(root)
-    return would_change(root / JSON, markdown, content, made_of(cfg, root, content), render)
+    return would_change(json_path, markdown, content, made_of(cfg, root, content), render)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry of steps/collect_ablation.sh."""
-    root, markdown, cfg = arguments(argv)
+    root, json_path, markdown, cfg = arguments(argv)
     if cfg.check:
-        check(root / JSON, markdown, render, "collect_ablation")
+        check(json_path, markdown, render, "collect_ablation")
         return
     content = collect(root)
-    print(write(root / JSON, markdown, content, made_of(cfg, root, content), render))
+    print(write(json_path, markdown, content, made_of(cfg, root, content), render))
     left = "".join(f"; {what}: {', '.join(content[what])}" for what in ("missing", "stale") if content[what])
     runs = sum(len(s["students"]) for s in content["systems"])
-    print(f"collect_ablation: {runs} students of {len(content['systems'])} systems in {root / JSON}, tables in {markdown}{left}",
+    print(f"collect_ablation: {runs} students of {len(content['systems'])} systems in {json_path}, tables in {markdown}{left}",
           file=sys.stderr)  # fmt: skip
 
 

@@ -79,8 +79,13 @@ def _scales(scales: dict[str, float], penalty: bool) -> str:
 
 def describe(result: dict[str, Any]) -> str:
     """The objective in words, with its auxiliary heads."""
-    heads = [f"{h['unit']}@{h['layer']} {h['kind']} {h['weight']:g}" for h in result.get("heads") or []]
+    heads = [f"{h['unit']}@{h['layer']} {h['kind']} {_weight(h['weight'])}" for h in result.get("heads") or []]
     return " ".join([str(result["objective"]), *([f"({', '.join(heads)})"] if heads else [])])
+
+
+def _weight(weight: Any) -> str:
+    """A number, or those that a schedule [[share of the updates, weight], ..] goes through."""
+    return " to ".join(f"{w:g}" for _, w in weight) if isinstance(weight, list) else f"{weight:g}"
 
 
 def _seed(result: dict[str, Any]) -> str:

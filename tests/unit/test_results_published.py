@@ -1,4 +1,4 @@
-"""The tables that the repository shows are those that their score files give."""
+"""The tables that the repository shows (those of ablations: results/ablation*.md) are those that their score files give."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from kdtool.ablation.collect import main as ablation
 from kdtool.core.errors import KdError
 from kdtool.results.collect import main
+from kdtool.results.tables import describe
 
 PUBLISHED = sorted((Path(__file__).resolve().parents[2] / "egs").glob("*/results/*.md"))
 
@@ -18,7 +20,7 @@ def arguments(tables: Path) -> list[str]:
 
 @pytest.mark.parametrize("tables", PUBLISHED, ids=lambda path: path.stem)
 def test_published_tables_match_their_scores(tables: Path) -> None:
-    main(arguments(tables))
+    (ablation if tables.stem.startswith("ablation") else main)(arguments(tables))
 
 
 def test_an_edited_figure_is_noticed(tmp_path: Path) -> None:
@@ -28,3 +30,8 @@ def test_an_edited_figure_is_noticed(tmp_path: Path) -> None:
     tables.write_text(tables.read_text().replace("student_ce", "student_xx", 1))
     with pytest.raises(KdError):
         main(arguments(tables))
+
+
+def test_a_weight_that_changes_is_told_by_its_points() -> None:
+    heads = [{"unit": "phone", "layer": 2, "kind": "soft", "weight": w} for w in (0.3, [[0.0, 1], [0.5, 0.25], [1.0, 0]])]
+    assert describe({"objective": "ce+hmt", "heads": heads}) == "ce+hmt (phone@2 soft 0.3, phone@2 soft 1 to 0.25 to 0)"

@@ -251,16 +251,17 @@ class PosteriorDump:
         packed = self._tensors(self.meta["shards"][number])
         if set(packed) != _ARRAYS:
             raise KdError(f"{self.folder}, shard {number} holds {sorted(packed)}, not {sorted(_ARRAYS)}; dump again")
-        ids, before = self._coder.from_ranks(unpack(packed["rank"]), np.array(self._lengths.get(number, []), np.int64))
+        ids, before = self.coder.from_ranks(unpack(packed["rank"]), np.array(self._lengths.get(number, []), np.int64))
         gap, length = (unpack(packed[name]).astype(np.int32) for name in ("gap", "length"))
-        shard = UnitPosteriors(ids.astype(np.int32), gap, length, *self._coder.decode(packed, before))
+        shard = UnitPosteriors(ids.astype(np.int32), gap, length, *self.coder.decode(packed, before))
         self._cache[number] = shard
         while len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
         return shard
 
     @cached_property
-    def _coder(self) -> Coder:
+    def coder(self) -> Coder:
+        """How its rows are written."""
         return Coder.from_tensors(self._tensors(self.meta["coder"]))
 
     def _tensors(self, entry: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ Which utterances share a shard does not depend on the number of jobs, so any --n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from kdtool.core.errors import KdError
 from kdtool.core.jobs import split
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kdtool.ali.store import AlignmentSet, Segments
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.codec import Coder, Levels
@@ -46,6 +49,9 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
+TOGETHER = 16  # utterances whose rows are worked on at once: 20 MB of senones
+
+
 class Tally:
     """Sums over the units that were dumped, and the utterances that could not be.
 
@@ -58,34 +64,52 @@ class Tally:
         self.units, self.unseen, self.frames = 0, 0, 0
         self.dropped: list[tuple[str, str]] = []
 
+    def add(self, own: np.ndarray, left: np.ndarray, lost: np.ndarray, length: np.ndarray) -> None:
+        """Units' own log-probabilities, masses not kept, nats lost, and frames; (N,) each."""
+        known = own[own > -math.inf].astype("float64")
+        self.kept_mass += float((1.0 - left).sum())
+        self.lost += float(lost.sum())
+        self.nats -= float(known.sum())
+        self.units += len(own)
+        self.unseen += len(own) - len(known)
+        self.frames += int(length.sum())
+
 
 def posteriors(
     teacher: Teacher, coder: Coder, ali: AlignmentSet, ids: Sequence[str], lang: Lang, temperature: float, tally: Tally
 ) -> Iterator[tuple[str, Segments, Levels]]:
-    """The quantised posteriors of some utterances."""
+    """The quantised posteriors of some utterances, TOGETHER of them at a time."""
     import numpy as np
 
-    from kdtool.posteriors.codec import temper
+    from kdtool.ali.store import Segments
+    from kdtool.posteriors.codec import Levels, temper
     from kdtool.units.segments import unit_segments
 
-    for utterance in ids:
-        segments = unit_segments(ali.get(utterance), teacher.unit, lang)
-        try:
-            log_probs = teacher.log_probs(segments.ids)
-        except KdError as e:
-            tally.dropped.append((utterance, str(e)))
+    for first in range(0, len(ids), TOGETHER):
+        scored = _scored(teacher, [(u, unit_segments(ali.get(u), teacher.unit, lang)) for u in ids[first : first + TOGETHER]], tally)
+        if not scored:
             continue
-        own = log_probs[np.arange(len(segments)), segments.ids].astype(np.float64)
+        log_probs = np.concatenate([rows for _, _, rows in scored])
+        units = Segments(*(np.concatenate([getattr(s, name) for _, s, _ in scored]) for name in ("ids", "start", "length")))
         tempered = temper(log_probs, temperature)
         levels = coder.quantise(tempered)
-        tally.kept_mass += float((1.0 - levels.left).sum())
-        tally.lost += float(coder.lost(tempered, levels).sum())
-        known = own > -np.inf
-        tally.nats -= float(own[known].sum())
-        tally.units += len(segments)
-        tally.unseen += int((~known).sum())
-        tally.frames += int(segments.length.sum())
-        yield utterance, segments, levels
+        tally.add(log_probs[np.arange(len(units)), units.ids], levels.left, coder.lost(tempered, levels), units.length)
+        ends = np.cumsum([len(s) for _, s, _ in scored])
+        for (utterance, segments, _), end in zip(scored, ends, strict=True):
+            rows = slice(end - len(segments), end)
+            yield utterance, segments, Levels(levels.level[rows], levels.left[rows])
+
+
+def _scored(teacher: Teacher, found: list[tuple[str, Segments]], tally: Tally) -> list[tuple[str, Segments, Any]]:
+    """Utterances with the teacher's log-probabilities (N, V); those that it cannot read are tallied as dropped."""
+    try:
+        rows = teacher.log_probs_many([segments.ids for _, segments in found])
+        return [(u, s, r) for (u, s), r in zip(found, rows, strict=True)]
+    except KdError as e:
+        if len(found) == 1:
+            tally.dropped.append((found[0][0], str(e)))
+            return []
+        return [one for pair in found for one in _scored(teacher, [pair], tally)]
 
 
 def run(paths: dict[str, Any], cfg: Config) -> None:

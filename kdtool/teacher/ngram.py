@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,15 @@ class NgramTeacher(Teacher):
         return teacher
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
-        check_ids(unit_ids, self.num_units, self.unit)
-        return self.trie.distributions(self.trie.states(unit_ids)[:, :-1])
+        return self.log_probs_many([unit_ids])[0]
+
+    def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for ids in sentences:
+            check_ids(ids, self.num_units, self.unit)
+        begin = np.array([self.num_units], dtype=np.int64)
+        before = [part for ids in sentences if len(ids) for part in (begin, ids[:-1])]
+        rows = self.trie.distributions(self.trie.states_before(np.concatenate([*before, begin[:0]])))
+        return np.split(rows, np.cumsum([len(ids) for ids in sentences])[:-1])
 
     def after_one(self) -> np.ndarray:
         return self.trie.distributions(self.trie.after_one())

@@ -54,13 +54,14 @@ class NgramTrie:
         self._sums_to_one = abs(whole - 1.0) < 1e-3
         self._pairs_fit = self.size * len(known) * 4 <= PAIRS_BYTES
         self._column: dict[int, np.ndarray] = {}
+        self._first: dict[int, np.ndarray] = {}
         self._keys: list[np.ndarray] = []
         self._places: dict[int, Places] = {}
         for n in range(2, self.order + 1):
             first, words = tensors[f"first.{n}"].astype(np.int64), tensors[f"word.{n}"]
             if not len(words) == len(tensors[f"logp.{n}"]) == first[-1]:
                 raise KdError(f"n-gram tables of order {n} do not fit each other; train the teacher again")
-            self._column[n] = column[words]
+            self._column[n], self._first[n] = column[words], first
             if n < self.order:
                 self._keys.append(np.repeat(np.arange(len(first) - 1), np.diff(first)) * self.size + words)
 
@@ -123,7 +124,11 @@ class NgramTrie:
 
     def states(self, ids: np.ndarray) -> np.ndarray:
         """The states (order - 1, N + 1) before each unit of one sentence and after the last."""
-        history = self.symbol[np.concatenate([[self.num_units], ids]).astype(np.int64)]
+        return self.states_before(np.concatenate([[self.num_units], ids]))
+
+    def states_before(self, before: np.ndarray) -> np.ndarray:
+        """The states (order - 1, N) after each of N units, sentences end to end, each headed by num_units for its begin."""
+        history = self.symbol[before.astype(np.int64)]
         state = np.full((self.order - 1, len(history)), -1, dtype=np.int64)
         state[:1] = history
         for k in range(1, len(state)):
@@ -132,14 +137,27 @@ class NgramTrie:
 
     def _child(self, level: int, parents: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         """Nodes of level + 1 (1-based: `level` counts the parents' symbols), -1 where there is none."""
-        found = find(self._keys[level - 1], parents * self.size + symbols)
-        return np.where(parents >= 0, found, -1)
+        wanted = parents * self.size + symbols
+        if level == 1 and len(self._second):
+            return np.where(parents >= 0, self._second.take(wanted, mode="clip"), -1)
+        found, there = np.full(len(parents), -1, dtype=np.int64), np.flatnonzero(parents >= 0)
+        found[there] = find(self._keys[level - 1], wanted[there])
+        return found
+
+    @cached_property
+    def _second(self) -> np.ndarray:
+        """Node of each pair of symbols, -1 where the model does not know it, int32 (symbols ** 2,); empty when that is too large."""
+        if not self._pairs_fit:
+            return np.zeros(0, np.int32)
+        table = np.full(self.size * self.size, -1, dtype=np.int32)
+        table[self._keys[0]] = np.arange(len(self._keys[0]))
+        return table
 
     def place(self, level: int, contexts: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         """Where the n-gram of a context of `level` symbols (nodes, none of them -1) and one symbol more stands in the tables of
         order level + 1, -1 where the model has none."""
         if level not in self._places:
-            first, words = self.tensors[f"first.{level + 1}"].astype(np.int64), self.tensors[f"word.{level + 1}"]
+            first, words = self._first[level + 1], self.tensors[f"word.{level + 1}"]
             keys = np.repeat(np.arange(len(first) - 1), np.diff(first)) * self.size + words
             self._places[level] = Places(keys, (len(first) - 1) * self.size)
         return self._places[level](contexts * self.size + symbols)
@@ -151,14 +169,13 @@ class NgramTrie:
             counts (N,) of each context; column (M,) of each one's last symbol in a row of ``raw``; places (M,) in the tables
             of order level + 1.
         """
-        table = self.tensors[f"first.{level + 1}"]
-        first = table[contexts].astype(np.int64)
-        counts = table[contexts + 1] - first
+        first = self._first[level + 1].take(contexts)
+        counts = self._first[level + 1].take(contexts + 1) - first
         # Where each context's run starts among all of them, and where it lies in the table.
         ends = np.cumsum(counts)
         source = np.arange(ends[-1] if len(ends) else 0)
         source += np.repeat(first - ends + counts, counts)
-        return counts, self._column[level + 1][source], source
+        return counts, self._column[level + 1].take(source), source
 
     def raw(self, state: np.ndarray) -> np.ndarray:
         """Natural-log probabilities float32 (N, V + 2) after each state: of the units, of </s>, of <unk>."""
@@ -181,7 +198,9 @@ class NgramTrie:
             counts, columns, source = self.continuations(k, state[k - 1, rows])
             target = np.repeat(rows * out.shape[1], counts)
             target += columns
-            flat[target] = self.tensors[f"logp.{k + 1}"][source] + np.repeat(above[k - level + 1][rows], counts)
+            values = self.tensors[f"logp.{k + 1}"].take(source)
+            values += np.repeat(above[k - level + 1][rows], counts)
+            flat[target] = values
 
     def _backoff(self, k: int, nodes: np.ndarray) -> np.ndarray:
         """Back-off weights float32 (N,) of contexts of k symbols, 0 where there is none."""
@@ -211,15 +230,28 @@ class NgramTrie:
 
     def distributions(self, state: np.ndarray) -> np.ndarray:
         """Natural-log probabilities float32 (N, V) of the units alone, normalised; -inf for units the text never had."""
-        raw = self.raw(state)
-        units, others = raw[:, :-2], raw[:, -2:]
-        units[:, ~self.seen] = -np.inf
-        # All symbols together have the mass 1, so the units have what the other two leave; their own sum is only taken
-        # where little is left, and the difference would be rounding.
-        taken = np.exp(others.astype(np.float64)).sum(axis=1) if self._sums_to_one else np.ones(len(raw))
+        out = np.empty((state.shape[1], self.num_units), dtype=np.float32)
+        block = np.empty((min(ROWS, len(out)), self.num_units + 2), dtype=np.float32)
+        unseen = np.flatnonzero(~self.seen)
+        for first in range(0, len(out), ROWS):
+            part = out[first : first + ROWS]
+            raw = block[: len(part)]
+            self._fill(raw, state[:, first : first + ROWS])
+            raw[:, unseen] = -np.inf
+            np.subtract(raw[:, :-2], self._mass(raw)[:, None], out=part)
+        return out
+
+    def _mass(self, raw: np.ndarray) -> np.ndarray:
+        """Log of the mass that the units have in rows of all symbols, float32 (N,).
+
+        All symbols together have the mass 1, so the units have what the other two leave; their own sum is only taken where
+        little is left, and the difference would be rounding.
+        """
+        taken = np.exp(raw[:, -2:].astype(np.float64)).sum(axis=1) if self._sums_to_one else np.ones(len(raw))
         mass = np.log1p(-np.minimum(taken, 0.5)).astype(np.float32)
         little = np.flatnonzero(taken > 0.5)
         if len(little):
-            top = units[little].max(axis=1)
-            mass[little] = top + np.log(np.exp(units[little] - top[:, None]).sum(axis=1))
-        return units - mass[:, None]
+            units = raw[little, :-2]
+            top = units.max(axis=1)
+            mass[little] = top + np.log(np.exp(units - top[:, None]).sum(axis=1))
+        return mass

@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -68,25 +69,16 @@ def within(frames: int, pad: Tensor) -> Tensor:
 
 
 class _MaskedStatistics(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation whose statistics leave padding out: those of the frames of all sequences put end to end."""
+    """Batch normalisation of the frames of all sequences put end to end, without their padding (which becomes 0)."""
 
     def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
         if pad is None or not self.training:
             return super().forward(x)
-        inside = within(x.shape[-1], pad).view(len(x), *(1,) * (x.ndim - 2), -1)
-        count = int(inside.sum()) * x[0, 0, ..., 0].numel()
-        over, column = [d for d in range(x.ndim) if d != 1], (1, -1, *(1,) * (x.ndim - 2))
-        share = inside.to(self.weight.dtype) / count
-        values = x.to(self.weight.dtype)
-        mean = (values * share).sum(over)
-        centred = values - mean.view(column)
-        variance = (centred.square() * share).sum(over)
-        with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(variance.detach() * (count / max(1, count - 1)), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale.view(column) + self.bias.view(column)).to(x.dtype)
+        frames = x.shape[-1]
+        own = (frames - pad).tolist()
+        joined = torch.cat([one[..., :n] for one, n in zip(x.unbind(), own, strict=True)], dim=-1)
+        parts = super().forward(joined[None])[0].split(own, dim=-1)
+        return torch.stack([F.pad(part, (0, frames - n)) for part, n in zip(parts, own, strict=True)])
 
 
 class BatchNorm1d(_MaskedStatistics, nn.BatchNorm1d):

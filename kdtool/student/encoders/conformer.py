@@ -27,7 +27,7 @@ class ChannelNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = (x.float().square().mean(1, keepdim=True) + 1e-5).rsqrt()
+        scale = (x.to(torch.promote_types(x.dtype, torch.float32)).square().mean(1, keepdim=True) + 1e-5).rsqrt()
         return x * (scale * self.gain[:, None]).to(x.dtype)
 
 

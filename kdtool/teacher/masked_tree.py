@@ -99,12 +99,14 @@ class MaskedTreeTeacher(Teacher):
             there = np.flatnonzero(states > s)
             shape = (len(there), 4 * self.size, 1)
             scatter(out, phones.first[there] + s, table[there, ..., s].reshape(shape), weight[there].reshape(shape))
-            even = alike[there][:, self.tree.pdf_phone] & (self.tree.pdf_state == s)
-            rows = out[phones.first[there] + s]
-            rows *= (1.0 - self.smooth) / rows.sum(axis=1, keepdims=True)
-            out[phones.first[there] + s] = rows + self.smooth * even / even.sum(axis=1, keepdims=True)
+        out *= 1.0 - self.smooth
+        for count in np.unique(states):
+            turn = (self.tree.num_states[self.tree.pdf_phone] == count) * (self.tree.pdf_state + 1)
+            for s in range(count):
+                even = np.flatnonzero(turn == s + 1)
+                out[np.ix_(phones.first[states == count] + s, even)] += self.smooth / len(even)
         with np.errstate(divide="ignore"):
-            return np.log(out).astype(np.float32)
+            return np.log(out, out=out).astype(np.float32)
 
     def _weights(self, phones: Phones, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """float64 (J, P, 2, 2), up to a factor for each j: P(phone j, no pause or a pause before it, and after it | the rest)."""

@@ -300,6 +300,8 @@ def test_the_table_is_that_of_the_score_files(decoded: tuple[Path, dict[str, np.
     collect.main(["--command", "run.sh", *argv])
     assert before == ((root / "ablation.json").read_bytes(), out.read_bytes())
     collect.main(["--check", "true", *argv])
+    (tmp_path / "published.json").write_bytes(before[0])  # as in a recipe's results folder, without the decodes
+    collect.main(["--check", "true", "--results", str(tmp_path / "published.json"), str(tmp_path), str(out)])
     out.write_text(text.replace("4gram", "5gram", 1))
     with pytest.raises(KdError, match="does not match"):
         collect.main(["--check", "true", *argv])

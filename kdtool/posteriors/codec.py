@@ -98,14 +98,15 @@ class Coder:
         """The mean probability of each level in the sample; its middle where the sample has none."""
         count = int((2.0 - self._start) / self.step) + 2
         middle = (self._start + (np.arange(count) - 0.5) * self.step) / 2.0
-        level = self._level(probs)
-        sums = np.bincount(level.ravel(), weights=probs.ravel(), minlength=count)
-        number = np.bincount(level.ravel(), minlength=count)
+        kept = probs[probs > self.floor]
+        level = self._level(kept)
+        sums, number = np.bincount(level, weights=kept, minlength=count), np.bincount(level, minlength=count)
         return np.where(number > 0, sums / np.maximum(number, 1), middle**2).astype(np.float32)
 
     def _level(self, probs: np.ndarray) -> np.ndarray:
+        """Levels of probabilities above the floor."""
         level = np.floor((2.0 * np.sqrt(probs) - np.float32(self._start)) * np.float32(1.0 / self.step)) + 1.0
-        return np.where((probs > self.floor) & (probs > 0), np.maximum(level, 1.0), 0.0).astype(np.uint16)
+        return np.maximum(level, 1.0).astype(np.uint16)
 
     def quantise(self, log_probs: np.ndarray) -> Levels:
         """Levels of dense rows; KdError when a row is no distribution.  At least the likeliest entry of a row is kept."""
@@ -115,11 +116,15 @@ class Coder:
         if bad.size:
             raise KdError(f"row {bad[0]} of a teacher's output sums to {total[bad[0]]:.6f}, not 1; the teacher is broken, train it again")
         level = self._kept(probs)
-        return Levels(level, np.where(level > 0, 0.0, probs).sum(axis=1, dtype=np.float64))
+        probs.reshape(-1)[np.flatnonzero(level)] = 0.0
+        return Levels(level, probs.sum(axis=1, dtype=np.float64))
 
     def _kept(self, probs: np.ndarray) -> np.ndarray:
         """Levels uint16 (N, V) of what is kept: above the floor, the likeliest in any case, the ``top_k`` likeliest at most."""
-        level, rows = self._level(probs), np.arange(len(probs))
+        # Few entries of a wide row are kept: only those are worked on.
+        level, rows = np.zeros(probs.shape, np.uint16), np.arange(len(probs))
+        kept = np.flatnonzero(probs > self.floor)
+        level.reshape(-1)[kept] = self._level(probs.reshape(-1)[kept])
         best = probs.argmax(axis=1)
         level[rows, best] = np.maximum(level[rows, best], 1)
         if 0 < self.top_k < self.num_units:

@@ -8,6 +8,7 @@ senones back, far more than an n-gram over senones can.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from kdtool.core.errors import UsageError
 from kdtool.gmm.tree import Tree
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import NgramTeacher, check_ids
-from kdtool.teacher.senones import EDGE, MISMATCH, Phones, on_tree, read_phones, scatter
+from kdtool.teacher.senones import EDGE, MISMATCH, Phones, on_tree, read_phones
 from kdtool.teacher.trie import NgramTrie
 
 NEGLIGIBLE = 1e-4  # a next phone less likely than this is left out of the sum
@@ -43,7 +44,8 @@ class TreeSenoneTeacher(Teacher):
         self.trie, self.tree, self.smooth = trie, tree, smooth
         self.pause = pause.astype(np.float64)
         self.size = tree.pdf_map.shape[0]
-        self._even, self._turn = _even(tree)
+        even, self._turn = _even(tree)
+        self._even = smooth * even
 
     @classmethod
     def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> TreeSenoneTeacher:
@@ -78,14 +80,16 @@ class TreeSenoneTeacher(Teacher):
         phones = read_phones(self.tree, unit_ids)
         states = self.trie.states(phones.ids)
         following = on_tree(self.tree, self.trie.distributions(states))
-        out = np.zeros((len(unit_ids), self.num_units))
         match, left = self._match(phones)
         belief = self._pauses(phones, match)
-        self._inside(out, phones, match, left, belief, following[1:])
-        self._next(out, phones, match, left, belief, following, states)
-        out = (1.0 - self.smooth) * out / out.sum(axis=1, keepdims=True) + self.smooth * self._even[np.append(0, self._turn[unit_ids[:-1]])]
+        parts = [*self._inside(phones, match, left, belief, following[1:]), self._next(phones, match, left, belief, following, states)]
+        rows, senones, weights = (np.concatenate(x) for x in zip(*parts, strict=True))
+        weights *= ((1.0 - self.smooth) / np.bincount(rows, weights, len(unit_ids)))[rows]
+        # Nearly all of a row is empty: the wide table is filled once.
+        out = np.bincount(rows * self.num_units + senones, weights, len(unit_ids) * self.num_units).reshape(-1, self.num_units)
+        out += self._even[np.append(0, self._turn[unit_ids[:-1]])]
         with np.errstate(divide="ignore"):
-            return np.log(out).astype(np.float32)
+            return np.log(out.astype(np.float32))
 
     def _match(self, phones: Phones) -> tuple[np.ndarray, np.ndarray]:
         """match (J, 2, P, S + 1): likelihood of a phone's first s senones, given whether a pause came before it (0 no,
@@ -118,8 +122,8 @@ class TreeSenoneTeacher(Teacher):
         return right
 
     def _inside(
-        self, out: np.ndarray, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray, following: np.ndarray
-    ) -> None:
+        self, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray, following: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, ...]]:
         """Rows of a phone's second and later senones: sum over the pause before and the right context."""
         prior = belief[:, :, None] * self._right(phones.ids, following)[:, None, :]
         table = self.tree.pdf_map[left, phones.ids[:, None]]
@@ -127,12 +131,11 @@ class TreeSenoneTeacher(Teacher):
             there = phones.senones[:, s] >= 0
             rows = (phones.first + s)[there]
             weight = prior[there] * match[there, :, :, s]
-            scatter(out, rows, table[there, :, :, s], weight / weight.sum(axis=(1, 2), keepdims=True))
+            yield _entries(rows, table[there, :, :, s], weight / weight.sum(axis=(1, 2), keepdims=True))
 
     def _next(
-        self, out: np.ndarray, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray,
-        following: np.ndarray, states: np.ndarray,
-    ) -> None:  # fmt: skip
+        self, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray, following: np.ndarray, states: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         """Rows of a phone's first senone: sum over which phone it is, its right context, and a pause before it."""
         count = len(phones.ids)
         weight = np.zeros((count, 2, self.size))
@@ -147,7 +150,7 @@ class TreeSenoneTeacher(Teacher):
         after = on_tree(self.tree, self.trie.distributions(self.trie.advance(states[:, j], phone)))
         joint = weight[j, :, phone][:, :, None] * self._right(phone, after)[:, None, :]
         # The left context of these rows is the phone before j, which `left` holds for the phone that came.
-        scatter(out, phones.first[j], self.tree.pdf_map[left[j], phone[:, None], :, 0], joint)
+        return _entries(phones.first[j], self.tree.pdf_map[left[j], phone[:, None], :, 0], joint)
 
 
 def _even(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
@@ -160,3 +163,9 @@ def _even(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
     table[0] = tree.pdf_state == 0
     last = tree.pdf_state + 1 == tree.num_states[tree.pdf_phone]
     return table / np.maximum(table.sum(axis=1, keepdims=True), 1.0), np.where(last, 0, owner + 1)
+
+
+def _entries(rows: np.ndarray, senones: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(row, senone, weight) of all places of some rows; places without a senone (-1) carry no weight worth keeping."""
+    there = (senones >= 0) & (weight > 0)
+    return np.broadcast_to(rows.reshape(-1, 1, 1), senones.shape)[there], senones[there].astype(np.int64), weight[there]

@@ -17,8 +17,8 @@ lint() {
   echo "lint: clean"
 }
 
-unit() {
-  "$KD_PYTHON" -m pytest -q -p no:cacheprovider --strict-markers --durations=8 -c tests/pytest.ini tests/unit tests/shell
+unit() {  # in two processes: each test has one core's work
+  "$KD_PYTHON" -m pytest -q -p no:cacheprovider --strict-markers --durations=8 -n 2 --dist worksteal -c tests/pytest.ini tests/unit tests/shell
 }
 
 recipe() {

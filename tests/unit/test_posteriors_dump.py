@@ -68,7 +68,8 @@ def test_a_shard_of_which_every_utterance_was_dropped(tmp_path: Path) -> None:
     segments, log_probs = _segments(4), _log_probs(4)
     coder = _coder(log_probs)
     save_coder(tmp_path, coder)
-    shards = [("a", write_shard(tmp_path / "a", coder, [])), ("b", write_shard(tmp_path / "b", coder, [("u", segments, coder.quantise(log_probs))]))]
+    kept = [("u", segments, coder.quantise(log_probs))]
+    shards = [("a", write_shard(tmp_path / "a", coder, [])), ("b", write_shard(tmp_path / "b", coder, kept))]
     finish_dump(tmp_path, shards, {"unit": "phone", "num_units": UNITS, "units_digest": "a" * 64, "alignment_digest": "b" * 64})
     dump = PosteriorDump.open(tmp_path)
     dump.verify()

@@ -30,7 +30,7 @@ about=(
   [teachers]="LMs over senones, phones and subwords"
   [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
   [graphs]="decoding graphs"                                  [decode]="dev, then test with dev's scales"
-  [results]="results.json, RESULTS.md"                        [ablation]="only when named: hours; ABLATION.md"
+  [results]="results.json, RESULTS.md"                        [ablation]="only when named: hours; ABLATION.md, report"
 )
 recipe_options "$@"
 for name in corpus work conf; do
@@ -162,6 +162,7 @@ ablation() {
     done
   done
   steps/collect_ablation.sh --command "${here#"$KD_ROOT"/}/run.sh --stage ablation" "$exp/ablation" "${opt[work]}/ABLATION.md"
+  steps/make_report.sh --data "$data/dev" --feats "$data/dev/fbank" --ali "$exp/$target/ali_dev" --gmm "$exp/$target" --lang "$data/lang" "$exp/ablation" "$exp/report"
 }
 
 recipe_run

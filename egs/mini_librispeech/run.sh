@@ -32,7 +32,7 @@ about=(
   [align]="senone alignments of both sets, speaker-adapted"   [teachers]="LMs over senones, phones and subwords"
   [posteriors]="their posteriors on disk"                     [students]="CE, multi-task, interpolation, distillation"
   [graphs]="decoding graphs"                                  [decode]="decoding and scoring"
-  [results]="results.json, RESULTS.md"                        [ablation]="only when named: hours; ABLATION.md"
+  [results]="results.json, RESULTS.md"                        [ablation]="only when named: hours; ABLATION.md, report"
 )
 recipe_options "$@"
 for name in corpus lm-text lexicon work; do
@@ -161,6 +161,7 @@ ablation() {
   done
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
   steps/collect_ablation.sh --command "${words[*]}" --note "Corpus: $corpus." "$exp/ablation" "${opt[work]}/ABLATION.md"
+  steps/make_report.sh --data "$data/dev_clean_2" --feats "$dev" --ali "$exp/sat/ali_dev" --gmm "$exp/sat" --lang "$data/lang" "$exp/ablation" "$exp/report"
 }
 
 recipe_run

@@ -1,0 +1,1 @@
+"""Pages that need no network: HTML, charts, pictures of sound."""

@@ -1,0 +1,189 @@
+"""Charts as inline SVG.  In: numbers with names.  Out: SVG text; what is pointed at says its numbers.
+
+``lines``: values over a numeric axis or over places with names. ``intervals``: a value with its interval, one a row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from kdtool.pictures.page import esc
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; grey for what is only background.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a6d3b")
+GREY = "#c4c4c4"
+STYLE = """
+svg text.l { text-anchor: start } svg text.r { text-anchor: end } svg text.s { font-size: 11px } svg text.b { font-weight: 600 }
+.charts { display: flex; flex-wrap: wrap; gap: 14px 18px; margin: .6em 0 } .charts figure { margin: 0 }
+.key { display: flex; flex-wrap: wrap; gap: 2px 16px; margin: .4em 0; padding: 0; list-style: none; font-size: 13px }
+.key i { display: inline-block; width: 18px; height: 0; border-top: 3px solid; vertical-align: middle; margin-right: 5px }
+"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """x, y, perhaps an interval of y; ``about``: said when pointed at."""
+
+    x: float
+    y: float
+    about: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points that belong together. ``dots``: whether each is marked; ``joined``: whether they are joined by a line."""
+
+    name: str
+    points: Sequence[Point]
+    colour: str
+    width: float = 2.0
+    opacity: float = 1.0
+    dots: bool = True
+    joined: bool = True
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around a chart. ``places``: names of x = 0, 1, .. instead of numbers; ``zero``: y = 0 belongs to it."""
+
+    title: str
+    x: str
+    y: str
+    width: int = 380
+    height: int = 260
+    places: Sequence[str] = ()
+    zero: bool = False
+
+
+@dataclass
+class Scale:
+    """Numbers to pixels, linear, with marks at round numbers."""
+
+    low: float
+    high: float
+    first: float
+    last: float
+    marks: list[float] = field(default_factory=list)
+
+    def __call__(self, value: float) -> float:
+        return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
+
+
+def lines(frame: Frame, drawn: Sequence[Line]) -> str:
+    """A chart of lines; '' when there is no point."""
+    points = [p for line in drawn for p in line.points]
+    if not points:
+        return ""
+    left, right, top, bottom = 52, frame.width - 12, 26, frame.height - 42
+    ys = [v for p in points for v in (p.y, p.low, p.high) if v is not None] + ([0.0] if frame.zero else [])
+    y = scale(min(ys), max(ys), bottom, top)
+    if frame.places:
+        x = Scale(-0.4, len(frame.places) - 0.6, left, right, [float(n) for n in range(len(frame.places))])
+    else:
+        x = scale(min(p.x for p in points), max(p.x for p in points), left, right, tight=True)
+
+    def name(value: float) -> str:
+        return frame.places[int(value)] if frame.places else number(value)
+
+    parts = [*_grid(frame, x, y, name), *(_line(line, x, y) for line in drawn)]
+    return _svg(frame.width, frame.height, parts)
+
+
+def _grid(frame: Frame, x: Scale, y: Scale, name: Callable[[float], str]) -> list[str]:
+    bottom, top, left, right = y.first, y.last, x.first, x.last
+    parts = [f'<text class="l b" x="4" y="15">{esc(frame.title)}</text>']
+    parts += [f'<path d="M{left:g} {y(v):.1f}H{right:g}" stroke="{"#888" if v == 0 and frame.zero else "#e8e8e8"}"/>'
+              f'<text class="r s" x="{left - 5:g}" y="{y(v) + 4:.1f}" fill="#555">{number(v)}</text>' for v in y.marks]  # fmt: skip
+    parts += [f'<path d="M{x(v):.1f} {bottom:g}v4" stroke="#555"/>'
+              f'<text class="s" x="{x(v):.1f}" y="{bottom + 16:g}" fill="#555">{esc(name(v))}</text>' for v in x.marks]  # fmt: skip
+    parts.append(f'<path d="M{left:g} {top:g}V{bottom:g}H{right:g}" stroke="#555" fill="none"/>')
+    parts.append(f'<text class="s" x="{(left + right) / 2:g}" y="{bottom + 34:g}">{esc(frame.x)}</text>')
+    middle = (top + bottom) / 2
+    parts.append(f'<text class="s" transform="translate(12 {middle:g}) rotate(-90)">{esc(frame.y)}</text>')
+    return parts
+
+
+def _line(line: Line, x: Scale, y: Scale) -> str:
+    parts = []
+    if line.joined and len(line.points) > 1:
+        path = "L".join(f"{x(p.x):.1f} {y(p.y):.1f}" for p in line.points)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{line.colour}" stroke-width="{line.width:g}"/>')
+    for p in line.points:
+        if p.low is not None and p.high is not None:
+            parts.append(f'<path d="M{x(p.x):.1f} {y(p.low):.1f}V{y(p.high):.1f}" stroke="{line.colour}" opacity=".55"/>')
+        if line.dots:
+            about = p.about or f"{line.name}: {number(p.x)}, {number(p.y)}"
+            parts.append(f'<circle cx="{x(p.x):.1f}" cy="{y(p.y):.1f}" r="3.2" fill="{line.colour}"><title>{esc(about)}</title></circle>')
+    # Pointed at anywhere, a line says its name.
+    return f'<g opacity="{line.opacity:g}"><title>{esc(line.name)}</title>{"".join(parts)}</g>'
+
+
+def intervals(title: str, x_name: str, rows: Sequence[tuple[str, Point | None]], width: int = 300, names: int = 110) -> str:
+    """A row for each name: the point's y as a dot, its interval as a bar, zero as a line; a row may lack its point.
+
+    Args:
+        names: pixels that the names take; 0 leaves them out, for a chart beside another one with the same rows.
+    """
+    points = [p for _, p in rows if p is not None]
+    if not points:
+        return ""
+    top, step = 26, 18
+    bottom = top + step * len(rows)
+    low = min(0.0, *(v for p in points for v in (p.y, p.low) if v is not None))
+    high = max(0.0, *(v for p in points for v in (p.y, p.high) if v is not None))
+    x = scale(low, high, names + 10, width - 12)
+    parts = [f'<text class="l b" x="{names + 4 if names else 4}" y="15">{esc(title)}</text>']
+    parts += [f'<path d="M{x(v):.1f} {top}V{bottom}" stroke="{"#888" if v == 0 else "#e8e8e8"}"/>'
+              f'<text class="s" x="{x(v):.1f}" y="{bottom + 14}" fill="#555">{number(v)}</text>' for v in x.marks]  # fmt: skip
+    for n, (name, p) in enumerate(rows):
+        y = top + step * (n + 0.5)
+        if names:
+            parts.append(f'<text class="r s" x="{names}" y="{y + 4:g}">{esc(name)}</text>')
+        if p is None:
+            continue
+        bar = "" if p.low is None or p.high is None else f'<path d="M{x(p.low):.1f} {y:g}H{x(p.high):.1f}" stroke-width="2"/>'
+        sure = p.low is not None and p.high is not None and (p.low > 0 or p.high < 0)
+        colour = (COLOURS[2] if p.y < 0 else COLOURS[1]) if sure else "#777"
+        dot = f'<circle cx="{x(p.y):.1f}" cy="{y:g}" r="3.5"/>'
+        parts.append(f'<g stroke="{colour}" fill="{colour}"><title>{esc(p.about)}</title>{bar}{dot}</g>')
+    parts.append(f'<text class="s" x="{(names + width) / 2:g}" y="{bottom + 31}">{esc(x_name)}</text>')
+    return _svg(width, bottom + 38, parts)
+
+
+def key(entries: Sequence[tuple[str, str]]) -> str:
+    """What the colours mean: (name, colour)."""
+    items = "".join(f'<li><i style="border-color:{colour}"></i>{esc(name)}</li>' for name, colour in entries)
+    return f'<ul class="key">{items}</ul>' if items else ""
+
+
+def charts(drawn: Sequence[str]) -> str:
+    """Charts side by side, as many as there is room for."""
+    return f'<div class="charts">{"".join(f"<figure>{d}</figure>" for d in drawn if d)}</div>' if any(drawn) else ""
+
+
+def scale(low: float, high: float, first: float, last: float, *, tight: bool = False) -> Scale:
+    """From ``low`` to ``high``, or beyond them to the next round numbers unless ``tight``; three to seven marks."""
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        pad = 0.5 * abs(high) or 1.0
+        low, high = low - pad, high + pad
+    rough = (high - low) / 5
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = unit * min((m for m in (1, 2, 5, 10) if m * unit >= rough), default=10)
+    begin, end = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    marks = [round(n * step, 10) + 0.0 for n in range(begin, end + 1)]
+    if tight:
+        return Scale(low, high, first, last, [m for m in marks if low <= m <= high])
+    return Scale(marks[0], marks[-1], first, last, marks)
+
+
+def number(value: float) -> str:
+    """As few digits as tell it from its neighbours on an axis."""
+    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 and float(value).is_integer() else f"{value:.4g}"
+
+
+def _svg(width: float, height: float, parts: Sequence[str]) -> str:
+    return f'<svg width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}">{"".join(parts)}</svg>'

@@ -1,0 +1,50 @@
+"""A page in one file.  In: parts of HTML.  Out: a document without scripts that asks nothing of the network.
+
+All text that came from outside goes through ``esc``; ``table`` escapes what it is not told to be HTML.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+STYLE = """
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222; background: #fff }
+h1 { font-size: 1.4em } h2 { font-size: 1.1em; margin: 2em 0 .3em; overflow-wrap: anywhere }
+table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: left }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+.wide { overflow-x: auto; border: 1px solid #ccc } svg { display: block } svg text { font: 12px system-ui, sans-serif; text-anchor: middle }
+.note { color: #555; margin: .2em 0 }
+"""
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def esc(text: object) -> str:
+    """Text as HTML, for attributes too."""
+    return html.escape(str(text))
+
+
+def document(title: str, parts: Sequence[str], style: str = STYLE) -> str:
+    """The whole page; ``parts`` are HTML."""
+    head = f'<meta charset="utf-8"><title>{esc(title)}</title><style>{style}</style>'
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """A table; the columns in ``numbers`` are set to the right."""
+    if not rows:
+        return ""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        parts = []
+        for n, cell in enumerate(cells):
+            kind = ' class="n"' if n in numbers else ""
+            parts.append(f"<{tag}{kind}>{cell if isinstance(cell, Html) else esc(cell)}</{tag}>")
+        return f"<tr>{''.join(parts)}</tr>"
+
+    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"

@@ -1,0 +1,92 @@
+"""Speech along a time axis.  In: samples and labelled intervals in seconds.  Out: parts of an SVG.
+
+A timeline's x axis has a fixed number of pixels a second, so that what is put below one another belongs together.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdtool.pictures.page import esc
+from kdtool.pictures.sound import png, spectrogram, waveform
+
+WAVE, SPECTRUM, TIER, AXIS = 60, 120, 26, 18  # heights in pixels
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A labelled interval, in seconds; ``about``: what is shown of it when pointed at; ``faint``: silence and the like."""
+
+    label: str
+    start: float
+    end: float
+    about: str
+    fill: str = "#eef4fa"
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The first ``end`` seconds of an utterance."""
+
+    end: float
+    scale: float  # pixels a second
+
+    @property
+    def width(self) -> int:
+        """Pixels of the whole."""
+        return max(1, round(self.end * self.scale))
+
+    def svg(self, parts: Sequence[str], height: int, left: int = 0) -> str:
+        """The picture, with ``left`` pixels for names before the axis begins."""
+        width = self.width + left
+        return f'<svg width="{width}" height="{height}" viewBox="{-left} 0 {width} {height}">{"".join(parts)}</svg>'
+
+    def sound(self, samples: np.ndarray, rate: int) -> list[str]:
+        """Waveform and below it the spectrogram: the topmost WAVE + SPECTRUM pixels."""
+        samples = samples[: round(self.end * rate)]
+        path = f'<path d="{waveform(samples, self.width, WAVE)}" stroke="#357" stroke-width="1" fill="none"/>'
+        return [path, self.image(spectrogram(samples, rate), WAVE, SPECTRUM)]
+
+    def image(self, grey: np.ndarray, top: float, height: float, crisp: bool = False) -> str:
+        """A grey picture (uint8 (rows, columns)) over the whole axis; ``crisp``: its points stay rectangles."""
+        data = base64.b64encode(png(grey)).decode()
+        style = ' style="image-rendering:pixelated"' if crisp else ""
+        return (
+            f'<image x="0" y="{top:g}" width="{self.width}" height="{height:g}" preserveAspectRatio="none"{style} '
+            f'href="data:image/png;base64,{data}"/>'
+        )
+
+    def tier(self, marks: Sequence[Mark], top: int, lines_from: int, colour: str) -> str:
+        """A row of labelled intervals, and thin lines at their boundaries up to ``lines_from``."""
+        parts = []
+        for mark in marks:
+            if mark.start >= self.end:
+                break
+            x, right = mark.start * self.scale, min(mark.end, self.end) * self.scale
+            parts.append(
+                f'<g><title>{esc(mark.about)}</title><rect x="{x:.1f}" y="{top}" width="{right - x:.1f}" height="{TIER}" '
+                f'fill="{mark.fill}" stroke="{colour}" stroke-width=".6"/>'
+                f'<path d="M{x:.1f} {lines_from}V{top}M{right:.1f} {lines_from}V{top}" stroke="{colour}" stroke-width=".7" opacity=".7"/>{_label(mark, x, right, top)}</g>'
+            )
+        return "".join(parts)
+
+    def axis(self, top: int) -> str:
+        """Seconds, every half of one, AXIS pixels high."""
+        return "".join(
+            f'<path d="M{t * self.scale:.0f} {top}v4" stroke="#555"/>'
+            f'<text x="{t * self.scale + (10 if t == 0 else 0):.0f}" y="{top + 15}" fill="#555">{t:.1f}</text>'
+            for t in np.arange(0, self.end + 1e-9, 0.5)
+        )
+
+
+def _label(mark: Mark, left: float, right: float, top: int) -> str:
+    """The text, squeezed into its interval when it is too long for it."""
+    room, wanted = right - left - 2, 7.5 * len(mark.label)
+    squeeze = f' textLength="{max(room, 1):.1f}" lengthAdjust="spacingAndGlyphs"' if wanted > room else ""
+    colour = "#999" if mark.faint else "#000"
+    return f'<text x="{(left + right) / 2:.1f}" y="{top + 0.68 * TIER:.1f}" fill="{colour}"{squeeze}>{esc(mark.label)}</text>'

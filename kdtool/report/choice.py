@@ -1,0 +1,105 @@
+"""What of an ablation is looked at closely.  In: ablation.json's content.  Out: systems, places (set and graph), an utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from kdtool.ablation.tables import columns, result_at
+from kdtool.core.errors import UsageError
+from kdtool.core.tables import read_lines
+
+Place = tuple[str, str, str, str]  # set, lm, first_pass_lm, rate
+System = dict[str, Any]
+
+
+def sets(content: Mapping[str, Any]) -> list[str]:
+    """Names of all sets that were decoded."""
+    return sorted({r["set"] for s in content["systems"] for r in s["results"]})
+
+
+def settings(content: Mapping[str, Any]) -> list[str]:
+    """All settings, in the plan's order; '' is the plain one."""
+    return list(dict.fromkeys(s["setting"] for s in content["systems"]))
+
+
+def of_setting(content: Mapping[str, Any], setting: str) -> list[System]:
+    """The systems of one setting, in the plan's order."""
+    return [s for s in content["systems"] if s["setting"] == setting]
+
+
+def places(content: Mapping[str, Any], name: str, systems: Sequence[System]) -> list[Place]:
+    """The graphs with which a set was decoded, as the plan has them."""
+    return columns(dict(content), systems, name)
+
+
+def place_name(place: Place) -> str:
+    """'WER 4gram after 3gram'."""
+    _, lm, first, rate = place
+    return f"{rate.upper()} {lm}{f' after {first}' if lm != first else ''}"
+
+
+def heads_of(system: System) -> list[dict[str, Any]]:
+    """The auxiliary heads of a system, as far as they differ from the base's, which has none in the recipes."""
+    return list(system["changed"].get("heads") or [])
+
+
+def learns_from_teachers(system: System) -> bool:
+    """Whether any of its heads has soft targets, or its main head interpolates with a teacher."""
+    return any(h.get("kind", "soft") != "hard" for h in heads_of(system)) or system["changed"].get("main") == "interpolate"
+
+
+def interpolates_only(system: System) -> bool:
+    """Whether a teacher reaches it through the main head alone."""
+    return learns_from_teachers(system) and not heads_of(system)
+
+
+def relative(content: Mapping[str, Any], system: System, reference: System, name: str) -> float | None:
+    """Mean over a set's graphs of the error rate divided by the reference's; None where they have no graph in common."""
+    found = []
+    for place in places(content, name, [reference]):
+        own, base = result_at(system, place), result_at(reference, place)
+        if own and base and base["mean"] > 0:
+            found.append(own["mean"] / base["mean"])
+    return mean(found) if found else None
+
+
+def best(content: Mapping[str, Any], systems: Iterable[System], reference: System, name: str) -> System | None:
+    """The system with the lowest error rates of a set relative to the reference; the first among equals."""
+    rated = [(value, n, s) for n, s in enumerate(systems) if (value := relative(content, s, reference, name)) is not None]
+    return min(rated, key=lambda r: r[:2])[2] if rated else None
+
+
+def reference_of(content: Mapping[str, Any], setting: str = "") -> System | None:
+    """The first reference of a setting that there is: cross-entropy."""
+    here = {s["name"]: s for s in of_setting(content, setting)}
+    wanted = [f"{r}-{setting}" if setting else r for r in content["references"]]
+    return next((here[r] for r in wanted if r in here), None)
+
+
+def utterance(wanted: str, errors: Mapping[str, tuple[float, int]], ids: Sequence[str]) -> str:
+    """The utterance to show.
+
+    Args:
+        wanted: 'median', 'worst' or an id.
+        errors: id -> (errors, reference words); those that lack here come last.
+        ids: those that can be shown.
+
+    Raises:
+        UsageError: an id that cannot be shown.
+    """
+    if wanted not in ("median", "worst"):
+        if wanted not in ids:
+            raise UsageError(f"--utterance {wanted}: not among the {len(ids)} utterances that have features and an alignment; "
+                             "give one of them, or median or worst")  # fmt: skip
+        return wanted
+    rated = sorted((errors[u][0] / max(1, errors[u][1]), u) for u in ids if u in errors) or [(0.0, u) for u in sorted(ids)]
+    return rated[-1][1] if wanted == "worst" else rated[len(rated) // 2][1]
+
+
+def words_of(per_utt: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Utterance -> (reference, hypothesis), from a decode's per_utt.tsv."""
+    lines = [line.split("\t") for line in read_lines(per_utt)[1:]]
+    return {f[0]: (f[7].split(), f[6].split()) for f in lines}

@@ -1,0 +1,59 @@
+"""Options of make_report, and what of the ablation they make it look at closely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.report.choice import System, best, interpolates_only, learns_from_teachers, of_setting, reference_of, sets
+
+PICTURE = ("data", "feats", "ali", "gmm", "lang")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of make_report."""
+
+    data: Path | None = field(default=None, metadata={"help": "data set of the picture, for the sound; without it there is none"})
+    feats: Path | None = field(default=None, metadata={"help": "its features, of the students' kind"})
+    ali: Path | None = field(default=None, metadata={"help": "its alignment"})
+    gmm: Path | None = field(default=None, metadata={"help": "GMM that made the alignment: its tree says which senone is of which phone"})
+    lang: Path | None = field(default=None, metadata={"help": "language folder"})
+    utterance: str = field(
+        default="median", metadata={"help": "which utterance to picture: median or worst by errors a word of the two systems, or an id"}
+    )
+    title: str = field(default="Ablation", metadata={"help": "heading of the page"})
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is looked at closely: ``name`` a set, the reference, the best system that learnt from a teacher, and the best by kind."""
+
+    name: str
+    reference: System | None
+    best: System | None
+    bold: list[str]
+
+
+def choose(content: dict[str, Any], feats: Path | None) -> Chosen:
+    """The systems and the set; the set is that of the picture where it was decoded, else the first."""
+    known = sets(content)
+    given = feats.resolve().parent.name if feats else ""
+    name = given if given in known else known[0]
+    reference, plain = reference_of(content), of_setting(content, "")
+    if reference is None:
+        return Chosen(name, None, None, [s["name"] for s in plain][:4])
+    learnt = [s for s in plain if learns_from_teachers(s)]
+    found = best(content, learnt, reference, name)
+    kinds = [best(content, [s for s in learnt if interpolates_only(s)], reference, name), found]
+    bold = [*(r for r in content["references"] if any(s["name"] == r for s in plain)), *(s["name"] for s in kinds if s)]
+    return Chosen(name, reference, found, list(dict.fromkeys(bold)))
+
+
+def phone_teacher(root: Path, content: dict[str, Any], chosen: Chosen) -> Path | None:
+    """The phone teacher that the best system (else the reference) was given; None where there is none on disk."""
+    system = chosen.best or chosen.reference
+    name = (system or {"teachers": {}})["teachers"].get("phone", "")
+    folder = root / content["teachers"][name]["folder"] if name in content["teachers"] else None
+    return folder if folder is not None and (folder / "teacher.json").is_file() else None

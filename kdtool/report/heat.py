@@ -1,0 +1,101 @@
+"""One utterance as a picture: sound, words and phones, and below them what each model thinks of each frame.
+
+In: audio, alignment, maps.  Out: HTML with one SVG; all parts have the same time axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kdtool.ali.store import Alignment
+from kdtool.features.store import FRAME_SHIFT
+from kdtool.pictures.page import esc
+from kdtool.pictures.timeline import AXIS, SPECTRUM, TIER, WAVE, Mark, Timeline
+from kdtool.report.posteriors import Map, Phones
+
+LEFT, ROW, TITLE = 52, 11, 24  # pixels: phone names, a phone's row, a map's heading
+WIDEST, FASTEST, LONGEST = 1080, 400, 20.0  # pixels, pixels a second, seconds shown
+SEEN = 0.1  # a phone that no map gives as much, and that was not spoken, has no row
+GAMMA = 0.7  # of the greys, so that a tenth can be told from nothing
+
+
+def picture(ali: Alignment, maps: Sequence[Map], phones: Phones, sound: tuple[np.ndarray, int] | None) -> str:
+    """The whole picture; without ``sound`` (samples, rate) it begins with the alignment."""
+    end = min(ali.num_frames * FRAME_SHIFT, LONGEST)
+    line = Timeline(end, min(FASTEST, WIDEST / end))
+    frames = round(end / FRAME_SHIFT)
+    top = WAVE + SPECTRUM if sound else 0
+    parts = line.sound(*sound) if sound else []
+    parts.append(line.tier(_words(ali), top, 0, "#c22"))
+    parts.append(line.tier(_phones(ali, phones), top + TIER, 0, "#27a"))
+    parts += [f'<text class="r s" x="-6" y="{top + n * TIER + 17}" fill="#555">{name}</text>' for n, name in enumerate(("words", "phones"))]
+    top += 2 * TIER
+    parts.append(line.axis(top))
+    top += AXIS + 4
+    shown = rows_of(ali, maps, phones, frames)
+    for one in maps:
+        parts += _map(line, one, shown, ali, phones, top, frames)
+        top += TITLE + ROW * len(shown) + 6
+    parts.append(line.axis(top))
+    return f'<div class="wide">{line.svg(parts, top + AXIS + 4, LEFT)}</div>'
+
+
+def rows_of(ali: Alignment, maps: Sequence[Map], phones: Phones, frames: int) -> list[int]:
+    """The names (indices) that get a row, the same in all maps."""
+    aligned = set(phones.row(ali.phone[:frames]).tolist())
+    seen = [np.nan_to_num(m.probs[:frames]).max(axis=0) for m in maps]
+    largest = np.max(seen, axis=0) if seen else np.zeros(len(phones.names))
+    return [n for n in range(len(phones.names)) if n in aligned or largest[n] >= SEEN]
+
+
+def grey(probs: np.ndarray) -> np.ndarray:
+    """Probabilities (T, N) -> uint8 (N, T): white is 0, black is 1, a light grey where there is none."""
+    level = 255.0 * (1.0 - np.clip(np.nan_to_num(probs), 0, 1) ** GAMMA)
+    return np.where(np.isnan(probs), 225, np.round(level)).astype(np.uint8).T
+
+
+def _map(line: Timeline, one: Map, shown: Sequence[int], ali: Alignment, phones: Phones, top: int, frames: int) -> list[str]:
+    aligned = phones.row(ali.phone)
+    spoken = ~np.isin(aligned, sorted(phones.silent))
+    spoken[frames:] = False
+    own = one.of_aligned(aligned, spoken)
+    said = "" if np.isnan(own) else f" ({own:.2f})"
+    parts = [f'<text class="l b" x="0" y="{top + 17}">{esc(one.title)}{said}</text>']
+    top += TITLE
+    parts.append(line.image(grey(one.probs[:frames, shown]), top, ROW * len(shown), crisp=True))
+    for n, index in enumerate(shown):
+        parts.append(f'<text class="r" x="-6" y="{top + ROW * (n + 0.5) + 3.5:g}" style="font-size:10px">{esc(phones.names[index])}</text>')
+    place = {index: n for n, index in enumerate(shown)}
+    segments = ali.phone_segments()
+    for phone, start, length in zip(phones.row(segments.ids), segments.start, segments.length, strict=True):
+        if start >= frames:
+            break
+        stop = min(int(start + length), frames)
+        held = one.probs[start:stop, phone]
+        about = f"{phones.names[phone]} {start * FRAME_SHIFT:.2f} to {stop * FRAME_SHIFT:.2f} s"
+        about += f": {held.mean():.3f}" if not np.isnan(held).any() else ""
+        x, width = start * FRAME_SHIFT * line.scale, (stop - start) * FRAME_SHIFT * line.scale
+        parts.append(
+            f'<rect x="{x:.1f}" y="{top + ROW * place[int(phone)]}" width="{width:.1f}" height="{ROW}" fill="transparent" stroke="#e33" '
+            f'stroke-width=".8"><title>{esc(about)}</title></rect>'
+        )
+    parts.append(f'<rect x="0" y="{top}" width="{line.width}" height="{ROW * len(shown)}" fill="none" stroke="#888" stroke-width=".6"/>')
+    return parts
+
+
+def _words(ali: Alignment) -> list[Mark]:
+    return [_mark(word, start, length) for word, start, length in ali.words]
+
+
+def _phones(ali: Alignment, phones: Phones) -> list[Mark]:
+    segments = ali.phone_segments()
+    rows = phones.row(segments.ids)
+    return [_mark(phones.names[n], int(start), int(length), int(n) in phones.silent)
+            for n, start, length in zip(rows, segments.start, segments.length, strict=True)]  # fmt: skip
+
+
+def _mark(label: str, start: int, length: int, faint: bool = False) -> Mark:
+    first, last = start * FRAME_SHIFT, (start + length) * FRAME_SHIFT
+    return Mark(label, first, last, f"{label} {first:.2f} to {last:.2f} s", "#fff" if faint else "#eef4fa", faint)

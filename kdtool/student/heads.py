@@ -1,0 +1,67 @@
+"""What a student's auxiliary heads, which decoding does without, learnt.
+
+In: a student's folder with ``heads.safetensors``.  Out: the heads that it has, and the posteriors of one of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from torch import Tensor
+
+from kdtool.core.errors import KdError
+from kdtool.core.tables import open_text
+from kdtool.core.tensors import load_tensors
+from kdtool.student.config import HeadSpec
+from kdtool.student.encoders.base import Encoder
+from kdtool.student.model import AuxShape, Student, load_state
+
+HEADS_FILE = "heads.safetensors"
+
+
+class LowerPart(Encoder):
+    """A trunk up to one of its layers."""
+
+    def __init__(self, whole: Encoder, layer: int) -> None:
+        super().__init__()
+        self.whole, self.layer = whole, layer
+        self.subsampling, self.left, self.right, self.dims = whole.subsampling, whole.left, whole.right, whole.dims
+
+    def forward(self, feats: Tensor) -> list[Tensor]:
+        """The layers, that one the last."""
+        return [self.whole(feats)[self.layer]]
+
+    def input_frames(self, outputs: int) -> int:
+        """As the whole trunk."""
+        return self.whole.input_frames(outputs)
+
+
+def head_specs(folder: Path) -> list[HeadSpec]:
+    """The auxiliary heads that a student was trained with; none where they were not kept."""
+    import yaml
+
+    if not (Path(folder) / HEADS_FILE).is_file():
+        return []
+    with open_text(Path(folder) / "config.yaml") as f:
+        return [HeadSpec.make(entry) for entry in (yaml.safe_load(f) or {}).get("heads") or []]
+
+
+def load_head(folder: Path, name: str) -> Student:
+    """A student, in evaluation mode, whose main head is the auxiliary head of that name (HeadSpec.name) on its own layer.
+
+    Raises:
+        KdError: it has no such head, or its files do not fit each other.
+    """
+    folder = Path(folder)
+    specs = head_specs(folder)
+    tensors = load_tensors(folder / HEADS_FILE)
+    if lacking := [n for n in (name, *(s.name for s in specs)) if f"aux.{n}.output.weight" not in tensors]:
+        raise KdError(f"{folder / HEADS_FILE} has no head {lacking[0]}; its config.yaml names {', '.join(s.name for s in specs) or 'none'}")
+    aux = [AuxShape(s.name, s.layer, s.hidden, len(tensors[f"aux.{s.name}.output.weight"]), s.stride) for s in specs]
+    model = Student(Student.load(folder).shape, aux)
+    load_state(model, tensors, str(folder / HEADS_FILE))
+    shape = model.aux_shapes[name]
+    model.shape = dataclasses.replace(model.shape, num_pdfs=shape.num_units)
+    model.main, model.encoder = model.aux[name], LowerPart(model.encoder, shape.layer)  # type: ignore[assignment]
+    return model.eval()

@@ -71,7 +71,8 @@ class Timeline:
             parts.append(
                 f'<g><title>{esc(mark.about)}</title><rect x="{x:.1f}" y="{top}" width="{right - x:.1f}" height="{TIER}" '
                 f'fill="{mark.fill}" stroke="{colour}" stroke-width=".6"/>'
-                f'<path d="M{x:.1f} {lines_from}V{top}M{right:.1f} {lines_from}V{top}" stroke="{colour}" stroke-width=".7" opacity=".7"/>{_label(mark, x, right, top)}</g>'
+                f'<path d="M{x:.1f} {lines_from}V{top}M{right:.1f} {lines_from}V{top}" stroke="{colour}" stroke-width=".7" opacity=".7"/>'
+                f"{_label(mark, x, right, top)}</g>"
             )
         return "".join(parts)
 

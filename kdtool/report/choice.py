@@ -13,6 +13,7 @@ from kdtool.core.tables import read_lines
 
 Place = tuple[str, str, str, str]  # set, lm, first_pass_lm, rate
 System = dict[str, Any]
+RANKED = ("median", "worst")
 
 
 def sets(content: Mapping[str, Any]) -> list[str]:
@@ -90,7 +91,7 @@ def utterance(wanted: str, errors: Mapping[str, tuple[float, int]], ids: Sequenc
     Raises:
         UsageError: an id that cannot be shown.
     """
-    if wanted not in ("median", "worst"):
+    if wanted not in RANKED:
         if wanted not in ids:
             raise UsageError(f"--utterance {wanted}: not among the {len(ids)} utterances that have features and an alignment; "
                              "give one of them, or median or worst")  # fmt: skip

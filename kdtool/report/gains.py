@@ -88,9 +88,10 @@ def section(root: Path, reference: System, system: System, place: Place) -> str:
     seeds = f"{len(base['runs'])} and {len(own['runs'])} seeds"
     better, worse = sum(c.gain > 0 for c in every), sum(c.gain < 0 for c in every)
     totals = (
-        f"{sum(before.seen.values())} {what} of {len(before.seen)} kinds, {seeds}. Not recognised: {_n(sum(before.wrong.values()))} by "
-        f"{reference['name']}, {_n(sum(after.wrong.values()))} by {system['name']}; inserted: {_n(sum(before.inserted.values()))} and "
-        f"{_n(sum(after.inserted.values()))}. {better} kinds gained, {worse} lost, {len(every) - better - worse} are as before."
+        f"{sum(before.seen.values())} {what}, {len(before.seen)} different ones; {seeds}. Not recognised: "
+        f"{_n(sum(before.wrong.values()))} by {reference['name']}, "
+        f"{_n(sum(after.wrong.values()))} by {system['name']}; inserted: {_n(sum(before.inserted.values()))} and "
+        f"{_n(sum(after.inserted.values()))}. {better} gained, {worse} lost, {len(every) - better - worse} are as before."
     )
     halves = [f"<figure><b>{title}</b>{_table(rows, largest, reference['name'], system['name'])}</figure>"
               for title, rows in ((f"{what} that gained most", gained), (f"{what} that lost most", lost)) if rows]  # fmt: skip

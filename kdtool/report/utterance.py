@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kdtool.ablation.tables import result_at
 from kdtool.core.errors import KdError
 from kdtool.pictures.page import esc, table
-from kdtool.report.choice import System, place_name, places, utterance, words_of
+from kdtool.report.choice import RANKED, System, place_name, places, utterance, words_of
 from kdtool.report.config import PICTURE, Chosen, Config, phone_teacher
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def _picture(root: Path, content: dict[str, Any], chosen: Chosen, cfg: Config, s
     maps, notes = maps_of(root, content, chosen, systems, (feats, ali, phones), utt)
     sound = read_sound(cfg.data, utt) if cfg.data else None
     notes += [] if sound else ["Without its sound: --data was not given."]
+    which = f", its {cfg.utterance} one by errors a word" if cfg.utterance in RANKED else ""
     about = (
-        f"Utterance {utt} of {chosen.name} ({cfg.utterance}), {one.num_frames / 100:.2f} s: {feats.info(utt).text}. White is probability "
+        f"Utterance {utt} of {chosen.name}{which}, {one.num_frames / 100:.2f} s: {feats.info(utt).text}. White is probability "
         f"0, black is 1; red frames: the alignment. In brackets: the mean probability of the aligned phone over the "
         f"frames that are no silence. The teacher says the same on all frames of a phone and nothing of silence (light grey), of which its "
         f"pupil, the auxiliary head, learns nothing either. Phones that nobody gives a tenth have no row."

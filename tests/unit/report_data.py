@@ -29,7 +29,9 @@ def write_decode(folder: Path, text: str, worse: int) -> tuple[float, dict[str, 
     return 100 * (worse + 1) / len(ref), {"sub": worse * len(rows), "ins": len(rows), "del": 0}
 
 
-def write_ablation(root: Path, systems: tuple[str, ...] = tuple(CHANGED), seeds: int = 2, lms: tuple[str, ...] = ("phone", "3gram")) -> Path:
+def write_ablation(
+    root: Path, systems: tuple[str, ...] = tuple(CHANGED), seeds: int = 2, lms: tuple[str, ...] = ("phone", "3gram")
+) -> Path:
     """The folder of an ablation in which hmt makes one error fewer than the others."""
     made = [_system(root, name, seeds, lms) for name in systems]
     base = {(r["lm"]): r for s in made if s["name"] == "ce" for r in s["results"]}
@@ -38,10 +40,11 @@ def write_ablation(root: Path, systems: tuple[str, ...] = tuple(CHANGED), seeds:
             if s["name"] != "ce" and r["lm"] in base:
                 delta = round(r["mean"] - base[r["lm"]]["mean"], 3)
                 r["versus"]["ce"] = {"delta": delta, "low": delta - 1, "high": delta + 1, "relative": delta, "p": 0.2, "seeds": seeds}
+    ppl = {"unit": "phone", "kind": "ngram", "dev": {"ppl": 6.5, "tokens": 9}}
     write_json(root / "ablation.json", {
         "references": ["ce", "mtl"], "graphs": ["phone", "3gram"], "resamples": 100, "missing": ["hmt_7"], "stale": ["old<1>_0"],
         "sweeps": {"weight": [[0, "ce"], [1, "hmt"], [3, "w3"]], "depth": [[2, "none"], ["all", "hmt"]]},
-        "teachers": {"teacher_phone": {"folder": "../teacher_phone", "ppl": {"unit": "phone", "kind": "ngram", "dev": {"ppl": 6.5, "tokens": 9}}}},
+        "teachers": {"teacher_phone": {"folder": "../teacher_phone", "ppl": ppl}},
         "systems": made,
     })  # fmt: skip
     return root
@@ -52,22 +55,26 @@ def _system(root: Path, name: str, seeds: int, lms: tuple[str, ...]) -> dict[str
     for seed in range(seeds):
         folder = root / f"{name}_{seed}"
         folder.mkdir(parents=True)
-        write_jsonl(folder / "curve.jsonl", [
-            {"update": u, "dev_ce": 1 + 1 / u + 0.1 * seed, "dev_accuracy": 0.5, "train_main": 2 / u, **({"train_phone_soft_1": 1.0} if SOFT == CHANGED[name] else {})}
-            for u in (10, 20, 30)
-        ])  # fmt: skip
-        students.append({"seed": seed, "folder": folder.name, "seconds": 60.0, "about": {"updates": 30, "dev_ce": 1.03, "dev_accuracy": 0.5}})
+        head = {"train_phone_soft_1": 1.0} if CHANGED[name] == SOFT else {}
+        looks = [{"update": u, "dev_ce": 1 + 1 / u + 0.1 * seed, "dev_accuracy": 0.5, "train_main": 2 / u, **head} for u in (10, 20, 30)]
+        write_jsonl(folder / "curve.jsonl", looks)
+        about = {"updates": 30, "dev_ce": 1.03, "dev_accuracy": 0.5}
+        students.append({"seed": seed, "folder": folder.name, "seconds": 60.0, "about": about})
     for lm in lms:
         runs = []
         for seed in range(seeds):
-            value, counts = write_decode(root / f"{name}_{seed}/decode_dev_{lm}", TEXT[lm], 1 if name == "hmt" else 2)
-            runs.append({"seed": seed, "decode": f"{name}_{seed}/decode_dev_{lm}", "value": value, "failed": 0, "empty": 0, "scales": [], **counts})
+            decode = f"{name}_{seed}/decode_dev_{lm}"
+            value, counts = write_decode(root / decode, TEXT[lm], 1 if name == "hmt" else 2)
+            runs.append({"seed": seed, "decode": decode, "value": value, "failed": 0, "empty": 0, "scales": [], **counts})
         results.append({
-            "set": "dev", "lm": lm, "first_pass_lm": lm, "rate": "per" if lm == "phone" else "wer", "mean": value, "ci95": [value - 2, value + 2],
-            "deviation": 0.0, "words": 28, "utterances": 4, "failed": 0, **counts, "runs": runs, "versus": {},
+            "set": "dev", "lm": lm, "first_pass_lm": lm, "rate": "per" if lm == "phone" else "wer", "mean": value,
+            "ci95": [value - 2, value + 2], "deviation": 0.0, "words": 28, "utterances": 4, "failed": 0, **counts, "runs": runs,
+            "versus": {},
         })  # fmt: skip
-    return {"name": name, "system": name, "setting": "", "about": f"about {name} & <others>", "changed": json.loads(json.dumps(CHANGED[name])),
-            "teachers": {"phone": "teacher_phone"}, "references": ["ce", "mtl"], "students": students, "results": results}  # fmt: skip
+    return {
+        "name": name, "system": name, "setting": "", "about": f"about {name} & <others>", "changed": json.loads(json.dumps(CHANGED[name])),
+        "teachers": {"phone": "teacher_phone"}, "references": ["ce", "mtl"], "students": students, "results": results,
+    }  # fmt: skip
 
 
 def tone(rate: int, seconds: float) -> np.ndarray:

@@ -35,7 +35,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """Points that belong together. ``dots``: whether each is marked; ``joined``: whether they are joined by a line."""
+    """Points that belong together. ``dots``: whether each is marked; ``joined``: whether they are joined by a line; ``shift``: pixels
+    to the right, for points that would hide others."""
 
     name: str
     points: Sequence[Point]
@@ -44,11 +45,13 @@ class Line:
     opacity: float = 1.0
     dots: bool = True
     joined: bool = True
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around a chart. ``places``: names of x = 0, 1, .. instead of numbers; ``zero``: y = 0 belongs to it."""
+    """What stands around a chart. ``places``: names of x = 0, 1, .. instead of numbers; ``zero``: y = 0 belongs to it; ``fit``: the
+    y axis is made for what is right of so much of the x axis (0 to 1), and the rest may run out of the chart."""
 
     title: str
     x: str
@@ -57,6 +60,7 @@ class Frame:
     height: int = 260
     places: Sequence[str] = ()
     zero: bool = False
+    fit: float = 0.0
 
 
 @dataclass
@@ -78,19 +82,24 @@ def lines(frame: Frame, drawn: Sequence[Line]) -> str:
     points = [p for line in drawn for p in line.points]
     if not points:
         return ""
-    left, right, top, bottom = 52, frame.width - 12, 26, frame.height - 42
-    ys = [v for p in points for v in (p.y, p.low, p.high) if v is not None] + ([0.0] if frame.zero else [])
+    left, right, top, bottom = 52, frame.width - 24, 26, frame.height - 42
+    first, last = min(p.x for p in points), max(p.x for p in points)
+    fitted = [p for p in points if p.x >= first + frame.fit * (last - first)]
+    ys = [v for p in fitted for v in (p.y, p.low, p.high) if v is not None] + ([0.0] if frame.zero else [])
     y = scale(min(ys), max(ys), bottom, top)
     if frame.places:
         x = Scale(-0.4, len(frame.places) - 0.6, left, right, [float(n) for n in range(len(frame.places))])
     else:
-        x = scale(min(p.x for p in points), max(p.x for p in points), left, right, tight=True)
+        x = scale(first, last, left, right, tight=True)
 
     def name(value: float) -> str:
         return frame.places[int(value)] if frame.places else number(value)
 
-    parts = [*_grid(frame, x, y, name), *(_line(line, x, y) for line in drawn)]
-    return _svg(frame.width, frame.height, parts)
+    # An SVG within cuts off what runs out of it; a dot on the edge is left whole.
+    box = (left - 5, top - 5, right - left + 10, bottom - top + 10)
+    inner = "".join(_line(line, x, y) for line in drawn)
+    cut = f'<svg x="{box[0]}" y="{box[1]}" width="{box[2]}" height="{box[3]}" viewBox="{" ".join(map(str, box))}">{inner}</svg>'
+    return _svg(frame.width, frame.height, [*_grid(frame, x, y, name), cut])
 
 
 def _grid(frame: Frame, x: Scale, y: Scale, name: Callable[[float], str]) -> list[str]:
@@ -119,7 +128,8 @@ def _line(line: Line, x: Scale, y: Scale) -> str:
             about = p.about or f"{line.name}: {number(p.x)}, {number(p.y)}"
             parts.append(f'<circle cx="{x(p.x):.1f}" cy="{y(p.y):.1f}" r="3.2" fill="{line.colour}"><title>{esc(about)}</title></circle>')
     # Pointed at anywhere, a line says its name.
-    return f'<g opacity="{line.opacity:g}"><title>{esc(line.name)}</title>{"".join(parts)}</g>'
+    moved = f' transform="translate({line.shift:g} 0)"' if line.shift else ""
+    return f'<g opacity="{line.opacity:g}"{moved}><title>{esc(line.name)}</title>{"".join(parts)}</g>'
 
 
 def intervals(title: str, x_name: str, rows: Sequence[tuple[str, Point | None]], width: int = 300, names: int = 110) -> str:

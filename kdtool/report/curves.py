@@ -19,6 +19,7 @@ SHOWN = (
     ("dev_accuracy", "Frame accuracy on dev", "share of frames"),
     ("train_main", "Main head's loss in training", "nats a frame"),
 )
+FIT = 0.15  # the first looks are so far away from the others that these could not be told apart
 Curve = list[dict[str, Any]]
 
 
@@ -26,7 +27,8 @@ def section(root: Path, content: Mapping[str, Any], bold: Sequence[str], heads_o
     """All curves: the systems named in ``bold`` in colour, the others grey; the losses of the heads of ``heads_of``."""
     parts = ['<h2 id="curves">Learning curves</h2>',
              '<p class="note">Means over the seeds; each coloured system\'s seeds are thin lines. Dev figures are those of the moving '
-             "average of the weights, training losses means over the updates since the look before.</p>"]  # fmt: skip
+             "average of the weights, training losses means over the updates since the look before. Axes are made for what comes after "
+             f"the first {100 * FIT:.0f}% of the updates.</p>"]  # fmt: skip
     curves = {s["name"]: read(root, s) for s in content["systems"]}
     if lacking := [name for name, found in curves.items() if not found]:
         parts.append(f'<p class="note">No {CURVE} of {esc(", ".join(lacking))}.</p>')
@@ -63,7 +65,7 @@ def _charts(curves: Mapping[str, Sequence[Curve]], bold: Sequence[str]) -> str:
             if len(curves[name]) > 1:
                 lines += [_line(name, [one], field, colour, dots=False, opacity=0.3) for one in curves[name]]
             lines.append(_line(name, curves[name], field, colour))
-        drawn.append(charts.lines(Frame(title, "updates", unit), lines))
+        drawn.append(charts.lines(Frame(title, "updates", unit, fit=FIT), lines))
     others = [("others (point at a line for its name)", GREY)] if len(curves) > len(colours) else []
     return charts.charts(drawn) + charts.key([*colours.items(), *others])
 
@@ -80,7 +82,7 @@ def _heads(name: str, curves: Sequence[Curve]) -> str:
         return ""
     drawn = []
     for n, f in enumerate(fields):
-        frame = Frame(f.removeprefix("train_").replace("_", " "), "updates", "training loss a frame, nats")
+        frame = Frame(f.removeprefix("train_").replace("_", " "), "updates", "training loss a frame, nats", fit=FIT)
         drawn.append(charts.lines(frame, [_line(name, curves, f, COLOURS[n % len(COLOURS)])]))
     return f"<h3>Auxiliary heads of {esc(name)}: unit, targets, layer</h3>{charts.charts(drawn)}"
 

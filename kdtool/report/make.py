@@ -72,7 +72,7 @@ def page(root: Path, content: dict[str, Any], cfg: Config) -> str:
 OWN_STYLE = """
 h2 { border-top: 2px solid #ddd; padding-top: .8em } h3 { font-size: 1em; margin: 1.2em 0 .2em } h4 { font-size: .9em; margin: .8em 0 0 }
 .scroll { overflow-x: auto } table { font-size: 13px } summary { cursor: pointer; color: #0059b3; font-size: 13px }
-th { vertical-align: bottom }
+th { vertical-align: bottom } td.n { white-space: nowrap } small { color: #777; font-size: 11px; font-weight: normal }
 """
 
 

@@ -47,7 +47,8 @@ def _axis(content: Mapping[str, Any], axis: str, points: Sequence[tuple[str, Sys
         rows.append([value, s["name"], *(mean(r) if (r := result_at(s, p)) else "-" for p in found)])
     head = [axis, "system", *map(place_name, found)]
     numbers = f"<details><summary>{esc(name)}, as numbers</summary>{table(head, rows, numbers=range(2, len(head)))}</details>"
-    return f"<h4>{esc(name)}</h4>{charts.charts(drawn)}{numbers}" if found else ""
+    title = f"<h4>{esc(name)}</h4>" if len(sets(content)) > 1 else ""
+    return f"{title}{charts.charts(drawn)}{numbers}" if found else ""
 
 
 def teachers(content: Mapping[str, Any]) -> str:
@@ -69,10 +70,17 @@ def teachers(content: Mapping[str, Any]) -> str:
             body = table(head, rows, numbers=[2, *range(4, len(head))])
             colours = [(place_name(p), COLOURS[n % len(COLOURS)]) for n, p in enumerate(found)]
             parts.append(f"<h3>{esc(name)}: systems with a soft head of each unit, against {esc(reference['name'])}</h3>")
+            parts.append(f'<p class="note">{_spread(rows)} Below zero is better; graphs stand side by side.</p>')
             parts.append(f"{charts.charts(drawn)}{charts.key(colours)}<details><summary>As numbers</summary>{body}</details>")
     if len(parts) == 2:
         parts.append('<p class="note">No system with a soft head is decoded beside the reference, or no teacher has a perplexity.</p>')
     return "\n".join(parts)
+
+
+def _spread(rows: Sequence[Sequence[str]]) -> str:
+    """What the numbers allow to be seen, from the rows' units, teachers and perplexities."""
+    several = [unit for unit in dict.fromkeys(r[0] for r in rows) if len({r[1] for r in rows if r[0] == unit}) > 1]
+    return "" if several else "Each unit has one teacher here: how the gain hangs on perplexity cannot be seen."
 
 
 def _soft(system: System) -> list[dict[str, Any]]:
@@ -113,6 +121,7 @@ def _gains(content: Mapping[str, Any], unit: str, reference: System, found: Sequ
                 about = f"{s['name']}, {place_name(place)}: {v['relative']:+.1f}% at {known[0]:.3f}"
                 points[place].append(Point(known[0], v["relative"], about))
         rows.append([unit, teacher, f"{known[0]:.3f}{'' if known[1] == 'perplexity' else ' (pseudo)'}", s["name"], *cells])
-    drawn = [Line(place_name(p), own, COLOURS[n % len(COLOURS)], joined=False, opacity=0.75) for n, (p, own) in enumerate(points.items())]
+    drawn = [Line(place_name(p), own, COLOURS[n % len(COLOURS)], joined=False, opacity=0.75, shift=9 * (n - (len(points) - 1) / 2))
+             for n, (p, own) in enumerate(points.items())]  # fmt: skip
     frame = Frame(f"{unit} teachers", "perplexity on dev", "change of the error rate, %", zero=True)
     return charts.lines(frame, drawn), rows

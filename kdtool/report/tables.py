@@ -44,7 +44,8 @@ def _summary(systems: Sequence[System], found: Sequence[Place]) -> str:
         cells: list[str] = []
         for p in found:
             r = results.get((s["name"], p))
-            text = esc(mean(r)) if r else "-"
+            rate, _, interval = mean(r).partition(" ") if r else ("-", "", "")
+            text = f"{rate} <small>{interval}</small>" if interval else rate
             cells.append(Html(f"<b>{text}</b>" if r and r["mean"] == lowest[p] else text))
         rows.append([s["name"], s["about"] or "-", "/".join(map(str, seeds)) or "-", *cells])
     head = ["system", "what", "seeds", *map(place_name, found)]

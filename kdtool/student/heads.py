@@ -28,9 +28,9 @@ class LowerPart(Encoder):
         self.whole, self.layer = whole, layer
         self.subsampling, self.left, self.right, self.dims = whole.subsampling, whole.left, whole.right, whole.dims
 
-    def forward(self, feats: Tensor) -> list[Tensor]:
+    def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
         """The layers, that one the last."""
-        return [self.whole(feats)[self.layer]]
+        return [self.whole(feats, pad)[self.layer]]
 
     def input_frames(self, outputs: int) -> int:
         """As the whole trunk."""

@@ -41,9 +41,9 @@ class Timeline:
         """Pixels of the whole."""
         return max(1, round(self.end * self.scale))
 
-    def svg(self, parts: Sequence[str], height: int, left: int = 0) -> str:
-        """The picture, with ``left`` pixels for names before the axis begins."""
-        width = self.width + left
+    def svg(self, parts: Sequence[str], height: int, left: int = 0, least: int = 0) -> str:
+        """The picture, with ``left`` pixels for names before the axis begins, and ``least`` pixels wide for what is written in it."""
+        width = max(self.width + left + 12, least)  # the axis's last number hangs over
         return f'<svg width="{width}" height="{height}" viewBox="{-left} 0 {width} {height}">{"".join(parts)}</svg>'
 
     def sound(self, samples: np.ndarray, rate: int) -> list[str]:

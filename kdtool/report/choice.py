@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median_high
 from typing import Any
 
 from kdtool.ablation.tables import columns, result_at
@@ -80,24 +80,26 @@ def reference_of(content: Mapping[str, Any], setting: str = "") -> System | None
     return next((here[r] for r in wanted if r in here), None)
 
 
-def utterance(wanted: str, errors: Mapping[str, tuple[float, int]], ids: Sequence[str]) -> str:
-    """The utterance to show.
+def utterance(wanted: str, errors: Mapping[str, tuple[float, int]], lengths: Mapping[str, int]) -> str:
+    """The utterance to show; of several with the same share of errors, that of the most usual length.
 
     Args:
         wanted: 'median', 'worst' or an id.
-        errors: id -> (errors, reference words); those that lack here come last.
-        ids: those that can be shown.
+        errors: id -> (errors, reference words); others count as without errors when none of those to choose from is here.
+        lengths: frames of those that can be shown.
 
     Raises:
         UsageError: an id that cannot be shown.
     """
     if wanted not in RANKED:
-        if wanted not in ids:
-            raise UsageError(f"--utterance {wanted}: not among the {len(ids)} utterances that have features and an alignment; "
+        if wanted not in lengths:
+            raise UsageError(f"--utterance {wanted}: not among the {len(lengths)} utterances that have features and an alignment; "
                              "give one of them, or median or worst")  # fmt: skip
         return wanted
-    rated = sorted((errors[u][0] / max(1, errors[u][1]), u) for u in ids if u in errors) or [(0.0, u) for u in sorted(ids)]
-    return rated[-1][1] if wanted == "worst" else rated[len(rated) // 2][1]
+    rates = {u: errors[u][0] / max(1, errors[u][1]) for u in lengths if u in errors} or dict.fromkeys(lengths, 0.0)
+    rate = max(rates.values()) if wanted == "worst" else median_high(rates.values())
+    usual = median_high(lengths.values())
+    return min((u for u in rates if rates[u] == rate), key=lambda u: (abs(lengths[u] - usual), u))
 
 
 def words_of(per_utt: Path) -> dict[str, tuple[list[str], list[str]]]:

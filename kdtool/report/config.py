@@ -28,12 +28,14 @@ class Config:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is looked at closely: ``name`` a set, the reference, the best system that learnt from a teacher, and the best by kind."""
+    """What is looked at closely: ``name`` a set, the reference, the best of the ``candidates``, which learn from a teacher, and, in
+    ``bold``, the references and the best by kind."""
 
     name: str
     reference: System | None
     best: System | None
     bold: list[str]
+    candidates: int = 0
 
 
 def choose(content: dict[str, Any], feats: Path | None) -> Chosen:
@@ -48,7 +50,7 @@ def choose(content: dict[str, Any], feats: Path | None) -> Chosen:
     found = best(content, learnt, reference, name)
     kinds = [best(content, [s for s in learnt if interpolates_only(s)], reference, name), found]
     bold = [*(r for r in content["references"] if any(s["name"] == r for s in plain)), *(s["name"] for s in kinds if s)]
-    return Chosen(name, reference, found, list(dict.fromkeys(bold)))
+    return Chosen(name, reference, found, list(dict.fromkeys(bold)), len(learnt))
 
 
 def phone_teacher(root: Path, content: dict[str, Any], chosen: Chosen) -> Path | None:

@@ -15,7 +15,7 @@ from kdtool.pictures.page import esc
 from kdtool.pictures.timeline import AXIS, SPECTRUM, TIER, WAVE, Mark, Timeline
 from kdtool.report.posteriors import Map, Phones
 
-LEFT, ROW, TITLE = 52, 11, 24  # pixels: phone names, a phone's row, a map's heading
+LEFT, ROW, TITLE, LEAST = 52, 11, 24, 640  # pixels: phone names, a phone's row, a map's heading, the whole at least
 WIDEST, FASTEST, LONGEST = 1080, 400, 20.0  # pixels, pixels a second, seconds shown
 SEEN = 0.1  # a phone that no map gives as much, and that was not spoken, has no row
 GAMMA = 0.7  # of the greys, so that a tenth can be told from nothing
@@ -39,7 +39,7 @@ def picture(ali: Alignment, maps: Sequence[Map], phones: Phones, sound: tuple[np
         parts += _map(line, one, shown, ali, phones, top, frames)
         top += TITLE + ROW * len(shown) + 6
     parts.append(line.axis(top))
-    return f'<div class="wide">{line.svg(parts, top + AXIS + 4, LEFT)}</div>'
+    return f'<div class="wide">{line.svg(parts, top + AXIS + 4, LEFT, LEAST)}</div>'
 
 
 def rows_of(ali: Alignment, maps: Sequence[Map], phones: Phones, frames: int) -> list[int]:

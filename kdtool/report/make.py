@@ -88,7 +88,7 @@ def _about(content: dict[str, Any], chosen: Chosen) -> str:
     return (
         f"Best of those that learn from teachers, by its error rates on {esc(chosen.name)} relative to {esc(chosen.reference['name'])}'s "
         f"(mean over graphs: {change}): {esc(chosen.best['name'])}, {esc(chosen.best['about'] or 'not described')}. "
-        f"It was chosen on {esc(chosen.name)}, so its figures there flatter it."
+        + (f"Chosen from {chosen.candidates} on {esc(chosen.name)}: its figures there flatter it." if chosen.candidates > 1 else "")
     )
 
 

@@ -17,7 +17,7 @@ def section(content: Mapping[str, Any]) -> str:
     parts = ['<h2 id="table">Error rates</h2>']
     for what, text in (("missing", "Not made yet"), ("stale", "Trained with other options than are planned now, so left out")):
         if content[what]:
-            parts.append(f'<p class="note">{text}: {esc(", ".join(content[what]))}.</p>')
+            parts.append(f'<p class="note">{text}: {esc(by_seeds(content[what]))}.</p>')
     parts.append(
         '<p class="note">In percent, means over seeds, with 95% intervals of a bootstrap over utterances and seeds '
         f"({content['resamples']:,} resamples); differences are paired by utterance and, where the seeds are the same, by seed. "
@@ -32,6 +32,17 @@ def section(content: Mapping[str, Any]) -> str:
                 parts.append(f"<h3>{esc(name)}{esc(', ' + setting if setting else '')}</h3>")
                 parts += [_summary(systems, found), _forest(content, setting, systems, found), _details(systems, found)]
     return "\n".join(parts)
+
+
+def by_seeds(names: Sequence[str]) -> str:
+    """SYSTEM_SEED names put together by seeds: 'seeds 0, 1 of a, b; seed 1 of c'."""
+    seeds: dict[str, list[str]] = {}
+    for system, _, seed in (name.rpartition("_") for name in names):
+        seeds.setdefault(system, []).append(seed)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for system, own in seeds.items():
+        groups.setdefault(tuple(own), []).append(system)
+    return "; ".join(f"seed{'s' * (len(own) > 1)} {', '.join(own)} of {', '.join(systems)}" for own, systems in groups.items())
 
 
 def _summary(systems: Sequence[System], found: Sequence[Place]) -> str:

@@ -34,10 +34,11 @@ def _picture(root: Path, content: dict[str, Any], chosen: Chosen, cfg: Config, s
     from kdtool.report.heat import picture
 
     feats, ali, phones = open_all(cfg)
-    ids = [u for u in ali.ids if u in set(feats.ids)]
-    if not ids:
+    there = set(feats.ids)
+    lengths = {u: ali.get(u).num_frames for u in ali.ids if u in there}
+    if not lengths:
         raise KdError(f"{cfg.ali} and {cfg.feats} have no utterance in common; give those of one data set")
-    utt = utterance(cfg.utterance, errors_by_utterance(root, content, chosen, systems), ids)
+    utt = utterance(cfg.utterance, errors_by_utterance(root, content, chosen, systems), lengths)
     one = ali.get(utt)
     maps, notes = maps_of(root, content, chosen, systems, (feats, ali, phones), utt)
     sound = read_sound(cfg.data, utt) if cfg.data else None

@@ -27,6 +27,7 @@ from kdtool.pictures.charts import Frame, Line, Point
 from kdtool.report import choice, curves, gains, make
 from kdtool.report.heat import grey
 from kdtool.report.posteriors import Map, Phones, head_map, main_map, teacher_map
+from kdtool.report.tables import by_seeds
 from kdtool.student.heads import HEADS_FILE, head_specs, load_head
 from kdtool.student.model import AuxShape, Shape, Student
 from kdtool.teacher.base import TrainingText
@@ -82,7 +83,7 @@ def test_a_page_of_a_whole_ablation_is_well_formed_escaped_and_the_same_each_tim
     root = write_ablation(tmp_path / "exp/ablation")
     make.main([str(root), str(tmp_path / "a")])
     text = check_page(tmp_path / "a")
-    assert "about hmt &amp; &lt;others&gt;" in text and "old&lt;1&gt;_0" in text and "&lt;UNK&gt;" in text and "<UNK>" not in text
+    assert "about hmt &amp; &lt;others&gt;" in text and "seed 0 of old&lt;1&gt;" in text and "&lt;UNK&gt;" in text and "<UNK>" not in text
     assert "None of" not in text and "No curve.jsonl" not in text and text.count("<svg") > 10
     assert "none at 2" in text and "Fewer than two points" in text  # the sweep over depth lacks a system
     make.main([str(root), str(tmp_path / "b")])
@@ -146,10 +147,17 @@ def test_the_best_system_learns_from_a_teacher_and_has_the_lowest_rates(tmp_path
 
 def test_the_median_and_the_worst_utterance() -> None:
     errors = {"a": (1.0, 10), "b": (5.0, 10), "c": (3.0, 10), "d": (9.0, 10)}
-    assert choice.utterance("median", errors, ["a", "b", "c"]) == "c" and choice.utterance("worst", errors, ["a", "b", "c"]) == "b"
-    assert choice.utterance("d", errors, ["d"]) == "d" and choice.utterance("median", {}, ["x", "y", "z"]) == "y"
+    three = {"a": 10, "b": 20, "c": 300}
+    assert choice.utterance("median", errors, three) == "c" and choice.utterance("worst", errors, three) == "b"
+    assert choice.utterance("d", errors, {"d": 1}) == "d" and choice.utterance("median", {}, {"x": 9, "y": 2, "z": 3}) == "z"
+    tied = dict.fromkeys("abcd", (0.0, 5))  # the usual length decides, then the id
+    assert choice.utterance("worst", tied, {"a": 1, "b": 40, "c": 9, "d": 11}) == "d"
     with pytest.raises(UsageError, match="--utterance q: not among the 1 utterances"):
-        choice.utterance("q", errors, ["a"])
+        choice.utterance("q", errors, {"a": 1})
+
+
+def test_what_is_missing_is_named_by_seeds() -> None:
+    assert by_seeds(["a_0", "a_1", "b_x_0", "b_x_1", "c_1"]) == "seeds 0, 1 of a, b_x; seed 1 of c"
 
 
 def test_curves_are_means_at_the_updates_that_all_seeds_have() -> None:

@@ -197,7 +197,7 @@ ablation() {
     done
   done
   steps/collect_ablation.sh --command "${here#"$KD_ROOT"/}/run.sh --stage ablation" "$exp/ablation" "${opt[work]}/ABLATION.md"
-  steps/make_report.sh --data "$data/dev" --feats "$data/dev/fbank" --ali "$exp/$target/ali_dev" --gmm "$exp/$target" --lang "$data/lang" "$exp/ablation" "$exp/report"
+  steps/make_report.sh --data "$data/dev" --feats "$data/dev/fbank" --ali "$exp/$target/ali_dev" --gmm "$exp/$target" --lang "$data/lang" "$exp/ablation/ablation.json" "$exp/report"
 }
 
 recipe_run

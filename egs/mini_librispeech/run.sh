@@ -161,7 +161,7 @@ ablation() {
   done
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
   steps/collect_ablation.sh --command "${words[*]}" --note "Corpus: $corpus." "$exp/ablation" "${opt[work]}/ABLATION.md"
-  steps/make_report.sh --data "$data/dev_clean_2" --feats "$dev" --ali "$exp/sat/ali_dev" --gmm "$exp/sat" --lang "$data/lang" "$exp/ablation" "$exp/report"
+  steps/make_report.sh --data "$data/dev_clean_2" --feats "$dev" --ali "$exp/sat/ali_dev" --gmm "$exp/sat" --lang "$data/lang" "$exp/ablation/ablation.json" "$exp/report"
 }
 
 recipe_run

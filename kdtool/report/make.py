@@ -1,6 +1,6 @@
 """Step make_report: an ablation -> one page that shows what it found.
 
-In: the ablation's folder with ablation.json and the students' curves and decodes; for the picture of an utterance also a data set,
+In: ablation.json, the students' curves and decodes beside it; for the picture of an utterance also a data set,
 its features and alignment, the GMM that made the alignment, and the lang folder. Out: ``index.html``, which needs no network.
 
 What is not there yet is named on the page, and the rest is shown.
@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kdtool.ablation.collect import JSON
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
@@ -25,8 +24,8 @@ PAGE = "index.html"
 
 
 def inputs_of(root: Path, content: dict[str, Any], cfg: Config) -> dict[str, Path]:
-    """All that the page is made from: tables, students, the decodes that are counted, teachers, the picture's folders."""
-    found: dict[str, Path] = {"ablation": root / JSON}
+    """What the page is made from beside ablation.json: plan, students, the decodes that are counted, teacher, the picture's folders."""
+    found: dict[str, Path] = {}
     if (root / "conf").is_dir():
         found["plan"] = root / "conf"
     chosen = choose(content, cfg.feats)
@@ -119,18 +118,18 @@ def make(root: Path, content: dict[str, Any], cfg: Config, work: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry of steps/make_report.sh."""
-    places_ = [("ablation", "folder of the ablation, with ablation.json"), ("out", "folder to make")]
+    places_ = [("ablation", "ablation.json; the students and decodes that it names lie beside it"), ("out", "folder to make")]
     paths, cfg, common = parse_args(Config, places_, argv, prog="steps/make_report.sh", description=__doc__ or "")
-    root: Path = paths["ablation"]
-    if not (root / JSON).is_file():
-        raise KdError(f"{root / JSON}: missing; collect the ablation first (steps/collect_ablation.sh)")
-    content = read_json(root / JSON)
+    table: Path = paths["ablation"]
+    if not table.is_file():
+        raise KdError(f"{table}: no such file; collect the ablation first (steps/collect_ablation.sh)")
+    root, content = table.parent, read_json(table)
     if cfg.data is not None and cfg.feats is None:
         raise UsageError("--data is for the picture of an utterance, which also needs --feats, --ali, --gmm and --lang")
     kinds = {"feats": "features", "ali": "ali", "lang": "lang"}
     run_step(
-        "report", out=paths["out"], inputs=inputs_of(root, content, cfg), options=cfg, code=("kdtool.report.make",), common=common,
-        body=lambda work: make(root, content, cfg, work),
+        "report", out=paths["out"], inputs={"ablation": table, **inputs_of(root, content, cfg)}, options=cfg, code=("kdtool.report.make",),
+        common=common, body=lambda work: make(root, content, cfg, work),
         doors=[door(kind, p) for name, kind in kinds.items() if (p := getattr(cfg, name)) is not None],
     )  # fmt: skip
 

@@ -81,12 +81,12 @@ def check_page(folder: Path) -> str:
 
 def test_a_page_of_a_whole_ablation_is_well_formed_escaped_and_the_same_each_time(tmp_path: Path) -> None:
     root = write_ablation(tmp_path / "exp/ablation")
-    make.main([str(root), str(tmp_path / "a")])
+    make.main([str(root / "ablation.json"), str(tmp_path / "a")])
     text = check_page(tmp_path / "a")
     assert "about hmt &amp; &lt;others&gt;" in text and "seed 0 of old&lt;1&gt;" in text and "&lt;UNK&gt;" in text and "<UNK>" not in text
     assert "None of" not in text and "No curve.jsonl" not in text and text.count("<svg") > 10
     assert "none at 2" in text and "Fewer than two points" in text  # the sweep over depth lacks a system
-    make.main([str(root), str(tmp_path / "b")])
+    make.main([str(root / "ablation.json"), str(tmp_path / "b")])
     assert (tmp_path / "a/index.html").read_bytes() == (tmp_path / "b/index.html").read_bytes()
 
 
@@ -102,17 +102,17 @@ def test_a_part_is_shown_and_what_lacks_is_said(
 ) -> None:
     root = write_ablation(tmp_path / "ablation", systems, seeds, lms)
     (root / f"{systems[0]}_0/curve.jsonl").unlink()
-    make.main([str(root), str(tmp_path / "report")])
+    make.main([str(root / "ablation.json"), str(tmp_path / "report")])
     text = check_page(tmp_path / "report")
     assert said in text and "without --feats, --ali, --gmm, --lang" in text and ("No curve.jsonl" in text) == (seeds == 1)
 
 
 def test_without_tables_and_with_half_a_picture_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(KdError, match="collect the ablation first"):
-        make.main([str(tmp_path), str(tmp_path / "out")])
+        make.main([str(tmp_path / "ablation.json"), str(tmp_path / "out")])
     root = write_ablation(tmp_path / "ablation")
     with pytest.raises(UsageError, match="also needs --feats"):
-        make.main(["--data", str(tmp_path), str(root), str(tmp_path / "out")])
+        make.main(["--data", str(tmp_path), str(root / "ablation.json"), str(tmp_path / "out")])
 
 
 def test_errors_by_token_add_up_to_the_errors_of_the_utterances() -> None:
@@ -314,7 +314,7 @@ def test_the_picture_is_drawn_and_made_again_when_a_decode_changes(made: tuple[P
     root, _, _ = made
     argv = ["--data", str(root / "dev"), "--feats", str(root / "dev/fbank"), "--ali", str(root / "ali"), "--gmm", str(root / "gmm"),
             "--lang", str(root / "lang")]  # fmt: skip
-    out = [str(root / "exp/ablation"), str(tmp_path / "report")]
+    out = [str(root / "exp/ablation/ablation.json"), str(tmp_path / "report")]
     make.main([*argv, "--utterance", UTTERANCES[0], *out])
     text = check_page(tmp_path / "report")
     assert "Utterance a&lt;b&amp;&quot;c&#x27; of dev" in text and "A &lt;B&gt; &amp; C" in text

@@ -99,5 +99,7 @@ def teachers(content: dict[str, Any]) -> list[str]:
     rows = []
     for name, teacher in content["teachers"].items():
         dev = (teacher["ppl"] or {}).get("dev") or {}
-        rows.append([name, str((teacher["ppl"] or {}).get("unit", "-")), f"{dev['ppl']:.3f}" if "ppl" in dev else "-"])
+        # Of a masked teacher, which is given the units after as well, it is called pseudo-perplexity.
+        shown = f"{dev['ppl']:.3f}" if "ppl" in dev else f"{dev['pseudo_ppl']:.3f} (pseudo)" if "pseudo_ppl" in dev else "-"
+        rows.append([name, str((teacher["ppl"] or {}).get("unit", "-")), shown])
     return ["", "## Teachers", "", *table(["teacher", "unit", "perplexity on dev"], rows)] if rows else []

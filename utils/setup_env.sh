@@ -3,7 +3,8 @@
 #
 # .venv/env-<key> holds one environment, .venv/current points to it; <key> is a digest of the requirement files, of the
 # build script and of the checkout's place. The pointer is moved when an environment is complete, so an interrupted
-# set-up is never used. KD_PYTHON_ENV=/path/to/python: your own environment is checked, nothing is installed.
+# set-up is never used. The search in C++ is compiled into .venv/native (CXX: another compiler than g++).
+# KD_PYTHON_ENV=/path/to/python: your own environment is checked, nothing is installed.
 # KD_BASE_PYTHON=/path/to/python3.11: build with this Python.
 set -euo pipefail
 here="$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -40,17 +41,26 @@ check_own() {  # the user's own environment: all imports work; asked again only 
   printf '%s\n' "$stamp" >"$store/own.checked"
 }
 
+compile_search() {  # compile_search PYTHON: nodes without a compiler find it there; again when its source changed
+  local made="$store/native/.made" source="$KD_ROOT/kdtool/graph"
+  [[ "$made" -nt "$source/search.cc" && "$made" -nt "$source/native.py" ]] && return
+  "$1" -m kdtool.graph.native || exit 1
+  touch "$made"
+}
+
 case "${1:-}" in
-  --help | -h) sed -n '2,8s/^# \{0,1\}//p' "$here/setup_env.sh"; exit 0 ;;
+  --help | -h) sed -n '2,9s/^# \{0,1\}//p' "$here/setup_env.sh"; exit 0 ;;
   --force | '') ;;
   *) printf 'error: unknown option %s; usage: utils/setup_env.sh [--force]\n' "$1" >&2; exit 2 ;;
 esac
 if [[ -n "${KD_PYTHON_ENV:-}" ]]; then
   check_own
+  compile_search "$KD_PYTHON"
   exit 0
 fi
 target="$store/env-$(wanted_key)"
 if [[ "${1:-}" != --force && "$(readlink "$store/current" 2>/dev/null)" == "${target##*/}" ]] && is_ready "$target"; then
+  compile_search "$target/bin/python"
   exit 0
 fi
 
@@ -70,3 +80,4 @@ mv -T "$store/.current.$$" "$store/current"
 for old in "$store"/env-*; do
   if [[ "$old" != "$target" ]]; then rm -rf -- "$old"; fi
 done
+compile_search "$target/bin/python"

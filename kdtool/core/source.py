@@ -1,8 +1,8 @@
 """The code version of a step.  In: the modules that it starts from.  Out: one digest of all the source that decides its result.
 
 The modules' imports inside kdtool are followed, those inside functions and those named in strings (job arrays, registries)
-too, so that no list has to be kept by hand. `kdtool.core` and `kdtool.validate` are left out: they carry and judge results,
-they do not make them.
+too, so that no list has to be kept by hand. C++ beside a module under the same name belongs to it. `kdtool.core` and
+`kdtool.validate` are left out: they carry and judge results, they do not make them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kdtool.core.digest import combine
 ROOT = Path(__file__).resolve().parents[2]
 NOT_CODE = ("kdtool.core", "kdtool.validate")
 NAME = re.compile(r"kdtool(?:\.\w+)+")
+SUFFIXES = (".py", ".cc")
 
 
 def code_digest(entries: Iterable[str]) -> str:
@@ -36,7 +37,10 @@ def code_digest(entries: Iterable[str]) -> str:
 @cache
 def _read(file: Path, _time: int) -> tuple[str, set[str]]:
     """Digest of one file, and the modules that it names; parsed once, for asking about many steps in one process."""
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".py":
+        return combine([text]), set()
+    tree = ast.parse(text, str(file))
     digest = _without_docstrings(tree)
     return digest, _named(tree)
 
@@ -45,11 +49,12 @@ def _files(name: str) -> list[Path]:
     """Source files of a module with the __init__ of its packages, or all files of a package; none for other names."""
     place = ROOT.joinpath(*name.split("."))
     if place.is_dir():
-        return sorted(place.rglob("*.py"))
+        return sorted(f for suffix in SUFFIXES for f in place.rglob(f"*{suffix}"))
     module = place.with_suffix(".py")
     if not module.exists():
         return []
-    return [module, *(p / "__init__.py" for p in module.parents if p != ROOT and (p / "__init__.py").exists() and p.parent != ROOT)]
+    own = [f for suffix in SUFFIXES if (f := place.with_suffix(suffix)).exists()]
+    return [*own, *(p / "__init__.py" for p in module.parents if p != ROOT and (p / "__init__.py").exists() and p.parent != ROOT)]
 
 
 def _named(tree: ast.Module) -> set[str]:

@@ -1,7 +1,7 @@
 """A decoding graph in memory and on disk: what every search takes, whoever made it.
 
 In: an FST over pdf labels, or a folder. Out: DecodingGraph; ``graph.safetensors``, ``words.txt``, ``meta.json`` in a
-folder. Reading and writing need no k2; ``kdtool.graph.search`` hands the arrays to it.
+folder. ``kdtool.graph.search`` searches it; k2 takes the arrays as they are.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def hclg(lang: Path, lm: Path, model: Path, repeats: int) -> dict[str, float]:
 def decode(
     model: Path, feats: Path, graph_dir: Path, utterances: int, repeats: int, beam: float, max_active: int, lm_scale: float
 ) -> dict[str, float]:
-    """One-best search with k2 and with FasterDecoder, in turns, on the same graph and scores."""
+    """One-best search with kdtool and with FasterDecoder, in turns, on the same graph and scores."""
     import kaldi_decoder
     import kaldifst
 

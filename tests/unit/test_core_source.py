@@ -18,6 +18,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "a/part.py": "x = 1\n", "a/other.py": "x = 1\n", "b/lib.py": "def f():\n    return 1\n",
         "c/job.py": "KINDS = {'k': 'kdtool.e.kind:Class'}\n", "d/late.py": "from kdtool.core.errors import KdError\n",
         "e/kind.py": "Class = 1\n", "core/errors.py": "KdError = 1\n", "f/far.py": "x = 1\n",
+        "b/lib.cc": "int x;\n", "f/far.cc": "int x;\n",
     }  # fmt: skip
     for name, text in files.items():
         path = tmp_path / "kdtool" / name
@@ -31,6 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("name", "counts"), [
     ("a/step.py", True), ("a/part.py", True), ("b/lib.py", True), ("c/job.py", True), ("d/late.py", True), ("e/kind.py", True),
     ("b/__init__.py", True), ("a/other.py", False), ("core/errors.py", False), ("f/far.py", False),
+    ("b/lib.cc", True), ("f/far.cc", False),
 ])  # fmt: skip
 def test_what_counts(root: Path, name: str, counts: bool) -> None:
     before = source.code_digest(["kdtool.a.step"])

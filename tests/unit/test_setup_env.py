@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ sleep 0.3
 [[ ! -e "{flag}" ]] || exit 1
 "$1/bin/python" -c 'import platform; print(platform.python_version())' >"$1/.ready"
 """
+COMPILER = """import pathlib, sys
+pathlib.Path(__file__).parents[2].joinpath(".venv/native").mkdir(exist_ok=True)
+print("compiled")
+sys.exit(pathlib.Path(__file__).parents[2].joinpath("no_compiler").exists())
+"""
 
 
 @pytest.fixture
@@ -31,6 +37,9 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "utils", tmp_path / "utils", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "steps").mkdir()
     shutil.copy(ROOT / "steps" / "extract_features.sh", tmp_path / "steps")
+    (tmp_path / "kdtool" / "graph").mkdir(parents=True)
+    (tmp_path / "kdtool" / "graph" / "native.py").write_text(COMPILER)
+    (tmp_path / "kdtool" / "graph" / "search.cc").touch()
     (tmp_path / "utils" / "build_env.sh").write_text(STAND_IN.format(python=sys.executable, flag=tmp_path / "fail"))
     return tmp_path
 
@@ -102,6 +111,20 @@ def test_own_environment_is_checked_once_and_nothing_is_installed(checkout: Path
     assert "checked" in run([checkout / "utils" / "setup_env.sh"], **own).stdout
     assert "checked" not in run([checkout / "utils" / "setup_env.sh"], **own).stdout
     assert not list((checkout / ".venv").glob("env-*"))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_search_is_compiled_once_and_when_its_source_changes(checkout: Path, own: bool) -> None:
+    variables = {"KD_PYTHON_ENV": sys.executable, "KD_KENLM_BIN": str(Path(shutil.which("lmplz") or "").parent)} if own else {}
+    command = [checkout / "utils" / "setup_env.sh"]
+    assert run(command, **variables).stdout.count("compiled") == 1
+    assert "compiled" not in run(command, **variables).stdout
+    later = time.time() + 2
+    os.utime(checkout / "kdtool" / "graph" / "search.cc", (later, later))
+    (checkout / "no_compiler").touch()
+    assert run(command, **variables).returncode == 1
+    (checkout / "no_compiler").unlink()
+    assert "compiled" in run(command, **variables).stdout
 
 
 def test_own_environment_that_lacks_packages(checkout: Path) -> None:

@@ -1,0 +1,136 @@
+"""The search in C++ (``search.cc``), compiled once for each checkout and loaded by ctypes.
+
+In: a graph's arcs and scores as numpy arrays. Out: lattice arcs. ``utils/setup_env.sh`` compiles, so that nodes where jobs
+run need no compiler; a changed source is compiled again on first use. CXX names another compiler than g++.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shlex
+import subprocess
+import weakref
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from kdtool.core.cli import cli_main
+from kdtool.core.digest import combine
+from kdtool.core.errors import KdError
+
+SOURCE = Path(__file__).with_name("search.cc")
+FOLDER = Path(__file__).resolve().parents[2] / ".venv" / "native"
+FLAGS = ("-O3", "-std=c++11", "-shared", "-fPIC")
+NO_MEMORY = -(2**63)
+
+
+def library() -> Path:
+    """The compiled search, made unless it is there. Its name tells sources, flags and machines apart.
+
+    The compiler does not count: it may be missing where jobs run.
+
+    Raises:
+        KdError: no compiler, or a folder that may not be written.
+    """
+    made = FOLDER / f"search-{combine([SOURCE.read_text(encoding='utf-8'), *FLAGS, platform.machine()])}.so"
+    if made.exists():
+        return made
+    compiler = os.environ.get("CXX") or "g++"
+    own = made.with_suffix(f".{platform.node()}.{os.getpid()}")  # renamed when complete: others may be at it too
+    try:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        subprocess.run([*shlex.split(compiler), *FLAGS, "-o", str(own), str(SOURCE)], check=True, capture_output=True, text=True)
+        own.replace(made)
+    except subprocess.CalledProcessError as e:
+        own.unlink(missing_ok=True)
+        raise KdError(f"{SOURCE}: {compiler} says {e.stderr.strip()[-400:]}; name a compiler of C++11 by CXX") from e
+    except OSError as e:
+        raise KdError(
+            f"{made}: the search cannot be compiled ({e}); install g++ or name a compiler by CXX, and run utils/setup_env.sh "
+            "once where this folder may be written"
+        ) from e
+    return made
+
+
+@cache
+def _load() -> ctypes.CDLL:
+    made = library()
+    try:
+        lib = ctypes.CDLL(str(made))
+    except OSError as e:
+        raise KdError(f"{made}: does not load ({e}); remove it and run utils/setup_env.sh") from e
+    ints, number, real = np.ctypeslib.ndpointer(np.int32, 1, flags="C_CONTIGUOUS"), ctypes.c_int64, ctypes.c_float
+    lib.kd_search_new.argtypes = [number, number, ints, ints, ints, np.ctypeslib.ndpointer(np.float32, 1, flags="C_CONTIGUOUS")]
+    lib.kd_search_new.restype = ctypes.c_void_p
+    lib.kd_search_free.argtypes = [ctypes.c_void_p]
+    lib.kd_search_free.restype = None
+    scores = np.ctypeslib.ndpointer(np.float32, 2, flags="C_CONTIGUOUS")
+    lib.kd_search_run.argtypes = [ctypes.c_void_p, scores, number, number, real, real, number, number]
+    lib.kd_search_run.restype = number
+    lib.kd_search_lattice.argtypes = [ctypes.c_void_p, ints, ints, ints, ints]
+    lib.kd_search_lattice.restype = None
+    return lib
+
+
+class NativeSearch:
+    """A graph loaded into the search: arcs sorted by source, label pdf + 1, -1 on the arcs into the last state."""
+
+    def __init__(self, src: np.ndarray, dst: np.ndarray, label: np.ndarray, score: np.ndarray, *, num_pdfs: int) -> None:
+        """int32 (A,) three times and float32 (A,); they are copied.
+
+        Raises:
+            KdError: arrays that are no such graph, or too little memory.
+        """
+        sizes = {len(src), len(dst), len(label), len(score)}
+        if len(sizes) != 1 or not len(src) or np.any(np.diff(src) < 0) or min(src[0], dst.min()) < 0:
+            raise KdError(f"graph: arrays of {sorted(sizes)} arcs, unsorted or with states below 0; make the graph again")
+        if label.max() > num_pdfs or label.min() < -1 or np.any(label == 0):
+            raise KdError(f"graph: labels {label.min()} to {label.max()} for {num_pdfs} pdfs; others are refused; make the graph again")
+        self.num_pdfs, self._lib = num_pdfs, _load()
+        arrays = [np.ascontiguousarray(a, t) for a, t in ((src, np.int32), (dst, np.int32), (label, np.int32), (score, np.float32))]
+        self._handle = self._lib.kd_search_new(len(src), 1 + int(max(src[-1], dst.max())), *arrays)
+        if not self._handle:
+            raise KdError(f"graph: too little memory for {len(src)} arcs in the search; decode with fewer jobs at once")
+        weakref.finalize(self, self._lib.kd_search_free, self._handle)
+
+    def lattice(
+        self, scores: np.ndarray, *, search_beam: float, output_beam: float, max_active: int, min_active: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+        """Frame, source node, target node and number in the graph of each arc within ``output_beam`` nats of the best path.
+
+        Args:
+            scores: float32 (T, num_pdfs), contiguous; -inf forbids a pdf on a frame.
+
+        Returns:
+            int32 (L,) four times, sorted by frame, final arcs at frame T; node 0 is the start, the largest the end. None when
+            the beam leads to no end of the graph.
+
+        Raises:
+            KdError: scores of another type or shape, NaN or +inf in them, beams below 0, too little memory.
+        """
+        if scores.dtype != np.float32 or not scores.flags.c_contiguous or scores.ndim != 2 or scores.shape[1] != self.num_pdfs:
+            raise KdError(f"scores of {scores.dtype} {scores.shape}; contiguous float32 (frames, {self.num_pdfs}) is needed")
+        if not (search_beam > 0 and output_beam >= 0 and max_active > 0 and min_active >= 0):
+            raise KdError(f"beams {search_beam} and {output_beam}, {min_active} to {max_active} states: that finds nothing; widen them")
+        count = self._lib.kd_search_run(self._handle, scores, *scores.shape, search_beam, output_beam, max_active, min_active)
+        if count == NO_MEMORY:
+            raise KdError(f"too little memory to search {len(scores)} frames; lower the beams or decode with fewer jobs at once")
+        if count < 0:
+            raise KdError(f"frame {-1 - count} of the scores holds NaN or +inf; check the model")
+        if not count:
+            return None
+        frame, src, dst, arc = (np.empty(count, np.int32) for _ in range(4))
+        self._lib.kd_search_lattice(self._handle, frame, src, dst, arc)
+        return frame, src, dst, arc
+
+
+def main() -> None:
+    """Compile."""
+    library()
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -44,7 +44,9 @@ check_own() {  # the user's own environment: all imports work; asked again only 
 compile_search() {  # compile_search PYTHON: nodes without a compiler find it there; again when its source changed
   local made="$store/native/.made" source="$KD_ROOT/kdtool/graph"
   [[ "$made" -nt "$source/search.cc" && "$made" -nt "$source/native.py" ]] && return
-  "$1" -m kdtool.graph.native || exit 1
+  local python
+  python="$(realpath -s "$1")"
+  (cd "$KD_ROOT" && "$python" -m kdtool.graph.native) || exit 1
   touch "$made"
 }
 

@@ -39,7 +39,8 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "steps" / "extract_features.sh", tmp_path / "steps")
     (tmp_path / "kdtool" / "graph").mkdir(parents=True)
     (tmp_path / "kdtool" / "graph" / "native.py").write_text(COMPILER)
-    (tmp_path / "kdtool" / "graph" / "search.cc").touch()
+    for name in ("__init__.py", "graph/__init__.py", "graph/search.cc"):
+        (tmp_path / "kdtool" / name).touch()
     (tmp_path / "utils" / "build_env.sh").write_text(STAND_IN.format(python=sys.executable, flag=tmp_path / "fail"))
     return tmp_path
 

@@ -90,7 +90,11 @@ def draw(timeline: Sequence[tuple[float, Moment]], kills: int, seed: int) -> lis
 
 
 def kill_at(command: Sequence[str], moment: Moment, log: Path) -> int:
-    """Run until the moment, kill the group; the exit status (0: the run had ended before)."""
+    """Run until the moment, or until the step then going on is done (runs are not equally fast); kill the group.
+
+    Returns:
+        The exit status; 0: the run had ended before.
+    """
     stage, done, due = "", 0, float("inf")
     with open(log, "w+b") as f:
         child = subprocess.Popen(command, start_new_session=True, stdout=f, stderr=subprocess.STDOUT)
@@ -100,9 +104,12 @@ def kill_at(command: Sequence[str], moment: Moment, log: Path) -> int:
                 rest += lines.read()
                 *whole, rest = rest.split("\n")
                 for line in whole:
-                    if match := STAGE.match(line):
+                    match, step = STAGE.match(line), STEP.match(line)
+                    if due < float("inf") and (match or (step and step[1] != "up to date")):
+                        due = 0.0
+                    if match:
                         stage, done = match[1], 0
-                    done += bool(STEP.match(line))
+                    done += bool(step)
                     if due == float("inf") and stage == moment.stage and done >= moment.done:
                         due = time.monotonic() + moment.seconds
                 time.sleep(0.01)

@@ -31,6 +31,8 @@ from kdtool.lang.lang import Lang
 from kdtool.results import collect
 
 WORDS = ("ABBA", "BAS", "KA", "SSK")
+# The made-up model tells words apart by 80 to 110 nats of the LM: beams that let a second-best sentence through.
+WIDE = ("--search-beam", "200", "--output-beam", "200")
 
 
 def write_lm(folder: Path, favourite: str) -> None:
@@ -72,7 +74,7 @@ def run_decode(root: Path, graph: str, out: str, *options: str, system: str = "m
 
 @pytest.fixture(scope="module")
 def words(root: Path) -> dict:
-    return run_decode(root, "graph_2gram", "decode_dev_2gram", "--rescore-lm", str(root / "lm_big"), "--output-beam", "100")
+    return run_decode(root, "graph_2gram", "decode_dev_2gram", "--rescore-lm", str(root / "lm_big"), *WIDE)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_estimated_probabilities_reach_alignment_graph_and_rescoring(root: Path)
     assert ["lm for rescoring" in names for names in inputs] == [True, False]
     out = root / "decode_probs"
     paths = [str(root / p) for p in ("exp/mono", "dev/mfcc", "exp/mono/graph_probs", "lang_probs")]
-    decode.main(["--nj", "1", "--rescore-lm", str(root / "lm_big"), "--output-beam", "100", *paths, str(out)])
+    decode.main(["--nj", "1", "--rescore-lm", str(root / "lm_big"), *WIDE, *paths, str(out)])
     result = read_json(out / "score.json")
     assert result["sub"] + result["ins"] + result["del"] <= 1
     first, second = (kenlm.Model(str(root / name / "lm.bin")) for name in ("lm_2gram", "lm_big"))
@@ -150,12 +152,12 @@ def test_phone_errors_leave_silence_out(phones: dict) -> None:
 
 
 def test_second_run_is_up_to_date(root: Path, words: dict, capsys: pytest.CaptureFixture[str]) -> None:
-    run_decode(root, "graph_2gram", "decode_dev_2gram", "--rescore-lm", str(root / "lm_big"), "--output-beam", "100")
+    run_decode(root, "graph_2gram", "decode_dev_2gram", "--rescore-lm", str(root / "lm_big"), *WIDE)
     assert "up to date" in capsys.readouterr().out
 
 
 def test_number_of_jobs_changes_nothing(root: Path, words: dict) -> None:
-    run_decode(root, "graph_2gram", "three_jobs", "--rescore-lm", str(root / "lm_big"), "--output-beam", "100", "--nj", "3", system="other")
+    run_decode(root, "graph_2gram", "three_jobs", "--rescore-lm", str(root / "lm_big"), *WIDE, "--nj", "3", system="other")
     for name in ("candidates.tsv.gz", "hyp.tsv", "scales.json", "rescored/per_utt.tsv"):
         assert (root / "exp/other/three_jobs" / name).read_bytes() == (root / "exp/mono/decode_dev_2gram" / name).read_bytes()
     shutil.rmtree(root / "exp/other/three_jobs")
@@ -302,7 +304,7 @@ def test_collecting_nothing_is_an_error(tmp_path: Path) -> None:
 def test_another_set_is_reported_with_the_scales_chosen_on_dev(root: Path, words: dict) -> None:
     shutil.copytree(root / "dev" / "mfcc", root / "test" / "mfcc", dirs_exist_ok=True)
     dev, graph = root / "exp/mono/decode_dev_2gram", root / "exp/mono/graph_2gram"
-    lm = ["--rescore-lm", str(root / "lm_big"), "--output-beam", "100"]
+    lm = ["--rescore-lm", str(root / "lm_big"), *WIDE]
     places = [str(p) for p in (root / "exp/mono", root / "test/mfcc", graph, root / "lang", root / "exp/mono/decode_test")]
     decode.main(["--nj", "1", *lm, "--scales-from", str(dev), *places])
     for folder, chosen in ((root / "exp/mono/decode_test", dev), (root / "exp/mono/decode_test/rescored", dev / "rescored")):

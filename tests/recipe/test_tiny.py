@@ -56,7 +56,8 @@ def test_an_ablation_would_train_and_decode_what_its_file_lists(finished: Path, 
         assert f"student {system} -> exp/ablation/{system}: would run (no output yet)" in lines
         decodes = [line for line in lines if line.startswith(f"decode -> exp/ablation/{system}/decode_dev_")]
         assert len(decodes) == 4 and all(f"follows exp/ablation/{system}" in line for line in decodes), lines
-    assert lines[-1].startswith("collect -> ABLATION.md: would run (follows exp/ablation/")
+    assert lines[-2].startswith("collect -> ABLATION.md: would run (follows exp/ablation/")
+    assert lines[-1] == "make -> exp/report: would run (exp/ablation/ablation.json is not made yet)"
 
 
 def test_killed_and_resumed_gives_the_same_result(timeline: tuple[Path, list[tuple[float, Moment]]], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gzip
 import hashlib
 import os
 import random
@@ -50,7 +51,10 @@ def content(work: Path) -> dict[str, str]:
         parts = path.relative_to(work).parts
         hidden = any(p.startswith(".") or p == "log" for p in parts)
         if not hidden and path.is_file() and (path.suffix in COMPARED or path.name == "results.json"):
-            found["/".join(parts)] = hashlib.sha256(path.read_bytes()).hexdigest()
+            data = path.read_bytes()
+            if path.suffix == ".gz":  # manifests of the embedded corpus name its place, which is in the work folder
+                data = gzip.decompress(data).replace(os.path.abspath(work).encode(), b"WORK")
+            found["/".join(parts)] = hashlib.sha256(data).hexdigest()
     return found
 
 

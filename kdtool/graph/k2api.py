@@ -28,6 +28,7 @@ from kdtool.core.errors import KdError
 
 SCORE_FLOOR = -1.0e4  # nats below a frame's best score; also the epsilon column's score
 MIN_OUTPUT_BEAM = 1.0
+MOST_STATES = 1_000_000  # alive on a frame: the beam decides
 EXACT_LIMIT = 100_000_000  # frames times arcs of a batch: above, an exact search takes gigabytes (a minute of speech: 20 M)
 WIDE_BEAMS = (1000.0, 4000.0, 16000.0)  # nats, one after the other, for what is larger
 _INF_BEAM = 1.0e10
@@ -152,13 +153,11 @@ def intersect_dense(
     *,
     output_beam: float,
     search_beam: float | None = None,
-    min_active: int = 0,
-    max_active: int = 1_000_000,
     frame_name: str | None = None,
 ) -> Any:
     """Lattice of `graphs` (an FsaVec, one graph for each utterance; one graph for all works with a search beam) and scores.
 
-    Exact without `search_beam`, else pruned to `search_beam` nats and `max_active` states. The lattice keeps what is
+    Exact without `search_beam`, else pruned to `search_beam` nats and MOST_STATES. The lattice keeps what is
     within `output_beam` nats of its best path (at least 1, below which k2 loses the path itself). `frame_name`: name
     for an attribute that tells each arc's frame. An utterance without a path has a lattice without arcs: see `best_paths`.
     """
@@ -172,9 +171,7 @@ def intersect_dense(
         raise KdError(f"{count} graphs for {len(dense.frames)} utterances")
     if search_beam is None:
         return k2.intersect_dense(graphs, dense.vec, output_beam, frame_idx_name=frame_name)
-    return k2.intersect_dense_pruned(
-        graphs, dense.vec, float(search_beam), output_beam, int(min_active), int(max_active), frame_idx_name=frame_name
-    )
+    return k2.intersect_dense_pruned(graphs, dense.vec, float(search_beam), output_beam, 0, MOST_STATES, frame_idx_name=frame_name)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ In: ablation.yaml and the experiment folder that holds the teachers. Out: ``<sys
 
 ablation.yaml:
     base: student_ce.yaml        options that all systems share; a file beside this one
+    options: {epochs: 10}        those that differ from it in all systems
     seeds: [0, 1, 2]
     references: [ce, mtl]        every system is compared with these
     teachers: {UNIT: FOLDER}     whose posteriors are given; folders below the experiment folder
@@ -38,7 +39,7 @@ from kdtool.student.config import StudentConfig
 
 PLAN, NAMES = "plan.json", "names"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
-TOP = {"base", "seeds", "references", "teachers", "graphs", "systems", "settings", "sweeps"}
+TOP = {"base", "options", "seeds", "references", "teachers", "graphs", "systems", "settings", "sweeps"}
 SYSTEM = {"about", "from", "options", "heads", "each_head", "layers", "weights", "teachers"}
 SETTING = {"about", "options", "systems"}
 
@@ -76,7 +77,10 @@ class Plan:
         if missing:
             raise self.wrong("", f"{', '.join(missing)} is missing")
         self.base_path = path.parent / str(self.text["base"])
-        self.base = _mapping(self.base_path)
+        common = self.text.get("options") or {}
+        if not isinstance(common, dict):
+            raise self.wrong("options", f"{common!r}: a mapping is wanted")
+        self.base = {**_mapping(self.base_path), **common}
         self.seeds: list[int] = self._list_of(self.text["seeds"], int, "seeds")
         self.references: list[str] = self._list_of(self.text["references"], str, "references")
         self.graphs: list[str] = [str(g) for g in self.text.get("graphs") or []]

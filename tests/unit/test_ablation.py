@@ -56,6 +56,15 @@ def options(files: dict[str, bytes], name: str) -> dict[str, Any]:
     return dict(yaml.safe_load(files[f"{name}.yaml"]))
 
 
+def test_options_at_the_top_are_all_systems_own(tmp_path: Path) -> None:
+    plain, files = make_plan(tmp_path / "a"), make_plan(tmp_path / "b", spec={**SPEC, "options": {"epochs": 7}})
+    for name in ("ce_0", "hmt_1", "hmt-10min_0"):
+        assert {**options(plain, name), "posts": ""} == {**options(files, name), "epochs": 3, "posts": ""} and options(files, name)["epochs"] == 7
+    assert json.loads(files["plan.json"])["systems"] == json.loads(plain["plan.json"])["systems"], "nothing that a table should tell apart"
+    with pytest.raises(UsageError, match="options: 7"):
+        make_plan(tmp_path / "c", spec={**SPEC, "options": 7})
+
+
 def test_systems_are_the_base_with_their_changes(tmp_path: Path) -> None:
     files = make_plan(tmp_path)
     posts = f"{tmp_path}/exp/teacher_phone/post_train"

@@ -17,7 +17,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_json
 from kdtool.report.choice import places, relative, sets
-from kdtool.report.config import PICTURE, Chosen, Config, choose, phone_teacher
+from kdtool.report.config import PICTURE, Chosen, Config, choose
 from kdtool.validate.registry import door
 
 PAGE = "index.html"
@@ -34,9 +34,8 @@ def inputs_of(root: Path, content: dict[str, Any], cfg: Config) -> dict[str, Pat
     for system in (chosen.reference, chosen.best):
         for run in (run for r in (system["results"] if system else []) for run in r["runs"]):
             found[f"decode {run['decode']}"] = root / run["decode"]
-    teacher = phone_teacher(root, content, chosen)
-    if teacher is not None:
-        found["teacher"] = teacher
+    folders = {name: root / teacher["folder"] for name, teacher in content["teachers"].items()}
+    found |= {f"teacher {name}": folder for name, folder in folders.items() if (folder / "teacher.json").is_file()}
     return {**found, **{n: p for n in PICTURE if (p := getattr(cfg, n)) is not None and n not in ("gmm", "data")},
             **({"tree": cfg.gmm / "tree.safetensors"} if cfg.gmm else {}), **(_data_inputs(cfg.data) if cfg.data else {})}  # fmt: skip
 
@@ -51,11 +50,11 @@ def page(root: Path, content: dict[str, Any], cfg: Config) -> str:
     """The whole page."""
     from kdtool.pictures import charts
     from kdtool.pictures.page import STYLE, document, esc
-    from kdtool.report import curves, sweeps, tables, utterance
+    from kdtool.report import curves, learnt, sweeps, tables, utterance
 
     chosen = choose(content, cfg.feats)
     names = {"table": "Error rates", "curves": "Learning curves", "sweeps": "What was varied", "teachers": "Teachers",
-             "picture": "One utterance", "gains": "Phones and words"}  # fmt: skip
+             "learnt": "What heads learnt", "picture": "One utterance", "gains": "Phones and words"}  # fmt: skip
     runs = sum(len(s["students"]) for s in content["systems"])
     parts = [
         f"<h1>{esc(cfg.title)}</h1>",
@@ -63,7 +62,7 @@ def page(root: Path, content: dict[str, Any], cfg: Config) -> str:
         f"{_about(content, chosen)}</p>",
         "<p>" + " · ".join(f'<a href="#{k}">{v}</a>' for k, v in names.items()) + "</p>",
         tables.section(content), curves.section(root, content, chosen.bold, chosen.best), sweeps.section(content), sweeps.teachers(content),
-        utterance.section(root, content, chosen, cfg), gains(root, content, chosen),
+        learnt.section(root, content, learnt.opened(cfg)), utterance.section(root, content, chosen, cfg), gains(root, content, chosen),
     ]  # fmt: skip
     return document(cfg.title, parts, STYLE + charts.STYLE + OWN_STYLE)
 

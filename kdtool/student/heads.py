@@ -53,15 +53,26 @@ def load_head(folder: Path, name: str) -> Student:
     Raises:
         KdError: it has no such head, or its files do not fit each other.
     """
-    folder = Path(folder)
-    specs = head_specs(folder)
-    tensors = load_tensors(folder / HEADS_FILE)
-    if lacking := [n for n in (name, *(s.name for s in specs)) if f"aux.{n}.output.weight" not in tensors]:
-        raise KdError(f"{folder / HEADS_FILE} has no head {lacking[0]}; its config.yaml names {', '.join(s.name for s in specs) or 'none'}")
-    aux = [AuxShape(s.name, s.layer, s.hidden, len(tensors[f"aux.{s.name}.output.weight"]), s.stride) for s in specs]
-    model = Student(Student.load(folder).shape, aux)
-    load_state(model, tensors, str(folder / HEADS_FILE))
+    model = load_with_heads(folder)
+    if name not in model.aux_shapes:
+        raise KdError(f"{Path(folder) / HEADS_FILE} has no head {name}; config.yaml names {', '.join(model.aux_shapes) or 'none'}")
     shape = model.aux_shapes[name]
     model.shape = dataclasses.replace(model.shape, num_pdfs=shape.num_units)
     model.main, model.encoder = model.aux[name], LowerPart(model.encoder, shape.layer)  # type: ignore[assignment]
+    return model.eval()
+
+
+def load_with_heads(folder: Path) -> Student:
+    """A student with all the auxiliary heads that it was trained with, in evaluation mode.
+
+    Raises:
+        KdError: a head that its config.yaml names is not in heads.safetensors, or its files do not fit each other.
+    """
+    folder = Path(folder)
+    specs, tensors = head_specs(folder), load_tensors(folder / HEADS_FILE)
+    if lacking := [s.name for s in specs if f"aux.{s.name}.output.weight" not in tensors]:
+        raise KdError(f"{folder / HEADS_FILE} has no head {lacking[0]}; its config.yaml names {', '.join(s.name for s in specs)}")
+    aux = [AuxShape(s.name, s.layer, s.hidden, len(tensors[f"aux.{s.name}.output.weight"]), s.stride) for s in specs]
+    model = Student(Student.load(folder).shape, aux)
+    load_state(model, tensors, str(folder / HEADS_FILE))
     return model.eval()

@@ -26,12 +26,14 @@ from kdtool.pictures import charts
 from kdtool.pictures.charts import Frame, Line, Point
 from kdtool.report import choice, curves, gains, make
 from kdtool.report.heat import grey
+from kdtool.report.learnt import head_divergence, taught
 from kdtool.report.posteriors import Map, Phones, head_map, main_map, teacher_map
 from kdtool.report.tables import by_seeds
-from kdtool.student.heads import HEADS_FILE, head_specs, load_head
+from kdtool.student.heads import HEADS_FILE, head_specs, load_head, load_with_heads
 from kdtool.student.model import AuxShape, Shape, Student
 from kdtool.teacher.base import TrainingText
 from kdtool.teacher.ngram import NgramTeacher
+from kdtool.teacher.registry import load_teacher
 from kdtool.units.segments import unit_segments
 from kdtool.units.table import num_units, units_digest
 from kdtool.units.text import Sequences, UnitText
@@ -300,6 +302,41 @@ def test_a_heads_posteriors_are_those_of_the_network_that_was_trained(made: tupl
         load_head(folder, "senone_soft_2")
 
 
+def test_what_a_head_learnt_is_its_distance_to_the_teacher_at_each_frame(made: tuple[Path, Lang, Tree]) -> None:
+    root, lang, _ = made
+    feats, ali, teacher = FeatureSet.open(root / "dev/fbank"), AlignmentSet.open(root / "ali"), load_teacher(root / "exp/teacher_phone")
+    for offset in (0, 1):
+        q, labels, answers = [], [], []
+        for utt in UTTERANCES:
+            segments = unit_segments(ali.get(utt), "phone", lang)
+            rows, said = np.exp(teacher.log_probs(segments.ids)), load_head(root / "exp/ablation/hmt_0", "phone_soft_1")
+            head = np.exp(said.log_posteriors(feats.get(utt)))
+            for n in range(len(segments) - offset):
+                for t in range(segments.start[n], segments.start[n] + segments.length[n]):
+                    q.append(rows[n + offset])
+                    labels.append((utt, n + offset, segments.ids[n + offset]))
+                    answers.append(head[t] if t % 6 == 0 else None)  # trunk's one frame in three, head's one in two
+
+        def mean_kl(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+            return float(np.mean([np.sum(a[a > 0] * np.log(a[a > 0] / b[a > 0])) for a, b in pairs]))
+
+        own = taught(teacher, ali, lang, UTTERANCES, offset)
+        entropy, one, each = own.answers()
+        mean = np.mean(q, axis=0)
+        ids = {u: unit_segments(ali.get(u), "phone", lang).ids for u in UTTERANCES}
+        everywhere = [(u, n, ids[u][n], np.exp(r)) for u in UTTERANCES for n, r in enumerate(teacher.log_probs(ids[u]))]
+        others = []
+        for u, n, label in labels:
+            alike = [r for v, m, c, r in everywhere if c == label and (v, m) != (u, n)]
+            others.append(np.mean([*alike, mean], axis=0))
+        assert entropy == pytest.approx(-np.mean([np.sum(a[a > 0] * np.log(a[a > 0])) for a in q]), abs=1e-5)
+        assert one == pytest.approx(mean_kl([(a, mean) for a in q]), abs=1e-5)
+        assert each == pytest.approx(mean_kl(list(zip(q, others, strict=True))), abs=1e-5)
+        model = load_with_heads(root / "exp/ablation/hmt_0")
+        pairs = [(a, b) for a, b in zip(q, answers, strict=True) if b is not None]
+        assert pairs and head_divergence(model, "phone_soft_1", feats, own) == pytest.approx(mean_kl(pairs), abs=1e-5)
+
+
 PHONE_IDS = range(10)  # of teacher_data's phones, 0 for none
 
 
@@ -318,6 +355,7 @@ def test_the_picture_is_drawn_and_made_again_when_a_decode_changes(made: tuple[P
     make.main([*argv, "--utterance", UTTERANCES[0], *out])
     text = check_page(tmp_path / "report")
     assert "Utterance a&lt;b&amp;&quot;c&#x27; of dev" in text and "A &lt;B&gt; &amp; C" in text
+    assert re.search(r"<td>hmt</td><td>phone_soft_1</td><td[^>]*>\d+\.\d{3}</td>", text)
     assert text.count("data:image/png") == 1 + 4  # spectrogram, teacher, auxiliary head, two main heads
     assert all(w in LEXICON for w in re.findall(r"<title>([A-Z]{3,}) 0\.\d+ to", text) if w != "SIL")
     capsys.readouterr()

@@ -141,10 +141,22 @@ results() {
   steps/collect_results.sh --command "${words[*]}" --note "Corpus: $corpus." "$exp" "${opt[work]}/RESULTS.md"
 }
 
+masked_teachers() {  # for the ablation: given the units on both sides
+  local sources=("$data/lm_text" "$data/lang" "$exp/sat" "$exp/sat/ali_train" "$exp/sat/ali_dev") unit extra
+  for unit in phone subword senone; do
+    extra=(--teachers "$exp/teacher_$unit")
+    if [[ "$unit" == senone ]]; then extra=(--phone-teacher "$exp/teacher_phone_masked"); fi
+    steps/train_teacher.sh --config "$conf/teacher_${unit}_masked.yaml" "${extra[@]}" "${sources[@]}" "$exp/teacher_${unit}_masked"
+    steps/dump_posteriors.sh --nj "${opt[nj]}" --config "$conf/posteriors.yaml" \
+      "$data/lang" "$exp/teacher_${unit}_masked" "$exp/sat/ali_train" "$exp/teacher_${unit}_masked/post_train"
+  done
+}
+
 ablation() {
   local list="$exp/ablation/conf" dev="$data/dev_clean_2/fbank" words=(egs/mini_librispeech/run.sh --stage ablation) corpus lm extra
   corpus="$(recorded "$data/source/name")"
   steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$conf/ablation.yaml" "$exp" "$list"
+  masked_teachers
   utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
     steps/train_student.sh --config "$list/SYS.yaml" "$data/train_clean_5/fbank" "$exp/sat/ali_train" "$dev" "$exp/sat/ali_dev" "$exp/ablation/SYS"
   steps/train_ngram.sh --config "$conf/lm_weak.yaml" "$data/lm_text" "$data/lang" "$data/dev_clean_2" "$data/lm_weak"

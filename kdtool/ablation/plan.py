@@ -13,7 +13,7 @@ ablation.yaml:
     systems:
       NAME: {about, from, options, heads, each_head, layers, weights, teachers}
     settings:                    the same systems under another condition (NAME-SETTING), compared with the references there
-      NAME: {about, options, systems: [..]}
+      NAME: {about, options, layers, systems: [..]}    layers: of the heads where there are any, for a trunk of another depth
     sweeps:                      for figures: which systems stand at which value of what was varied
       AXIS: [[VALUE, SYSTEM], ..]
 
@@ -41,7 +41,7 @@ PLAN, NAMES = "plan.json", "names"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
 TOP = {"base", "options", "seeds", "references", "teachers", "graphs", "systems", "settings", "sweeps"}
 SYSTEM = {"about", "from", "options", "heads", "each_head", "layers", "weights", "teachers"}
-SETTING = {"about", "options", "systems"}
+SETTING = {"about", "options", "layers", "systems"}
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ class Plan:
             for name in dict.fromkeys([*self.references, *names]):
                 plain = self._system(name)
                 options = {**plain.options, **copy.deepcopy(entry.get("options") or {})}
+                if options.get("heads"):
+                    self._change_heads(where, options, {"layers": entry.get("layers")})
                 about = ", ".join(filter(None, [plain.about, str(entry.get("about") or setting)]))
                 found.append(self._resolved(f"{name}-{setting}", name, setting, about, options, plain.teachers))
         return found

@@ -81,6 +81,15 @@ def test_systems_are_the_base_with_their_changes(tmp_path: Path) -> None:
     StudentConfig(**{k: v for k, v in options(files, "up_1").items()})
 
 
+def test_a_setting_may_put_the_heads_on_other_layers(tmp_path: Path) -> None:
+    settings = {"deep": {"options": {"encoder": "conformer"}, "layers": [7, 8], "systems": ["hmt"]}}
+    files = make_plan(tmp_path, spec={**SPEC, "settings": settings})
+    assert [h["layer"] for h in options(files, "hmt-deep_0")["heads"]] == [7, 8]
+    assert [h["layer"] for h in options(files, "hmt_0")["heads"]] == [2, 3] and "heads" not in options(files, "ce-deep_0")
+    with pytest.raises(UsageError, match="layers .7.: one for each of the 2 heads"):
+        make_plan(tmp_path / "b", spec={**SPEC, "settings": {"deep": {"layers": [7], "systems": ["hmt"]}}})
+
+
 def test_all_systems_of_a_seed_come_before_the_next_seed(tmp_path: Path) -> None:
     names = make_plan(tmp_path)["names"].decode().split()
     assert names[:3] == ["ce_0", "mtl_0", "hmt_0"] and names[len(names) // 2] == "ce_1" and len(names) == 2 * 8

@@ -111,7 +111,7 @@ def collect(root: Path) -> dict[str, Any]:
     results = {name: results_of(students, folders) for name, folders in students.found.items()}
     compare(root, plan, results)
     return {
-        **{k: plan[k] for k in ("references", "graphs", "sweeps")}, "resamples": RESAMPLES,
+        **{k: plan[k] for k in ("references", "graphs", "sweeps", "base", "options")}, "resamples": RESAMPLES,
         "teachers": {t: {"folder": f"{plan['exp']}/{t}", "ppl": _maybe(exp / t / "ppl.json")} for t in teachers},
         "missing": students.missing, "stale": students.stale,
         "systems": [{**s, "students": [student_of(f, seed) for seed, f in sorted(students.found[s["name"]].items())],

@@ -80,6 +80,7 @@ class Plan:
         common = self.text.get("options") or {}
         if not isinstance(common, dict):
             raise self.wrong("options", f"{common!r}: a mapping is wanted")
+        self.common: dict[str, Any] = common
         self.base = {**_mapping(self.base_path), **common}
         self.seeds: list[int] = self._list_of(self.text["seeds"], int, "seeds")
         self.references: list[str] = self._list_of(self.text["references"], str, "references")
@@ -242,6 +243,7 @@ def write(plan: Plan, cfg: Config, exp: Path, out: Path, work: Path) -> None:
         f.writelines(f"{name}\n" for name in names)
     write_json(work / PLAN, {
         "references": plan.references, "seeds": plan.seeds, "graphs": plan.graphs, "sweeps": plan.sweeps,
+        "base": plan.base_path.name, "options": plan.common,
         "exp": os.path.relpath(exp, out.parent),
         "systems": [{"name": s.name, "system": s.system, "setting": s.setting, "about": s.about, "changed": s.changed,
                      "teachers": s.teachers, "references": s.references} for s in plan.systems.values()],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdtool.results.generated import heading, table
@@ -20,6 +20,7 @@ Result = dict[str, Any]
 def render(content: dict[str, Any], made: dict[str, str]) -> str:
     """The whole of ABLATION.md; content: that of ablation.json, made: title, note, command, date, git."""
     lines = [*heading(made), "", ABOUT.format(resamples=content["resamples"])]
+    lines += ["", common(content)] if content["options"] else []
     for what, text in (("missing", "Not made yet"), ("stale", "Trained with other options than are planned now, so left out")):
         if content[what]:
             lines += ["", f"{text}: {', '.join(content[what])}."]
@@ -29,6 +30,12 @@ def render(content: dict[str, Any], made: dict[str, str]) -> str:
         for setting in settings:
             lines += section(content, name, setting)
     return "\n".join([*lines, *teachers(content)]) + "\n"
+
+
+def common(content: Mapping[str, Any]) -> str:
+    """What all systems have in common, as far as it is not the base's."""
+    changed = ", ".join(f"{k} {v}" for k, v in content["options"].items())
+    return f"All systems: {content['base']} with {changed}, unless their line says else."
 
 
 def section(content: dict[str, Any], name: str, setting: str) -> list[str]:

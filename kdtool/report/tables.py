@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdtool.ablation.tables import details, mean, result_at, versus
+from kdtool.ablation.tables import common, details, mean, result_at, versus
 from kdtool.pictures import charts
 from kdtool.pictures.charts import Point
 from kdtool.pictures.page import Html, esc, table
@@ -15,6 +15,7 @@ from kdtool.report.choice import Place, System, of_setting, place_name, places, 
 def section(content: Mapping[str, Any]) -> str:
     """Error rates and differences of all sets and settings."""
     parts = ['<h2 id="table">Error rates</h2>']
+    parts += [f'<p class="note">{esc(common(content))}</p>'] if content["options"] else []
     for what, text in (("missing", "Not made yet"), ("stale", "Trained with other options than are planned now, so left out")):
         if content[what]:
             parts.append(f'<p class="note">{text}: {esc(by_seeds(content[what]))}.</p>')

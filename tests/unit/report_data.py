@@ -42,7 +42,8 @@ def write_ablation(
                 r["versus"]["ce"] = {"delta": delta, "low": delta - 1, "high": delta + 1, "relative": delta, "p": 0.2, "seeds": seeds}
     ppl = {"unit": "phone", "kind": "ngram", "dev": {"ppl": 6.5, "tokens": 9}}
     write_json(root / "ablation.json", {
-        "references": ["ce", "mtl"], "graphs": ["phone", "3gram"], "resamples": 100, "missing": ["hmt_7"], "stale": ["old<1>_0"],
+        "references": ["ce", "mtl"], "graphs": ["phone", "3gram"], "base": "student<ce>.yaml", "options": {"epochs": 7},
+        "resamples": 100, "missing": ["hmt_7"], "stale": ["old<1>_0"],
         "sweeps": {"weight": [[0, "ce"], [1, "hmt"], [3, "w3"]], "depth": [[2, "none"], ["all", "hmt"]]},
         "teachers": {"teacher_phone": {"folder": "../teacher_phone", "ppl": ppl}},
         "systems": made,

@@ -59,7 +59,8 @@ def options(files: dict[str, bytes], name: str) -> dict[str, Any]:
 def test_options_at_the_top_are_all_systems_own(tmp_path: Path) -> None:
     plain, files = make_plan(tmp_path / "a"), make_plan(tmp_path / "b", spec={**SPEC, "options": {"epochs": 7}})
     for name in ("ce_0", "hmt_1", "hmt-10min_0"):
-        assert {**options(plain, name), "posts": ""} == {**options(files, name), "epochs": 3, "posts": ""} and options(files, name)["epochs"] == 7
+        assert {**options(plain, name), "posts": ""} == {**options(files, name), "epochs": 3, "posts": ""}
+        assert options(files, name)["epochs"] == 7
     assert json.loads(files["plan.json"])["systems"] == json.loads(plain["plan.json"])["systems"], "nothing that a table should tell apart"
     with pytest.raises(UsageError, match="options: 7"):
         make_plan(tmp_path / "c", spec={**SPEC, "options": 7})
@@ -86,7 +87,7 @@ def test_a_setting_may_put_the_heads_on_other_layers(tmp_path: Path) -> None:
     files = make_plan(tmp_path, spec={**SPEC, "settings": settings})
     assert [h["layer"] for h in options(files, "hmt-deep_0")["heads"]] == [7, 8]
     assert [h["layer"] for h in options(files, "hmt_0")["heads"]] == [2, 3] and "heads" not in options(files, "ce-deep_0")
-    with pytest.raises(UsageError, match="layers .7.: one for each of the 2 heads"):
+    with pytest.raises(UsageError, match=r"layers .7.: one for each of the 2 heads"):
         make_plan(tmp_path / "b", spec={**SPEC, "settings": {"deep": {"layers": [7], "systems": ["hmt"]}}})
 
 

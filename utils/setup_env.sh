@@ -3,7 +3,7 @@
 #
 # .venv/env-<key> holds one environment, .venv/current points to it; <key> is a digest of the requirement files, of the
 # build script and of the checkout's place. The pointer is moved when an environment is complete, so an interrupted
-# set-up is never used. The search in C++ is compiled into .venv/native (CXX: another compiler than g++).
+# set-up is never used. The searches in C++ are compiled into .venv/native (CXX: another compiler than g++).
 # KD_PYTHON_ENV=/path/to/python: your own environment is checked, nothing is installed.
 # KD_BASE_PYTHON=/path/to/python3.11: build with this Python.
 set -euo pipefail
@@ -41,10 +41,12 @@ check_own() {  # the user's own environment: all imports work; asked again only 
   printf '%s\n' "$stamp" >"$store/own.checked"
 }
 
-compile_search() {  # compile_search PYTHON: nodes without a compiler find it there; again when its source changed
-  local made="$store/native/.made" source="$KD_ROOT/kdtool/graph"
-  [[ "$made" -nt "$source/search.cc" && "$made" -nt "$source/native.py" ]] && return
-  local python
+compile_searches() {  # compile_searches PYTHON: nodes without a compiler find them there; again when a source changed
+  local made="$store/native/.made" python file changed=
+  for file in "$KD_ROOT"/kdtool/graph/{native.py,*.cc}; do
+    [[ "$made" -nt "$file" ]] || changed=1
+  done
+  [[ -n "$changed" ]] || return 0
   python="$(realpath -s "$1")"
   (cd "$KD_ROOT" && "$python" -m kdtool.graph.native) || exit 1
   touch "$made"
@@ -57,12 +59,12 @@ case "${1:-}" in
 esac
 if [[ -n "${KD_PYTHON_ENV:-}" ]]; then
   check_own
-  compile_search "$KD_PYTHON"
+  compile_searches "$KD_PYTHON"
   exit 0
 fi
 target="$store/env-$(wanted_key)"
 if [[ "${1:-}" != --force && "$(readlink "$store/current" 2>/dev/null)" == "${target##*/}" ]] && is_ready "$target"; then
-  compile_search "$target/bin/python"
+  compile_searches "$target/bin/python"
   exit 0
 fi
 
@@ -82,4 +84,4 @@ mv -T "$store/.current.$$" "$store/current"
 for old in "$store"/env-*; do
   if [[ "$old" != "$target" ]]; then rm -rf -- "$old"; fi
 done
-compile_search "$target/bin/python"
+compile_searches "$target/bin/python"

@@ -11,7 +11,6 @@ features, then, with the transform estimated on that, itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,7 @@ class Aligner:
         graphs = {u: graph for u in ids if self.gmm.front.adapted and (graph := self._graph(u))}
         return self._adapt(graphs) if graphs else None
 
-    def _graph(self, utterance: str) -> tuple[TrainingGraph, Any] | None:
+    def _graph(self, utterance: str) -> TrainingGraph | None:
         info = self.features.info(utterance)
         known, unknown = self.builder.known_words(info.text)
         graph = self.builder.build(known)
@@ -67,18 +66,18 @@ class Aligner:
             self.lost.append((utterance, too_short(graph.min_frames, info.num_frames)))
             return None
         self.unknown_words += unknown
-        return graph, graph.to_fsa()
+        return graph
 
-    def _adapt(self, graphs: dict[str, tuple[TrainingGraph, Any]]) -> np.ndarray:
+    def _adapt(self, graphs: dict[str, TrainingGraph]) -> np.ndarray:
         """The speaker's transform. Shares of Gaussians come from the pass before, their places from the adapted model."""
         how, adapted = self.gmm.adaptation, None
         assert how is not None
         for _ in range(self.passes):
             stats = fmllr.FmllrStats.zeros(self.gmm.model.dim)
-            for utterance, (graph, fsa) in graphs.items():
+            for utterance, graph in graphs.items():
                 raw = self.gmm.front.features(self.features, utterance)
                 judge, seen = (self.first, raw) if adapted is None else (self.model, transform_features(adapted, raw))
-                found = viterbi_states(judge, graph, fsa, seen)
+                found = viterbi_states(judge, graph, seen)
                 if found:
                     pdf = graph.pdf[found[0]]
                     weight = how.weights(self.gmm.silence[pdf])
@@ -88,9 +87,9 @@ class Aligner:
         self.transforms[self.features.info(next(iter(graphs))).speaker] = transform
         return transform
 
-    def _alignments(self, graphs: dict[str, tuple[TrainingGraph, Any]], transform: np.ndarray | None) -> Iterator[Alignment]:
-        for utterance, (graph, fsa) in graphs.items():
-            found = viterbi_states(self.model, graph, fsa, self.gmm.front.features(self.features, utterance, transform))
+    def _alignments(self, graphs: dict[str, TrainingGraph], transform: np.ndarray | None) -> Iterator[Alignment]:
+        for utterance, graph in graphs.items():
+            found = viterbi_states(self.model, graph, self.gmm.front.features(self.features, utterance, transform))
             if found is None:
                 self.lost.append((utterance, "the alignment found no path"))
                 continue

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from kdtool.gmm.lda import LdaStats
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.tree import Tree
 from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
+from kdtool.graph.viterbi import viterbi
 
 CHUNK_FRAMES = 1 << 17
 CACHE_BYTES = 150_000_000  # features and graphs of a shard stay in memory up to this size, else are made anew
@@ -44,7 +44,7 @@ class Shard:
         self.pdf: dict[str, np.ndarray] = {}
         self.given: dict[str, Alignment] = {}
         self.transforms: dict[str, np.ndarray] = {}
-        self._graphs: dict[str, tuple[TrainingGraph, Any]] = {}
+        self._graphs: dict[str, TrainingGraph] = {}
         self.set_front(front)
 
     def set_front(self, front: FrontEnd) -> None:
@@ -70,16 +70,14 @@ class Shard:
         transform = self.transform(utterance)
         return self.raw(utterance) if transform is None else transform_features(transform, self.raw(utterance))
 
-    def graph(self, utterance: str) -> tuple[TrainingGraph, Any]:
-        """The utterance's graph and its k2 form."""
+    def graph(self, utterance: str) -> TrainingGraph:
         if utterance in self._graphs:
             return self._graphs[utterance]
         known, _ = self.builder.known_words(self.features.info(utterance).text)
         graph = self.builder.build(known)
-        value = graph, graph.to_fsa()
         if self._keep:
-            self._graphs[utterance] = value
-        return value
+            self._graphs[utterance] = graph
+        return graph
 
     def set_tree(self, tree: Tree) -> tuple[list[tuple[str, str]], int]:
         """Graphs are for `tree` from now on. Returns (utterances too short for their transcript, with reason; unknown words)."""
@@ -118,7 +116,7 @@ class Shard:
     def align_equally(self) -> None:
         """Flat start: first pronunciations with silence at both ends, each HMM state given the same time."""
         for utterance in self.ids:
-            graph, _ = self.graph(utterance)
+            graph = self.graph(utterance)
             states = equal_path(graph, self.features.info(utterance).num_frames)
             self.path[utterance], self.pdf[utterance] = states, graph.pdf[states]
 
@@ -223,8 +221,8 @@ class Shard:
         """Viterbi. Returns frames whose pdf changed, frames, log-likelihood, utterances lost with reason."""
         changed, frames, loglike, lost = 0, 0, 0.0, []
         for utterance in self.ids:
-            graph, fsa = self.graph(utterance)
-            found = viterbi_states(model, graph, fsa, self.feats(utterance))
+            graph = self.graph(utterance)
+            found = viterbi_states(model, graph, self.feats(utterance))
             if found is None:
                 lost.append((utterance, "the alignment found no path"))
                 continue
@@ -261,20 +259,14 @@ def too_short(needed: int, there: int) -> str:
     return f"too short for its transcript: {needed} frames needed, {there} there"
 
 
-def viterbi_states(model: DiagGmm, graph: TrainingGraph, fsa: Any, feats: np.ndarray) -> tuple[np.ndarray, float] | None:
+def viterbi_states(model: DiagGmm, graph: TrainingGraph, feats: np.ndarray) -> tuple[np.ndarray, float] | None:
     """Best HMM state of each frame, int32 (T,), and the path's log-likelihood (nats); None without a path."""
-    from kdtool.graph.k2api import viterbi
-
-    pdfs = graph.used_pdfs()
-    scores = np.zeros((len(feats), 1 + len(pdfs)), np.float32)
-    scores[:, 1:] = model.log_likelihood(feats, pdfs)
-    best = viterbi([fsa], [scores], "hmm")[0]
-    if best is None:
-        return None
-    if graph.score is None:
-        return best.values, best.score
-    own = scores[np.arange(len(scores)), 1 + np.searchsorted(pdfs, graph.pdf[best.values])]  # without the lexicon's share
-    return best.values, float(own.sum(dtype=np.float64))
+    scores = model.log_likelihood(feats, graph.used_pdfs())
+    best = viterbi(graph, scores)
+    if best is None or graph.score is None:
+        return best
+    own = scores[np.arange(len(scores)), graph.columns()[best[0]]]  # without the lexicon's share
+    return best[0], float(own.sum(dtype=np.float64))
 
 
 def contexts(ali: Alignment) -> tuple[np.ndarray, np.ndarray]:

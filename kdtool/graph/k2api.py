@@ -30,7 +30,6 @@ SCORE_FLOOR = -1.0e4  # nats below a frame's best score; also the epsilon column
 MIN_OUTPUT_BEAM = 1.0
 MOST_STATES = 1_000_000  # alive on a frame: the beam decides
 EXACT_LIMIT = 100_000_000  # frames times arcs of a batch: above, an exact search takes gigabytes (a minute of speech: 20 M)
-WIDE_BEAMS = (1000.0, 4000.0, 16000.0)  # nats, one after the other, for what is larger
 _INF_BEAM = 1.0e10
 
 
@@ -213,32 +212,6 @@ def best_paths(lattice: Any, dense: Dense, attr: str) -> list[BestPath | None]:
             raise KdError(f"best path of utterance {i} has {length - 1} arcs for {dense.frames[i]} frames; are there epsilon arcs?")
         total = float(scores[piece].sum()) + float(dense.offset[i])
         result.append(BestPath(values[piece][:-1].copy(), total))
-    return result
-
-
-def viterbi(graphs: Sequence[Any], scores: Sequence[np.ndarray], attr: str) -> list[BestPath | None]:
-    """Best path of each utterance through its own graph; any order, float32 (T, C) scores as for `make_dense`.
-
-    None: the utterance has no path (it is shorter than its graph). The search is exact: on training graphs it is faster
-    than the pruned one (0.4 against 1.6 s for 345 s of speech), which with a young model also ended up to 3,900 nats below
-    the best path without a word, at a beam of 200. Only what is too large for memory is pruned, with a wide beam, and again
-    with wider ones should it find nothing: half an hour in one file may have no path then, but does not fill the memory.
-    """
-    if len(graphs) != len(scores):
-        raise KdError(f"{len(graphs)} graphs for {len(scores)} utterances")
-    if not graphs:
-        return []
-    order = sorted(range(len(scores)), key=lambda i: (-len(scores[i]), i))
-    vec, dense = make_fsa_vec([graphs[i] for i in order]), make_dense([scores[i] for i in order])
-    size = sum(n * len(scores[i]) for n, i in zip(num_arcs(vec), order, strict=True))
-    found: list[BestPath | None] = []
-    for beam in WIDE_BEAMS if size > EXACT_LIMIT else (None,):
-        found = best_paths(intersect_dense(vec, dense, output_beam=MIN_OUTPUT_BEAM, search_beam=beam), dense, attr)
-        if None not in found:
-            break
-    result: list[BestPath | None] = [None] * len(order)
-    for i, path in zip(order, found, strict=True):
-        result[i] = path
     return result
 
 

@@ -1,7 +1,8 @@
-"""The search in C++ (``search.cc``), compiled once for each checkout and loaded by ctypes.
+"""Both searches in C++ (``search.cc``, ``viterbi.cc``), compiled once for each checkout into one library, loaded by ctypes.
 
-In: a graph's arcs and scores as numpy arrays. Out: lattice arcs. ``utils/setup_env.sh`` compiles, so that nodes where jobs
-run need no compiler; a changed source is compiled again on first use. CXX names another compiler than g++.
+In: a graph's arcs and scores as numpy arrays. Out: lattice arcs; for ``viterbi.cc``, which ``viterbi.py`` calls, the library.
+``utils/setup_env.sh`` compiles, so that nodes where jobs run need no compiler; a changed source is compiled again on first
+use. CXX names another compiler than g++.
 """
 
 from __future__ import annotations
@@ -21,32 +22,34 @@ from kdtool.core.cli import cli_main
 from kdtool.core.digest import combine
 from kdtool.core.errors import KdError
 
-SOURCE = Path(__file__).with_name("search.cc")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("search.cc", "viterbi.cc"))
 FOLDER = Path(__file__).resolve().parents[2] / ".venv" / "native"
 FLAGS = ("-O3", "-std=c++11", "-shared", "-fPIC")
 NO_MEMORY = -(2**63)
 
 
 def library() -> Path:
-    """The compiled search, made unless it is there. Its name tells sources, flags and machines apart.
+    """The compiled searches, made unless they are there. The name tells sources, flags and machines apart.
 
     The compiler does not count: it may be missing where jobs run.
 
     Raises:
         KdError: no compiler, or a folder that may not be written.
     """
-    made = FOLDER / f"search-{combine([SOURCE.read_text(encoding='utf-8'), *FLAGS, platform.machine()])}.so"
+    texts = [source.read_text(encoding="utf-8") for source in SOURCES]
+    made = FOLDER / f"search-{combine([*texts, *FLAGS, platform.machine()])}.so"
     if made.exists():
         return made
     compiler = os.environ.get("CXX") or "g++"
     own = made.with_suffix(f".{platform.node()}.{os.getpid()}")  # renamed when complete: others may be at it too
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        subprocess.run([*shlex.split(compiler), *FLAGS, "-o", str(own), str(SOURCE)], check=True, capture_output=True, text=True)
+        command = [*shlex.split(compiler), *FLAGS, "-o", str(own), *map(str, SOURCES)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
         own.replace(made)
     except subprocess.CalledProcessError as e:
         own.unlink(missing_ok=True)
-        raise KdError(f"{SOURCE}: {compiler} says {e.stderr.strip()[-400:]}; name a compiler of C++11 by CXX") from e
+        raise KdError(f"{SOURCES[0].parent}: {compiler} says {e.stderr.strip()[-400:]}; name a compiler of C++11 by CXX") from e
     except OSError as e:
         raise KdError(
             f"{made}: the search cannot be compiled ({e}); install g++ or name a compiler by CXX, and run utils/setup_env.sh "
@@ -56,22 +59,30 @@ def library() -> Path:
 
 
 @cache
-def _load() -> ctypes.CDLL:
+def load() -> ctypes.CDLL:
+    """The library with the types of its functions.
+
+    Raises:
+        KdError: it can be neither made nor loaded.
+    """
     made = library()
     try:
         lib = ctypes.CDLL(str(made))
     except OSError as e:
         raise KdError(f"{made}: does not load ({e}); remove it and run utils/setup_env.sh") from e
-    ints, number, real = np.ctypeslib.ndpointer(np.int32, 1, flags="C_CONTIGUOUS"), ctypes.c_int64, ctypes.c_float
-    lib.kd_search_new.argtypes = [number, number, ints, ints, ints, np.ctypeslib.ndpointer(np.float32, 1, flags="C_CONTIGUOUS")]
+    ints, reals = (np.ctypeslib.ndpointer(kind, 1, flags="C_CONTIGUOUS") for kind in (np.int32, np.float32))
+    scores, number, real = np.ctypeslib.ndpointer(np.float32, 2, flags="C_CONTIGUOUS"), ctypes.c_int64, ctypes.c_float
+    lib.kd_search_new.argtypes = [number, number, ints, ints, ints, reals]
     lib.kd_search_new.restype = ctypes.c_void_p
     lib.kd_search_free.argtypes = [ctypes.c_void_p]
     lib.kd_search_free.restype = None
-    scores = np.ctypeslib.ndpointer(np.float32, 2, flags="C_CONTIGUOUS")
     lib.kd_search_run.argtypes = [ctypes.c_void_p, scores, number, number, real, real, number, number]
     lib.kd_search_run.restype = number
     lib.kd_search_lattice.argtypes = [ctypes.c_void_p, ints, ints, ints, ints]
     lib.kd_search_lattice.restype = None
+    total = ctypes.POINTER(ctypes.c_double)
+    lib.kd_viterbi.argtypes = [number, ints, ints, reals, number, ints, scores, number, number, ints, total]
+    lib.kd_viterbi.restype = number
     return lib
 
 
@@ -89,7 +100,7 @@ class NativeSearch:
             raise KdError(f"graph: arrays of {sorted(sizes)} arcs, unsorted or with states below 0; make the graph again")
         if label.max() > num_pdfs or label.min() < -1 or np.any(label == 0):
             raise KdError(f"graph: labels {label.min()} to {label.max()} for {num_pdfs} pdfs; others are refused; make the graph again")
-        self.num_pdfs, self._lib = num_pdfs, _load()
+        self.num_pdfs, self._lib = num_pdfs, load()
         arrays = [np.ascontiguousarray(a, t) for a, t in ((src, np.int32), (dst, np.int32), (label, np.int32), (score, np.float32))]
         self._handle = self._lib.kd_search_new(len(src), 1 + int(max(src[-1], dst.max())), *arrays)
         if not self._handle:

@@ -53,12 +53,15 @@ class TrainingGraph:
         """The pdfs that occur, sorted: only these need scores."""
         return np.unique(self.pdf)
 
+    def columns(self) -> np.ndarray:
+        """Position of each HMM state's pdf in ``used_pdfs()``, int32 (H,)."""
+        return np.searchsorted(self.used_pdfs(), self.pdf).astype(np.int32)
+
     def to_fsa(self) -> Any:
         """k2 Fsa whose labels are 1 + position in ``used_pdfs()``, -1 on final arcs, with attribute ``hmm`` = target's HMM state."""
         from kdtool.graph.k2api import make_fsa
 
-        local = np.searchsorted(self.used_pdfs(), self.pdf).astype(np.int32) + 1
-        label = np.concatenate([[0], local, [-1]]).astype(np.int32)
+        label = np.concatenate([[0], self.columns() + 1, [-1]]).astype(np.int32)
         return make_fsa(self.src, self.dst, label[self.dst], self.score, attrs={"hmm": self.dst - 1})
 
 

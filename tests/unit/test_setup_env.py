@@ -39,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "steps" / "extract_features.sh", tmp_path / "steps")
     (tmp_path / "kdtool" / "graph").mkdir(parents=True)
     (tmp_path / "kdtool" / "graph" / "native.py").write_text(COMPILER)
-    for name in ("__init__.py", "graph/__init__.py", "graph/search.cc"):
+    for name in ("__init__.py", "graph/__init__.py", "graph/search.cc", "graph/viterbi.cc"):
         (tmp_path / "kdtool" / name).touch()
     (tmp_path / "utils" / "build_env.sh").write_text(STAND_IN.format(python=sys.executable, flag=tmp_path / "fail"))
     return tmp_path
@@ -115,12 +115,17 @@ def test_own_environment_is_checked_once_and_nothing_is_installed(checkout: Path
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_the_search_is_compiled_once_and_when_its_source_changes(checkout: Path, own: bool) -> None:
+def test_the_searches_are_compiled_once_and_when_a_source_changes(checkout: Path, own: bool) -> None:
     variables = {"KD_PYTHON_ENV": sys.executable, "KD_KENLM_BIN": str(Path(shutil.which("lmplz") or "").parent)} if own else {}
     command = [checkout / "utils" / "setup_env.sh"]
     assert run(command, **variables).stdout.count("compiled") == 1
     assert "compiled" not in run(command, **variables).stdout
-    later = time.time() + 2
+    for later, name in enumerate(("search.cc", "viterbi.cc", "native.py"), 2):
+        os.utime(checkout / "kdtool" / "graph" / name, (time.time() + later,) * 2)
+        assert run(command, **variables).stdout.count("compiled") == 1
+        os.utime(checkout / ".venv" / "native" / ".made", (time.time() + later,) * 2)
+        assert "compiled" not in run(command, **variables).stdout
+    later = time.time() + 9
     os.utime(checkout / "kdtool" / "graph" / "search.cc", (later, later))
     (checkout / "no_compiler").touch()
     assert run(command, **variables).returncode == 1

@@ -72,7 +72,8 @@ class Comparison:
         """One system's error rate."""
         each = self.each[name]
         low, high = np.quantile(self._values(name), [0.025, 0.975])
-        return Rate(float(each.mean()), float(low), float(high), float(each.std(ddof=1)) if len(each) > 1 else 0.0)
+        low = max(0.0, float(low))  # where seeds differ widely, Student's t reaches below
+        return Rate(float(each.mean()), low, float(high), float(each.std(ddof=1)) if len(each) > 1 else 0.0)
 
     def _values(self, name: str) -> np.ndarray:
         return spread(self.drawn[name], self.each[name], self.t[name])

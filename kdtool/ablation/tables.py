@@ -23,7 +23,7 @@ def render(content: dict[str, Any], made: dict[str, str]) -> str:
     lines += ["", common(content)] if content["options"] else []
     for what, text in (("missing", "Not made yet"), ("stale", "Trained with other options than are planned now, so left out")):
         if content[what]:
-            lines += ["", f"{text}: {', '.join(content[what])}."]
+            lines += ["", f"{text}: {by_seeds(content[what])}."]
     sets = sorted({r["set"] for s in content["systems"] for r in s["results"]})
     settings = list(dict.fromkeys(s["setting"] for s in content["systems"]))
     for name in sets:
@@ -36,6 +36,17 @@ def common(content: Mapping[str, Any]) -> str:
     """What all systems have in common, as far as it is not the base's."""
     changed = ", ".join(f"{k} {v}" for k, v in content["options"].items())
     return f"All systems: {content['base']} with {changed}, unless their line says else."
+
+
+def by_seeds(names: Sequence[str]) -> str:
+    """SYSTEM_SEED names put together by seeds: 'seeds 0, 1 of a, b; seed 1 of c'."""
+    seeds: dict[str, list[str]] = {}
+    for system, _, seed in (name.rpartition("_") for name in names):
+        seeds.setdefault(system, []).append(seed)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for system, own in seeds.items():
+        groups.setdefault(tuple(own), []).append(system)
+    return "; ".join(f"seed{'s' * (len(own) > 1)} {', '.join(own)} of {', '.join(systems)}" for own, systems in groups.items())
 
 
 def section(content: dict[str, Any], name: str, setting: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdtool.ablation.tables import common, details, mean, result_at, versus
+from kdtool.ablation.tables import by_seeds, common, details, mean, result_at, versus
 from kdtool.pictures import charts
 from kdtool.pictures.charts import Point
 from kdtool.pictures.page import Html, esc, table
@@ -33,17 +33,6 @@ def section(content: Mapping[str, Any]) -> str:
                 parts.append(f"<h3>{esc(name)}{esc(', ' + setting if setting else '')}</h3>")
                 parts += [_summary(systems, found), _forest(content, setting, systems, found), _details(systems, found)]
     return "\n".join(parts)
-
-
-def by_seeds(names: Sequence[str]) -> str:
-    """SYSTEM_SEED names put together by seeds: 'seeds 0, 1 of a, b; seed 1 of c'."""
-    seeds: dict[str, list[str]] = {}
-    for system, _, seed in (name.rpartition("_") for name in names):
-        seeds.setdefault(system, []).append(seed)
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for system, own in seeds.items():
-        groups.setdefault(tuple(own), []).append(system)
-    return "; ".join(f"seed{'s' * (len(own) > 1)} {', '.join(own)} of {', '.join(systems)}" for own, systems in groups.items())
 
 
 def _summary(systems: Sequence[System], found: Sequence[Place]) -> str:

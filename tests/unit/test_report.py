@@ -14,6 +14,7 @@ import yaml
 from report_data import HEAD, UTTERANCES, tone, write_ablation
 from teacher_data import LEXICON, make_tree, sentences, write_alignments, write_lang
 
+from kdtool.ablation.tables import by_seeds
 from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_json, write_json, write_jsonl
@@ -28,7 +29,6 @@ from kdtool.report import choice, curves, gains, make
 from kdtool.report.heat import grey
 from kdtool.report.learnt import head_divergence, taught
 from kdtool.report.posteriors import Map, Phones, head_map, main_map, teacher_map
-from kdtool.report.tables import by_seeds
 from kdtool.student.heads import HEADS_FILE, head_specs, load_head, load_with_heads
 from kdtool.student.model import AuxShape, Shape, Student
 from kdtool.teacher.base import TrainingText

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -28,7 +29,7 @@ class _TruncatedCrossEntropy(torch.autograd.Function):
         e.sub_(e.amax(dim=1, keepdim=True))
         kept_z = e.gather(1, ids)
         kept_e = kept_z.exp()
-        rest_sum = e.exp_().scatter_(1, ids, 0.0).sum(1)
+        rest_sum = exp_(e).scatter_(1, ids, 0.0).sum(1)
         # empty slots repeat the row's first entry: their mass is 0, and they must not be summed twice
         repeat = ids == ids[:, :1]
         repeat[:, 0] = False
@@ -50,6 +51,16 @@ class _TruncatedCrossEntropy(torch.autograd.Function):
         # an empty slot writes what the first slot writes: the order of the writes does not matter
         out.scatter_(1, ids, torch.where(repeat, kept[:, :1], kept))
         return out, None, None, None, None, None
+
+
+def exp_(x: Tensor) -> Tensor:
+    """exp in place, of a tensor that nobody differentiates.  On the CPU NumPy's: with AVX-512 it takes half the time of torch's,
+    which is the largest part of the whole loss; both are within 3 units of the last digit."""
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+        return x.exp_()
+    values = x.numpy()
+    np.exp(values, out=values)
+    return x
 
 
 def truncated_cross_entropy(

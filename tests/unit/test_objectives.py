@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kdtool.core.errors import UsageError
 from kdtool.objectives import FrameTargets, Posteriors, make_objective
 from kdtool.objectives.soft import tempered
-from kdtool.objectives.sparse import truncated_cross_entropy
+from kdtool.objectives.sparse import exp_, truncated_cross_entropy
 
 V = 11
 
@@ -220,3 +220,11 @@ def test_whoever_else_needs_consumed_logits_is_told() -> None:
     loss = make_objective("soft", {}, auxiliary=True).consume(own, FrameTargets(row, row, post))  # type: ignore[attr-defined]
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         (other + loss.sum()).backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_exp_in_place_is_torchs(dtype: torch.dtype) -> None:
+    x = torch.tensor([0.0, -1.0, 3.5, -50.0, -torch.inf, 20.0], dtype=dtype)
+    want = x.exp()
+    assert exp_(x) is x
+    torch.testing.assert_close(x, want, rtol=1e-6 if dtype == torch.float32 else None, atol=0.0 if dtype == torch.float32 else None)

@@ -25,6 +25,7 @@ CONTEXTS = 2048  # with more units than this there is one prior row for all: a t
 REST_STEP = 0.08  # of 2 sqrt(mass of the rest)
 PRIOR_ROWS = 2.0  # a context's prior starts from so many rows of the mean
 FAR_BELOW = 4.0  # nats below the floor at which a prior says no more
+BLOCK_BYTES = 1 << 19  # of dense rows that are quantised at a time: they stay in the processor's cache
 LEAST = 1e-7  # a floor below this is coded as if it were this
 MOST_REST = 1.0 - 1e-6
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 0, "pb": 0}]
@@ -47,7 +48,8 @@ def unpack(packed: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Levels:
-    """Quantised rows: ``level`` uint16 (N, V), 0 where not kept; ``left`` float64 (N,) the exact mass of what is not kept."""
+    """Quantised rows: ``level`` (N, V) uint8, uint16 where there are more, 0 where not kept; ``left`` float64 (N,) the exact mass
+    of what is not kept."""
 
     level: np.ndarray
     left: np.ndarray
@@ -87,7 +89,9 @@ class Coder:
         coder.value = coder._values(probs)
         log_value = np.log(np.maximum(coder.value, LEAST))
         log_value[0] = np.log(max(coder.floor, LEAST))
-        levels, rounded = coder._kept(probs), np.rint(log_value * UNIT).astype(np.int16)
+        levels = np.zeros(probs.shape, coder.level_type)
+        coder._keep(probs, levels)
+        rounded = np.rint(log_value * UNIT).astype(np.int16)
         priors = [coder.code.bins]
         if after_one is not None and contexts > 1:
             priors.append(_bins(np.exp(after_one), coder.floor))
@@ -110,19 +114,31 @@ class Coder:
 
     def quantise(self, log_probs: np.ndarray) -> Levels:
         """Levels of dense rows; KdError when a row is no distribution.  At least the likeliest entry of a row is kept."""
-        probs = np.exp(log_probs)
-        total = probs.sum(axis=1)
-        bad = np.flatnonzero(~(np.abs(total - 1.0) < 1e-3))
-        if bad.size:
-            raise KdError(f"row {bad[0]} of a teacher's output sums to {total[bad[0]]:.6f}, not 1; the teacher is broken, train it again")
-        level = self._kept(probs)
-        probs.reshape(-1)[np.flatnonzero(level)] = 0.0
-        return Levels(level, probs.sum(axis=1, dtype=np.float64))
+        levels = Levels(np.zeros(log_probs.shape, self.level_type), np.zeros(len(log_probs)))
+        rows = max(1, BLOCK_BYTES // (4 * self.num_units))
+        for first in range(0, len(log_probs), rows):
+            own = slice(first, first + rows)
+            probs = np.exp(log_probs[own])
+            total = probs.sum(axis=1)
+            bad = np.flatnonzero(~(np.abs(total - 1.0) < 1e-3))
+            if bad.size:
+                raise KdError(f"row {first + bad[0]} of a teacher's output sums to {total[bad[0]]:.6f}, not 1; "
+                              "the teacher is broken, train it again")  # fmt: skip
+            level = levels.level[own]
+            self._keep(probs, level)
+            probs.reshape(-1)[np.flatnonzero(level > 0)] = 0.0  # NumPy finds what is true four times as fast as what is not 0
+            levels.left[own] = probs.sum(axis=1, dtype=np.float64)
+        return levels
 
-    def _kept(self, probs: np.ndarray) -> np.ndarray:
-        """Levels uint16 (N, V) of what is kept: above the floor, the likeliest in any case, the ``top_k`` likeliest at most."""
+    @property
+    def level_type(self) -> type[np.unsignedinteger]:
+        """The smallest type that holds its levels."""
+        return np.uint8 if len(self.value) <= 256 else np.uint16
+
+    def _keep(self, probs: np.ndarray, level: np.ndarray) -> None:
+        """Write levels (N, V) of what is kept: above the floor, the likeliest in any case, the ``top_k`` likeliest at most."""
         # Few entries of a wide row are kept: only those are worked on.
-        level, rows = np.zeros(probs.shape, np.uint16), np.arange(len(probs))
+        rows = np.arange(len(probs))
         kept = np.flatnonzero(probs > self.floor)
         level.reshape(-1)[kept] = self._level(probs.reshape(-1)[kept])
         best = probs.argmax(axis=1)
@@ -130,13 +146,13 @@ class Coder:
         if 0 < self.top_k < self.num_units:
             out = np.argpartition(-probs, self.top_k - 1, axis=1)[:, self.top_k :]
             np.put_along_axis(level, out, 0, axis=1)
-        return level
 
     def lost(self, log_probs: np.ndarray, levels: Levels) -> np.ndarray:
         """float64 (N,): divergence (nats) of what will be read from the dense rows, the rest as one bucket on both sides."""
-        row, ids = np.nonzero(levels.level)
-        exact = log_probs[row, ids].astype(np.float64)
-        kept, rest = self._read(row, levels.level[row, ids], _rest(levels.left))
+        place = np.flatnonzero(levels.level > 0)
+        row = place // self.num_units
+        exact = log_probs.reshape(-1)[place].astype(np.float64)
+        kept, rest = self._read(row, levels.level.reshape(-1)[place], _rest(levels.left))
         lost = np.bincount(row, weights=np.exp(exact) * (exact - kept), minlength=len(rest)).astype(np.float64)  # no entries: whole numbers
         there = levels.left > 0
         lost[there] += levels.left[there] * (np.log(levels.left[there]) - rest[there])

@@ -96,7 +96,7 @@ def write_shard(path: Path, coder: Coder, utterances: Iterable[tuple[str, Segmen
     rows: list[dict[str, Any]] = []
     # Begun with no unit, so that a shard whose utterances were all dropped is one of no rows.
     none = np.zeros(0, np.int32)
-    parts: list[tuple[np.ndarray, ...]] = [(none, none, none, none, np.zeros((0, coder.num_units), np.uint16), np.zeros(0))]
+    parts: list[tuple[np.ndarray, ...]] = [(none, none, none, none, np.zeros((0, coder.num_units), coder.level_type), np.zeros(0))]
     for utterance, segments, levels in utterances:
         if not len(segments) == len(levels.level) == len(levels.left):
             raise KdError(f"{utterance}: {len(segments)} units, {len(levels.level)} posteriors; this is a bug, please report it")

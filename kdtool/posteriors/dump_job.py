@@ -49,7 +49,7 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-TOGETHER = 16  # utterances whose rows are worked on at once: 20 MB of senones
+TOGETHER = 16  # utterances that a teacher is asked for at once: 20 MB of senones
 
 
 class Tally:
@@ -78,26 +78,20 @@ class Tally:
 def posteriors(
     teacher: Teacher, coder: Coder, ali: AlignmentSet, ids: Sequence[str], lang: Lang, temperature: float, tally: Tally
 ) -> Iterator[tuple[str, Segments, Levels]]:
-    """The quantised posteriors of some utterances, TOGETHER of them at a time."""
+    """The quantised posteriors of some utterances; the teacher is asked for TOGETHER of them at a time."""
     import numpy as np
 
-    from kdtool.ali.store import Segments
-    from kdtool.posteriors.codec import Levels, temper
+    from kdtool.posteriors.codec import temper
     from kdtool.units.segments import unit_segments
 
     for first in range(0, len(ids), TOGETHER):
-        scored = _scored(teacher, [(u, unit_segments(ali.get(u), teacher.unit, lang)) for u in ids[first : first + TOGETHER]], tally)
-        if not scored:
-            continue
-        log_probs = np.concatenate([rows for _, _, rows in scored])
-        units = Segments(*(np.concatenate([getattr(s, name) for _, s, _ in scored]) for name in ("ids", "start", "length")))
-        tempered = temper(log_probs, temperature)
-        levels = coder.quantise(tempered)
-        tally.add(log_probs[np.arange(len(units)), units.ids], levels.left, coder.lost(tempered, levels), units.length)
-        ends = np.cumsum([len(s) for _, s, _ in scored])
-        for (utterance, segments, _), end in zip(scored, ends, strict=True):
-            rows = slice(end - len(segments), end)
-            yield utterance, segments, Levels(levels.level[rows], levels.left[rows])
+        found = [(u, unit_segments(ali.get(u), teacher.unit, lang)) for u in ids[first : first + TOGETHER]]
+        for utterance, segments, log_probs in _scored(teacher, found, tally):
+            tempered = temper(log_probs, temperature)
+            levels = coder.quantise(tempered)
+            own = log_probs[np.arange(len(segments)), segments.ids]
+            tally.add(own, levels.left, coder.lost(tempered, levels), segments.length)
+            yield utterance, segments, levels
 
 
 def _scored(teacher: Teacher, found: list[tuple[str, Segments]], tally: Tally) -> list[tuple[str, Segments, Any]]:

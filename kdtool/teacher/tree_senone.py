@@ -8,7 +8,7 @@ senones back, far more than an n-gram over senones can.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from kdtool.teacher.senones import EDGE, MISMATCH, Phones, on_tree, read_phones
 from kdtool.teacher.trie import NgramTrie
 
 NEGLIGIBLE = 1e-4  # a next phone less likely than this is left out of the sum
+BLOCK_BYTES = 1 << 19  # of float64 rows that are filled at a time: they stay in the processor's cache
+NOTHING = 1e-9  # and so is a pause, or none, before such a phone: a thousandth of the smallest step that a dump can show
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class TreeSenoneTeacher(Teacher):
         self.pause = pause.astype(np.float64)
         self.size = tree.pdf_map.shape[0]
         even, self._turn = _even(tree)
-        self._even = smooth * even
+        self._even = (smooth * even).astype(np.float32)
 
     @classmethod
     def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> TreeSenoneTeacher:
@@ -74,45 +76,74 @@ class TreeSenoneTeacher(Teacher):
         return cls(NgramTrie(trie), Tree(tensors["pdf_map"]), tensors["pause"], info["smooth"])
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
-        check_ids(unit_ids, self.num_units, self.unit)
-        if len(unit_ids) == 0:
-            return np.zeros((0, self.num_units), dtype=np.float32)
-        phones = read_phones(self.tree, unit_ids)
-        states = self.trie.states(phones.ids)
-        following = on_tree(self.tree, self.trie.distributions(states))
-        match, left = self._match(phones)
-        belief = self._pauses(phones, match)
-        parts = [*self._inside(phones, match, left, belief, following[1:]), self._next(phones, match, left, belief, following, states)]
-        rows, senones, weights = (np.concatenate(x) for x in zip(*parts, strict=True))
-        weights *= ((1.0 - self.smooth) / np.bincount(rows, weights, len(unit_ids)))[rows]
-        # Nearly all of a row is empty: the wide table is filled once.
-        out = np.bincount(rows * self.num_units + senones, weights, len(unit_ids) * self.num_units).reshape(-1, self.num_units)
-        out += self._even[np.append(0, self._turn[unit_ids[:-1]])]
-        with np.errstate(divide="ignore"):
-            return np.log(out.astype(np.float32))
+        return self.log_probs_many([unit_ids])[0]
 
-    def _match(self, phones: Phones) -> tuple[np.ndarray, np.ndarray]:
+    def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for ids in sentences:
+            check_ids(ids, self.num_units, self.unit)
+        read = [read_phones(self.tree, ids) for ids in sentences if len(ids)]
+        if not read:
+            return [np.zeros((0, self.num_units), dtype=np.float32) for _ in sentences]
+        phones = _join(read, [len(ids) for ids in sentences if len(ids)])
+        begins = np.cumsum([0, *(len(p.ids) for p in read)])
+        starts = np.zeros(len(phones.ids), dtype=bool)
+        starts[begins[:-1]] = True
+        # States before each phone of a sentence and after its last: of phone j at before[j] and before[j] + 1.
+        states = self.trie.states_before(np.insert(phones.ids, begins[:-1], self.trie.num_units))
+        before = np.arange(len(phones.ids)) + np.cumsum(starts) - 1
+        following = on_tree(self.tree, self.trie.distributions(states))
+        match, left = self._match(phones, starts)
+        belief = self._pauses(phones.ids, match, starts)
+        inside = list(self._inside(phones, match, left, belief, following[before + 1]))
+        first = self._next(phones, match, left, belief, following[before], states[:, before], starts)
+        parts = [*inside, first]
+        turn = np.append(0, self._turn[np.concatenate(sentences)])[:-1]
+        turn[phones.first[starts]] = 0
+        out = np.empty((len(turn), self.num_units), dtype=np.float32)
+        rows = max(1, BLOCK_BYTES // (8 * self.num_units))
+        for row in range(0, len(out), rows):
+            own = slice(row, min(row + rows, len(out)))
+            self._wide(out[own], [part.rows_of(own) for part in parts], turn[own])
+        return np.split(out, np.cumsum([len(ids) for ids in sentences])[:-1])
+
+    def _wide(self, out: np.ndarray, parts: list[_Entries], turn: np.ndarray) -> None:
+        """Log-probabilities float32 (N, V) of some rows from their entries; ``turn`` (N,): the row of the even share."""
+        shape = (len(turn), self.num_units + 1)
+        # Nearly all of a row is empty: the wide table is filled once. What has no senone (-1) comes to stand before the first.
+        place = np.concatenate([((p.rows * shape[1] + 1)[:, None] + p.senones).ravel() for p in parts])
+        table = np.bincount(place, np.concatenate([p.weights.ravel() for p in parts]), shape[0] * shape[1]).reshape(shape)
+        total = np.bincount(np.concatenate([p.rows for p in parts]), np.concatenate([p.totals for p in parts]), shape[0]) - table[:, 0]
+        np.take(self._even, turn, axis=0, out=out, mode="clip")
+        table *= ((1.0 - self.smooth) / total)[:, None]
+        out += table[:, 1:]
+        with np.errstate(divide="ignore"):
+            np.log(out, out=out)
+
+    def _match(self, phones: Phones, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """match (J, 2, P, S + 1): likelihood of a phone's first s senones, given whether a pause came before it (0 no,
         1 yes) and its right context (EDGE for a pause); left (J, 2): the left context in both cases."""
-        before = np.concatenate([[EDGE], phones.ids[:-1]])
+        before = np.where(starts, EDGE, np.concatenate([[EDGE], phones.ids])[: len(starts)])
         left = np.stack([before, np.full_like(before, EDGE)], axis=1)
         table = self.tree.pdf_map[left, phones.ids[:, None]]
-        seen = phones.senones[:, None, None, :]
-        fits = np.where((table == seen) | (seen < 0), 1.0, MISMATCH)
-        start = np.ones((*fits.shape[:3], 1))
-        return np.concatenate([start, np.cumprod(fits, axis=3)], axis=3), left
+        match = np.ones((*table.shape[:3], table.shape[3] + 1))
+        for s, seen in enumerate(phones.senones.T[:, :, None, None]):
+            fits = (table[..., s] == seen) | (seen < 0)
+            np.multiply(match[..., s], np.where(fits, 1.0, MISMATCH), out=match[..., s + 1])
+        return match, left
 
-    def _pauses(self, phones: Phones, match: np.ndarray) -> np.ndarray:
+    def _pauses(self, ids: np.ndarray, match: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """belief (J, 2): P(no pause, pause before phone j | everything up to phone j - 1, and phone j itself)."""
-        belief = np.zeros((len(phones.ids), 2))
-        now = np.array([0.0, 1.0])
-        for j, phone in enumerate(phones.ids):
-            belief[j] = now / now.sum()
-            if j + 1 < len(phones.ids):
-                paused = self.pause[phone]
-                go_on = match[j, :, phones.ids[j + 1], -1] * (1.0 - paused)
-                now = np.array([belief[j] @ go_on, belief[j] @ (match[j, :, EDGE, -1] * paused)])
-        return belief
+        paused = self.pause[ids[:-1]]
+        on = match[np.arange(len(paused)), :, ids[1:], -1] * (1.0 - paused)[:, None]
+        off = match[: len(paused), :, EDGE, -1] * paused[:, None]
+        # One step for each phone, of a few numbers: Python's own are faster at that than arrays.
+        belief, none, pause = [], 0.0, 1.0
+        for start, (a, b), (c, d) in zip(starts.tolist(), [(0.0, 0.0), *on.tolist()], [(0.0, 0.0), *off.tolist()], strict=True):
+            none, pause = (0.0, 1.0) if start else (none * a + pause * b, none * c + pause * d)
+            total = none + pause
+            none, pause = none / total, pause / total
+            belief.append((none, pause))
+        return np.array(belief)
 
     def _right(self, phone: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Prior (.., P) of a phone's right context: the next phone, or EDGE for a pause."""
@@ -123,34 +154,61 @@ class TreeSenoneTeacher(Teacher):
 
     def _inside(
         self, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray, following: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, ...]]:
+    ) -> Iterator[_Entries]:
         """Rows of a phone's second and later senones: sum over the pause before and the right context."""
         prior = belief[:, :, None] * self._right(phones.ids, following)[:, None, :]
         table = self.tree.pdf_map[left, phones.ids[:, None]]
         for s in range(1, phones.senones.shape[1]):
-            there = phones.senones[:, s] >= 0
-            rows = (phones.first + s)[there]
-            weight = prior[there] * match[there, :, :, s]
-            yield _entries(rows, table[there, :, :, s], weight / weight.sum(axis=(1, 2), keepdims=True))
+            there = np.flatnonzero(phones.senones[:, s] >= 0)
+            weight = (prior[there] * match[there, :, :, s]).reshape(len(there), 2 * self.size)
+            yield _Entries(phones.first[there] + s, table[there, :, :, s].reshape(weight.shape),
+                           weight / weight.sum(axis=1, keepdims=True), np.ones(len(there)))  # fmt: skip
 
     def _next(
-        self, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray, following: np.ndarray, states: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
+        self, phones: Phones, match: np.ndarray, left: np.ndarray, belief: np.ndarray, following: np.ndarray, states: np.ndarray,
+        starts: np.ndarray,
+    ) -> _Entries:  # fmt: skip
         """Rows of a phone's first senone: sum over which phone it is, its right context, and a pause before it."""
-        count = len(phones.ids)
-        weight = np.zeros((count, 2, self.size))
-        weight[0, 1] = following[0]
-        if count > 1:
-            fits = np.einsum("ja,jac->jc", belief[:-1], match[:-1, :, :, -1])
-            paused = self.pause[phones.ids[:-1]][:, None]
-            weight[1:, 0] = fits * following[1:count] * (1.0 - paused)
-            weight[1:, 1] = fits[:, [EDGE]] * following[1:count] * paused
+        weight = np.zeros((len(phones.ids), 2, self.size))
+        fits = np.einsum("ja,jac->jc", belief[:-1], match[:-1, :, :, -1])
+        paused = self.pause[phones.ids[:-1]][:, None]
+        weight[1:, 0] = fits * following[1:] * (1.0 - paused)
+        weight[1:, 1] = fits[:, [EDGE]] * following[1:] * paused
+        weight[starts, 0], weight[starts, 1] = 0.0, following[starts]
         weight /= weight.sum(axis=(1, 2), keepdims=True)
         j, phone = np.nonzero(weight.sum(axis=1) > NEGLIGIBLE)
-        after = on_tree(self.tree, self.trie.distributions(self.trie.advance(states[:, j], phone)))
-        joint = weight[j, :, phone][:, :, None] * self._right(phone, after)[:, None, :]
+        after = self.trie.advance(states[:, j], phone)
+        right = self._right(phone, on_tree(self.tree, self.trie.distributions(after)))
+        pair, pause = np.nonzero(weight[j, :, phone] > NOTHING)
+        j, phone, right = j[pair], phone[pair], right[pair]
+        share = weight[j, pause, phone]
         # The left context of these rows is the phone before j, which `left` holds for the phone that came.
-        return _entries(phones.first[j], self.tree.pdf_map[left[j], phone[:, None], :, 0], joint)
+        senones = self.tree.pdf_map[..., 0][left[j, pause], phone]
+        return _Entries(phones.first[j], senones, right * share[:, None], right.sum(axis=1) * share)
+
+
+@dataclass
+class _Entries:
+    """Addends of E rows, by rising row: senones (E, C), -1 for none, weights (E, C), and the weights' sums (E,)."""
+
+    rows: np.ndarray
+    senones: np.ndarray
+    weights: np.ndarray
+    totals: np.ndarray
+
+    def rows_of(self, own: slice) -> _Entries:
+        """Those of some rows, which are counted from the first of these."""
+        part = slice(*np.searchsorted(self.rows, (own.start, own.stop)))
+        return _Entries(self.rows[part] - own.start, self.senones[part], self.weights[part], self.totals[part])
+
+
+def _join(read: list[Phones], lengths: list[int]) -> Phones:
+    """Phones of sentences of ``lengths`` senones, end to end."""
+    offsets = np.cumsum(lengths) - lengths
+    return Phones(
+        np.concatenate([p.ids for p in read]), np.concatenate([p.first + o for p, o in zip(read, offsets, strict=True)]),
+        np.concatenate([p.senones for p in read]),
+    )  # fmt: skip
 
 
 def _even(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
@@ -164,8 +222,3 @@ def _even(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
     last = tree.pdf_state + 1 == tree.num_states[tree.pdf_phone]
     return table / np.maximum(table.sum(axis=1, keepdims=True), 1.0), np.where(last, 0, owner + 1)
 
-
-def _entries(rows: np.ndarray, senones: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(row, senone, weight) of all places of some rows; places without a senone (-1) carry no weight worth keeping."""
-    there = (senones >= 0) & (weight > 0)
-    return np.broadcast_to(rows.reshape(-1, 1, 1), senones.shape)[there], senones[there].astype(np.int64), weight[there]

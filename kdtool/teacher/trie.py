@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.teacher.places import Places, find
+from kdtool.teacher.places import RANKED, Places, find
 
 if TYPE_CHECKING:
     from kdtool.lm.arpa import Arpa
 
-ROWS = 256  # answered at a time: they stay in the processor's cache
+BLOCK_BYTES = 1 << 19  # rows answered at a time: they stay in the processor's cache
 PAIRS_BYTES = 1 << 26  # the largest table of rows after a single symbol
 
 
@@ -52,6 +52,7 @@ class NgramTrie:
         # An LM of other tools may not sum to one; then each row is summed.
         whole = np.exp(tensors["logp.1"][np.append(self.symbol[units], others)].astype(np.float64)).sum()
         self._sums_to_one = abs(whole - 1.0) < 1e-3
+        self._rows = max(1, BLOCK_BYTES // (4 * len(known)))
         self._pairs_fit = self.size * len(known) * 4 <= PAIRS_BYTES
         self._column: dict[int, np.ndarray] = {}
         self._first: dict[int, np.ndarray] = {}
@@ -141,7 +142,10 @@ class NgramTrie:
         if level == 1 and len(self._second):
             return np.where(parents >= 0, self._second.take(wanted, mode="clip"), -1)
         found, there = np.full(len(parents), -1, dtype=np.int64), np.flatnonzero(parents >= 0)
-        found[there] = find(self._keys[level - 1], wanted[there])
+        if len(self._first[level + 1]) * self.size <= 8 * RANKED:
+            found[there] = self.place(level, parents[there], symbols[there])
+        else:
+            found[there] = find(self._keys[level - 1], wanted[there])
         return found
 
     @cached_property
@@ -180,8 +184,8 @@ class NgramTrie:
     def raw(self, state: np.ndarray) -> np.ndarray:
         """Natural-log probabilities float32 (N, V + 2) after each state: of the units, of </s>, of <unk>."""
         out = np.empty((state.shape[1], self.num_units + 2), dtype=np.float32)
-        for first in range(0, len(out), ROWS):
-            self._fill(out[first : first + ROWS], state[:, first : first + ROWS])
+        for first in range(0, len(out), self._rows):
+            self._fill(out[first : first + self._rows], state[:, first : first + self._rows])
         return out
 
     def _fill(self, out: np.ndarray, state: np.ndarray) -> None:
@@ -231,12 +235,12 @@ class NgramTrie:
     def distributions(self, state: np.ndarray) -> np.ndarray:
         """Natural-log probabilities float32 (N, V) of the units alone, normalised; -inf for units the text never had."""
         out = np.empty((state.shape[1], self.num_units), dtype=np.float32)
-        block = np.empty((min(ROWS, len(out)), self.num_units + 2), dtype=np.float32)
+        block = np.empty((min(self._rows, len(out)), self.num_units + 2), dtype=np.float32)
         unseen = np.flatnonzero(~self.seen)
-        for first in range(0, len(out), ROWS):
-            part = out[first : first + ROWS]
+        for first in range(0, len(out), self._rows):
+            part = out[first : first + self._rows]
             raw = block[: len(part)]
-            self._fill(raw, state[:, first : first + ROWS])
+            self._fill(raw, state[:, first : first + self._rows])
             raw[:, unseen] = -np.inf
             np.subtract(raw[:, :-2], self._mass(raw)[:, None], out=part)
         return out

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kdtool.ali.store import Segments
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_jsonl, write_jsonl
+from kdtool.posteriors import codec
 from kdtool.posteriors.codec import Coder, before_units, pack, temper, unpack
 from kdtool.posteriors.dump import PosteriorDump, UnitPosteriors, finish_dump, save_coder, write_shard
 
@@ -184,6 +185,21 @@ def test_not_a_distribution_is_refused() -> None:
         _coder(_log_probs(2)).quantise(_log_probs(2) + np.log(np.array([[1.0], [0.5]], np.float32)))
     with pytest.raises(KdError, match="mass 0"):
         _coder(_log_probs(2), mass=0.0)
+
+
+@pytest.mark.parametrize(("step", "kind"), [(0.002, np.uint16), (0.1, np.uint8)])
+def test_rows_are_quantised_in_blocks_as_they_are_at_once(step: float, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_probs = _log_probs(11)
+    coder = _coder(log_probs, mass=0.9, step=step)
+    whole = coder.quantise(log_probs)
+    monkeypatch.setattr(codec, "BLOCK_BYTES", 4 * UNITS * 3)
+    parts = coder.quantise(log_probs)
+    assert whole.level.dtype == kind
+    np.testing.assert_array_equal(parts.level, whole.level)
+    np.testing.assert_array_equal(parts.left, whole.left)
+    log_probs[7] += 1.0
+    with pytest.raises(KdError, match=r"row 7 .* sums to 2.7"):
+        coder.quantise(log_probs)
 
 
 def test_changed_file_is_named_with_both_digests(tmp_path: Path) -> None:

@@ -113,6 +113,24 @@ def test_distributions_are_causal_and_sum_to_one(key: tuple[str, str], teachers:
     assert teacher.log_probs(ids[:0]).shape == (0, teacher.num_units)
 
 
+@pytest.mark.parametrize("key", TEACHERS)
+def test_sentences_together_get_what_each_gets_alone(key: tuple[str, str], teachers: dict[Any, Teacher], lang: Lang, tree: Tree,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    from kdtool.teacher import tree_senone
+
+    teacher = teachers[key]
+    text = [np.array(ids) for ids in itertools.islice(material(teacher.unit, lang, tree).held_out, 5)]
+    sentences = [text[0][:0], text[1], text[0][:1], text[2][:0], *text[2:], text[0][:0]]
+    alone = [teacher.log_probs(ids) for ids in sentences]
+    monkeypatch.setattr(tree_senone, "BLOCK_BYTES", 8 * 7 * teacher.num_units)  # blocks end within sentences
+    together = teacher.log_probs_many(sentences)
+    assert len(together) == len(sentences)
+    for one, other in zip(together, alone, strict=True):
+        assert one.shape == other.shape and one.dtype == np.float32
+        np.testing.assert_allclose(np.exp(one), np.exp(other), atol=1e-6)
+    assert [len(rows) for rows in teacher.log_probs_many([text[0][:0]])] == [0]
+
+
 @pytest.mark.parametrize("key", [k for k in TEACHERS if k[0] != "tree"])
 def test_units_never_seen_have_no_probability(key: tuple[str, str], teachers: dict[Any, Teacher], lang: Lang, tree: Tree) -> None:
     teacher = teachers[key]

@@ -11,7 +11,7 @@ setup(
     license="Apache-2.0",
     entry_points={"console_scripts": ["kdtool=kdtool.__main__:entry"]},
     packages=find_packages(include=["kdtool", "kdtool.*"]),
-    package_data={"kdtool.graph": ["*.cc"]},
+    package_data={"kdtool.graph": ["*.cc"], "kdtool.posteriors": ["*.cc"]},
     python_requires=">=3.10",
     # Language models of Hugging Face as teachers; from 4.48 on torch 2 is needed.
     extras_require={"hf": ["transformers>=4.40"]},

@@ -43,7 +43,7 @@ check_own() {  # the user's own environment: all imports work; asked again only 
 
 compile_searches() {  # compile_searches PYTHON: nodes without a compiler find them there; again when a source changed
   local made="$store/native/.made" python file changed=
-  for file in "$KD_ROOT"/kdtool/graph/{native.py,*.cc}; do
+  for file in "$KD_ROOT"/kdtool/{graph/native.py,*/*.cc}; do
     [[ "$made" -nt "$file" ]] || changed=1
   done
   [[ -n "$changed" ]] || return 0

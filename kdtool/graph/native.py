@@ -1,6 +1,6 @@
-"""Both searches in C++ (``search.cc``, ``viterbi.cc``), compiled once for each checkout into one library, loaded by ctypes.
+"""What is in C++ (both searches, and the posteriors' ``levels.cc``), compiled once for each checkout into one library, loaded by ctypes.
 
-In: a graph's arcs and scores as numpy arrays. Out: lattice arcs; for ``viterbi.cc``, which ``viterbi.py`` calls, the library.
+In: a graph's arcs and scores as numpy arrays. Out: lattice arcs; for ``viterbi.py`` and ``posteriors/entropy.py``, the library.
 ``utils/setup_env.sh`` compiles, so that nodes where jobs run need no compiler; a changed source is compiled again on first
 use. CXX names another compiler than g++.
 """
@@ -22,14 +22,14 @@ from kdtool.core.cli import cli_main
 from kdtool.core.digest import combine
 from kdtool.core.errors import KdError
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("search.cc", "viterbi.cc"))
+SOURCES = tuple(Path(__file__).parents[1] / name for name in ("graph/search.cc", "graph/viterbi.cc", "posteriors/levels.cc"))
 FOLDER = Path(__file__).resolve().parents[2] / ".venv" / "native"
 FLAGS = ("-O3", "-std=c++11", "-shared", "-fPIC")
 NO_MEMORY = -(2**63)
 
 
 def library() -> Path:
-    """The compiled searches, made unless they are there. The name tells sources, flags and machines apart.
+    """The compiled library, made unless it is there. The name tells sources, flags and machines apart.
 
     The compiler does not count: it may be missing where jobs run.
 
@@ -83,6 +83,9 @@ def load() -> ctypes.CDLL:
     total = ctypes.POINTER(ctypes.c_double)
     lib.kd_viterbi.argtypes = [number, ints, ints, reals, number, ints, scores, number, number, ints, total]
     lib.kd_viterbi.restype = number
+    words, longs = (np.ctypeslib.ndpointer(kind, 1, flags="C_CONTIGUOUS") for kind in (np.uint16, np.int64))
+    lib.kd_levels_decode.argtypes = [ctypes.c_void_p, words, number, longs, number, longs, longs, number, number, ints, ints]
+    lib.kd_levels_decode.restype = number
     return lib
 
 

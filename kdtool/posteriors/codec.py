@@ -164,7 +164,7 @@ class Coder:
         mass = (rest * REST_STEP / 2.0) ** 2
         with np.errstate(divide="ignore"):
             scale = np.log1p(-np.minimum(mass, MOST_REST)) - np.log(np.bincount(row, weights=kept, minlength=len(rest)))
-            return np.log(kept) + scale[row], np.log(np.minimum(mass, MOST_REST))
+            return np.log(self.value.astype(np.float64))[level] + scale[row], np.log(np.minimum(mass, MOST_REST))
 
     def encode(self, levels: Levels, before: np.ndarray) -> dict[str, np.ndarray]:
         """Packed columns of some rows, each after the unit ``before`` it (V at a begin)."""
@@ -181,15 +181,10 @@ class Coder:
         counts, rest = np.empty(len(before), np.int64), np.empty(len(before), np.int64)
         counts[np.argsort(context, kind="stable")] = unpack(columns["counts"])
         rest[np.lexsort((context, counts))] = unpack(columns["rest"])
-        places, levels = self.code.decode(columns["words"], unpack(columns["others"]).astype(np.int64), context, counts)
-        row, ids = places // self.num_units, places % self.num_units
-        # Rows in order, in each the likeliest first, equal ones by rising id. Small numbers are sorted in linear time.
-        order = np.argsort(_small(ids), kind="stable")
-        for keys in (len(self.value) - levels, row):
-            order = order[np.argsort(_small(keys[order]), kind="stable")]
-        logp, rest_logp = self._read(row[order], levels[order], rest)
+        ids, levels = self.code.decode(columns["words"], unpack(columns["others"]).astype(np.int64), context, counts)
+        logp, rest_logp = self._read(np.repeat(np.arange(len(counts)), counts), levels, rest)
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        return offsets, ids[order].astype(np.int32), logp.astype(np.float32), rest_logp.astype(np.float32)
+        return offsets, ids, logp.astype(np.float32), rest_logp.astype(np.float32)
 
     @cached_property
     def _places(self) -> np.ndarray:
@@ -257,10 +252,6 @@ def _floor(probs: np.ndarray, mass: float) -> float:
     mass_of = np.bincount(half, weights=probs.reshape(-1), minlength=1 << 16)[::-1].cumsum() / len(probs)
     lowest = (1 << 16) - 1 - min(int(np.searchsorted(mass_of, mass)), (1 << 16) - 1)
     return float(np.array([lowest << 16], dtype=np.uint32).view(np.float32)[0])
-
-
-def _small(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.uint16) if values.max(initial=0) < 1 << 16 else values
 
 
 def _rest(left: np.ndarray) -> np.ndarray:

@@ -6,15 +6,20 @@ The entries of a row are visited by falling prior (what the unit before it leads
   constant, so how far the last entries were off says how far this one will be;
 - how many kept entries are still to come, against how many are still to be expected (the row ends with the last of them);
 - whether the entry just before was far above or below what was expected.
-Many rows are worked on side by side (a lane that has done one takes the next), as array arithmetic wants. Only whole numbers decide which
+Many rows are worked on side by side (a lane that has done one takes the next), as array arithmetic wants; decoding, which a student's
+training waits for, is done in C++ where there is a compiler (``kdtool.posteriors.levels``). Only whole numbers decide which
 table is used, so every machine decodes alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.posteriors.levels import NativeDecoder, compiled
 
 UNIT = 16  # fixed-point logarithms: so many to a nat
 BIN = 0.25  # nats in one bin of the prior
@@ -136,13 +141,44 @@ class LevelCode:
         return np.concatenate([heads, *words[::-1]]), level[symbol == SYMBOLS - 1]
 
     def decode(self, words: np.ndarray, others: np.ndarray, context: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(row * V + id, level) of the kept entries of rows that were encoded, in no particular order."""
+        """(ids, levels) int32 (M,) of the kept entries of rows that were encoded: row after row, ``counts`` (N,) in each, a row's
+        highest level first, equal ones by rising id.
+
+        Raises:
+            KdError: rows that keep nothing or more than there is, or (in C++ only) words that are no code of such rows.
+        """
+        if len(counts) and not 1 <= counts.min() <= counts.max() <= self.num_units:
+            raise KdError(f"rows of {counts.min()} to {counts.max()} entries of {self.num_units}; dump again")
+        if self._native is None:
+            return self._decode_arrays(words, others, context, counts)
+        return self._native.decode(words, others, context * self.num_units, counts, _lanes(counts))
+
+    @cached_property
+    def _native(self) -> NativeDecoder | None:
+        library = compiled()
+        if library is None:
+            return None
+        tables = {
+            "log_prior": self._log_prior, "unit": self._unit, "ahead": self._ahead, "fine": self._fine, "spread": self._spread,
+            "left": self._left, "value": self._value, "most": self._most, "push": self._push, "last": self._last, "freq": self._freq,
+            "below": self._below, "which": self._which,
+        }  # fmt: skip
+        return NativeDecoder(library, tables, SYMBOLS, self.num_units)
+
+    @cached_property
+    def _which(self) -> np.ndarray:
+        """The symbol of each slot of each table, uint8 (FINE * SPREAD * AHEAD << BITS,)."""
+        return np.repeat(np.tile(np.arange(SYMBOLS, dtype=np.uint8), len(self.freq)), self._freq)
+
+    def _decode_arrays(
+        self, words: np.ndarray, others: np.ndarray, context: np.ndarray, counts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         number = _lanes(counts)
         words = words.astype(np.int64)
         state = (words[:number] << 16) + words[number : 2 * number]
         at, other = 2 * number, 0
-        which = np.repeat(np.tile(np.arange(SYMBOLS, dtype=np.uint8), len(self.freq)), self._freq)
-        places, found = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        which = self._which
+        rows, units, found = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
 
         def take(table: np.ndarray, lane: np.ndarray, row: np.ndarray, place: np.ndarray) -> np.ndarray:
             nonlocal at, other
@@ -162,14 +198,24 @@ class LevelCode:
                 rare = (level == SYMBOLS - 1).nonzero()[0]
                 level[rare] = others[other : other + len(rare)]
                 other += len(rare)
-            places.append(row * self.num_units + self._unit.take(place))
+            rows.append(row.copy())
+            units.append(self._unit.take(place))
             found.append(level)
             return level
 
         self._walk(context, counts, take)
         level = np.concatenate(found)
-        kept = np.flatnonzero(level)
-        return np.concatenate(places)[kept], level[kept]
+        kept = np.flatnonzero(level > 0)
+        row, ids, level = np.concatenate(rows)[kept], np.concatenate(units)[kept], level[kept]
+        # Small numbers are sorted in linear time.
+        order = np.argsort(_small(ids), kind="stable")
+        for keys in (level.max(initial=0) - level, row):
+            order = order[np.argsort(_small(keys[order]), kind="stable")]
+        return ids[order].astype(np.int32), level[order].astype(np.int32)
+
+
+def _small(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.uint16) if values.max(initial=0) < 1 << 16 else values
 
 
 def _lanes(counts: np.ndarray) -> int:

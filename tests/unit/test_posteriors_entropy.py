@@ -1,10 +1,13 @@
 """The code of levels: what is coded comes back, it costs what the tables say, and rows that it never saw cost more and are right."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdtool.core.errors import KdError
 from kdtool.posteriors import entropy
+from kdtool.posteriors import levels as level_module
 from kdtool.posteriors.entropy import LANE, SYMBOLS, UNIT, LevelCode, learn
 
 UNITS, CONTEXTS, LEVELS = 30, 4, 80
@@ -23,10 +26,16 @@ def _levels(rows: int, seed: int, top: int = 40) -> tuple[np.ndarray, np.ndarray
 
 def _decoded(code: LevelCode, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     words, others = code.encode(levels, context)
-    places, found = code.decode(words, others, context, (levels > 0).sum(axis=1))
+    counts = (levels > 0).sum(axis=1)
+    ids, found = code.decode(words, others, context, counts)
+    for mine, other in zip((ids, found), code._decode_arrays(words, others, context, counts), strict=True):
+        assert mine.dtype == other.dtype
+        np.testing.assert_array_equal(mine, other)
+    row = np.repeat(np.arange(len(levels)), counts)
+    order = np.lexsort((ids, -found, row))
+    np.testing.assert_array_equal(order, np.arange(len(ids)))
     back = np.zeros(levels.shape, np.uint16)
-    back.reshape(-1)[places] = found
-    assert len(np.unique(places)) == len(places)
+    back[row, ids] = found
     return back, words
 
 
@@ -70,3 +79,33 @@ def test_a_row_that_is_a_constant_times_its_prior_costs_little() -> None:
     _, other = learn(BINS, LOG_VALUE, shuffled, context)
     assert bits < 0.7 * other
     np.testing.assert_array_equal(_decoded(same, levels, context)[0], levels)
+
+
+def test_words_that_are_no_code_of_the_rows_are_refused() -> None:
+    levels, context = _levels(40, 2, LEVELS)
+    code, _ = learn(BINS, LOG_VALUE, levels, context)
+    words, others = code.encode(levels, context)
+    counts = (levels > 0).sum(axis=1)
+    broken = words.copy()
+    broken[0] ^= 1 << 14
+    for bad in (words[:-1], words[:1], np.append(words, words[:1]), broken, words[:0]):
+        with pytest.raises(KdError, match=r"words are no code of 40 rows with \d+ entries; dump again"):
+            code.decode(bad, others, context, counts)
+    with pytest.raises(KdError, match="are no code"):
+        code.decode(words, np.append(others, 70), context, counts)
+    for count in (0, UNITS + 1):
+        counts[3] = count
+        with pytest.raises(KdError, match=rf"entries of {UNITS}; dump again"):
+            code.decode(words, others, context, counts)
+
+
+def test_without_a_compiler_the_arrays_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> None:
+        raise KdError("no compiler")
+
+    levels, context = _levels(40, 2, LEVELS)
+    code, _ = learn(BINS, LOG_VALUE, levels, context)
+    monkeypatch.setattr(level_module, "load", nothing)
+    monkeypatch.setattr(entropy, "compiled", level_module.compiled.__wrapped__)
+    assert code._native is None
+    np.testing.assert_array_equal(_decoded(code, levels, context)[0], levels)

@@ -39,7 +39,8 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "steps" / "extract_features.sh", tmp_path / "steps")
     (tmp_path / "kdtool" / "graph").mkdir(parents=True)
     (tmp_path / "kdtool" / "graph" / "native.py").write_text(COMPILER)
-    for name in ("__init__.py", "graph/__init__.py", "graph/search.cc", "graph/viterbi.cc"):
+    (tmp_path / "kdtool" / "posteriors").mkdir()
+    for name in ("__init__.py", "graph/__init__.py", "graph/search.cc", "graph/viterbi.cc", "posteriors/levels.cc"):
         (tmp_path / "kdtool" / name).touch()
     (tmp_path / "utils" / "build_env.sh").write_text(STAND_IN.format(python=sys.executable, flag=tmp_path / "fail"))
     return tmp_path
@@ -120,12 +121,12 @@ def test_the_searches_are_compiled_once_and_when_a_source_changes(checkout: Path
     command = [checkout / "utils" / "setup_env.sh"]
     assert run(command, **variables).stdout.count("compiled") == 1
     assert "compiled" not in run(command, **variables).stdout
-    for later, name in enumerate(("search.cc", "viterbi.cc", "native.py"), 2):
-        os.utime(checkout / "kdtool" / "graph" / name, (time.time() + later,) * 2)
+    for later, name in enumerate(("graph/search.cc", "graph/viterbi.cc", "posteriors/levels.cc", "graph/native.py"), 2):
+        os.utime(checkout / "kdtool" / name, (time.time() + later,) * 2)
         assert run(command, **variables).stdout.count("compiled") == 1
         os.utime(checkout / ".venv" / "native" / ".made", (time.time() + later,) * 2)
         assert "compiled" not in run(command, **variables).stdout
-    later = time.time() + 9
+    later = time.time() + 10
     os.utime(checkout / "kdtool" / "graph" / "search.cc", (later, later))
     (checkout / "no_compiler").touch()
     assert run(command, **variables).returncode == 1

@@ -7,22 +7,28 @@ of an n-gram a second. CPU seconds of one core (the machine may be busy); real t
                                                                                                     or TEACHER=DUMP)
     tests/bench/bench_dumps.py ngram lm_text.gz --units 500 --order 5
 
-lilcom and HDF5 are measured where the packages lilcom and h5py are installed.
+lilcom and HDF5 need the packages lilcom and h5py, which kdtool does without; which of them is missing is said. Beside the environment:
+
+    pip install --target /tmp/extra --no-deps lilcom h5py && PYTHONPATH="$KD_ROOT:/tmp/extra" tests/bench/bench_dumps.py dumps ..
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from bench import FRAMES_A_SECOND, timed
 
-ROWS_OTHERS = 60  # utterances that the other forms are measured on
+OTHERS = 60  # utterances that the other forms are measured on
+REPEATS = 3  # runs whose median counts
+PACKAGES = {"lilcom": "lilcom", "hdf5_fp16": "h5py"}  # what a form needs
 
 
 def dump_rates(lang_dir: Path, ali_dir: Path, teacher_dir: Path, dump_dir: Path, utterances: int) -> dict[str, float]:
@@ -51,12 +57,17 @@ def dump_rates(lang_dir: Path, ali_dir: Path, teacher_dir: Path, dump_dir: Path,
 
     teacher.log_probs(dump.get(ids[0]).unit_ids)  # what is made once
     with tempfile.TemporaryDirectory() as folder:
-        wrote = timed(lambda: write(folder))[0]
+        wrote = often(lambda: write(folder))
     figures = {
         "bytes_a_second": dump.meta["bytes"] / whole, "mass": dump.meta["mean_mass_kept"], "nats_lost": dump.meta["nats_lost_per_unit"],
-        "write_x": audio / wrote, "read_x": audio / timed(read)[0],
+        "write_x": audio / wrote, "read_x": audio / often(read),
     }  # fmt: skip
-    return figures | other_forms(dump, ids[:ROWS_OTHERS], sum(ali.get(u).num_frames for u in ids[:ROWS_OTHERS]) / FRAMES_A_SECOND)
+    return figures | other_forms(dump, ids[:OTHERS], sum(ali.get(u).num_frames for u in ids[:OTHERS]) / FRAMES_A_SECOND)
+
+
+def often(work: Callable[[], Any]) -> float:
+    """Median CPU seconds."""
+    return median(timed(work)[0] for _ in range(REPEATS))
 
 
 def _shards(dump: Any, ids: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -72,11 +83,15 @@ def other_forms(dump: Any, ids: Sequence[str], audio: float) -> dict[str, float]
     arrays = {name: dump.get(name).dense(dump.num_units) for name in ids}
     figures = {}
     for form, (save, load) in _forms().items():
-        with tempfile.TemporaryDirectory() as folder:
-            wrote, _ = timed(lambda folder=folder, save=save: save(Path(folder), arrays))
-            read, _ = timed(lambda folder=folder, load=load: load(Path(folder), ids))
-            size = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
-        figures |= {f"{form}_bytes_a_second": size / audio, f"{form}_write_x": audio / wrote, f"{form}_read_x": audio / read}
+        wrote, read = [], []
+        for _ in range(REPEATS):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                wrote.append(timed(lambda folder=folder, save=save: save(folder, arrays))[0])
+                read.append(timed(lambda folder=folder, load=load: load(folder, ids))[0])
+                size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        figures |= {f"{form}_bytes_a_second": size / audio, f"{form}_write_x": audio / median(wrote),
+                    f"{form}_read_x": audio / median(read)}  # fmt: skip
     return figures
 
 
@@ -106,12 +121,14 @@ def _forms() -> dict[str, tuple[Callable[[Path, dict[str, np.ndarray]], Any], Ca
 
         return save, load
 
-    forms = {"npy_fp16": (save_npy, load_npy)}
-    if importlib.util.find_spec("lilcom"):
-        forms["lilcom"] = lhotse_form(io.LilcomChunkyWriter, io.LilcomChunkyReader, np.float32)
-    if importlib.util.find_spec("h5py"):
-        forms["hdf5_fp16"] = lhotse_form(io.NumpyHdf5Writer, io.NumpyHdf5Reader, np.float16)
-    return forms
+    forms = {"npy_fp16": (save_npy, load_npy), "lilcom": lhotse_form(io.LilcomChunkyWriter, io.LilcomChunkyReader, np.float32),
+             "hdf5_fp16": lhotse_form(io.NumpyHdf5Writer, io.NumpyHdf5Reader, np.float16)}  # fmt: skip
+    return {form: how for form, how in forms.items() if form not in missing()}
+
+
+def missing() -> dict[str, str]:
+    """Forms that cannot be measured here, and the package that each lacks."""
+    return {form: package for form, package in PACKAGES.items() if importlib.util.find_spec(package) is None}
 
 
 def ngram(text: Path, units: int, order: int, lines: int, sentences: int) -> dict[str, float]:
@@ -176,6 +193,8 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{name:34s}{value:g}")
         return
     folders = [(Path(d.split("=")[0]), Path(d.split("=")[1])) if "=" in d else (Path(d).parent, Path(d)) for d in a.dumps]
+    for form, package in missing().items():
+        print(f"{form}: not measured, the Python package {package} is not installed (see --help)", file=sys.stderr)
     table = {dump: dump_rates(a.lang, a.ali, teacher, dump, a.utterances) for teacher, dump in folders}
     print("\t".join(["", *(f"{d.parent.name}/{d.name}" for d in table), "together"]).expandtabs(28))
     for name in next(iter(table.values())):

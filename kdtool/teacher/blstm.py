@@ -7,7 +7,7 @@ joined by a symbol that stands for begin and end.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import nn
 from kdtool.core.errors import KdError, UsageError
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import check_ids
-from kdtool.teacher.streams import begin_at_unigrams, fit, shuffled_stream, unit_loss
+from kdtool.teacher.streams import begin_at_unigrams, fit, log_distributions, read_together, shuffled_stream, unit_loss
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,17 @@ class BlstmModel(nn.Module):
         embedded = self.embed(units)
         before = self.right(embedded[:, :-2])[0]
         after = self.left(embedded[:, 2:].flip(1))[0].flip(1)
-        return self.out(nn.functional.gelu(self.join(torch.cat([before, after], dim=2))))  # type: ignore[no-any-return]
+        return self._join(before, after)
+
+    def together(self, lines: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The same for several sentences, units (L + 2,) each -> logits (L, V)."""
+        embedded = [self.embed(line) for line in lines]
+        before = read_together(self.right, [e[:-2] for e in embedded])
+        after = read_together(self.left, [e[2:].flip(0) for e in embedded])
+        return (self._join(b, a.flip(0)) for b, a in zip(before, after, strict=True))
+
+    def _join(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        return self.out(nn.functional.gelu(self.join(torch.cat([before, after], dim=-1))))  # type: ignore[no-any-return]
 
 
 class BlstmTeacher(Teacher):
@@ -84,15 +94,16 @@ class BlstmTeacher(Teacher):
         return teacher
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
-        check_ids(unit_ids, self.num_units, self.unit)
-        if len(unit_ids) == 0:
-            return np.zeros((0, self.num_units), dtype=np.float32)
+        return self.log_probs_many([unit_ids])[0]
+
+    @torch.no_grad()
+    def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for ids in sentences:
+            check_ids(ids, self.num_units, self.unit)
         edge = [self.num_units]
-        line = torch.from_numpy(np.concatenate([edge, unit_ids, edge]).astype(np.int64))
-        with torch.no_grad():
-            logits = self.model(line[None])[0]
-            logits[:, torch.from_numpy(~self.seen)] = -math.inf
-            return torch.log_softmax(logits, dim=1).numpy()  # type: ignore[no-any-return]
+        lines = [torch.from_numpy(np.concatenate([edge, ids, edge]).astype(np.int64)) for ids in sentences if len(ids)]
+        logits = self.model.together(lines) if lines else iter(())
+        return log_distributions(logits, self.seen, sentences)
 
     def tensors(self) -> dict[str, np.ndarray]:
         return {"seen": self.seen.astype(np.uint8)} | {n: p.numpy() for n, p in self.model.state_dict().items()}

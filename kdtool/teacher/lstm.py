@@ -6,7 +6,7 @@ carried on.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 from kdtool.core.errors import KdError, UsageError
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import check_ids
-from kdtool.teacher.streams import begin_at_unigrams, fit, shuffled_stream, unit_loss
+from kdtool.teacher.streams import begin_at_unigrams, fit, log_distributions, read_together, shuffled_stream, unit_loss
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,15 @@ class LstmTeacher(Teacher):
         return teacher
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
-        check_ids(unit_ids, self.num_units, self.unit)
-        if len(unit_ids) == 0:
-            return np.zeros((0, self.num_units), dtype=np.float32)
-        history = torch.from_numpy(np.concatenate([[self.num_units], unit_ids[:-1]]).astype(np.int64))
-        with torch.no_grad():
-            logits = self.model(history[None])[0][0]
-            logits[:, torch.from_numpy(~self.seen)] = -math.inf
-            return torch.log_softmax(logits, dim=1).numpy()  # type: ignore[no-any-return]
+        return self.log_probs_many([unit_ids])[0]
+
+    @torch.no_grad()
+    def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for ids in sentences:
+            check_ids(ids, self.num_units, self.unit)
+        lines = [torch.from_numpy(np.append(self.num_units, ids[:-1]).astype(np.int64)) for ids in sentences if len(ids)]
+        hidden = read_together(self.model.lstm, [self.model.embed(line) for line in lines]) if lines else []
+        return log_distributions(map(self.model.out, hidden), self.seen, sentences)
 
     def tensors(self) -> dict[str, np.ndarray]:
         return {"seen": self.seen.astype(np.uint8)} | {n: p.numpy() for n, p in self.model.state_dict().items()}

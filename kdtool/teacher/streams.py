@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -63,6 +63,24 @@ def fit(model: nn.Module, loss_of: Callable[[int], torch.Tensor], updates: int, 
         recent = loss.item() if update == 0 else 0.98 * recent + 0.02 * loss.item()
         if (update + 1) % 200 == 0:
             print(f"{name}: update {update + 1} of {updates}, training perplexity {math.exp(recent):.2f}", file=sys.stderr)
+
+
+def read_together(lstm: nn.LSTM, sentences: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Hidden states (L, H) of sentences of embedded units (L, E), L at least 1: all sentences a step at once, which is nearly
+    twice as fast as one after the other."""
+    packed = nn.utils.rnn.pack_sequence(sentences, enforce_sorted=False)
+    padded, lengths = nn.utils.rnn.pad_packed_sequence(lstm(packed)[0], batch_first=True)
+    return [hidden[:length] for hidden, length in zip(padded, lengths.tolist(), strict=True)]
+
+
+def log_distributions(logits: Iterable[torch.Tensor], seen: np.ndarray, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Log-probabilities float32 (N, V) of the seen units for each of the sentences, of which the empty ones have no logits (N, V)."""
+    unseen = torch.from_numpy(np.flatnonzero(~seen))
+    rows = iter(logits)
+    return [
+        torch.log_softmax(next(rows).index_fill_(1, unseen, -math.inf), dim=1).numpy() if len(ids) else np.zeros((0, len(seen)), np.float32)
+        for ids in sentences
+    ]
 
 
 def unit_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,13 @@
 """Benchmarks of teachers' posteriors, on folders that a recipe made.
 
-In: teachers with their dumps, or a text. Out: sizes and rates beside other forms of the same content; how many full distributions
-of an n-gram a second. CPU seconds of one core (the machine may be busy); real time is the alignment's frames.
+In: teachers with their dumps, a text, or an alignment. Out: sizes and rates beside other forms of the same content; how many full
+distributions of an n-gram a second; how fast a neural teacher's are written. CPU seconds of one core (the machine may be busy); real
+time is the alignment's frames.
 
     tests/bench/bench_dumps.py dumps data/lang exp/sat/ali_train exp/teacher_phone/post_train ..    (each inside its teacher's folder,
                                                                                                     or TEACHER=DUMP)
     tests/bench/bench_dumps.py ngram lm_text.gz --units 500 --order 5
+    tests/bench/bench_dumps.py neural data/lang exp/sat/ali_train subword lstm
 
 lilcom and HDF5 need the packages lilcom and h5py, which kdtool does without; which of them is missing is said. Beside the environment:
 
@@ -158,8 +160,8 @@ def ngram(text: Path, units: int, order: int, lines: int, sentences: int) -> dic
         model = kenlm.Model(str(arpa))
     teacher.log_probs(held[0])
     batches = [held[n : n + 64] for n in range(0, len(held), 64)]
-    seconds = min(timed(lambda: [teacher.log_probs_many(b) for b in batches])[0] for _ in range(3))
-    singly = min(timed(lambda: [teacher.log_probs(s) for s in held])[0] for _ in range(3))
+    seconds = often(lambda: [teacher.log_probs_many(b) for b in batches])
+    singly = often(lambda: [teacher.log_probs(s) for s in held])
     apart, trie = 0.0, teacher.trie
     for ids in held[:50]:
         raw = trie.raw(trie.states(ids))
@@ -170,6 +172,37 @@ def ngram(text: Path, units: int, order: int, lines: int, sentences: int) -> dic
     total = sum(map(len, held))
     return {"ngrams": sum(trie.num_ngrams), "units": total, "distributions_a_second": round(total / seconds),
             "sentence_by_sentence": round(total / singly), "largest_difference_from_kenlm": apart}  # fmt: skip
+
+
+def neural(lang_dir: Path, ali_dir: Path, unit: str, kind: str, updates: int, utterances: int) -> dict[str, float]:
+    """Times real time at which a neural teacher of the usual size is dumped; it is trained on the alignment's own units, as long as it
+    takes to be unsure of some units only (one that is unsure of all keeps all of a row, and is slow to write)."""
+    from kdtool.ali.store import AlignmentSet
+    from kdtool.lang.lang import Lang
+    from kdtool.posteriors.dump import write_shard
+    from kdtool.posteriors.dump_job import TOGETHER, Tally, posteriors
+    from kdtool.posteriors.make import Config, learn_coder
+    from kdtool.teacher.base import TrainingText
+    from kdtool.teacher.registry import teacher_class
+    from kdtool.units.segments import unit_segments
+    from kdtool.units.table import num_units
+    from kdtool.units.text import Sequences
+
+    lang, ali = Lang.load(lang_dir), AlignmentSet.open(ali_dir)
+    text = Sequences.of([unit_segments(ali.get(u), unit, lang).ids for u in ali.ids])
+    size = int(text.ids.max()) + 1 if unit == "senone" else num_units(unit, lang, None)
+    with tempfile.TemporaryDirectory() as folder:
+        known = TrainingText(unit, size, lambda: iter([text]), text)
+        teacher = teacher_class(kind).train(known, {"updates": updates}, seed=0, work=Path(folder))
+        coder = learn_coder(teacher, ali, lang, Config(sample=4000))
+        ids = ali.ids[:utterances]
+        units = [unit_segments(ali.get(u), unit, lang).ids for u in ids]
+        audio, count = sum(ali.get(u).num_frames for u in ids) / FRAMES_A_SECOND, sum(map(len, units))
+        asked = often(lambda: [teacher.log_probs_many(units[n : n + TOGETHER]) for n in range(0, len(units), TOGETHER)])
+        tally = Tally()
+        wrote = often(lambda: write_shard(Path(folder, "shard"), coder, posteriors(teacher, coder, ali, ids, lang, 1.0, tally)))
+    return {"units": count, "units_a_second_of_the_teacher": round(count / asked), "teacher_x": round(audio / asked),
+            "write_x": round(audio / wrote), "nats_a_unit": tally.nats / tally.units}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -187,10 +220,21 @@ def main(argv: list[str] | None = None) -> None:
     text.add_argument("--order", type=int, default=5)
     text.add_argument("--lines", type=int, default=0, help="of the text, 0 for all")
     text.add_argument("--sentences", type=int, default=500, help="the first so many are asked for, and not trained on")
+    net = kinds.add_parser("neural")
+    net.add_argument("lang", type=Path)
+    net.add_argument("ali", type=Path)
+    net.add_argument("unit", choices=("senone", "phone", "subword"))
+    net.add_argument("kind", choices=("lstm", "blstm"))
+    net.add_argument("--updates", type=int, default=60)
+    net.add_argument("--utterances", type=int, default=128)
     a = parser.parse_args(argv)
-    if a.what == "ngram":
-        for name, value in ngram(a.text, a.units, a.order, a.lines, a.sentences).items():
-            print(f"{name:34s}{value:g}")
+    if a.what != "dumps":
+        if a.what == "ngram":
+            figures = ngram(a.text, a.units, a.order, a.lines, a.sentences)
+        else:
+            figures = neural(a.lang, a.ali, a.unit, a.kind, a.updates, a.utterances)
+        for name, value in figures.items():
+            print(f"{name:34s}{value:.7g}")
         return
     folders = [(Path(d.split("=")[0]), Path(d.split("=")[1])) if "=" in d else (Path(d).parent, Path(d)) for d in a.dumps]
     for form, package in missing().items():

@@ -84,6 +84,11 @@ def load() -> ctypes.CDLL:
     lib.kd_viterbi.argtypes = [number, ints, ints, reals, number, ints, scores, number, number, ints, total]
     lib.kd_viterbi.restype = number
     words, longs = (np.ctypeslib.ndpointer(kind, 1, flags="C_CONTIGUOUS") for kind in (np.uint16, np.int64))
+    count = ctypes.POINTER(ctypes.c_int64)
+    lib.kd_levels_encode.argtypes = [ctypes.c_void_p, ctypes.c_void_p, number, longs, longs, number, number, count, count]
+    lib.kd_levels_encode.restype = ctypes.c_void_p
+    lib.kd_levels_fetch.argtypes = [ctypes.c_void_p, words, longs]
+    lib.kd_levels_fetch.restype = None
     lib.kd_levels_decode.argtypes = [ctypes.c_void_p, words, number, longs, number, longs, longs, number, number, ints, ints]
     lib.kd_levels_decode.restype = number
     return lib

@@ -6,8 +6,8 @@ The entries of a row are visited by falling prior (what the unit before it leads
   constant, so how far the last entries were off says how far this one will be;
 - how many kept entries are still to come, against how many are still to be expected (the row ends with the last of them);
 - whether the entry just before was far above or below what was expected.
-Many rows are worked on side by side (a lane that has done one takes the next), as array arithmetic wants; decoding, which a student's
-training waits for, is done in C++ where there is a compiler (``kdtool.posteriors.levels``). Only whole numbers decide which
+Many rows are worked on side by side (a lane that has done one takes the next), as array arithmetic wants; where there is a compiler it is
+done in C++ (``kdtool.posteriors.levels``). Only whole numbers decide which
 table is used, so every machine decodes alike.
 """
 
@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.posteriors.levels import NativeDecoder, compiled
+from kdtool.posteriors.levels import NativeLevels, compiled
 
 UNIT = 16  # fixed-point logarithms: so many to a nat
 BIN = 0.25  # nats in one bin of the prior
@@ -121,7 +121,17 @@ class LevelCode:
         return np.concatenate(tables), np.concatenate(found), lanes
 
     def encode(self, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(words uint16, levels that had no code of their own) of some rows; each row must keep something."""
+        """(words uint16, levels that had no code of their own) of some rows, uint8 or uint16; KdError when a row keeps nothing."""
+        counts = (levels > 0).sum(axis=1)
+        if not counts.all():
+            raise KdError(f"row {counts.argmin()} of {len(counts)} keeps nothing; this is a bug, please report it")
+        if levels.max(initial=0) >= len(self.log_value):
+            raise KdError(f"level {levels.max()} of a code of {len(self.log_value)}; this is a bug, please report it")
+        if self._native is None:
+            return self._encode_arrays(levels, context)
+        return self._native.encode(levels, context * self.num_units, counts, _lanes(counts))
+
+    def _encode_arrays(self, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         table, level, lanes = self.visit(levels, context)
         symbol = np.minimum(level, SYMBOLS - 1)
         symbol[self._freq[table * SYMBOLS + symbol] == 0] = SYMBOLS - 1
@@ -154,7 +164,7 @@ class LevelCode:
         return self._native.decode(words, others, context * self.num_units, counts, _lanes(counts))
 
     @cached_property
-    def _native(self) -> NativeDecoder | None:
+    def _native(self) -> NativeLevels | None:
         library = compiled()
         if library is None:
             return None
@@ -163,7 +173,7 @@ class LevelCode:
             "left": self._left, "value": self._value, "most": self._most, "push": self._push, "last": self._last, "freq": self._freq,
             "below": self._below, "which": self._which,
         }  # fmt: skip
-        return NativeDecoder(library, tables, SYMBOLS, self.num_units)
+        return NativeLevels(library, tables, SYMBOLS, self.num_units)
 
     @cached_property
     def _which(self) -> np.ndarray:

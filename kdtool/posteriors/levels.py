@@ -1,7 +1,7 @@
-"""Levels out of words in C++ (``levels.cc``).  In: a LevelCode's tables, packed rows.  Out: their kept entries.
+"""Levels into words and out of them in C++ (``levels.cc``).  In: a LevelCode's tables, rows.  Out: words, or kept entries.
 
-Three (subwords, 133 entries a row) to ten times (senones, 3 a row) as fast as the array form in ``entropy.py``, which does it where
-nothing could be compiled.
+Decoding takes a third (subwords, 133 entries a row) to a tenth (senones, 3 a row) of what the array form in ``entropy.py`` takes, which
+does it where nothing could be compiled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def compiled() -> ctypes.CDLL | None:
         return None
 
 
-class NativeDecoder:
+class NativeLevels:
     """The tables of one code, all int64 but ``which`` uint8, named as in ``levels.cc``; they are not copied."""
 
     def __init__(self, library: ctypes.CDLL, tables: dict[str, np.ndarray], symbols: int, units: int) -> None:
@@ -41,6 +41,25 @@ class NativeDecoder:
         sizes = {"fines": len(tables["fine"]), "offs": len(tables["push"]), "levels": len(tables["value"]), "symbols": symbols,
                  "units": units}  # fmt: skip
         self._tables = _Tables(**{name: array.ctypes.data for name, array in self._arrays.items()}, **sizes)
+
+    def encode(self, levels: np.ndarray, begin: np.ndarray, counts: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+        """(words uint16, levels that had no code of their own int64) of rows uint8 or uint16 (N, V); begin and counts as below.
+
+        Raises:
+            KdError: too little memory.
+        """
+        if levels.dtype not in (np.uint8, np.uint16):
+            raise KdError(f"levels of {levels.dtype}; uint8 or uint16 is needed")
+        levels = np.ascontiguousarray(levels)
+        num_words, num_others = ctypes.c_int64(), ctypes.c_int64()
+        done = self._library.kd_levels_encode(ctypes.byref(self._tables), levels.ctypes.data, levels.itemsize,
+                                              np.ascontiguousarray(begin, np.int64), np.ascontiguousarray(counts, np.int64), len(counts),
+                                              lanes, ctypes.byref(num_words), ctypes.byref(num_others))  # fmt: skip
+        if not done:
+            raise KdError(f"too little memory to code {len(counts)} rows; use fewer jobs at once, or smaller shards")
+        words, others = np.empty(num_words.value, np.uint16), np.empty(num_others.value, np.int64)
+        self._library.kd_levels_fetch(done, words, others)
+        return words, others
 
     def decode(self, words: np.ndarray, others: np.ndarray, begin: np.ndarray, counts: np.ndarray, lanes: int) -> tuple[Any, Any]:
         """(ids, levels) int32 (M,): row after row, each row's highest level first, equal ones by rising id.

@@ -26,6 +26,8 @@ def _levels(rows: int, seed: int, top: int = 40) -> tuple[np.ndarray, np.ndarray
 
 def _decoded(code: LevelCode, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     words, others = code.encode(levels, context)
+    for mine, other in zip((words, others), code._encode_arrays(levels, context), strict=True):
+        np.testing.assert_array_equal(mine, other)
     counts = (levels > 0).sum(axis=1)
     ids, found = code.decode(words, others, context, counts)
     for mine, other in zip((ids, found), code._decode_arrays(words, others, context, counts), strict=True):
@@ -109,3 +111,16 @@ def test_without_a_compiler_the_arrays_do_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(entropy, "compiled", level_module.compiled.__wrapped__)
     assert code._native is None
     np.testing.assert_array_equal(_decoded(code, levels, context)[0], levels)
+
+
+def test_both_types_of_levels_give_the_same_words_and_rows_of_nothing_are_refused() -> None:
+    levels, context = _levels(40, 2, LEVELS)
+    code, _ = learn(BINS, LOG_VALUE, levels, context)
+    for mine, other in zip(code.encode(levels, context), code.encode(levels.astype(np.uint8), context), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    levels[3, 0] = LEVELS
+    with pytest.raises(KdError, match=f"level {LEVELS} of a code of {LEVELS}"):
+        code.encode(levels, context)
+    levels[3] = 0
+    with pytest.raises(KdError, match="row 3 of 40 keeps nothing"):
+        code.encode(levels, context)

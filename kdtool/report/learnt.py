@@ -126,7 +126,7 @@ def section(root: Path, content: dict[str, Any], speech: tuple[FeatureSet, Align
     about = (
         f"Mean KL divergence from the teacher's distribution in nats a frame, over {len(ids)} utterances that nobody was trained on: of "
         "one distribution for all places; of each unit's mean over its other places, which knows the unit but nothing around it; of "
-        "the head. A head that is not below the third column does not know the teacher's context."
+        "the head. A head that is not below each unit's mean shows nothing of the teacher's context."
     )
     head = ["teacher", "entropy", "one for all", "each unit's mean", "system", "head", "the head"]
     return f'{title}<p class="note">{esc(about)}</p><div class="scroll">{table(head, rows, numbers=(1, 2, 3, 6))}</div>'

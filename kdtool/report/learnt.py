@@ -5,8 +5,8 @@ Out: HTML. Three answers to the teacher's distributions q are compared, each by 
 - one for each unit, the mean of q over the other places where the same unit is spoken: the unit is known, what was said before it
   is not, and no acoustics can blur which unit it is;
 - the head's own.
-A head no nearer than the second has not seen in its speech what the teacher knows from the sentence: it was taught the teacher's
-habits for each unit, and whatever a trunk gains from that it could have had without a language model.
+A head that is nearer than the second has seen in its speech what the teacher knows from the sentence. One that is not shows no sign of
+it; it may still be unsure of the unit itself, which the second knows for certain, so compare heads whose units are easy.
 """
 
 from __future__ import annotations

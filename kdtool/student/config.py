@@ -93,7 +93,9 @@ class HeadSpec:
     so many; the frames of a unit share its target, so neighbours say little new and half of them cost half.  ``weight``: a
     number, or a schedule [[share of the updates, weight], ..] with straight lines between its points.  ``options``: the
     objective's own, such as {temperature: 2}.  ``target``: which unit a frame's target is about: current, next or previous,
-    or how many units after its own (negative: before); several at once are several heads.
+    or how many units after its own (negative: before); several at once are several heads.  ``average``: instead of a unit's own
+    posterior take the mean of all those of the same unit, so that nothing is left of its context: the control that tells what
+    the teacher knows of the sentence from what it knows of the unit.
     """
 
     unit: str
@@ -105,6 +107,7 @@ class HeadSpec:
     top_k: int = 0
     stride: int = 1
     target: Any = "current"
+    average: bool = False
 
     @classmethod
     def make(cls, entry: Any) -> HeadSpec:
@@ -121,6 +124,8 @@ class HeadSpec:
             raise UsageError(f"head {entry}: options {spec.options!r} are no mapping of the objective's options")
         if not (spec.target in TARGETS if isinstance(spec.target, str) else type(spec.target) is int):
             raise UsageError(f"head {entry}: target {spec.target!r} is neither {', '.join(TARGETS)} nor a whole number of units")
+        if type(spec.average) is not bool:
+            raise UsageError(f"head {entry}: average {spec.average!r} is neither true nor false")
         check_weight(spec.weight, f"head {entry}")
         return spec
 

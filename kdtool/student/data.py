@@ -104,6 +104,30 @@ class UnitTable:
             ids, logp = ids[:, :top_k], logp[:, :top_k]
         return np.ascontiguousarray(ids), np.ascontiguousarray(logp), rest
 
+    def averaged(self) -> UnitTable:
+        """A table of ``num_units`` rows: row u is the mean of all rows whose own unit is u, or certain of u where there is none.
+
+        What was not kept of a row is shared evenly by the units that it did not keep.
+        """
+        size, counts = self.num_units, np.diff(self.offsets)
+        own = self.unit_ids.astype(np.int64)
+        share = np.exp(self.rest.astype(np.float64)) / np.maximum(1, size - counts)
+        mass = np.repeat(np.bincount(own, weights=share, minlength=size)[:, None], size, axis=1)
+        place = np.repeat(own, counts) * size + self.ids
+        extra = np.exp(self.logp.astype(np.float64)) - np.repeat(share, counts)
+        mass += np.bincount(place, weights=extra, minlength=size * size).reshape(size, size)
+        mass = np.maximum(mass, 0.0)  # a share taken away again may leave a rounding error below nothing
+        absent = np.flatnonzero(np.bincount(own, minlength=size) == 0)
+        mass[absent, absent] = 1.0
+        mass /= mass.sum(axis=1, keepdims=True)
+        mean = UnitTable(self.unit, size, self.temperature)
+        kept = mass > 0.0
+        mean.unit_ids, mean.utterance = np.arange(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
+        mean.offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1), dtype=np.int64)])
+        mean.ids, mean.logp = np.nonzero(kept)[1].astype(np.int32), np.log(mass[kept]).astype(np.float32)
+        mean.rest = np.full(size, -np.inf, dtype=np.float32)
+        return mean
+
 
 @dataclass
 class Material:

@@ -16,13 +16,16 @@ from kdtool.core.errors import KdError
 from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES, FrameTargets, Objective, Posteriors, make_objective
 from kdtool.student.batches import Batch
 from kdtool.student.config import HeadSpec, StudentConfig
-from kdtool.student.data import Material
+from kdtool.student.data import Material, UnitTable
 from kdtool.student.model import AuxShape
 
 
 @dataclass(frozen=True)
 class Task:
-    """One head's training: objective, its head (None: the main one, of weight 1), index of its targets' table (-1: labels)."""
+    """One head's training: objective, its head (None: the main one, of weight 1), index of its targets' table (-1: labels).
+
+    ``means``: where the head learns each unit's mean posterior, the table of those.
+    """
 
     name: str
     objective: Objective
@@ -30,6 +33,7 @@ class Task:
     table: int
     top_k: int
     stride: int
+    means: UnitTable | None = None
 
 
 class Losses:
@@ -43,7 +47,8 @@ class Losses:
         for spec in cfg.head_specs():
             table = material.table(spec.unit)
             objective = make_objective(spec.kind, self._teacher_options(spec.kind, spec.options, spec.unit, AUX_OBJECTIVES), auxiliary=True)
-            self.tasks.append(Task(spec.name, objective, spec, table, spec.top_k, spec.stride))
+            means = material.tables[table].averaged() if spec.average else None
+            self.tasks.append(Task(spec.name, objective, spec, table, spec.top_k, spec.stride, means))
             self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, material.tables[table].num_units, spec.stride))
         senones = [t for t in material.tables if t.unit == "senone"]
         if senones and senones[0].num_units != material.num_pdfs:
@@ -84,6 +89,8 @@ class Losses:
             labels = torch.from_numpy(np.where(rows >= 0, table.unit_ids[rows.clip(0)], -1).astype(np.int64))
         if not task.objective.uses_posteriors:
             return FrameTargets(labels)
+        if task.means is not None:
+            table, rows = task.means, np.where(rows >= 0, table.unit_ids[rows.clip(0)], -1)
         wanted, inverse = np.unique(rows, return_inverse=True)
         if len(wanted) and wanted[0] < 0:
             wanted, inverse = wanted[1:], inverse - 1

@@ -103,6 +103,44 @@ def test_top_k_moves_mass_to_the_rest() -> None:
     assert ids.tolist() == [[3]]
 
 
+def test_the_mean_table_is_the_mean_of_the_dense_rows_of_a_unit() -> None:
+    table = UnitTable("phone", 4, 1.0)
+    table.unit_ids, table.offsets = np.array([2, 0, 2], np.int32), np.array([0, 2, 3, 5])
+    table.ids = np.array([1, 2, 3, 0, 1], np.int32)
+    table.logp = np.log(np.array([0.6, 0.2, 1.0, 0.5, 0.25], np.float32))
+    table.rest = np.array([np.log(0.2), -np.inf, np.log(0.25)], np.float32)
+    dense = np.array([[0.1, 0.6, 0.2, 0.1], [0, 0, 0, 1.0], [0.5, 0.25, 0.125, 0.125]])
+    wanted = np.stack([dense[1], [0, 1, 0, 0], dense[[0, 2]].mean(0), [0, 0, 0, 1]])  # units 1 and 3 are never spoken
+    mean = table.averaged()
+    ids, logp, rest = mean.padded(np.arange(4))
+    found = np.zeros((4, 4))
+    np.add.at(found, (np.arange(4)[:, None], ids), np.exp(logp))
+    np.testing.assert_allclose(found, wanted, atol=1e-7)
+    assert np.all(rest == -np.inf) and mean.unit_ids.tolist() == [0, 1, 2, 3]
+
+
+def test_an_averaged_head_is_taught_its_units_mean(tmp_path: Path) -> None:
+    feats, ali = write_set(tmp_path, frames=40)
+    write_dump(tmp_path / "post", ali, "senone")
+    alignment = AlignmentSet.open(ali)
+    material = load_material(FeatureSet.open(feats), alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    spec = {"unit": "senone", "layer": 1, "weight": 0.3}
+    batch = make_batch(material, [(c, -2) for c in range(4)], outputs=12, subsampling=3, left=2, input_frames=38)
+    labels = torch.from_numpy(batch.labels)
+    plain, averaged = (Losses(StudentConfig(heads=[{**spec, "average": a}]), material) for a in (False, True))
+    own, mean = (losses._targets(losses.tasks[1], batch, labels) for losses in (plain, averaged))
+    assert torch.equal(own.labels, mean.labels)
+    row, posteriors = mean.teacher()
+    assert torch.equal(row >= 0, mean.labels >= 0)
+    expected = material.tables[0].averaged()
+    for r, unit in zip(row[row >= 0], mean.labels[row >= 0], strict=True):
+        ids, logp, _ = expected.padded(np.array([int(unit)]))
+        kept = posteriors.logp[r] > -torch.inf
+        assert posteriors.ids[r][kept].tolist() == ids[0].tolist() and np.allclose(posteriors.logp[r][kept].numpy(), logp[0])
+    with pytest.raises(UsageError, match="neither true nor false"):
+        HeadSpec.make({**spec, "average": 1})
+
+
 def test_every_frame_is_visited_about_once_an_epoch_and_the_order_is_repeatable() -> None:
     material = make_material(8, 300, copies=3)
     sampler = Sampler(material, seed=3, chunk=60, batch=4, subsampling=3)

@@ -66,6 +66,7 @@ class Coder:
         self.floor, self.step, self.top_k, self.value, self.code = floor, step, top_k, value, code
         self.contexts, self.num_units = code.bins.shape
         self._start = 2.0 * np.sqrt(floor)
+        self._count = int((2.0 - self._start) / step) + 2  # levels, 0 among them
 
     @classmethod
     def fit(
@@ -100,7 +101,7 @@ class Coder:
 
     def _values(self, probs: np.ndarray) -> np.ndarray:
         """The mean probability of each level in the sample; its middle where the sample has none."""
-        count = int((2.0 - self._start) / self.step) + 2
+        count = self._count
         middle = (self._start + (np.arange(count) - 0.5) * self.step) / 2.0
         kept = probs[probs > self.floor]
         level = self._level(kept)
@@ -108,9 +109,9 @@ class Coder:
         return np.where(number > 0, sums / np.maximum(number, 1), middle**2).astype(np.float32)
 
     def _level(self, probs: np.ndarray) -> np.ndarray:
-        """Levels of probabilities above the floor."""
+        """Levels of probabilities above the floor; one that rounding took above 1 has the highest."""
         level = np.floor((2.0 * np.sqrt(probs) - np.float32(self._start)) * np.float32(1.0 / self.step)) + 1.0
-        return np.maximum(level, 1.0).astype(np.uint16)
+        return np.clip(level, 1.0, self._count - 1.0).astype(np.uint16)
 
     def quantise(self, log_probs: np.ndarray) -> Levels:
         """Levels of dense rows; KdError when a row is no distribution.  At least the likeliest entry of a row is kept."""

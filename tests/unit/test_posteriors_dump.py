@@ -239,3 +239,13 @@ def test_index_that_lost_lines_is_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "index.jsonl.gz", list(read_jsonl(tmp_path / "index.jsonl.gz"))[:-1])
     with pytest.raises(KdError, match="lists 4 utterances"):
         PosteriorDump.open(tmp_path)
+
+
+def test_a_probability_that_rounding_took_above_one_has_the_highest_level() -> None:
+    """A row may sum to a little more than 1, so its likeliest entry may be above 1: for any step there is a level for it."""
+    sample = np.log(np.full((4, 3), 1.0 / 3.0, np.float32))
+    for step in np.linspace(0.01, 0.1, 200):
+        coder = Coder.fit(sample, np.full(4, 3), mass=0.9, top_k=0, step=float(step))
+        row = np.log(np.array([[1.0009, 1e-30, 1e-30]], np.float32))
+        levels = coder.quantise(row)
+        assert np.isfinite(coder.lost(row, levels)).all() and levels.level.max() < len(coder.value)

@@ -12,6 +12,14 @@ from tiny_recipe import ROOT, command, run
 KILLS = 5  # tests/kill_test.py does 40
 
 
+def linked(finished: Path, work: Path) -> None:
+    """A work folder in which all that is made is a link to the finished one's."""
+    for folder in ("data", "exp"):
+        (work / folder).mkdir()
+        for made in (finished / folder).iterdir():
+            (work / folder / made.name).symlink_to(made)
+
+
 def test_ends_in_a_table_with_every_system(finished: Path) -> None:
     rows = json.loads((finished / "exp/results.json").read_text())
     systems = {row["system"] for row in rows}
@@ -43,10 +51,7 @@ def test_asked_for_its_state_it_answers_in_seconds(finished: Path) -> None:
 
 def test_an_ablation_would_train_and_decode_what_its_file_lists(finished: Path, tmp_path: Path) -> None:
     """Asked, not run: training and decoding several systems once more would take longer than all the rest."""
-    for folder in ("data", "exp"):
-        (tmp_path / folder).mkdir()
-        for made in (finished / folder).iterdir():
-            (tmp_path / folder / made.name).symlink_to(made)
+    linked(finished, tmp_path)
     plan, exp = ROOT / "egs/mini_librispeech/conf/tiny/ablation.yaml", tmp_path / "exp"
     part = ["--systems", "ce,hmt", "--seeds", "1"]
     run([str(ROOT / "steps/plan_ablation.sh"), *part, str(plan), str(exp), str(exp / "ablation/conf")])
@@ -58,6 +63,23 @@ def test_an_ablation_would_train_and_decode_what_its_file_lists(finished: Path, 
         assert len(decodes) == 4 and all(f"follows exp/ablation/{system}" in line for line in decodes), lines
     assert lines[-2].startswith("collect -> ABLATION.md: would run (follows exp/ablation/")
     assert lines[-1] == "make -> exp/report: would run (exp/ablation/ablation.json is not made yet)"
+
+
+def test_an_ablation_ends_in_its_tables_and_page(finished: Path, tmp_path: Path) -> None:
+    """Two systems, the second of which needs the masked teachers; then again, 'up to date'."""
+    linked(finished, tmp_path)
+    ablation = [*command(tmp_path), "--stage", "ablation", "--systems", "ce,masked", "--seeds", "0"]
+    run(ablation)
+    found = json.loads((tmp_path / "exp/ablation/ablation.json").read_text())
+    assert [s["name"] for s in found["systems"]] == ["ce", "masked"] and not found["stale"]
+    for system in found["systems"]:
+        assert {r["lm"] for r in system["results"]} == {"loop", "phone", "weak", "3gram", "4gram"}
+        assert all(r["utterances"] > 0 and 0 <= r["mean"] <= 150 for r in system["results"])
+    assert found["systems"][1]["results"][0]["versus"].keys() == {"ce"}
+    assert "| masked |" in (tmp_path / "ABLATION.md").read_text()
+    assert "HMT-KD with masked teachers" in (tmp_path / "exp/report/index.html").read_text()
+    again = run(ablation).splitlines()
+    assert not [line for line in again if " runs (" in line] and sum("up to date" in line for line in again) > 15, again
 
 
 def test_killed_and_resumed_gives_the_same_result(timeline: tuple[Path, list[tuple[float, Moment]]], tmp_path: Path) -> None:

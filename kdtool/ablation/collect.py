@@ -10,18 +10,22 @@ ablation.json; paths are relative to the ablation's folder, rates and intervals 
     teachers      {folder name: {folder, ppl}}; ppl: the content of its ppl.json, null when there is none
     missing       [name, ..]: SYSTEM_SEED of the plan that is not trained, or nowhere decoded
     stale         [name, ..]: trained with other options than the plan has now; not in the table
+    earlier       [name, ..]: taken over from an earlier ablation.json (kdtool.ablation.earlier)
+    scored        {"SET RATE": {ids, words}}: the utterances and their reference words (phones, for per), space-separated
     systems       list, in the plan's order, one object a system:
       name, system, setting       "hmt-10min", "hmt", "10min" (setting: "" for none)
       about, changed              a line for readers; the options that differ from the base's
       teachers                    {unit: folder name}
       references                  names that it is compared with: the plan's, in its own setting
-      students    one object a seed: seed, folder (curve.jsonl is there), about (the content of student.json), seconds
+      students    one object a seed: seed, folder (curve.jsonl is there), about (the content of student.json), seconds, git, options
+                  (digest of those that it was trained with, its seed apart)
       results     one object a set and graph:
         set, lm, first_pass_lm    lm is the graph's LM, or that of the rescoring; rate: "per" or "wer"
         mean, ci95, deviation     over seeds; bootstrap over utterances and seeds; standard deviation of the seeds' rates
         words, utterances         of the references
         sub, ins, del, failed     means over seeds
-        runs      one object a seed: seed, decode (folder: per_utt.tsv is there), value (its rate), sub, ins, del, failed, empty, scales
+        runs      one object a seed: seed, decode (folder: per_utt.tsv is there), value (its rate), sub, ins, del, failed, empty, scales,
+                  errors (of each utterance of ``scored``, space-separated)
         versus    {name of a reference: {delta, low, high, relative, p, seeds}}; kdtool.ablation.compare says what they are;
                   relative: percent of the reference; seeds: how many of them the reference has
 """
@@ -34,11 +38,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdtool.ablation.earlier import Scored, take_over
 from kdtool.ablation.plan import NAMES, PLAN
 from kdtool.ablation.tables import render
 from kdtool.core.cli import cli_main, parse_args
-from kdtool.core.digest import canonical, read_record
-from kdtool.core.errors import KdError
+from kdtool.core.digest import canonical, combine, read_record
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_json
 from kdtool.results.collect import find_scores, per_utterance, read_result
 from kdtool.results.generated import check, commits, would_change, write
@@ -50,6 +55,8 @@ JSON = "ablation.json"
 class Config:
     """Options of collect_ablation."""
 
+    earlier: Path | None = field(default=None, metadata={"help": "an ablation.json of the same data: its students fill in where there are "
+                                                                 "none here of that system and seed; with --results"})  # fmt: skip
     results: Path | None = field(default=None, metadata={"help": "ablation.json to write; none: in the ablation's folder"})
     title: str = field(default="Ablation", metadata={"help": "heading of ABLATION.md"})
     note: str = field(default="", metadata={"help": "a sentence under the heading: which data these are"})
@@ -69,7 +76,7 @@ class Students:
             system, _, seed = folder.name.rpartition("_")
             if system not in self.found or not seed.isdigit():
                 continue
-            if not same_options(root / "conf" / f"{system}_{plan['seeds'][0]}.yaml", folder / "config.yaml"):
+            if trained_digest(folder / "config.yaml") != planned_digest(root / "conf" / f"{system}_{plan['seeds'][0]}.yaml"):
                 self.stale.append(folder.name)
             elif scores := find_scores([folder]):
                 self.found[system][int(seed)] = folder
@@ -78,26 +85,35 @@ class Students:
         self.missing = sorted(planned - there - set(self.stale))
 
 
-def same_options(planned: Path, trained: Path) -> bool:
-    """Whether a student was trained with what the plan says now of its system, whatever its seed."""
+def planned_digest(path: Path) -> str:
+    """``options_digest`` of a student's file in the plan."""
+    from kdtool.student.config import StudentConfig
+
+    return options_digest(parse_args(StudentConfig, [], ["--config", str(path)], prog="plan", description="")[1])
+
+
+def trained_digest(path: Path) -> str:
+    """``options_digest`` of what a student was trained with; options that there were once and are not now do not count."""
     import dataclasses
 
     import yaml
 
-    from kdtool.core.state import plain_options
     from kdtool.student.config import StudentConfig
 
-    _, wanted, _ = parse_args(StudentConfig, [], ["--config", str(planned)], prog="plan", description="")
-    old = yaml.safe_load(trained.read_text(encoding="utf-8"))
     known = {f.name for f in dataclasses.fields(StudentConfig)}
-    made = StudentConfig(**{k: v for k, v in old.items() if k in known})
-    names = [["/".join(Path(p).parts[-2:]) for p in cfg.posts.split(",") if p] for cfg in (wanted, made)]
-    own, others = (canonical({**plain_options(cfg), "seed": 0}) for cfg in (wanted, made))
-    return own == others and sorted(names[0]) == sorted(names[1])
+    return options_digest(StudentConfig(**{k: v for k, v in yaml.safe_load(path.read_text(encoding="utf-8")).items() if k in known}))
 
 
-def collect(root: Path) -> dict[str, Any]:
-    """The content of ablation.json; KdError when there is no plan or nothing decoded."""
+def options_digest(cfg: Any) -> str:
+    """Digest of a student's options, its seed and where its teachers' dumps lie apart."""
+    from kdtool.core.state import plain_options
+
+    dumps = sorted("/".join(Path(p).parts[-2:]) for p in cfg.posts.split(",") if p)
+    return combine([canonical({**plain_options(cfg), "seed": 0}), *dumps])
+
+
+def collect(root: Path, earlier: Path | None = None) -> dict[str, Any]:
+    """The content of ablation.json; KdError when there is no plan or nothing decoded, or ``earlier`` is of other data."""
     if not (root / "conf" / PLAN).is_file():
         raise KdError(f"{root / 'conf' / PLAN}: missing; plan the ablation first (steps/plan_ablation.sh)")
     plan = read_json(root / "conf" / PLAN)
@@ -108,15 +124,22 @@ def collect(root: Path) -> dict[str, Any]:
 
     exp = root / plan["exp"]
     teachers = sorted({t for s in plan["systems"] for t in s["teachers"].values()})
-    results = {name: results_of(students, folders) for name, folders in students.found.items()}
-    compare(root, plan, results)
+    scored = Scored()
+    results = {name: results_of(students, folders, scored) for name, folders in students.found.items()}
+    made = {name: [student_of(f, seed) for seed, f in sorted(folders.items())] for name, folders in students.found.items()}
+    taken = take_over(read_json(earlier), str(earlier), planned(root, plan), made, results, scored) if earlier else []
+    compare(plan, results, scored)
     return {
         **{k: plan[k] for k in ("references", "graphs", "sweeps", "base", "options")}, "resamples": RESAMPLES,
         "teachers": {t: {"folder": f"{plan['exp']}/{t}", "ppl": _maybe(exp / t / "ppl.json")} for t in teachers},
-        "missing": students.missing, "stale": students.stale,
-        "systems": [{**s, "students": [student_of(f, seed) for seed, f in sorted(students.found[s["name"]].items())],
-                     "results": results[s["name"]]} for s in plan["systems"] if students.found[s["name"]]],
+        "missing": sorted({*students.missing} - {*taken}), "stale": students.stale, "earlier": taken, "scored": scored.as_json(),
+        "systems": [{**s, "students": made[s["name"]], "results": results[s["name"]]} for s in plan["systems"] if made[s["name"]]],
     }  # fmt: skip
+
+
+def planned(root: Path, plan: dict[str, Any]) -> dict[str, str]:
+    """System -> the digest of the options that the plan has for it."""
+    return {s["name"]: planned_digest(root / "conf" / f"{s['name']}_{plan['seeds'][0]}.yaml") for s in plan["systems"]}
 
 
 def _maybe(path: Path) -> Any:
@@ -126,10 +149,11 @@ def _maybe(path: Path) -> Any:
 def student_of(folder: Path, seed: int) -> dict[str, Any]:
     """One trained student: where it is and what is known of its training."""
     record = read_record(folder) or {}
-    return {"seed": seed, "folder": folder.name, "about": _maybe(folder / "student.json"), "seconds": record.get("seconds")}
+    return {"seed": seed, "folder": folder.name, "about": _maybe(folder / "student.json"), "seconds": record.get("seconds"),
+            "git": commits([folder]), "options": trained_digest(folder / "config.yaml")}  # fmt: skip
 
 
-def results_of(students: Students, folders: dict[int, Path]) -> list[dict[str, Any]]:
+def results_of(students: Students, folders: dict[int, Path], scored: Scored) -> list[dict[str, Any]]:
     """The results of one system, a set and graph each, without intervals and comparisons; seeds rising."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for seed, folder in sorted(folders.items()):
@@ -141,21 +165,22 @@ def results_of(students: Students, folders: dict[int, Path]) -> list[dict[str, A
             if any(run["seed"] == seed for run in result["runs"]):
                 raise KdError(f"{score['decode']}: {folder.name} has two decodes of {key[0]} with {key[1]}; remove one")
             kept = {k: score[k] for k in ("decode", "sub", "ins", "del", "failed", "empty", "scales")}
-            result["runs"].append({"seed": seed, "value": score[rate], **kept})
+            errors = scored.errors(key[0], rate, score["decode"], per_utterance(students.root / score["decode"] / "per_utt.tsv"))
+            result["runs"].append({"seed": seed, "value": score[rate], **kept, "errors": errors})
             result |= {k: score[k] for k in ("words", "utterances")}
-    for result in found.values():
-        runs = result["runs"]
-        result |= {k: round(sum(r[k] for r in runs) / len(runs), 3) for k in ("sub", "ins", "del", "failed")}
     return [found[key] for key in sorted(found)]
 
 
-def compare(root: Path, plan: dict[str, Any], results: dict[str, list[dict[str, Any]]]) -> None:
-    """Add mean, interval and comparisons to all results, one set and graph after the other."""
+def compare(plan: dict[str, Any], results: dict[str, list[dict[str, Any]]], scored: Scored) -> None:
+    """Add means, intervals and comparisons to all results, one set and graph after the other."""
+    for result in (r for own in results.values() for r in own):
+        runs = result["runs"]
+        result |= {k: round(sum(run[k] for run in runs) / len(runs), 3) for k in ("sub", "ins", "del", "failed")}
     references = {s["name"]: s["references"] for s in plan["systems"]}
     places = sorted({(r["set"], r["lm"], r["first_pass_lm"]) for own in results.values() for r in own})
     for key in places:
         here = {name: r for name, own in results.items() for r in own if (r["set"], r["lm"], r["first_pass_lm"]) == key}
-        comparison = comparison_of(root, here)
+        comparison = comparison_of(here, scored)
         for name, result in here.items():
             rate = comparison.rate(name)
             interval = [round(rate.low, 3), round(rate.high, 3)]
@@ -167,33 +192,25 @@ def compare(root: Path, plan: dict[str, Any], results: dict[str, list[dict[str, 
                 result["versus"][reference] = {**{k: round(x, 3) for k, x in numbers.items()}, "p": round(v.p, 5), **seeds}
 
 
-def comparison_of(root: Path, results: dict[str, dict[str, Any]]) -> Any:
-    """The bootstrap over all systems of one set and graph; KdError unless they score the same references."""
+def comparison_of(results: dict[str, dict[str, Any]], scored: Scored) -> Any:
+    """The bootstrap over all systems of one set and graph."""
     import numpy as np
 
     from kdtool.ablation.compare import Comparison
 
-    first, ids, words = "", [], np.zeros(0)
-    tables, seeds = {}, {}
-    for name, result in results.items():
-        rows = []
-        for run in result["runs"]:
-            own = per_utterance(root / run["decode"] / "per_utt.tsv")
-            if not first:
-                first, ids = run["decode"], sorted(own)
-                words = np.array([own[u][1] for u in ids])
-            if sorted(own) != ids or any(own[u][1] != n for u, n in zip(ids, words, strict=True)):
-                raise KdError(f"{run['decode']} and {first} score other utterances or references ({len(own)} and {len(ids)}); decode both "
-                              "again on the same set")  # fmt: skip
-            rows.append([own[u][0] for u in ids])
-        tables[name], seeds[name] = np.array(rows), [run["seed"] for run in result["runs"]]
-    return Comparison(tables, seeds, words)
+    tables = {name: np.array([[int(n) for n in run["errors"].split()] for run in r["runs"]]) for name, r in results.items()}
+    seeds = {name: [run["seed"] for run in r["runs"]] for name, r in results.items()}
+    first = next(iter(results.values()))
+    return Comparison(tables, seeds, np.array(scored.words(first["set"], first["rate"])))
 
 
 def made_of(cfg: Config, root: Path, content: dict[str, Any]) -> dict[str, str]:
     """The record of how the tables were made."""
-    decodes = [root / run["decode"] for s in content["systems"] for r in s["results"] for run in r["runs"]]
-    return {"title": cfg.title, "note": cfg.note, "command": cfg.command, "git": commits(decodes),
+    taken = {*content["earlier"]}
+    here = [(f"{s['name']}_{run['seed']}" in taken, run) for s in content["systems"] for r in s["results"] for run in r["runs"]]
+    git = {commits([root / run["decode"] for old, run in here if not old])}
+    git |= {st["git"] for s in content["systems"] for st in s["students"] if f"{s['name']}_{st['seed']}" in taken}
+    return {"title": cfg.title, "note": cfg.note, "command": cfg.command, "git": ", ".join(sorted(git)),
             "date": time.strftime("%Y-%m-%d", time.gmtime())}  # fmt: skip
 
 
@@ -203,6 +220,8 @@ def arguments(argv: list[str] | None) -> tuple[Path, Path, Path, Config]:
         Config, [("ablation", "folder of the ablation"), ("markdown", "ABLATION.md to write")], argv, prog="steps/collect_ablation.sh",
         description=__doc__ or "",
     )  # fmt: skip
+    if cfg.earlier and not cfg.results:
+        raise UsageError("--earlier goes with --results: the ablation's own ablation.json is of what is there, as its page is")
     return paths["ablation"], cfg.results or paths["ablation"] / JSON, paths["markdown"], cfg
 
 
@@ -211,7 +230,7 @@ def would_run() -> str:
     root, json_path, markdown, cfg = arguments(None)
     if not (json_path.is_file() and markdown.is_file()):
         return "no output yet"
-    content = collect(root)
+    content = collect(root, cfg.earlier)
     return would_change(json_path, markdown, content, made_of(cfg, root, content), render)
 
 
@@ -221,7 +240,7 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.check:
         check(json_path, markdown, render, "collect_ablation")
         return
-    content = collect(root)
+    content = collect(root, cfg.earlier)
     print(write(json_path, markdown, content, made_of(cfg, root, content), render))
     left = "".join(f"; {what}: {', '.join(content[what])}" for what in ("missing", "stale") if content[what])
     runs = sum(len(s["students"]) for s in content["systems"])

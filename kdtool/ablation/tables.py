@@ -14,6 +14,11 @@ ABOUT = (
     "there are. With one seed nothing is known of the spread between seeds, and the interval is too narrow by that. LM and prior scales "
     "are chosen for each student by itself: two-fold, or on dev for a test set."
 )
+LISTS = {
+    "earlier": "Taken over from an earlier table, their models are gone",
+    "missing": "Not made yet",
+    "stale": "Trained with other options than are planned now, so left out",
+}
 Result = dict[str, Any]
 
 
@@ -21,8 +26,8 @@ def render(content: dict[str, Any], made: dict[str, str]) -> str:
     """The whole of ABLATION.md; content: that of ablation.json, made: title, note, command, date, git."""
     lines = [*heading(made), "", ABOUT.format(resamples=content["resamples"])]
     lines += ["", common(content)] if content["options"] else []
-    for what, text in (("missing", "Not made yet"), ("stale", "Trained with other options than are planned now, so left out")):
-        if content[what]:
+    for what, text in LISTS.items():
+        if content.get(what):
             lines += ["", f"{text}: {by_seeds(content[what])}."]
     sets = sorted({r["set"] for s in content["systems"] for r in s["results"]})
     settings = list(dict.fromkeys(s["setting"] for s in content["systems"]))

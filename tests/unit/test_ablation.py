@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +313,10 @@ def test_the_table_is_that_of_the_score_files(decoded: tuple[Path, dict[str, np.
     versus = systems["hmt"]["results"][0]["versus"]
     assert set(versus) == {"ce", "mtl"} and versus["mtl"]["delta"] < 0 and versus["mtl"]["p"] < 0.05
     assert systems["ce"]["results"][0]["versus"].keys() == {"mtl"}
-    assert systems["hmt"]["students"][1] == {"seed": 1, "folder": "hmt_1", "about": {"updates": 5}, "seconds": pytest.approx(0, abs=9)}
+    student = systems["hmt"]["students"][1]
+    assert {k: student[k] for k in ("seed", "folder", "about")} == {"seed": 1, "folder": "hmt_1", "about": {"updates": 5}}
+    assert student["seconds"] == pytest.approx(0, abs=9) and student["git"]
+    assert student["options"] != systems["ce"]["students"][1]["options"]
     assert content["teachers"]["teacher_phone"] == {"folder": "../teacher_phone", "ppl": {"unit": "phone", "dev": {"ppl": 6.5}}}
     assert text.index("| PER loop") < text.index("WER 3gram") and "### WER, 4gram after 3gram" in text and "Not made yet" in text
     before = (root / "ablation.json").read_bytes(), out.read_bytes()
@@ -324,6 +328,37 @@ def test_the_table_is_that_of_the_score_files(decoded: tuple[Path, dict[str, np.
     out.write_text(text.replace("4gram", "5gram", 1))
     with pytest.raises(KdError, match="does not match"):
         collect.main(["--check", "true", *argv])
+
+
+def test_students_that_are_gone_are_taken_over_from_an_earlier_table(
+    decoded: tuple[Path, dict[str, np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    root, _, words = decoded
+    whole = collect.collect(root)
+    old = tmp_path / "old.json"
+    write_json(old, whole)
+    for gone in ("ce_0", "ce_1", "hmt_0"):
+        shutil.rmtree(root / gone)
+    argv = ["--earlier", str(old), "--results", str(tmp_path / "new.json"), str(root), str(tmp_path / "NEW.md")]
+    collect.main(argv)
+    new = json.loads((tmp_path / "new.json").read_text())
+    assert new.pop("earlier") == ["ce_0", "ce_1", "hmt_0"] and "Taken over" in (tmp_path / "NEW.md").read_text()
+    assert new == json.loads(json.dumps({k: v for k, v in whole.items() if k != "earlier"})), "the same numbers as when all were there"
+    with pytest.raises(UsageError, match="goes with --results"):
+        collect.main(["--earlier", str(old), str(root), str(tmp_path / "NEW.md")])
+    write_json(old, {k: v for k, v in whole.items() if k != "scored"})
+    with pytest.raises(KdError, match="no errors of single utterances"):
+        collect.collect(root, old)
+    other = json.loads(json.dumps(whole))
+    other["scored"]["dev per"]["words"] = " ".join(str(n + 1) for n in words)
+    write_json(old, other)
+    with pytest.raises(KdError, match="score other utterances or references"):
+        collect.collect(root, old)
+    for student in other["systems"][0]["students"]:
+        student["options"] = "0" * 32  # trained with what is not planned now
+    other["scored"] = whole["scored"]
+    write_json(old, other)
+    assert collect.collect(root, old)["earlier"] == ["hmt_0"]
 
 
 def test_a_student_of_an_older_plan_is_left_out_and_named(

@@ -1,7 +1,8 @@
 """Step plan_ablation: ablation.yaml -> one student's options a system and seed.
 
 In: ablation.yaml and the experiment folder that holds the teachers. Out: ``<system>_<seed>.yaml`` for steps/train_student.sh,
-``names`` (those to make now, a line each; utils/launch.sh reads it), ``plan.json`` (what kdtool.ablation.collect goes by).
+``names`` (those to make now, a line each; utils/launch.sh reads it), ``teachers`` (the folders of the teachers that these want),
+``plan.json`` (what kdtool.ablation.collect goes by).
 
 ablation.yaml:
     base: student_ce.yaml        options that all systems share; a file beside this one
@@ -11,7 +12,8 @@ ablation.yaml:
     teachers: {UNIT: FOLDER}     whose posteriors are given; folders below the experiment folder
     graphs: [loop, 3gram]        names of the LMs, in the order of the table's columns
     systems:
-      NAME: {about, from, options, heads, each_head, layers, weights, teachers}
+      NAME: {about, from, options, heads, each_head, layers, weights, teachers, control}    control: a system that it is compared
+                                 with beside the references: the same heads with hard labels, say
     settings:                    the same systems under another condition (NAME-SETTING), compared with the references there
       NAME: {about, options, layers, systems: [..]}    layers: of the heads where there are any, for a trunk of another depth
     sweeps:                      for figures: which systems stand at which value of what was varied
@@ -37,10 +39,10 @@ from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json
 from kdtool.student.config import StudentConfig
 
-PLAN, NAMES = "plan.json", "names"
+PLAN, NAMES, TEACHERS = "plan.json", "names", "teachers"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
 TOP = {"base", "options", "seeds", "references", "teachers", "graphs", "systems", "settings", "sweeps"}
-SYSTEM = {"about", "from", "options", "heads", "each_head", "layers", "weights", "teachers"}
+SYSTEM = {"about", "from", "options", "heads", "each_head", "layers", "weights", "teachers", "control"}
 SETTING = {"about", "options", "layers", "systems"}
 
 
@@ -131,6 +133,13 @@ class Plan:
             self._change_heads(f"systems: {name}", options, entry)
         return self._resolved(name, name, "", str(self.sources[name].get("about") or ""), options, teachers)
 
+    def _control(self, name: str) -> list[str]:
+        """The system's own control, if it has one."""
+        control = self.sources[name].get("control")
+        if control is not None and control not in self.sources:
+            raise self.wrong(f"systems: {name}: control", f"no system {control}; there are {', '.join(self.sources)}")
+        return [] if control is None else [str(control)]
+
     def _change_heads(self, where: str, options: dict[str, Any], entry: dict[str, Any]) -> None:
         heads = copy.deepcopy(entry["heads"]) if "heads" in entry else options.get("heads") or []
         if not isinstance(heads, list) or not all(isinstance(h, dict) for h in heads):
@@ -159,7 +168,8 @@ class Plan:
             names = self._list_of(entry.get("systems"), str, f"{where}: systems")
             if unknown := [n for n in names if n not in self.sources]:
                 raise self.wrong(where, f"no system {unknown[0]}; there are {', '.join(self.sources)}")
-            for name in dict.fromkeys([*self.references, *names]):
+            controls = [c for name in names for c in self._control(name)]
+            for name in dict.fromkeys([*self.references, *names, *controls]):
                 plain = self._system(name)
                 options = {**plain.options, **copy.deepcopy(entry.get("options") or {})}
                 if options.get("heads"):
@@ -172,7 +182,8 @@ class Plan:
         if bad := {"seed", "posts"} & set(options):
             raise self.wrong(name, f"option {min(bad)}: seeds and teachers are named at the top of the file")
         changed = {k: options.get(k) for k in {*options, *self.base} if options.get(k) != self.base.get(k)}
-        references = [f"{r}-{setting}" if setting else r for r in self.references]
+        compared = dict.fromkeys([*self.references, *self._control(system)])
+        references = [f"{r}-{setting}" if setting else r for r in compared]
         return System(name, system, setting, about, options, changed, teachers, references)
 
     def _sweeps(self) -> dict[str, list[list[Any]]]:
@@ -241,6 +252,9 @@ def write(plan: Plan, cfg: Config, exp: Path, out: Path, work: Path) -> None:
     names = plan.names(cfg)
     with open_text(work / NAMES, "w") as f:
         f.writelines(f"{name}\n" for name in names)
+    wanted = {folder for name in names for folder in plan.systems[name.rpartition("_")[0]].teachers.values()}
+    with open_text(work / TEACHERS, "w") as f:
+        f.writelines(f"{folder}\n" for folder in sorted(wanted))
     write_json(work / PLAN, {
         "references": plan.references, "seeds": plan.seeds, "graphs": plan.graphs, "sweeps": plan.sweeps,
         "base": plan.base_path.name, "options": plan.common,

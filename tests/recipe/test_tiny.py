@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -13,11 +14,13 @@ KILLS = 5  # tests/kill_test.py does 40
 
 
 def linked(finished: Path, work: Path) -> None:
-    """A work folder in which all that is made is a link to the finished one's."""
+    """A work folder that reads all files of the finished one through links; what is made in it stays in it."""
     for folder in ("data", "exp"):
-        (work / folder).mkdir()
-        for made in (finished / folder).iterdir():
-            (work / folder / made.name).symlink_to(made)
+        for where, _, files in os.walk(finished / folder):
+            made = work / Path(where).relative_to(finished)
+            made.mkdir(parents=True)
+            for name in files:
+                (made / name).symlink_to(Path(where) / name)
 
 
 def test_ends_in_a_table_with_every_system(finished: Path) -> None:

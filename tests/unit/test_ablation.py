@@ -92,6 +92,22 @@ def test_a_setting_may_put_the_heads_on_other_layers(tmp_path: Path) -> None:
         make_plan(tmp_path / "b", spec={**SPEC, "settings": {"deep": {"layers": [7], "systems": ["hmt"]}}})
 
 
+def test_a_system_is_compared_with_its_own_control_too(tmp_path: Path) -> None:
+    systems = {**SPEC["systems"], "hard": {"from": "mtl", "layers": [4, 5]}, "up": {**SPEC["systems"]["up"], "control": "hard"}}
+    files = make_plan(tmp_path, spec={**SPEC, "systems": systems, "settings": {"10min": {"options": {"minutes": 10}, "systems": ["up"]}}})
+    references = {s["name"]: s["references"] for s in json.loads(files["plan.json"])["systems"]}
+    assert references["up"] == ["ce", "mtl", "hard"] and references["hmt"] == ["ce", "mtl"]
+    assert references["up-10min"] == ["ce-10min", "mtl-10min", "hard-10min"] and "hard-10min_0.yaml" in files
+    systems["up"]["control"] = "none"
+    with pytest.raises(UsageError, match="systems: up: control: no system none"):
+        make_plan(tmp_path, spec={**SPEC, "systems": systems})
+
+
+def test_the_teachers_that_are_wanted_are_listed(tmp_path: Path) -> None:
+    assert make_plan(tmp_path)["teachers"] == b"teacher_other\nteacher_phone\n"
+    assert make_plan(tmp_path, "--systems", "ce,hmt")["teachers"] == b"teacher_phone\n"
+
+
 def test_all_systems_of_a_seed_come_before_the_next_seed(tmp_path: Path) -> None:
     names = make_plan(tmp_path)["names"].decode().split()
     assert names[:3] == ["ce_0", "mtl_0", "hmt_0"] and names[len(names) // 2] == "ce_1" and len(names) == 2 * 8

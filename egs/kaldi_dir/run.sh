@@ -180,13 +180,15 @@ results() {
 ablation() {
   local list="$exp/ablation/conf" lm set extra
   steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$conf/ablation.yaml" "$exp" "$list"
-  utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
-    steps/train_student.sh --config "$list/SYS.yaml" "$data/train/fbank" "$exp/$target/ali_train" "$data/dev/fbank" "$exp/$target/ali_dev" "$exp/ablation/SYS"
-  steps/align.sh --nj "${opt[nj]}" --config "$conf/align.yaml" "$data/test/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_test"
+  # All graphs first: hours of training should not end in a graph that fails.
+  steps/make_graph.sh "$data/lang" "$data/lm_word" "$exp/$target" "$exp/$target/graph_word"
   steps/train_ngram.sh --config "$conf/lm_weak.yaml" "$data/lm_text" "$data/lang" "$data/dev" "$data/lm_weak"
   steps/make_graph.sh "$data/lang" "$data/lm_weak" "$exp/$target" "$exp/$target/graph_weak"
   steps/make_phone_graph.sh --order 0 "$data/lang" "$exp/$target/ali_train" "$exp/$target" "$exp/$target/graph_loop"
   steps/make_phone_graph.sh "$data/lang" "$exp/$target/ali_train" "$exp/$target" "$exp/$target/graph_phone"
+  utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
+    steps/train_student.sh --config "$list/SYS.yaml" "$data/train/fbank" "$exp/$target/ali_train" "$data/dev/fbank" "$exp/$target/ali_dev" "$exp/ablation/SYS"
+  steps/align.sh --nj "${opt[nj]}" --config "$conf/align.yaml" "$data/test/mfcc" "$data/lang" "$exp/$target" "$exp/$target/ali_test"
   for lm in loop phone weak word; do
     for set in dev test; do
       extra=(--config "$conf/decode_student.yaml")

@@ -112,11 +112,13 @@ students() {
     "$data/train_clean_5/fbank" "$exp/sat/ali_train" "$data/dev_clean_2/fbank" "$exp/sat/ali_dev" "$exp/student_SYS"
 }
 
+graphs_of() {  # GMM
+  steps/make_phone_graph.sh --config "$conf/graph_phone.yaml" "$data/lang" "$exp/sat/ali_train" "$exp/$1" "$exp/$1/graph_phone"
+  steps/make_graph.sh "$data/lang" "$data/lm_3gram" "$exp/$1" "$exp/$1/graph_3gram"
+}
+
 graphs() {
-  for gmm in mono tri sat; do
-    steps/make_phone_graph.sh --config "$conf/graph_phone.yaml" "$data/lang" "$exp/sat/ali_train" "$exp/$gmm" "$exp/$gmm/graph_phone"
-    steps/make_graph.sh "$data/lang" "$data/lm_3gram" "$exp/$gmm" "$exp/$gmm/graph_3gram"
-  done
+  for gmm in mono tri sat; do graphs_of "$gmm"; done
 }
 
 decode() {
@@ -156,12 +158,13 @@ ablation() {
   local list="$exp/ablation/conf" dev="$data/dev_clean_2/fbank" words=(egs/mini_librispeech/run.sh --stage ablation) corpus lm extra
   corpus="$(recorded "$data/source/name")"
   steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$conf/ablation.yaml" "$exp" "$list"
-  if [[ ! -f "$list/teachers" ]] || grep -q _masked "$list/teachers"; then masked_teachers; fi
-  utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
-    steps/train_student.sh --config "$list/SYS.yaml" "$data/train_clean_5/fbank" "$exp/sat/ali_train" "$dev" "$exp/sat/ali_dev" "$exp/ablation/SYS"
+  graphs_of sat  # all graphs first: hours of training should not end in a graph that fails
   steps/train_ngram.sh --config "$conf/lm_weak.yaml" "$data/lm_text" "$data/lang" "$data/dev_clean_2" "$data/lm_weak"
   steps/make_graph.sh "$data/lang" "$data/lm_weak" "$exp/sat" "$exp/sat/graph_weak"
   steps/make_phone_graph.sh --config "$conf/graph_phone.yaml" --order 0 "$data/lang" "$exp/sat/ali_train" "$exp/sat" "$exp/sat/graph_loop"
+  if [[ ! -f "$list/teachers" ]] || grep -q _masked "$list/teachers"; then masked_teachers; fi
+  utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
+    steps/train_student.sh --config "$list/SYS.yaml" "$data/train_clean_5/fbank" "$exp/sat/ali_train" "$dev" "$exp/sat/ali_dev" "$exp/ablation/SYS"
   for lm in loop phone weak 3gram; do
     case "$lm" in
       loop | phone) extra=(--config "$conf/decode_phone.yaml" --ref-ali "$exp/sat/ali_dev") ;;

@@ -45,6 +45,7 @@ class Answer:
     finished: str = ""
     seconds: float | None = None
     speaks: bool = False  # a run has something to print although nothing has changed
+    earlier: bool = False  # an earlier stage makes it, too
 
 
 class Asker:
@@ -102,8 +103,9 @@ class Asker:
         record = record or {}
         if reason:
             self.remade.append(Path(os.path.abspath(out)))
-        finished, seconds = record.get("finished", ""), record.get("seconds")
-        self.answers.append(Answer(self.stage, name, self._short(out), reason, "", running, os.path.exists(out), finished, seconds))
+        finished, seconds, short = record.get("finished", ""), record.get("seconds"), self._short(out)
+        earlier = any(a.out == short and a.stage != self.stage for a in self.answers)
+        self.answers.append(Answer(self.stage, name, short, reason, "", running, os.path.exists(out), finished, seconds, earlier=earlier))
 
     def _unrecorded(self, name: str, reason: str, out: Path) -> None:
         """A step that keeps no record: its output's own time says when it finished."""
@@ -180,7 +182,10 @@ def read_notes(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def state_of(answers: Sequence[Answer]) -> str:
-    """The state of a stage, from its steps': the first that is not up to date counts."""
+    """The state of a stage, from its steps': the first that is not up to date counts.
+
+    What an earlier stage makes, too, does not tell that this one has begun.
+    """
     for answer in answers:
         if answer.running:
             return f"running: {answer.running}"
@@ -189,19 +194,20 @@ def state_of(answers: Sequence[Answer]) -> str:
     waiting = [a for a in answers if a.reason]
     if not waiting:
         return "up to date" if answers else "no steps"
-    if not any(a.made or a.reason.startswith("interrupted") for a in answers):
+    if not any((a.made and not a.earlier) or a.reason.startswith("interrupted") for a in answers):
         return "not made yet"
     reason = re.sub(r"(follows [^,]+),.*", r"\1 and others", waiting[0].reason)
     return reason if len(answers) == 1 else f"{reason} ({waiting[0].out})"
 
 
 def print_stages(answers: Sequence[Answer], stages: Sequence[str]) -> None:
-    """Number, name, what it does, when its last step finished, seconds of all its steps, state."""
+    """Number, name, what it does, when its last step finished, seconds of all its steps, state; a step's time counts once."""
     for number, line in enumerate(stages, 1):
         name, _, about = line.partition("\t")
         mine = [a for a in answers if a.stage == name]
-        finished = max((a.finished for a in mine), default="")
-        seconds = [a.seconds for a in mine if a.seconds is not None]
+        own = [a for a in mine if not a.earlier]
+        finished = max((a.finished for a in own), default="")
+        seconds = [a.seconds for a in own if a.seconds is not None]
         when = f"{finished[:16].replace('T', ' ')} UTC" if finished else "-"
         print(f"{number:3d}  {name:<11} {about:<54} {when:<20} {clock(sum(seconds)) if seconds else '-':>8}  {state_of(mine)}")
 

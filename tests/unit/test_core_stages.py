@@ -118,6 +118,22 @@ def test_states_of_a_stage() -> None:
     assert stages.state_of([answer("interrupted, begins again", running="run.sh (pid 7)")]) == "running: run.sh (pid 7)"
 
 
+def test_a_step_of_two_stages_counts_for_the_first(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the graphs of `graphs` and `ablation`: that they are there does not mean that the second stage has begun."""
+    ask = stages.Asker(work, force=False)
+    for stage, source, out in (("one", "source", "a"), ("two", "source", "a"), ("two", "a", "new")):
+        ask.ask(stage, ["-m", "toy_step", "1", str(work / source), str(work / out)])
+    stages.print_stages(ask.answers, ["one\tfirst", "two\tsecond"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert " UTC " in first and first.endswith("  up to date")
+    assert " UTC " not in second and second.split()[-5:] == ["-", "-", "not", "made", "yet"]
+    (work / "source").write_text("changed")
+    ask = stages.Asker(work, force=False)
+    for stage in ("one", "two"):
+        ask.ask(stage, ["-m", "toy_step", "1", str(work / "source"), str(work / "a")])
+    assert [stages.state_of([a]).partition(":")[0] for a in ask.answers] == ["changed", "not made yet"]
+
+
 def test_what_is_current_is_told_and_nothing_else(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ask = stages.Asker(work, force=False)
     for stage, argv in (("one", "1 source a"), ("two", "1 a b"), ("three", "2 b c")):

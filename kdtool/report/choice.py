@@ -80,6 +80,15 @@ def reference_of(content: Mapping[str, Any], setting: str = "") -> System | None
     return next((here[r] for r in wanted if r in here), None)
 
 
+def setting_of(content: Mapping[str, Any]) -> str:
+    """The setting that is looked at closely: the first with a reference and a system that learns from a teacher, else with a reference.
+
+    '' (the plain one) where there is none: an ablation whose plain systems are not made yet is shown by those of a setting that are.
+    """
+    known = [s for s in settings(content) if reference_of(content, s)]
+    return next((s for s in known if any(map(learns_from_teachers, of_setting(content, s)))), known[0] if known else "")
+
+
 def utterance(wanted: str, errors: Mapping[str, tuple[float, int]], lengths: Mapping[str, int]) -> str:
     """The utterance to show; of several with the same share of errors, that of the most usual length.
 

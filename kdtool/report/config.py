@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdtool.report.choice import System, best, interpolates_only, learns_from_teachers, of_setting, reference_of, sets
+from kdtool.report.choice import System, best, interpolates_only, learns_from_teachers, of_setting, reference_of, sets, setting_of
 
 PICTURE = ("data", "feats", "ali", "gmm", "lang")
 
@@ -39,17 +39,18 @@ class Chosen:
 
 
 def choose(content: dict[str, Any], feats: Path | None) -> Chosen:
-    """The systems and the set; the set is that of the picture where it was decoded, else the first."""
+    """The systems, of one setting, and the set; the set is that of the picture where it was decoded, else the first."""
     known = sets(content)
     given = feats.resolve().parent.name if feats else ""
     name = given if given in known else known[0]
-    reference, plain = reference_of(content), of_setting(content, "")
+    setting = setting_of(content)
+    reference, systems = reference_of(content, setting), of_setting(content, setting)
     if reference is None:
-        return Chosen(name, None, None, [s["name"] for s in plain][:4])
-    learnt = [s for s in plain if learns_from_teachers(s)]
+        return Chosen(name, None, None, [s["name"] for s in systems][:4])
+    learnt = [s for s in systems if learns_from_teachers(s)]
     found = best(content, learnt, reference, name)
     kinds = [best(content, [s for s in learnt if interpolates_only(s)], reference, name), found]
-    bold = [*(r for r in content["references"] if any(s["name"] == r for s in plain)), *(s["name"] for s in kinds if s)]
+    bold = [*(s["name"] for r in content["references"] for s in systems if s["system"] == r), *(s["name"] for s in kinds if s)]
     return Chosen(name, reference, found, list(dict.fromkeys(bold)), len(learnt))
 
 

@@ -9,29 +9,33 @@ from kdtool.ablation.tables import mean, result_at, versus
 from kdtool.pictures import charts
 from kdtool.pictures.charts import COLOURS, Frame, Line, Point
 from kdtool.pictures.page import esc, table
-from kdtool.report.choice import Place, System, heads_of, of_setting, place_name, places, reference_of, sets
+from kdtool.report.choice import Place, System, heads_of, of_setting, place_name, places, reference_of, sets, setting_of, settings
 
 WIDTH, HEIGHT = 215, 190
 
 
 def section(content: Mapping[str, Any]) -> str:
-    """A row of charts for each axis, a chart for each set and graph."""
+    """A row of charts for each axis, a chart for each set and graph; under a setting only what can be drawn."""
     parts = ['<h2 id="sweeps">What was varied</h2>',
              '<p class="note">Error rates in percent with 95% intervals. Values are evenly spaced, whatever the numbers.</p>']  # fmt: skip
     if not content["sweeps"]:
         parts.append('<p class="note">The plan names no sweeps.</p>')
-    systems = {s["name"]: s for s in content["systems"]}
+    systems = {(s["setting"], s["system"]): s for s in content["systems"]}
     for axis, points in content["sweeps"].items():
-        there = [(str(value), systems[name]) for value, name in points if name in systems]
-        absent = [f"{name} at {value}" for value, name in points if name not in systems]
-        parts.append(f"<h3>{esc(axis)}</h3>")
-        if absent:
-            parts.append(f'<p class="note">Not made: {esc(", ".join(absent))}.</p>')
-        if len(there) > 1:
-            parts += [_axis(content, axis, there, name) for name in sets(content)]
-        else:
-            parts.append('<p class="note">Fewer than two points: nothing to draw.</p>')
+        for setting in dict.fromkeys(["", *settings(content)]):
+            there = [(str(value), systems[setting, name]) for value, name in points if (setting, name) in systems]
+            if len(there) > 1 or not setting:
+                absent = [f"{name} at {value}" for value, name in points if (setting, name) not in systems]
+                parts.append(_heading(axis, setting, absent))
+                parts += [_axis(content, axis, there, name) for name in sets(content) if len(there) > 1]
+            if len(there) < 2 and not setting:
+                parts.append('<p class="note">Fewer than two points: nothing to draw.</p>')
     return "\n".join(parts)
+
+
+def _heading(axis: str, setting: str, absent: Sequence[str]) -> str:
+    lacks = f'<p class="note">Not made: {esc(", ".join(absent))}.</p>' if absent else ""
+    return f"<h3>{esc(axis)}{esc(', ' + setting if setting else '')}</h3>{lacks}"
 
 
 def _axis(content: Mapping[str, Any], axis: str, points: Sequence[tuple[str, System]], name: str) -> str:
@@ -54,15 +58,16 @@ def _axis(content: Mapping[str, Any], axis: str, points: Sequence[tuple[str, Sys
 def teachers(content: Mapping[str, Any]) -> str:
     """What the teachers know, and the gain of each system that learns from them through a soft head, a chart a unit."""
     parts = ['<h2 id="teachers">Teachers: perplexity against gain</h2>', _perplexities(content)]
-    reference = reference_of(content)
+    setting = setting_of(content)
+    reference, systems = reference_of(content, setting), of_setting(content, setting)
     if reference is None:
         return "\n".join([*parts, '<p class="note">The reference is not decoded: no gains.</p>'])
-    units = dict.fromkeys(str(h["unit"]) for s in of_setting(content, "") for h in _soft(s))
+    units = dict.fromkeys(str(h["unit"]) for s in systems for h in _soft(s))
     for name in sets(content):
         found = places(content, name, [reference])
         drawn, rows = [], []
         for unit in units:
-            chart, own = _gains(content, unit, reference, found)
+            chart, own = _gains(content, unit, systems, reference, found)
             drawn.append(chart)
             rows += own
         if any(drawn):
@@ -104,11 +109,13 @@ def _perplexities(content: Mapping[str, Any]) -> str:
     return table(head, rows, numbers=(4, 5, 6)) or '<p class="note">The plan names no teachers.</p>'
 
 
-def _gains(content: Mapping[str, Any], unit: str, reference: System, found: Sequence[Place]) -> tuple[str, list[list[str]]]:
+def _gains(
+    content: Mapping[str, Any], unit: str, systems: Sequence[System], reference: System, found: Sequence[Place]
+) -> tuple[str, list[list[str]]]:
     """A chart of one unit (points: systems; x: perplexity; y: relative change in percent) and its numbers."""
     points: dict[Place, list[Point]] = {p: [] for p in found}
     rows = []
-    for s in of_setting(content, ""):
+    for s in systems:
         teacher = s["teachers"].get(unit, "")
         known = _perplexity(content, teacher) if any(h["unit"] == unit for h in _soft(s)) else None
         if known is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -107,6 +108,31 @@ def test_a_part_is_shown_and_what_lacks_is_said(
     make.main([str(root / "ablation.json"), str(tmp_path / "report")])
     text = check_page(tmp_path / "report")
     assert said in text and "without --feats, --ali, --gmm, --lang" in text and ("No curve.jsonl" in text) == (seeds == 1)
+
+
+def in_setting(content: dict[str, Any], setting: str) -> list[dict[str, Any]]:
+    """Its systems, as if they had been made under a setting."""
+    systems = json.loads(json.dumps(content["systems"]))
+    for system in systems:
+        system.update(name=f"{system['name']}-{setting}", setting=setting, references=[f"{r}-{setting}" for r in system["references"]])
+        for result in system["results"]:
+            result["versus"] = {f"{name}-{setting}": v for name, v in result["versus"].items()}
+    return systems
+
+
+def test_an_ablation_of_one_setting_is_looked_at_as_closely(tmp_path: Path) -> None:
+    root = write_ablation(tmp_path / "ablation")
+    content = read_json(root / "ablation.json")
+    few = in_setting(content, "10min")
+    write_json(root / "ablation.json", {**content, "systems": few})
+    make.main([str(root / "ablation.json"), str(tmp_path / "report")])
+    text = check_page(tmp_path / "report")
+    assert "relative to ce-10min" in text and "hmt-10min against ce-10min" in text and "not decoded" not in text
+    assert "<h3>weight, 10min</h3>" in text and "against ce-10min</h3>" in text and "<h3>depth, 10min</h3>" not in text
+    plain = [s for s in content["systems"] if s["name"] in ("ce", "mtl")]
+    assert choice.setting_of({**content, "systems": content["systems"] + few}) == ""
+    assert choice.setting_of({**content, "systems": plain + few}) == "10min"  # nothing else learns from a teacher
+    assert choice.setting_of({**content, "systems": plain}) == "" == choice.setting_of({**content, "systems": []})
 
 
 def test_without_tables_and_with_half_a_picture_it_says_what_to_do(tmp_path: Path) -> None:

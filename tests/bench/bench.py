@@ -3,6 +3,8 @@
 In: which benchmark, and the folders that its step takes. Out: CPU seconds on one core (the machine may be busy), medians of
 repeated runs, and ratios: times real time, or against kaldi-decoder's FasterDecoder on the same graph and scores.
 
+After `. utils/env.sh`, with "$KD_PYTHON" before each line:
+
     tests/bench/bench.py align  data/dev/mfcc data/lang exp/tri
     tests/bench/bench.py hclg   data/lang data/lm_3gram exp/tri
     tests/bench/bench.py decode exp/student_ce data/dev/fbank exp/tri/graph_3gram

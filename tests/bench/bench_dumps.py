@@ -4,6 +4,8 @@ In: teachers with their dumps, a text, or an alignment. Out: sizes and rates bes
 distributions of an n-gram a second; how fast a neural teacher's are written. CPU seconds of one core (the machine may be busy); real
 time is the alignment's frames.
 
+After `. utils/env.sh`, with "$KD_PYTHON" before each line:
+
     tests/bench/bench_dumps.py dumps data/lang exp/sat/ali_train exp/teacher_phone/post_train ..    (each inside its teacher's folder,
                                                                                                     or TEACHER=DUMP)
     tests/bench/bench_dumps.py ngram lm_text.gz --units 500 --order 5
@@ -11,7 +13,7 @@ time is the alignment's frames.
 
 lilcom and HDF5 need the packages lilcom and h5py, which kdtool does without; which of them is missing is said. Beside the environment:
 
-    pip install --target /tmp/extra --no-deps lilcom h5py && PYTHONPATH="$KD_ROOT:/tmp/extra" tests/bench/bench_dumps.py dumps ..
+    pip install --target /tmp/x --no-deps lilcom h5py && PYTHONPATH="$KD_ROOT:/tmp/x" "$KD_PYTHON" tests/bench/bench_dumps.py dumps ..
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """What learning from teachers costs a student, on made-up data: no recipe's folder is needed.
 
+After `. utils/env.sh`, with "$KD_PYTHON" before each line:
+
     tests/bench/bench_student.py step     # training steps in pairs: cross-entropy, and with the auxiliary heads of a config
     tests/bench/bench_student.py loss     # the soft loss on truncated posteriors against the dense one
     tests/bench/bench_student.py export   # parameters and decoding time of the two exported models

@@ -1,5 +1,7 @@
 """How much of what a teacher says can be known from what a student may see: two questions beside the report's "What heads learnt".
 
+After `. utils/env.sh`, with "$KD_PYTHON" before each line:
+
     tests/bench/teachers_context.py units TEACHER LANG ALI_TRAIN ALI_DEV
     tests/bench/teachers_context.py probe TEACHER LANG ALI_TRAIN ALI_DEV STUDENT FEATS_TRAIN FEATS_DEV --layer 7 --around 6
 

@@ -24,12 +24,12 @@ def section(content: Mapping[str, Any]) -> str:
     for axis, points in content["sweeps"].items():
         for setting in dict.fromkeys(["", *settings(content)]):
             there = [(str(value), systems[setting, name]) for value, name in points if (setting, name) in systems]
-            if len(there) > 1 or not setting:
-                absent = [f"{name} at {value}" for value, name in points if (setting, name) not in systems]
-                parts.append(_heading(axis, setting, absent))
-                parts += [_axis(content, axis, there, name) for name in sets(content) if len(there) > 1]
-            if len(there) < 2 and not setting:
-                parts.append('<p class="note">Fewer than two points: nothing to draw.</p>')
+            if setting and len(there) < 2:
+                continue
+            absent = [f"{name} at {value}" for value, name in points if (setting, name) not in systems]
+            parts.append(_heading(axis, setting, absent))
+            drawn = [_axis(content, axis, there, name) for name in sets(content)] if len(there) > 1 else []
+            parts += drawn or ['<p class="note">Fewer than two points: nothing to draw.</p>']
     return "\n".join(parts)
 
 

@@ -95,6 +95,8 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   [[ "${opt[wait-lock]}" =~ ^[0-9]+$ ]] || die 2 "--wait-lock ${opt[wait-lock]}: a number of seconds is wanted"
   if [[ "${opt[list-stages]}" == true ]]; then list_stages; exit; fi
   "$KD_ROOT/utils/setup_env.sh"
+  # On a bare checkout there was no Python yet when path.sh looked for it.
+  source "$KD_ROOT/utils/env.sh"
   if [[ "${opt[dry-run]}" == true ]]; then ask_stages steps "$first" "$last"; exit; fi
   [[ ! -e "${opt[work]}/.lock" ]] || known=true
   hold_work "${words[@]}"

@@ -24,6 +24,14 @@ sleep 0.3
 [[ ! -e "{flag}" ]] || exit 1
 "$1/bin/python" -c 'import platform; print(platform.python_version())' >"$1/.ready"
 """
+RECIPE = """set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/path.sh"
+source "$KD_ROOT/utils/recipe.sh"
+opt=([work]="") stages=(only) about=([only]="a line")
+only() { "$KD_PYTHON" -c 'import sys; print("it ran with", sys.executable)'; }
+recipe_options "$@"
+recipe_run
+"""
 COMPILER = """import pathlib, sys
 pathlib.Path(__file__).parents[2].joinpath(".venv/native").mkdir(exist_ok=True)
 print("compiled")
@@ -92,6 +100,17 @@ def test_a_step_without_an_environment_says_how_to_make_it(checkout: Path) -> No
     done = run([checkout / "steps" / "extract_features.sh", "--help"])
     assert done.returncode == 1
     assert done.stderr == f"error: the environment is not made yet; make it with {checkout}/utils/setup_env.sh\n"
+
+
+def test_the_first_run_of_a_recipe_makes_the_environment_and_goes_on(checkout: Path) -> None:
+    shutil.copytree(ROOT / "kdtool" / "core", checkout / "kdtool" / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    recipe = checkout / "egs" / "toy" / "run.sh"
+    recipe.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "egs" / "mini_librispeech" / "path.sh", recipe.parent)
+    recipe.write_text(RECIPE)
+    done = run(["bash", recipe, "--work", checkout / "work"])
+    assert done.returncode == 0 and done.stderr.count("built") == 1, done.stderr
+    assert f"it ran with {checkout}/.venv/current/bin/python\n" in done.stdout
 
 
 def test_environment_of_entry_scripts(checkout: Path) -> None:

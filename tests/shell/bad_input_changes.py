@@ -18,7 +18,7 @@ class Case:
     """One kind of bad input.
 
     Attributes:
-        kind: its class, as the README's table names it.
+        kind: its class, as tests/BAD_INPUT.md names it.
         name: what is wrong with the input.
         step: key of STEPS: what is run on it.
         change: spoils a copy of the sound world.

@@ -203,9 +203,10 @@ def test_ctrl_c_ends_arrays_and_launched_jobs(world: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readmes_table_is_that_of_the_cases() -> None:
-    from bad_input_table import CASES, README, renewed
+def test_the_table_of_bad_input_and_its_count_are_those_of_the_cases() -> None:
+    from bad_input_table import CASES, README, TABLE, counted, page
 
-    text = README.read_text(encoding="utf-8")
+    advice = "write it again: python tests/shell/bad_input_table.py --write"
+    readme = README.read_text(encoding="utf-8")
     assert len(CASES) >= 60 and len({str(case) for case in CASES}) == len(CASES)
-    assert renewed(text) == text, "renew it: python tests/shell/bad_input_table.py --write"
+    assert TABLE.read_text(encoding="utf-8") == page() and counted(readme) == readme, advice

@@ -11,7 +11,7 @@ what a fourth would do. Simulated with 60 utterances of 30 words and three seeds
 of the trials (the usual way: 1%; utterances alone: 6%); with seeds that differ by 2 points as a whole in 7% to 9% (3%; 20%); a
 system that makes a tenth fewer errors was found in 36% to 38% (17% to 19%; 53%).
 
-Systems with the same seeds are paired by seed, since a seed fixes the order of the data, the masks and the trunk's first weights.
+Systems with the same seeds are paired by seed, since a seed fixes the order of the data, the masks and the encoder's first weights.
 With one seed nothing is known of the spread between seeds, and none is added.
 """
 

@@ -15,7 +15,7 @@ ablation.yaml:
       NAME: {about, from, options, heads, each_head, layers, weights, teachers, control}    control: a system that it is compared
                                  with beside the references: the same heads with hard labels, say
     settings:                    the same systems under another condition (NAME-SETTING), compared with the references there
-      NAME: {about, options, layers, systems: [..]}    layers: of the heads where there are any, for a trunk of another depth
+      NAME: {about, options, layers, systems: [..]}    layers: of the heads where there are any, for an encoder of another depth
     sweeps:                      for figures: which systems stand at which value of what was varied
       AXIS: [[VALUE, SYSTEM], ..]
 

@@ -1,1 +1,1 @@
-"""Students: acoustic models (trunk and senone head) trained on alignments, with or without a teacher's posteriors."""
+"""Students: acoustic models (encoder and senone head) trained on alignments, with or without a teacher's posteriors."""

@@ -1,7 +1,7 @@
 """Which frames an update sees.
 
-In: ``Material`` and the numbers of the epoch and update.  Out: ``Batch``: chunks of features with their context, labels and
-unit rows of the frames that the trunk has outputs for.
+In: ``TrainingSet`` and the numbers of the epoch and update.  Out: ``Batch``: chunks of features with their context, labels and
+unit rows of the frames that the encoder has outputs for.
 
 Everything follows from (seed, epoch) and (seed, update): no generator's state has to be stored to go on after a crash.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdtool.student.data import Copy, Material
+from kdtool.student.data import SpeedCopy, TrainingSet
 
 Window = tuple[int, int]  # (index of the copy, first frame; may lie before frame 0 by a little)
 
@@ -42,18 +42,18 @@ class Sampler:
     share an update, and all updates have about as many frames.
     """
 
-    def __init__(self, material: Material, *, seed: int, chunk: int, batch: int, subsampling: int, balance: float = 0.0) -> None:
-        self.material, self.seed, self.chunk, self.batch, self.subsampling = material, seed, chunk, batch, subsampling
-        frames = sum(sum(len(material.copies[c].labels) for c in g) / len(g) for g in material.groups)
-        self.batches_per_epoch = max(1, round(frames / (chunk * batch) if chunk else len(material.groups) / batch))
-        self.repeats = speaker_weights(material, balance)
+    def __init__(self, data: TrainingSet, *, seed: int, chunk: int, batch: int, subsampling: int, balance: float = 0.0) -> None:
+        self.train_set, self.seed, self.chunk, self.batch, self.subsampling = data, seed, chunk, batch, subsampling
+        frames = sum(sum(len(data.copies[c].labels) for c in g) / len(g) for g in data.groups)
+        self.batches_per_epoch = max(1, round(frames / (chunk * batch) if chunk else len(data.groups) / batch))
+        self.repeats = speaker_weights(data, balance)
         self._plans: dict[int, list[list[Window]]] = {}
 
     def outputs(self, windows: Sequence[Window]) -> np.ndarray:
         """Output frames of each window."""
         if self.chunk:
             return np.full(len(windows), -(-self.chunk // self.subsampling))
-        return np.array([-(-(len(self.material.copies[c].labels) - start) // self.subsampling) for c, start in windows])
+        return np.array([-(-(len(self.train_set.copies[c].labels) - start) // self.subsampling) for c, start in windows])
 
     def windows(self, update: int) -> list[Window]:
         """The chunks of update number ``update`` (from 0)."""
@@ -64,13 +64,13 @@ class Sampler:
 
     def _plan(self, epoch: int) -> list[list[Window]]:
         rng = np.random.default_rng([self.seed, 1, epoch])
-        first = np.random.default_rng([self.seed, 2]).integers(0, 1 << 16, len(self.material.groups))
+        first = np.random.default_rng([self.seed, 2]).integers(0, 1 << 16, len(self.train_set.groups))
         windows: list[Window] = []
         times = np.floor(self.repeats + rng.random(len(self.repeats))).astype(int)
-        for group, offset, count in zip(self.material.groups, first, times, strict=True):
+        for group, offset, count in zip(self.train_set.groups, first, times, strict=True):
             for again in range(count):
                 copy = group[int(offset + epoch + again) % len(group)]
-                windows += [(copy, start) for start in self._starts(len(self.material.copies[copy].labels), rng)]
+                windows += [(copy, start) for start in self._starts(len(self.train_set.copies[copy].labels), rng)]
         if not self.chunk:
             return self._alike(windows, rng)
         order = rng.permutation(len(windows))
@@ -105,9 +105,9 @@ class Sampler:
         return [int(round(i * (frames - self.chunk) / (count - 1)) + j) for i, j in enumerate(jitter)]
 
 
-def speaker_weights(material: Material, balance: float) -> np.ndarray:
+def speaker_weights(data: TrainingSet, balance: float) -> np.ndarray:
     """How often an utterance comes in an epoch, on average; float64, one a group, the frames of an epoch unchanged."""
-    copies = [material.copies[g[0]] for g in material.groups]
+    copies = [data.copies[g[0]] for g in data.groups]
     frames = np.array([len(c.labels) for c in copies], dtype=np.float64)
     total: dict[str, float] = {}
     for copy, n in zip(copies, frames, strict=True):
@@ -117,24 +117,24 @@ def speaker_weights(material: Material, balance: float) -> np.ndarray:
 
 
 def make_batch(
-    material: Material, windows: Sequence[Window], *, outputs: int | np.ndarray, subsampling: int, left: int, input_frames: int
+    data: TrainingSet, windows: Sequence[Window], *, outputs: int | np.ndarray, subsampling: int, left: int, input_frames: int
 ) -> Batch:
     """Cut the windows out, with ``left`` frames of context before; beyond its ends an utterance repeats its edge frames.
 
-    ``outputs``: output frames of all windows or of each; ``input_frames``: what the trunk needs for the longest.
+    ``outputs``: output frames of all windows or of each; ``input_frames``: what the encoder needs for the longest.
     """
     own = np.broadcast_to(outputs, len(windows))
     pad = own.max() - own
     outputs = int(own.max())
-    copies = [material.copies[c] for c, _ in windows]
+    copies = [data.copies[c] for c, _ in windows]
     feats = np.stack([_cut(c, start - left, input_frames) for c, (_, start) in zip(copies, windows, strict=True)])
     centres = np.stack([start + subsampling * np.arange(outputs) for _, start in windows])
     labels = np.stack([_look_up(c.labels, t) for c, t in zip(copies, centres, strict=True)])
-    rows = [np.stack([_look_up(c.rows[k], t) for c, t in zip(copies, centres, strict=True)]).ravel() for k in range(len(material.tables))]
+    rows = [np.stack([_look_up(c.rows[k], t) for c, t in zip(copies, centres, strict=True)]).ravel() for k in range(len(data.tables))]
     return Batch(feats, labels.ravel().astype(np.int64), rows, [c.id for c in copies], pad.astype(np.int64) if pad.any() else None)
 
 
-def _cut(copy: Copy, start: int, length: int) -> np.ndarray:
+def _cut(copy: SpeedCopy, start: int, length: int) -> np.ndarray:
     index = np.arange(start, start + length).clip(0, len(copy.feats) - 1)
     return np.ascontiguousarray(copy.feats[index].T, dtype=np.float32)
 

@@ -26,8 +26,8 @@ class StudentConfig:
     # None, not 0, by default: a record that was written before there was this option stays valid.
     minutes: float | None = field(default=None, metadata=_help("train on the first so many minutes of speech only; none: on all of it"))
     seed: int = field(default=0, metadata=_help("seed of the weights, the order, the dropout and the masks"))
-    encoder: str = field(default="tdnnf", metadata=_help("trunk: a name of kdtool/student/encoders"))
-    encoder_options: dict = field(default_factory=dict, metadata=_help("the trunk's own options, {dim: 512, ...}"))
+    encoder: str = field(default="tdnnf", metadata=_help("a name of kdtool/student/encoders"))
+    encoder_options: dict = field(default_factory=dict, metadata=_help("the encoder's own options, {dim: 512, ...}"))
     hidden: int = field(default=256, metadata=_help("width of the main head's projection below its softmax"))
     head_dropout: float = field(default=0.0, metadata=_help("dropout in the heads' projections"))
     main: str = field(default="ce", metadata=_help("objective of the main head: ce or interpolate"))
@@ -88,7 +88,7 @@ class StudentConfig:
 class HeadSpec:
     """One auxiliary head: what it predicts, where it sits, how much and how it learns.
 
-    ``layer``: index of the trunk's layer, 0 is the lowest, -1 the last.  ``top_k``: use at most the K likeliest units
+    ``layer``: index of the encoder's layer, 0 is the lowest, -1 the last.  ``top_k``: use at most the K likeliest units
     of a posterior, the others go to its rest bucket (0: all that the dump kept).  ``stride``: learn on one output frame in
     so many; the frames of a unit share its target, so neighbours say little new and half of them cost half.  ``weight``: a
     number, or a schedule [[share of the updates, weight], ..] with straight lines between its points.  ``options``: the

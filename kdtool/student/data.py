@@ -1,7 +1,7 @@
-"""Training material in memory.
+"""The training set in memory.
 
 In: a feature folder (with speed-perturbed copies), an alignment folder, posterior dumps.
-Out: ``Material``: per copy its features and, frame by frame, its senone and the row of each teacher's unit.
+Out: ``TrainingSet``: per copy its features and, frame by frame, its senone and the row of each teacher's unit.
 
 A copy's frames are looked up in the original's alignment and dump through the frame that they show
 (kdtool.features.store.source_frames), so one alignment and one dump serve all copies.
@@ -19,11 +19,11 @@ from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError
 from kdtool.features.store import FRAME_SHIFT, FeatureSet, source_frames
 from kdtool.posteriors.dump import PosteriorDump
-from kdtool.student.cut import first_minutes
+from kdtool.student.subset import first_minutes
 
 
 @dataclass
-class Copy:
+class SpeedCopy:
     """One utterance at one speed: feats float16 (T, D), labels int32 (T,), rows: for each table int32 (T,), -1 for none."""
 
     id: str
@@ -130,10 +130,10 @@ class UnitTable:
 
 
 @dataclass
-class Material:
+class TrainingSet:
     """All copies, grouped by original: ``groups[i]`` are the indices of the copies of one utterance."""
 
-    copies: list[Copy]
+    copies: list[SpeedCopy]
     groups: list[list[int]]
     tables: list[UnitTable]
     input_dim: int
@@ -177,20 +177,20 @@ def open_dumps(folders: Sequence[Path], alignment: AlignmentSet) -> list[Posteri
     return dumps
 
 
-def load_material(
+def load_training_set(
     features: FeatureSet, alignment: AlignmentSet, dumps: Sequence[PosteriorDump] = (), *, num_pdfs: int, minutes: float | None = None
-) -> Material:
+) -> TrainingSet:
     """Read everything into memory (float16 features: 16 kB a second of speech and speed).
 
     Args:
         num_pdfs: number of senones of the tree that the alignment was made with.
-        minutes: use the first so many minutes of speech only (kdtool.student.cut); the others do not count as dropped.
+        minutes: use the first so many minutes of speech only (kdtool.student.subset); the others do not count as dropped.
 
     Raises:
         KdError: features and alignment of one utterance differ in length, a senone outside the tree, damaged input.
     """
     tables = [UnitTable(d.unit, d.num_units, float(d.meta.get("temperature", 1.0))) for d in dumps]
-    copies: list[Copy] = []
+    copies: list[SpeedCopy] = []
     groups: dict[str, list[int]] = {}
     dropped: list[tuple[str, str]] = []
     source_rows: dict[str, list[np.ndarray]] = {}
@@ -219,10 +219,10 @@ def load_material(
         if not np.isfinite(feats).all():
             raise KdError(f"{features.folder}: utterance {utt} has features that are not finite; extract the features again")
         groups.setdefault(source, []).append(len(copies))
-        copies.append(Copy(utt, source, info.speaker, feats, labels[index].astype(np.int32), [r[index] for r in source_rows[source]]))
+        copies.append(SpeedCopy(utt, source, info.speaker, feats, labels[index].astype(np.int32), [r[index] for r in source_rows[source]]))
     for table in tables:
         table.finish()
-    return Material(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(ids),
+    return TrainingSet(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(ids),
                     str(alignment.meta.get("tree_digest", "")), frames * FRAME_SHIFT / 60)  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Frame cross-entropy and accuracy on a held-out set.
 
-In: a model and ``Material``.  Out: nats a frame, share of frames whose best senone is the aligned one.
+In: a model and ``TrainingSet``.  Out: nats a frame, share of frames whose best senone is the aligned one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from kdtool.student.batches import make_batch
-from kdtool.student.data import Material
+from kdtool.student.data import TrainingSet
 from kdtool.student.losses import frames_first
 from kdtool.student.model import Student
 
@@ -27,17 +27,17 @@ class Score:
 
 
 @torch.no_grad()
-def evaluate(model: Student, material: Material) -> Score:
+def evaluate(model: Student, data: TrainingSet) -> Score:
     """Score the main head on one frame in ``subsampling`` of each utterance; the starting frame changes from one to the next."""
     was_training = model.training
     model.eval()
     step, left = model.encoder.subsampling, model.encoder.left
     ce, hits, frames = 0.0, 0, 0
-    for number, group in enumerate(material.groups):
-        copy = material.copies[group[0]]
+    for number, group in enumerate(data.groups):
+        copy = data.copies[group[0]]
         start = min(number % step, len(copy.labels) - 1)
         outputs = -(-(len(copy.labels) - start) // step)
-        batch = make_batch(material, [(group[0], start)], outputs=outputs, subsampling=step, left=left,
+        batch = make_batch(data, [(group[0], start)], outputs=outputs, subsampling=step, left=left,
                            input_frames=model.encoder.input_frames(outputs))  # fmt: skip
         logits = frames_first(model.main(model.encoder(torch.from_numpy(batch.feats))[-1]))
         labels = torch.from_numpy(batch.labels)

@@ -21,7 +21,7 @@ HEADS_FILE = "heads.safetensors"
 
 
 class LowerPart(Encoder):
-    """A trunk up to one of its layers."""
+    """An encoder up to one of its layers."""
 
     def __init__(self, whole: Encoder, layer: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class LowerPart(Encoder):
         return [self.whole(feats, pad)[self.layer]]
 
     def input_frames(self, outputs: int) -> int:
-        """As the whole trunk."""
+        """As the whole encoder."""
         return self.whole.input_frames(outputs)
 
 

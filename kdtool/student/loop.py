@@ -1,6 +1,6 @@
 """The training loop.
 
-In: material, config, a work folder (perhaps an interrupted run's).  Out: the chosen model, the learning curve.
+In: train_set, config, a work folder (perhaps an interrupted run's).  Out: the chosen model, the learning curve.
 
 Resumes exactly: dropout and masks are seeded by (seed, update), the order by (seed, epoch), the rest is in the checkpoint.
 """
@@ -21,7 +21,7 @@ from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.student.augment import mask_features, warp_features
 from kdtool.student.batches import Batch, Sampler, make_batch
 from kdtool.student.config import StudentConfig
-from kdtool.student.data import Material
+from kdtool.student.data import TrainingSet
 from kdtool.student.evaluate import evaluate
 from kdtool.student.losses import Losses
 from kdtool.student.model import Shape, Student, load_state, log_priors
@@ -34,18 +34,18 @@ ACCURACY_EVERY = 5  # updates; the arg max of all frames costs a hundredth of an
 class Trainer:
     """One student in training.  ``run`` goes from wherever the work folder's checkpoint stands to the end."""
 
-    def __init__(self, cfg: StudentConfig, material: Material, dev: Material, work: Path) -> None:
-        self.cfg, self.material, self.dev, self.work = cfg, material, dev, Path(work)
+    def __init__(self, cfg: StudentConfig, train_set: TrainingSet, dev: TrainingSet, work: Path) -> None:
+        self.cfg, self.train_set, self.dev, self.work = cfg, train_set, dev, Path(work)
         torch.set_num_threads(1)
         torch.manual_seed(cfg.seed)
-        self.losses = Losses(cfg, material)
-        shape = Shape(cfg.encoder, dict(cfg.encoder_options), material.input_dim, material.num_pdfs, cfg.hidden, material.feature_kind,
-                      material.tree_digest)  # fmt: skip
+        self.losses = Losses(cfg, train_set)
+        shape = Shape(cfg.encoder, dict(cfg.encoder_options), train_set.input_dim, train_set.num_pdfs, cfg.hidden, train_set.feature_kind,
+                      train_set.tree_digest)  # fmt: skip
         self.model = Student(shape, self.losses.aux_shapes, cfg.head_dropout)
         self.encoder = self.model.encoder
-        self.sampler = Sampler(material, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling,
+        self.sampler = Sampler(train_set, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling,
                                balance=cfg.balance)  # fmt: skip
-        self.model.log_priors.copy_(log_priors(material.counts(self.sampler.repeats)))
+        self.model.log_priors.copy_(log_priors(train_set.counts(self.sampler.repeats)))
         self.total = max(1, round(cfg.epochs * self.sampler.batches_per_epoch))
         self.eval_every = max(1, round(cfg.eval_epochs * self.sampler.batches_per_epoch))
         self.bfloat16 = cfg.precision == "bfloat16" or (cfg.precision == "auto" and computes_in_bfloat16())
@@ -108,7 +108,7 @@ class Trainer:
         cfg = self.cfg
         windows = self.sampler.windows(self.update)
         outputs = self.sampler.outputs(windows)
-        batch = make_batch(self.material, windows, outputs=outputs, subsampling=self.encoder.subsampling, left=self.encoder.left,
+        batch = make_batch(self.train_set, windows, outputs=outputs, subsampling=self.encoder.subsampling, left=self.encoder.left,
                            input_frames=self.encoder.input_frames(int(outputs.max())))  # fmt: skip
         rng = np.random.default_rng([cfg.seed, 3, self.update])
         if cfg.warp:

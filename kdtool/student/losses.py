@@ -16,7 +16,7 @@ from kdtool.core.errors import KdError
 from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES, FrameTargets, Objective, Posteriors, make_objective
 from kdtool.student.batches import Batch
 from kdtool.student.config import HeadSpec, StudentConfig
-from kdtool.student.data import Material, UnitTable
+from kdtool.student.data import TrainingSet, UnitTable
 from kdtool.student.model import AuxShape
 
 
@@ -37,28 +37,28 @@ class Task:
 
 
 class Losses:
-    """All heads' objectives over one material."""
+    """All heads' objectives over one train_set."""
 
-    def __init__(self, cfg: StudentConfig, material: Material) -> None:
-        self.material = material
+    def __init__(self, cfg: StudentConfig, train_set: TrainingSet) -> None:
+        self.train_set = train_set
         self.aux_shapes: list[AuxShape] = []
         main = make_objective(cfg.main, self._teacher_options(cfg.main, cfg.main_options, "senone", MAIN_OBJECTIVES), auxiliary=False)
-        self.tasks = [Task("main", main, None, material.table("senone") if main.uses_posteriors else -1, 0, 1)]
+        self.tasks = [Task("main", main, None, train_set.table("senone") if main.uses_posteriors else -1, 0, 1)]
         for spec in cfg.head_specs():
-            table = material.table(spec.unit)
+            table = train_set.table(spec.unit)
             objective = make_objective(spec.kind, self._teacher_options(spec.kind, spec.options, spec.unit, AUX_OBJECTIVES), auxiliary=True)
-            means = material.tables[table].averaged() if spec.average else None
+            means = train_set.tables[table].averaged() if spec.average else None
             self.tasks.append(Task(spec.name, objective, spec, table, spec.top_k, spec.stride, means))
-            self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, material.tables[table].num_units, spec.stride))
-        senones = [t for t in material.tables if t.unit == "senone"]
-        if senones and senones[0].num_units != material.num_pdfs:
-            raise KdError(f"the senone dump has {senones[0].num_units} units, the tree {material.num_pdfs}; dump this teacher again")
+            self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, train_set.tables[table].num_units, spec.stride))
+        senones = [t for t in train_set.tables if t.unit == "senone"]
+        if senones and senones[0].num_units != train_set.num_pdfs:
+            raise KdError(f"the senone dump has {senones[0].num_units} units, the tree {train_set.num_pdfs}; dump this teacher again")
 
     def _teacher_options(self, kind: str, options: dict[str, Any], unit: str, registry: dict[str, type]) -> dict[str, Any]:
         """A dump may have been tempered when it was made; the objective must not do it twice."""
         if not getattr(registry.get(kind), "uses_posteriors", False):
             return options
-        made_at = self.material.tables[self.material.table(unit)].temperature
+        made_at = self.train_set.tables[self.train_set.table(unit)].temperature
         return {**options, "teacher_temperature": made_at}
 
     def __call__(self, logits: dict[str, Tensor], batch: Batch, share: float) -> tuple[Tensor, dict[str, float]]:
@@ -82,7 +82,7 @@ class Losses:
     def _targets(self, task: Task, batch: Batch, labels: Tensor) -> FrameTargets:
         if task.table < 0:
             return FrameTargets(labels)
-        table = self.material.tables[task.table]
+        table = self.train_set.tables[task.table]
         rows = batch.rows[task.table].reshape(len(batch.ids), -1)[:, :: task.stride].ravel()
         rows = table.neighbours(rows, task.spec.offset if task.spec else 0)
         if task.name != "main":

@@ -1,7 +1,7 @@
-"""The student: a trunk, the main senone head, and auxiliary heads that exist in training only.
+"""The student: an encoder, the main senone head, and auxiliary heads that exist in training only.
 
 In: features (B, D, T) at 10 ms.  Out: logits at one frame in ``subsampling`` (training), or log-posteriors (T, num_pdfs)
-of every 10 ms frame (decoding).  On disk: ``model.safetensors`` with trunk, main head and log priors; its metadata says
+of every 10 ms frame (decoding).  On disk: ``model.safetensors`` with encoder, main head and log priors; its metadata says
 how to build it.
 """
 
@@ -40,7 +40,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class AuxShape:
-    """An auxiliary head: trunk layer, width of its projection, number of units, on one in how many frames."""
+    """An auxiliary head: encoder layer, width of its projection, number of units, on one in how many frames."""
 
     name: str
     layer: int
@@ -65,7 +65,7 @@ class Head(nn.Module):
 
 
 class Student(nn.Module):
-    """Trunk and heads.  ``log_priors`` (num_pdfs,): log relative frequency of each senone in the training alignment."""
+    """Encoder and heads.  ``log_priors`` (num_pdfs,): log relative frequency of each senone in the training alignment."""
 
     log_priors: Tensor
 
@@ -79,7 +79,7 @@ class Student(nn.Module):
         self.aux_shapes = {head.name: head for head in aux or []}
         for head in aux or []:
             if not -len(dims) <= head.layer < len(dims):
-                raise KdError(f"head {head.name}: layer {head.layer}, the trunk '{shape.encoder}' has {len(dims)} layers, "
+                raise KdError(f"head {head.name}: layer {head.layer}, the encoder '{shape.encoder}' has {len(dims)} layers, "
                               f"0 to {len(dims) - 1} (or -1 for the last); change the head's layer")  # fmt: skip
             self.aux[head.name] = Head(dims[head.layer], head.hidden, head.num_units, head_dropout)
         self.register_buffer("log_priors", torch.zeros(shape.num_pdfs))
@@ -111,7 +111,7 @@ class Student(nn.Module):
     def log_posteriors(self, feats: np.ndarray) -> np.ndarray:
         """Log-posteriors of all frames: float32 (T, D) -> float32 (T, num_pdfs), natural log.
 
-        The trunk works on one frame in ``subsampling``; it is run once from each starting frame, and the results are
+        The encoder works on one frame in ``subsampling``; it is run once from each starting frame, and the results are
         interleaved, so that every 10 ms frame has an output of its own.
 
         Raises:
@@ -135,7 +135,7 @@ class Student(nn.Module):
         return np.ascontiguousarray(frames[: len(feats)].numpy())
 
     def save(self, folder: Path) -> None:
-        """Write the decoding model: trunk, main head and priors; auxiliary heads stay behind."""
+        """Write the decoding model: encoder, main head and priors; auxiliary heads stay behind."""
         tensors = {n: t for n, t in self.state_dict().items() if not n.startswith("aux.")}
         meta = {"format": FORMAT, "shape": json.dumps(vars(self.shape), sort_keys=True)}
         save_tensors(Path(folder) / MODEL_FILE, tensors, meta)

@@ -1,7 +1,7 @@
 """Train a student.
 
 In: training features (with speed copies) and their alignment, dev features and alignment, posterior dumps (--posts).
-Out: a folder with ``model.safetensors`` (trunk, main head, priors: what decoding needs), ``heads.safetensors`` (the whole
+Out: a folder with ``model.safetensors`` (encoder, main head, priors: what decoding needs), ``heads.safetensors`` (the whole
 network with its auxiliary heads, for looking at), ``curve.jsonl``, ``student.json`` and ``dropped.tsv``.
 
 Which weights are kept: of the moving averages looked at once every ``eval_epochs`` epochs, the one with the lowest frame
@@ -21,7 +21,7 @@ from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     from kdtool.ali.store import AlignmentSet
-    from kdtool.student.data import Material
+    from kdtool.student.data import TrainingSet
     from kdtool.student.loop import Trainer
 
 ABOUT = "student.json"  # written last, and whole: where it is, the model is
@@ -64,32 +64,32 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: 
         # Killed after the export, before the step was recorded: without its checkpoint it would train from the start.
         (work / BEST).unlink(missing_ok=True)
         return
-    material, dev = load(inputs, posts, cfg.minutes)
+    train_set, dev = load(inputs, posts, cfg.minutes)
     where = f"student {work.name.removeprefix('.').removesuffix('.work')}"
     account(len(dev.copies) + len(dev.dropped), len(dev.copies), dev.dropped, max_share=cfg.max_dropped, where=f"{where}, dev", work=work)
     (work / "dropped.tsv").replace(work / "dropped_dev.tsv")
-    account(material.total, len(material.copies), material.dropped, max_share=cfg.max_dropped, where=where, work=work)
-    trainer = Trainer(cfg, material, dev, work)
+    account(train_set.total, len(train_set.copies), train_set.dropped, max_share=cfg.max_dropped, where=where, work=work)
+    trainer = Trainer(cfg, train_set, dev, work)
     trainer.run()
     export(trainer, work)
 
 
-def load(inputs: dict[str, Path], posts: list[Path], minutes: float | None = None) -> tuple[Material, Material]:
-    """Training and dev material; KdError when their alignments are not of one tree."""
+def load(inputs: dict[str, Path], posts: list[Path], minutes: float | None = None) -> tuple[TrainingSet, TrainingSet]:
+    """Training and dev train_set; KdError when their alignments are not of one tree."""
     from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
-    from kdtool.student.data import load_material, open_dumps
+    from kdtool.student.data import load_training_set, open_dumps
 
     ali, dev_ali = AlignmentSet.open(inputs["ali"]), AlignmentSet.open(inputs["dev_ali"])
     if (one := ali.meta.get("tree_digest")) != (other := dev_ali.meta.get("tree_digest")):
         raise KdError(f"{inputs['ali']} was made with tree {one}, {inputs['dev_ali']} with {other}; align both with one model")
     num_pdfs = senones(ali)
-    material = load_material(FeatureSet.open(inputs["feats"]), ali, open_dumps(posts, ali), num_pdfs=num_pdfs, minutes=minutes)
-    dev = load_material(FeatureSet.open(inputs["dev_feats"]), dev_ali, num_pdfs=num_pdfs)
-    if (dev.input_dim, dev.feature_kind) != (material.input_dim, material.feature_kind):
-        raise KdError(f"{inputs['feats']} has {material.feature_kind} of {material.input_dim}, {inputs['dev_feats']} {dev.feature_kind} "
+    train_set = load_training_set(FeatureSet.open(inputs["feats"]), ali, open_dumps(posts, ali), num_pdfs=num_pdfs, minutes=minutes)
+    dev = load_training_set(FeatureSet.open(inputs["dev_feats"]), dev_ali, num_pdfs=num_pdfs)
+    if (dev.input_dim, dev.feature_kind) != (train_set.input_dim, train_set.feature_kind):
+        raise KdError(f"{inputs['feats']} has {train_set.feature_kind} of {train_set.input_dim}, {inputs['dev_feats']} {dev.feature_kind} "
                       f"of {dev.input_dim} coefficients; extract both alike")  # fmt: skip
-    return material, dev
+    return train_set, dev
 
 
 def senones(ali: AlignmentSet) -> int:
@@ -117,7 +117,7 @@ def export(trainer: Trainer, work: Path) -> None:
     write_json(work / ABOUT, {
         "parameters": kept, "auxiliary_parameters": dropped, "updates": trainer.total, "chosen_update": trainer.best["update"],
         "chosen_by": "dev frame cross-entropy", "dev_ce": score.ce, "dev_accuracy": score.accuracy, "dev_frames": score.frames,
-        "train_minutes": round(trainer.material.minutes, 3), "train_utterances": len(trainer.material.groups),
+        "train_minutes": round(trainer.train_set.minutes, 3), "train_utterances": len(trainer.train_set.groups),
         "precision": "bfloat16" if trainer.bfloat16 else "float32",
         "context_frames": [model.encoder.left, model.encoder.right], "subsampling": model.encoder.subsampling,
     })  # fmt: skip

@@ -33,7 +33,7 @@ from torch import Tensor
 from kdtool.core.cli import parse_args
 from kdtool.objectives import FrameTargets, Posteriors, make_objective
 from kdtool.student.config import StudentConfig
-from kdtool.student.data import Copy, Material, UnitTable
+from kdtool.student.data import SpeedCopy, TrainingSet, UnitTable
 from kdtool.student.loop import Trainer
 from kdtool.student.model import MODEL_FILE, Student
 
@@ -43,7 +43,7 @@ FRAMES = {"senone": 3, "phone": 9, "subword": 20}  # 10 ms frames a unit, on ave
 KEPT = (15, 40)  # entries that a dump keeps of a unit's distribution: fewest and most
 
 
-def material(utterances: int, frames: int, units: tuple[str, ...], seed: int = 0, dim: int = 80) -> Material:
+def make_data(utterances: int, frames: int, units: tuple[str, ...], seed: int = 0, dim: int = 80) -> TrainingSet:
     """Noise with random units of about the right length; an eighth of the frames is silence."""
     rng = np.random.default_rng(seed)
     tables = [UnitTable(u, SIZES[u], 1.0) for u in units]
@@ -57,10 +57,10 @@ def material(utterances: int, frames: int, units: tuple[str, ...], seed: int = 0
             rows.append(np.where(np.arange(frames) < frames // 8, -1, counts[k] + row).astype(np.int32))
             counts[k] += int(row[-1]) + 1
         labels = np.repeat(rng.integers(0, SIZES["senone"], frames), 3)[:frames].astype(np.int32)
-        copies.append(Copy(f"u{i}", f"u{i}", f"s{i % 8}", rng.normal(size=(frames, dim)).astype(np.float16), labels, rows))
+        copies.append(SpeedCopy(f"u{i}", f"u{i}", f"s{i % 8}", rng.normal(size=(frames, dim)).astype(np.float16), labels, rows))
     for table, rows_of in zip(tables, counts, strict=True):
         fill(table, rows_of, rng)
-    return Material(copies, [[i] for i in range(utterances)], tables, dim, "fbank", SIZES["senone"], [], utterances)
+    return TrainingSet(copies, [[i] for i in range(utterances)], tables, dim, "fbank", SIZES["senone"], [], utterances)
 
 
 def fill(table: UnitTable, rows: int, rng: np.random.Generator) -> None:
@@ -99,7 +99,7 @@ def cpu(work: Callable[[], Any]) -> float:
 def step(cfg: StudentConfig, updates: int, warm: int = 5) -> dict[str, Any]:
     """Whole updates (batch, forward, loss, backward, optimiser, average), the two systems in turns on the same chunks."""
     units = tuple(sorted({s.unit for s in cfg.head_specs()}))
-    train, dev = material(60, 1300, units), material(1, 100, units, seed=1)
+    train, dev = make_data(60, 1300, units), make_data(1, 100, units, seed=1)
     plain = replace(cfg, heads=[], main="ce", main_options={})
     times = []
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +176,7 @@ def peak_memory(work: Callable[[], Any]) -> int:
 def export(cfg: StudentConfig, seconds: float, repeats: int) -> dict[str, Any]:
     """Both systems saved as training does it and loaded as decoding does it."""
     units = tuple(sorted({s.unit for s in cfg.head_specs()}))
-    train, dev = material(8, 1300, units), material(1, 100, units, seed=1)
+    train, dev = make_data(8, 1300, units), make_data(1, 100, units, seed=1)
     plain = replace(cfg, heads=[], main="ce", main_options={})
     feats = np.random.default_rng(0).normal(size=(round(100 * seconds), train.input_dim)).astype(np.float32)
     figures: dict[str, Any] = {}

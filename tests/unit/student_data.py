@@ -1,4 +1,4 @@
-"""Small synthetic material for the students' tests: the label of a frame is a function of that frame alone."""
+"""Small synthetic data for the students' tests: the label of a frame is a function of that frame alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdtool.core.tensors import save_tensors
 from kdtool.features.store import source_frames
 from kdtool.posteriors.codec import Coder
 from kdtool.posteriors.dump import finish_dump, save_coder, write_shard
-from kdtool.student.data import Copy, Material
+from kdtool.student.data import SpeedCopy, TrainingSet
 
 DIM, PDFS = 8, 6
 
@@ -25,16 +25,16 @@ def frames_and_labels(rng: np.random.Generator, frames: int) -> tuple[np.ndarray
     return feats.astype(np.float32), labels.astype(np.int32)
 
 
-def make_material(utterances: int = 6, frames: int = 90, seed: int = 0, copies: int = 1) -> Material:
-    """Material in memory; with several copies each is an exact repetition."""
+def make_training_set(utterances: int = 6, frames: int = 90, seed: int = 0, copies: int = 1) -> TrainingSet:
+    """TrainingSet in memory; with several copies each is an exact repetition."""
     rng = np.random.default_rng(seed)
-    items: list[Copy] = []
+    items: list[SpeedCopy] = []
     groups: list[list[int]] = []
     for u in range(utterances):
         feats, labels = frames_and_labels(rng, frames + 7 * u)
         groups.append(list(range(len(items), len(items) + copies)))
-        items += [Copy(f"u{u}_{c}", f"u{u}", "s", feats.astype(np.float16), labels, []) for c in range(copies)]
-    return Material(items, groups, [], DIM, "fbank", PDFS, [], len(items))
+        items += [SpeedCopy(f"u{u}_{c}", f"u{u}", "s", feats.astype(np.float16), labels, []) for c in range(copies)]
+    return TrainingSet(items, groups, [], DIM, "fbank", PDFS, [], len(items))
 
 
 def write_set(root: Path, utterances: int = 4, frames: int = 60, seed: int = 0, speeds: tuple[float, ...] = (1.0,)) -> tuple[Path, Path]:

@@ -30,10 +30,10 @@ def test_config_makes_a_trunk_with_the_layers_its_heads_want(path: Path) -> None
 
 @pytest.mark.parametrize("folder", [CONF, CONF / "tiny"], ids=["full", "tiny"])
 def test_systems_share_everything_but_their_objective(folder: Path) -> None:
-    def trunk(name: str) -> dict[str, Any]:
+    def encoder(name: str) -> dict[str, Any]:
         return {k: v for k, v in vars(load(folder / f"student_{name}.yaml")).items() if k not in ("main", "main_options", "heads")}
 
-    assert trunk("ce") == trunk("mtl") == trunk("li") == trunk("hmt")
+    assert encoder("ce") == encoder("mtl") == encoder("li") == encoder("hmt")
     soft, hard = load(folder / "student_hmt.yaml").heads, load(folder / "student_mtl.yaml").heads
     assert [{**h, "kind": "hard"} for h in soft] == hard
 

@@ -1,4 +1,4 @@
-"""Trunks and the full-rate output."""
+"""Encoders and the full-rate output."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_output_depends_on_exactly_its_context(name: str) -> None:
 @pytest.mark.parametrize("name", ["tdnn", "tdnnf"])
 @pytest.mark.parametrize("frames", [1, 2, 3, 20, 31])
 def test_full_rate_equals_evaluating_each_frame_by_itself(name: str, frames: int) -> None:
-    """The frame-shift test: output t is what the trunk says with frame t in its centre, edges repeated."""
+    """The frame-shift test: output t is what the encoder says with frame t in its centre, edges repeated."""
     model = student(name)
     feats = np.random.default_rng(1).normal(size=(frames, DIM)).astype(np.float32)
     got = model.log_posteriors(feats)

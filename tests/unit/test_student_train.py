@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from student_data import PDFS, make_material, write_dump, write_set
+from student_data import PDFS, make_training_set, write_dump, write_set
 
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tensors import load_tensors
@@ -30,7 +30,7 @@ def config(**changes: object) -> StudentConfig:
 
 
 FRONT = {"front": {"channels": 12}, "dropout": 0.1}
-WHOLE = {  # trunks that see whole utterances, and one that does not
+WHOLE = {  # encoders that see whole utterances, and one that does not
     "conformer": {"dim": 16, "layers": 2, "heads": 2, "kernel": 5, "reach": 8, **FRONT},
     "blstm": {"dim": 12, "layers": 1, **FRONT},
     "tdnnf": SMALL["encoder_options"],
@@ -44,7 +44,7 @@ def whole(encoder: str) -> dict[str, object]:
 @pytest.mark.parametrize("encoder", ["", "conformer"])
 def test_a_label_of_the_current_frame_is_learnt_at_every_frame(tmp_path: Path, encoder: str) -> None:
     """Off-by-one test: labels of neighbours are independent, so any shift would leave accuracy at chance."""
-    train, dev = make_material(12, 200, seed=0), make_material(3, 100, seed=9)
+    train, dev = make_training_set(12, 200, seed=0), make_training_set(3, 100, seed=9)
     trainer = Trainer(config(epochs=25, eval_epochs=5, average=0.9, **(whole(encoder) if encoder else {})), train, dev, tmp_path)
     trainer.run()
     model = trainer.chosen()
@@ -59,7 +59,7 @@ def test_a_label_of_the_current_frame_is_learnt_at_every_frame(tmp_path: Path, e
     *({**whole(encoder), "precision": precision} for encoder, precision in zip(WHOLE, ("bfloat16", "bfloat16", "float32"), strict=True)),
 ], ids=lambda c: "-".join(str(v) for k, v in c.items() if k in ("encoder", "optimizer", "precision")) or "plain")  # fmt: skip
 def test_resumed_training_is_bit_identical(tmp_path: Path, changes: dict) -> None:
-    train, dev = make_material(6, 120, copies=3), make_material(2, 50, seed=9)
+    train, dev = make_training_set(6, 120, copies=3), make_training_set(2, 50, seed=9)
     cfg = config(**{"epochs": 4, "checkpoint_every": 3, "freq_masks": 1, "freq_width": 2, "balance": 0.5, "warp": 0.1, **changes})
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     undisturbed = Trainer(cfg, train, dev, tmp_path / "a")
@@ -77,7 +77,7 @@ def test_resumed_training_is_bit_identical(tmp_path: Path, changes: dict) -> Non
 
 
 def test_training_goes_on_in_the_arithmetic_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, dev = make_material(2, 60), make_material(1, 60, seed=9)
+    train, dev = make_training_set(2, 60), make_training_set(1, 60, seed=9)
     cfg = config(epochs=2, checkpoint_every=1, precision="auto")
     monkeypatch.setattr(loop, "computes_in_bfloat16", lambda: True)
     Trainer(cfg, train, dev, tmp_path).run(stop_after=1)
@@ -142,10 +142,10 @@ def test_missing_posts_and_bad_configs_are_usage_errors(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_a_number_names_the_utterances(tmp_path: Path) -> None:
-    train = make_material(1, 60)
+    train = make_training_set(1, 60)
     train.copies[0].feats[10] = np.nan
     with pytest.raises(KdError, match="u0_0"):
-        Trainer(config(epochs=2), train, make_material(1, 60, seed=2), tmp_path).run()
+        Trainer(config(epochs=2), train, make_training_set(1, 60, seed=2), tmp_path).run()
 
 
 def test_an_alignment_of_another_tree_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Trunks of the student: one file an encoder, one registry line each.
+"""Encoders of the student: one file per encoder, one registry line each.
 
 In: features (B, D, T) of 10 ms frames.  Out: the hidden layers at one frame in ``subsampling``.
 """

@@ -1,4 +1,4 @@
-"""What every trunk has in common, and the pieces that several are made of.
+"""What every encoder has in common, and the pieces that several are made of.
 
 In: features (B, D, T).  Out: one tensor (B, C, n) a layer.
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 
 class Encoder(nn.Module, ABC):
-    """A trunk that sees ``left`` and ``right`` frames around the first and last output's centre frame.
+    """An encoder that sees ``left`` and ``right`` frames around the first and last output's centre frame.
 
     Attributes:
         subsampling: input frames an output frame.

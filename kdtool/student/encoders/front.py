@@ -1,4 +1,4 @@
-"""First layers of a trunk: from features at full rate to one frame in ``subsampling``.
+"""First layers of an encoder: from features at full rate to one frame in ``subsampling``.
 
 In: features (B, D, T).  Out: (B, outputs, n).  ``context``: frames seen to each side of an output's centre frame.
 """
@@ -39,7 +39,7 @@ class Conv1dFront(Front):
 class Conv2dFront(Front):
     """Convolutions over time and frequency, each halving the frequencies, and a projection of what is left.
 
-    The first sees ``kernel`` frames and is strided in time (at full rate it would cost as much as the trunk), the others
+    The first sees ``kernel`` frames and is strided in time (at full rate it would cost as much as the encoder), the others
     see three of its outputs.  Filters shared along the frequencies learn from little speech what a formant is wherever it
     lies (LeCun & Bengio 1995; Abdel-Hamid et al. 2014).
     """

@@ -1,4 +1,4 @@
-"""The first so many minutes of a training set.
+"""Subset: the first minutes of speech of a training set.
 
 In: a feature folder and a number of minutes.  Out: the original utterances to train on.
 

@@ -1,4 +1,4 @@
-"""Cuts of the training set: nested, spread over speakers, counted in originals, and counted by the priors."""
+"""Subsets of the training set: nested, spread over speakers, counted in originals, and counted by the priors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from student_data import PDFS, write_set
 from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError, UsageError
 from kdtool.features.store import FeatureSet
-from kdtool.student.cut import first_minutes, spread_order
-from kdtool.student.data import load_material
+from kdtool.student.data import load_training_set
 from kdtool.student.model import log_priors
+from kdtool.student.subset import first_minutes, spread_order
 from kdtool.student.train import main
 
 
@@ -27,33 +27,33 @@ def test_every_speaker_comes_once_before_any_comes_twice() -> None:
     assert spread_order(dict(reversed(speakers.items()))) == order
 
 
-def test_cuts_are_nested_and_not_longer_than_asked(tmp_path: Path) -> None:
+def test_subsets_are_nested_and_not_longer_than_asked(tmp_path: Path) -> None:
     feats, _ = write_set(tmp_path, utterances=6, speeds=(0.9, 1.0, 1.1))
     features = FeatureSet.open(feats)
     frames = {features.info(u).source_id: features.info(u).num_frames for u in features.ids if features.info(u).speed == 1.0}
     before: set[str] = set()
     for seconds in (0.1, 1.3, 2.0, 3.6, 4.35):
-        cut = first_minutes(features, seconds / 60)
-        assert cut >= before and (len(cut) == 1 or sum(frames[u] for u in cut) <= 100 * seconds + 1e-6)
-        left = [frames[u] for u in frames if u not in cut]
-        assert not left or sum(frames[u] for u in cut) + max(left) > 100 * seconds
-        before = cut
+        subset = first_minutes(features, seconds / 60)
+        assert subset >= before and (len(subset) == 1 or sum(frames[u] for u in subset) <= 100 * seconds + 1e-6)
+        left = [frames[u] for u in frames if u not in subset]
+        assert not left or sum(frames[u] for u in subset) + max(left) > 100 * seconds
+        before = subset
     assert len(before) == 6 and sum(frames.values()) == 435
     with pytest.raises(KdError, match=r"0\.1 minutes of speech, minutes 10"):
         first_minutes(features, 10)
 
 
-def test_material_and_priors_are_those_of_the_cut(tmp_path: Path) -> None:
+def test_training_set_and_priors_are_those_of_the_subset(tmp_path: Path) -> None:
     feats, ali = write_set(tmp_path, utterances=6, speeds=(0.9, 1.0, 1.1))
     alignment = AlignmentSet.open(ali)
-    material = load_material(FeatureSet.open(feats), alignment, num_pdfs=PDFS, minutes=2 / 60)
-    used = {c.source_id for c in material.copies}
-    assert len(material.copies) == material.total == 3 * len(used) < 18 and not material.dropped
+    data = load_training_set(FeatureSet.open(feats), alignment, num_pdfs=PDFS, minutes=2 / 60)
+    used = {c.source_id for c in data.copies}
+    assert len(data.copies) == data.total == 3 * len(used) < 18 and not data.dropped
     labels = np.concatenate([alignment.get(u).pdf for u in used])
-    assert material.minutes == pytest.approx(len(labels) / 6000)
-    slow = np.bincount(np.concatenate([material.copies[g[0]].labels for g in material.groups]), minlength=PDFS)
-    np.testing.assert_allclose(material.counts(np.ones(len(used))), slow)
-    assert np.isfinite(log_priors(material.counts(np.ones(len(used)))).numpy()).all()
+    assert data.minutes == pytest.approx(len(labels) / 6000)
+    slow = np.bincount(np.concatenate([data.copies[g[0]].labels for g in data.groups]), minlength=PDFS)
+    np.testing.assert_allclose(data.counts(np.ones(len(used))), slow)
+    assert np.isfinite(log_priors(data.counts(np.ones(len(used)))).numpy()).all()
 
 
 def test_a_student_of_a_cut_says_so(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ class Aligner:
         """The speaker's transform. Shares of Gaussians come from the pass before, their places from the adapted model."""
         how, adapted = self.gmm.adaptation, None
         assert how is not None
+        speaker = self.features.info(next(iter(graphs))).speaker
         for _ in range(self.passes):
             stats = fmllr.FmllrStats.zeros(self.gmm.model.dim)
             for utterance, graph in graphs.items():
@@ -82,9 +83,9 @@ class Aligner:
                     pdf = graph.pdf[found[0]]
                     weight = how.weights(self.gmm.silence[pdf])
                     fmllr.accumulate(self.gmm.model, raw, pdf, weight, stats, judge=judge, judged=seen)
-            adapted = how.estimate(stats)[0]
+            adapted = how.estimate(stats, speaker)[0]
         transform = fmllr.identity(self.gmm.model.dim) if adapted is None else adapted
-        self.transforms[self.features.info(next(iter(graphs))).speaker] = transform
+        self.transforms[speaker] = transform
         return transform
 
     def _alignments(self, graphs: dict[str, TrainingGraph], transform: np.ndarray | None) -> Iterator[Alignment]:

@@ -46,7 +46,7 @@ class SpeakerAdapter:
             judge, seen = (self._first, raw) if transform is None else (self._gmm.model, transform_features(transform, raw))
             fmllr.accumulate(self._gmm.model, raw[frames], pdf, weight, stats, judge=judge, judged=seen[frames])
         if speaker:
-            self.transforms[speaker] = self._how.estimate(stats)[0]
+            self.transforms[speaker] = self._how.estimate(stats, speaker)[0]
 
 
 def pdf_posteriors(lattice: Lattice, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

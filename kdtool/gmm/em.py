@@ -41,9 +41,11 @@ class Stats:
 def posteriors(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray, float]]:
     """Share of each Gaussian of its pdf in each frame, pdf by pdf.
 
-    feats (T, D), pdf (T,). Yields the pdf's frames (n,), its Gaussians (k of them), shares float32 (n, k), and the frames'
+    feats (T, D), pdf (T,), T may be 0. Yields the pdf's frames (n,), its Gaussians (k of them), shares float32 (n, k), and the frames'
     log-likelihood in total.
     """
+    if not len(pdf):  # all frames of an utterance may be noise, which some statistics leave out
+        return
     order = np.argsort(pdf, kind="stable")
     x = expand(feats[order])
     pdfs, starts = np.unique(pdf[order], return_index=True)

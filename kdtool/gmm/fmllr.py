@@ -7,6 +7,8 @@ a speaker for whom the identity is right, instead of a smallest number of frames
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +63,25 @@ class Adaptation:
         """Weight of each frame, (T,), from whether it is silence."""
         return np.where(silent, self.silence_weight, 1.0)
 
-    def estimate(self, stats: FmllrStats) -> tuple[np.ndarray, float]:
-        """A speaker's transform and its gain over the identity, see `estimate`."""
-        return estimate(stats.plus(self.prior, self.prior_frames))
+    def estimate(self, stats: FmllrStats, speaker: str) -> tuple[np.ndarray, float]:
+        """A speaker's transform and its gain over the identity, see `estimate`.
+
+        Where there is nothing to learn from (every frame is silence or noise, or without a prior too few frames) it is the
+        identity, and a line says so, once in a process.
+        """
+        if stats.frames > 0:
+            try:
+                with np.errstate(all="ignore"):
+                    found = estimate(stats.plus(self.prior, self.prior_frames))
+                if np.isfinite(found[0]).all():
+                    return found
+            except np.linalg.LinAlgError:
+                pass
+            why = f"{stats.frames:g} frames of speech with a prior of {self.prior_frames:g} determine no transform"
+        else:
+            why = "no frame is speech"
+        _say_once(f"note: speaker {speaker}: {why}, so the features stay as they are (identity transform)")
+        return identity(len(stats.k)), 0.0
 
     def save(self, folder: Path) -> None:
         from kdtool.core.tensors import save_tensors
@@ -81,11 +99,16 @@ class Adaptation:
         return cls(FmllrStats(1.0, t["g"], t["k"]), float(t["settings"][0]), float(t["settings"][1]))
 
 
+@functools.cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def accumulate(
     model: DiagGmm, raw: np.ndarray, pdf: np.ndarray, weight: np.ndarray, stats: FmllrStats,
     *, judge: DiagGmm | None = None, judged: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """Add frames to a speaker's statistics.
+    """Add frames to a speaker's statistics; frames of weight 0 do not count, and that may be all of them.
 
     model: adapted-space Gaussians; raw (T, D): unadapted frames; pdf, weight (T,): of each frame. The share of each of
     the pdf's Gaussians in a frame is judged by `judge` on frames `judged` (default: the model itself on the raw frames);

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdtool.core.errors import KdError
 from kdtool.gmm.em import posteriors
 from kdtool.gmm.fmllr import weighted_outer
 from kdtool.gmm.model import DiagGmm
@@ -59,10 +60,13 @@ def objective(stats: MlltStats, matrix: np.ndarray) -> float:
 
 
 def estimate_mllt(stats: MlltStats) -> tuple[np.ndarray, float]:
-    """The matrix float64 (D, D), and its gain over the identity in nats a frame."""
+    """The matrix float64 (D, D), and its gain over the identity in nats a frame; KdError when the frames do not determine one."""
     dim = len(stats.g)
     a = np.eye(dim)
-    inverse = np.linalg.inv(stats.g)
+    try:
+        inverse = np.linalg.inv(stats.g)
+    except np.linalg.LinAlgError as e:
+        raise KdError(f"MLLT: {stats.frames:.0f} frames of speech determine no matrix of {dim} dimensions; align more data") from e
     start = now = objective(stats, a)
     for _ in range(SWEEPS):
         before, a_inverse = now, np.linalg.inv(a)

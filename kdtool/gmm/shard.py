@@ -196,7 +196,7 @@ class Shard:
                 mine.add_frames(self.raw(u)[used], precision[rows], target[rows], weight[used])
         gain = 0.0
         for speaker, sums in stats.items():
-            self.transforms[speaker], better = how.estimate(sums)
+            self.transforms[speaker], better = how.estimate(sums, speaker)
             gain += better
         return gain, sum(sums.frames for sums in stats.values())
 

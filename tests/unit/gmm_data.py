@@ -5,6 +5,7 @@ Out: a lang folder, a feature folder, and the true alignment of every utterance.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,18 +77,26 @@ def speak(rng: np.random.Generator, text: str) -> tuple[np.ndarray, Truth]:
     return feats, Truth(np.array(pdfs), np.array(starts), spans)
 
 
-def write_features(folder: Path, count: int, seed: int = 0, too_short: int = 0) -> dict[str, Truth]:
-    """A feature folder of `count` utterances of 5 words, and `too_short` ones of 4 frames. Returns the truth by id."""
+def write_features(
+    folder: Path, count: int, seed: int = 0, too_short: int = 0, more: Sequence[tuple[str, str]] = ()
+) -> dict[str, Truth]:
+    """A feature folder of `count` utterances of 5 words, and `too_short` ones of 4 frames. Returns the truth by id.
+
+    more: (id, text) of further utterances; the id begins with the speaker's, 'x-0'.
+    """
     rng = np.random.default_rng(seed)
     (folder / "storage").mkdir(parents=True)
     rows, cuts, truth = [], [], {}
-    for n in range(count + too_short):
-        utt, speaker = f"s{n % 3}-{n:03d}", f"s{n % 3}"
-        text = " ".join(rng.choice(sorted(set(LEXICON) - {"<UNK>"}), 5))
+    for n in range(count + too_short + len(more)):
+        if n < count + too_short:
+            utt, text = f"s{n % 3}-{n:03d}", " ".join(rng.choice(sorted(set(LEXICON) - {"<UNK>"}), 5))
+        else:
+            utt, text = more[n - count - too_short]
+        speaker = utt.split("-")[0]
         if n == 0:
             text += " STRANGE"
         feats, truth[utt] = speak(rng, text)
-        feats = feats[:4] if n >= count else feats
+        feats = feats[:4] if count <= n < count + too_short else feats
         np.save(folder / "storage" / f"{utt}.npy", feats)
         # The audio ends within the last frame, as real audio does.
         seconds = round(len(feats) * 0.01 - 0.004, 4)
@@ -99,7 +108,7 @@ def write_features(folder: Path, count: int, seed: int = 0, too_short: int = 0) 
         recording = {"id": utt, "sources": [source], "sampling_rate": 16000, "num_samples": round(seconds * 16000), "duration": seconds}
         cuts.append({"id": utt, "start": 0.0, "duration": seconds, "channel": 0, "supervisions": [supervision],
                      "features": {"storage_path": "storage"}, "recording": recording, "type": "MonoCut"})  # fmt: skip
-    speakers = {f"s{k}": None for k in range(3)}
+    speakers = dict.fromkeys([*(f"s{k}" for k in range(3)), *(row["speaker"] for row in rows)])
     plain = {"mean": np.zeros(DIM, np.float32), "std": np.ones(DIM, np.float32)}
     save_tensors(folder / "cmvn.safetensors", {f"{s}.{name}": v for s in speakers for name, v in plain.items()})
     write_json(folder / "index.json", {"kind": "mfcc", "sample_rate": 16000, "dim": DIM, "utterances": rows})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,10 @@ def make_training_set(utterances: int = 6, frames: int = 90, seed: int = 0, copi
     return TrainingSet(items, groups, [], DIM, "fbank", PDFS, [], len(items))
 
 
-def write_set(root: Path, utterances: int = 4, frames: int = 60, seed: int = 0, speeds: tuple[float, ...] = (1.0,)) -> tuple[Path, Path]:
-    """A feature folder and an alignment folder on disk: (feats, ali)."""
+def write_set(
+    root: Path, utterances: int = 4, frames: int = 60, seed: int = 0, speeds: tuple[float, ...] = (1.0,), silent: Sequence[int] = ()
+) -> tuple[Path, Path]:
+    """A feature folder and an alignment folder on disk: (feats, ali). silent: utterances that are only silence."""
     rng = np.random.default_rng(seed)
     feats_dir, ali_dir = root / "fbank", root / "ali"
     (feats_dir / "storage").mkdir(parents=True)
@@ -46,6 +49,7 @@ def write_set(root: Path, utterances: int = 4, frames: int = 60, seed: int = 0, 
     for u in range(utterances):
         name = f"s{seed}-u{u}"
         feats, labels = frames_and_labels(rng, frames + 5 * u)
+        labels = np.zeros_like(labels) if u in silent else labels
         alignments.append(alignment(name, labels))
         for speed in speeds:
             copy = f"{name}_sp{speed}" if speed != 1.0 else name

@@ -173,3 +173,18 @@ def test_clipping_is_torchs_to_the_bit(largest: float) -> None:
     clip_gradient(one, largest)
     torch.nn.utils.clip_grad_norm_(two.parameters(), largest)
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(one.parameters(), two.parameters(), strict=True))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "interpolate", "decoupled"])
+def test_updates_of_utterances_without_a_unit_are_no_error(tmp_path: Path, kind: str) -> None:
+    """Only silence or noise: the main head learns from it, the others have no target in that update."""
+    write_set(tmp_path, utterances=4, silent=(0, 2))
+    dumps = [str(write_dump(tmp_path / f"post_{unit}", tmp_path / "ali", unit)) for unit in ("senone", "phone")]
+    main_kind = "interpolate" if kind == "interpolate" else "ce"
+    options = ["--encoder-options", "{dim: 16, bottleneck: 8, contexts: [1]}", "--hidden", "8", "--epochs", "2", "--batch", "1",
+               "--chunk", "30", "--freq-masks", "0", "--heads", json.dumps(heads(kind)[1:]), "--main", main_kind]  # fmt: skip
+    places = [str(tmp_path / p) for p in ("fbank", "ali", "fbank", "ali", "out")]
+    main([*options, "--posts", ",".join(dumps), *places])
+    curve = [json.loads(line) for line in (tmp_path / "out" / "curve.jsonl").read_text().splitlines()]
+    assert np.isfinite([value for row in curve for value in row.values() if isinstance(value, float)]).all()
+    assert (tmp_path / "out" / "dropped.tsv").read_text() == ""

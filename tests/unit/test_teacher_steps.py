@@ -277,3 +277,24 @@ def test_empty_lm_text(world: World, tmp_path: Path) -> None:
     with pytest.raises(KdError, match="the LM text gave no sentence"):
         train_step.main([str(tmp_path / "text"), *world.args()[1:], str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["phone", "subword", "senone", "masked_phone", "masked_senone"])
+def test_utterances_without_a_unit_are_dumped_as_such(name: str, world: World, tmp_path: Path) -> None:
+    """Only noise, only silence, one word: a sequence of no unit is one, not an error."""
+    lines = ["[NOISE]", "", "KEY", "<UNK> 42", *sentences(2, seed=9)]
+    write_alignments(tmp_path / "ali", lines, world.lang, world.tree)
+    places = [str(world.root / n) for n in ("lang", name)]
+    dump_step.main(["--nj", "1", "--shard-size", "1", *places, str(tmp_path / "ali"), str(tmp_path / "post")])
+    dump = PosteriorDump.open(tmp_path / "post")
+    assert [len(dump.get(u)) == 0 for u in dump.ids] == [True, True, False, True, False, False]
+    assert (tmp_path / "post" / "dropped.tsv").read_text() == ""
+    for utterance in dump.ids[:2]:
+        assert (dump.get(utterance).frame_rows(50, utterance) == -1).all() and dump.get(utterance).dense(dump.num_units).shape[0] == 0
+
+
+def test_an_alignment_of_noise_alone_is_refused(world: World, tmp_path: Path) -> None:
+    write_alignments(tmp_path / "ali", ["[NOISE]", ""], world.lang, world.tree)
+    places = [str(world.root / n) for n in ("lang", "phone")]
+    with pytest.raises(KdError, match="none of the 2 utterances of .*ali gave posteriors"):
+        dump_step.main([*places, str(tmp_path / "ali"), str(tmp_path / "post")])

@@ -17,8 +17,8 @@ ablation.json; paths are relative to the ablation's folder, rates and intervals 
       about, changed              a line for readers; the options that differ from the base's
       teachers                    {unit: folder name}
       references                  names that it is compared with: the plan's, in its own setting
-      students    one object a seed: seed, folder (curve.jsonl is there), about (the content of student.json), seconds, git, options
-                  (digest of those that it was trained with, its seed apart)
+      students    one object a seed: seed, folder (curve.jsonl is there), about (the content of student.json), seconds, git, learns_from
+                  (kdtool.formats.system), options (digest of those that it was trained with, its seed apart)
       results     one object a set and graph:
         set, lm, first_pass_lm    lm is the graph's LM, or that of the rescoring; rate: "per" or "wer"
         mean, ci95, deviation     over seeds; bootstrap over utterances and seeds; standard deviation of the seeds' rates
@@ -45,6 +45,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.digest import canonical, combine, read_record
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_json
+from kdtool.formats.system import read_system
 from kdtool.results.collect import find_scores, per_utterance, read_result
 from kdtool.results.generated import check, commits, would_change, write
 
@@ -76,7 +77,7 @@ class Students:
             system, _, seed = folder.name.rpartition("_")
             if system not in self.found or not seed.isdigit():
                 continue
-            if trained_digest(folder / "config.yaml") != planned_digest(root / "conf" / f"{system}_{plan['seeds'][0]}.yaml"):
+            if trained_digest(folder / "config.yaml") not in planned_digests(root / "conf" / f"{system}_{plan['seeds'][0]}.yaml"):
                 self.stale.append(folder.name)
             elif scores := find_scores([folder]):
                 self.found[system][int(seed)] = folder
@@ -85,11 +86,15 @@ class Students:
         self.missing = sorted(planned - there - set(self.stale))
 
 
-def planned_digest(path: Path) -> str:
-    """``options_digest`` of a student's file in the plan."""
-    from kdtool.student.config import StudentConfig
+def planned_digests(path: Path) -> set[str]:
+    """``options_digest`` of a student's file in the plan, of each precision that it allows: auto is resolved where it is trained."""
+    import dataclasses
 
-    return options_digest(parse_args(StudentConfig, [], ["--config", str(path)], prog="plan", description="")[1])
+    from kdtool.student.config import CHOICES, StudentConfig
+
+    cfg = parse_args(StudentConfig, [], ["--config", str(path)], prog="plan", description="")[1]
+    allowed = CHOICES["precision"] if cfg.precision == "auto" else (cfg.precision,)
+    return {options_digest(dataclasses.replace(cfg, precision=p)) for p in allowed}
 
 
 def trained_digest(path: Path) -> str:
@@ -137,9 +142,9 @@ def collect(root: Path, earlier: Path | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def planned(root: Path, plan: dict[str, Any]) -> dict[str, str]:
-    """System -> the digest of the options that the plan has for it."""
-    return {s["name"]: planned_digest(root / "conf" / f"{s['name']}_{plan['seeds'][0]}.yaml") for s in plan["systems"]}
+def planned(root: Path, plan: dict[str, Any]) -> dict[str, set[str]]:
+    """System -> the digests of the options that the plan has for it."""
+    return {s["name"]: planned_digests(root / "conf" / f"{s['name']}_{plan['seeds'][0]}.yaml") for s in plan["systems"]}
 
 
 def _maybe(path: Path) -> Any:
@@ -149,8 +154,10 @@ def _maybe(path: Path) -> Any:
 def student_of(folder: Path, seed: int) -> dict[str, Any]:
     """One trained student: where it is and what is known of its training."""
     record = read_record(folder) or {}
-    return {"seed": seed, "folder": folder.name, "about": _maybe(folder / "student.json"), "seconds": record.get("seconds"),
-            "git": commits([folder]), "options": trained_digest(folder / "config.yaml")}  # fmt: skip
+    return {
+        "seed": seed, "folder": folder.name, "about": _maybe(folder / "student.json"), "seconds": record.get("seconds"),
+        "git": commits([folder]), "learns_from": read_system(folder).learns_from, "options": trained_digest(folder / "config.yaml"),
+    }  # fmt: skip
 
 
 def results_of(students: Students, folders: dict[int, Path], scored: Scored) -> list[dict[str, Any]]:

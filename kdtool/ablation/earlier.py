@@ -42,12 +42,12 @@ class Scored:
 
 
 def take_over(
-    old: dict[str, Any], path: str, planned: dict[str, str], made: dict[str, list[dict[str, Any]]], results: Results, scored: Scored
+    old: dict[str, Any], path: str, planned: dict[str, set[str]], made: dict[str, list[dict[str, Any]]], results: Results, scored: Scored
 ) -> list[str]:
     """Add to ``made`` and ``results`` the students of an earlier ablation.json that are not there; returns their SYSTEM_SEED names.
 
     Args:
-        planned: system -> digest of the options that it is to have; an earlier student with others is left where it is.
+        planned: system -> digests of the options that it may have; an earlier student with others is left where it is.
 
     Raises:
         KdError: it was collected before errors were kept, or it scores other utterances of a set that is decoded here.
@@ -58,7 +58,7 @@ def take_over(
     for system in old["systems"]:
         name = system["name"]
         there = {student["seed"] for student in made.get(name, [])}
-        new = [st for st in system["students"] if st["seed"] not in there and st["options"] == planned.get(name)]
+        new = [st for st in system["students"] if st["seed"] not in there and st["options"] in planned.get(name, set())]
         for student in new:
             made[name] = sorted([*made[name], student], key=lambda st: int(st["seed"]))
             taken.append(f"{name}_{student['seed']}")

@@ -101,14 +101,16 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def _is_sound(record: Any) -> bool:
     """Whether all that is looked up in a record is there: somebody may have edited it, or another program written it."""
     try:
-        key, outputs, sources = record["key"], record["outputs"], record.get("sources", {})
-        tables = [key["inputs"], key["options"], outputs, sources]
+        outputs, sources = record["outputs"], record.get("sources", {})
         rows = [*outputs.values(), *sources.values()]
-        return "code" in key and isinstance(record["digest"], str) and all(isinstance(t, dict) for t in tables) and all(
-            isinstance(row, list) and len(row) == 3 for row in rows
-        )
+        return is_key(record["key"]) and isinstance(record["digest"], str) and all(isinstance(row, list) and len(row) == 3 for row in rows)
     except (KeyError, TypeError, AttributeError):
         return False
+
+
+def is_key(key: Any) -> bool:
+    """Whether something read from disk says what a step was made from: inputs, options and code."""
+    return isinstance(key, dict) and "code" in key and all(isinstance(key.get(name), dict) for name in ("inputs", "options"))
 
 
 def _check_recorded(file: Path) -> None:

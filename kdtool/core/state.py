@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdtool.core.digest import RECORD, Stats, altered_files, canonical, input_digest, read_record
-from kdtool.core.errors import KdError
+from kdtool.core.digest import RECORD, Stats, altered_files, canonical, input_digest, is_key, read_record
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.source import code_digest
 from kdtool.core.tables import read_json
 
@@ -35,7 +35,7 @@ class Step:
     @property
     def work(self) -> Path:
         """Where the output is written before it is whole."""
-        return self.out.with_name(f".{self.out.name}.work")
+        return work_of(self.out)
 
     @property
     def old(self) -> Path:
@@ -58,6 +58,11 @@ class Step:
         }
 
 
+def work_of(out: Path) -> Path:
+    """Where an output is written before it is whole."""
+    return out.with_name(f".{out.name}.work")
+
+
 def plain_options(options: Any) -> dict[str, Any]:
     """The options that count: no paths, no fields with metadata {"key": False}."""
     if not dataclasses.is_dataclass(options):
@@ -72,8 +77,13 @@ def why(step: Step, key: Key, force: bool = False) -> str:
     reason = "forced" if force else why_not_current(step.out, key)
     if not reason or not (step.work / KEY).exists():
         return reason
-    goes_on = step.resumable and not force and key_of(step.work) == key
-    return f"interrupted, {'goes on where it stopped' if goes_on else 'begins again'}" + (f"; {reason}" if reason != NOTHING else "")
+    begun = key_of(step.work) or {}
+    if step.resumable and not force and begun == key:
+        how = "goes on where it stopped"
+    else:
+        changes = ", ".join(differences(begun, key)) if begun else ""
+        how = f"begins again{f' (changed: {changes})' if changes else ''}"
+    return f"interrupted, {how}" + (f"; {reason}" if reason != NOTHING else "")
 
 
 NOTHING = "no output yet"
@@ -112,9 +122,27 @@ def is_whole(folder: Path, key: Key) -> bool:
     return record is not None and record["key"] == key and not altered_files(folder, record)
 
 
-def key_of(work: Path) -> Any:
-    """What an interrupted run was making; None when that cannot be read."""
+def interrupted(out: Path) -> dict[str, Any]:
+    """The options of an interrupted run that was making ``out``; empty when there is none."""
+    return dict((key_of(work_of(Path(os.path.realpath(out)))) or {}).get("options", {}))
+
+
+def key_of(work: Path) -> Key | None:
+    """What an interrupted run was making; None when there is none, or that cannot be read."""
     try:
-        return read_json(work / KEY)
+        key = read_json(work / KEY)
     except KdError:
         return None
+    return key if is_key(key) else None
+
+
+def check_places(step: Step) -> None:
+    """UsageError when the output lies inside an input folder that has no record.
+
+    Such a folder counts by all its files, so the output in the making would change it: the step could never end well.
+    """
+    inside = Path(os.path.realpath(step.out)).parents
+    for name, path in step.inputs.items():
+        if os.path.isdir(path) and not (path / RECORD).exists() and Path(os.path.realpath(path)) in inside:
+            raise UsageError(f"{step.out} lies inside {path}, the input {name}, which has no record ({RECORD}): writing there would change "
+                             "that input; give an output folder outside of it, or copy the input again with its record")  # fmt: skip

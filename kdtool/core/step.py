@@ -27,7 +27,7 @@ from kdtool.core.lock import Lock
 from kdtool.core.parts import JOBS, forget, salvage
 from kdtool.core.progress import clock
 from kdtool.core.slurm_calls import settle
-from kdtool.core.state import KEY, Key, Step, is_whole, key_of, why
+from kdtool.core.state import KEY, Key, Step, check_places, is_whole, key_of, why
 from kdtool.core.tables import write_json
 
 # Set by kdtool.core.stages, which asks what would run: it gets the step, and nothing is done.
@@ -62,9 +62,11 @@ def run_step(
         True when it ran, False when it was up to date.
 
     Raises:
+        UsageError: `out` lies inside an input folder that has no record.
         KdError: an input is missing, was altered or changed meanwhile, another process makes the same folder, or `body` failed.
     """
     step = Step(name, Path(os.path.abspath(out)), inputs, options, code, body, resumable)
+    check_places(step)
     if asked is not None:
         asked(step)
         return False

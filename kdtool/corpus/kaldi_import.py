@@ -27,7 +27,7 @@ from kdtool.corpus.kaldi_dir import Fault, KaldiDir, read_dir, spans
 from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
 from kdtool.corpus.manifests import recording, summary, write_manifests
 from kdtool.corpus.utterance import Limits, check_audio
-from kdtool.validate.rows import read_utterances
+from kdtool.formats.rows import read_utterances
 
 AUDIO = "audio"  # where the output of commands goes
 

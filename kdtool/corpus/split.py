@@ -16,7 +16,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_lines, write_jsonl
-from kdtool.validate.rows import SUPERVISION, read_rows
+from kdtool.formats.rows import SUPERVISION, read_rows
 
 MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 

@@ -191,11 +191,10 @@ def references_of(features: Any, meta: dict[str, Any], lang_dir: Path, cfg: Conf
 
 def describe(model: Path, feats: Path, cfg: Config) -> dict[str, Any]:
     """The fields of a result that name it: system, objective, heads, seed, set, lm of the rescoring."""
-    from kdtool.decode.score_files import describe_model
+    from kdtool.formats.system import read_system
 
-    names = describe_model(model)
     rescored = cfg.rescore_lm.resolve().name.removeprefix("lm_") if cfg.rescore_lm else None
-    return {**names, "set": feats.resolve().parent.name, "rescore_lm": rescored}
+    return {"system": model.resolve().name, **read_system(model).row(), "set": feats.resolve().parent.name, "rescore_lm": rescored}
 
 
 def main(argv: list[str] | None = None) -> None:

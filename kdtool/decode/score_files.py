@@ -130,22 +130,3 @@ def _say(result: dict[str, Any]) -> None:
     print(f"{result['system']} on {result['set']}, {result['lm']}: {kind} {rate:.2f}% [{low:.2f}, {high:.2f}] of {result['words']} words "
           f"({result['sub']} sub, {result['ins']} ins, {result['del']} del; {result['failed']} failed, {result['empty']} empty; "
           f"LM scales {scales})", file=sys.stderr)  # fmt: skip
-
-
-def describe_model(model: Path) -> dict[str, Any]:
-    """system (the folder's name), objective, heads and seed of a model folder, from the config that it was made with."""
-    import yaml
-
-    path = model / "config.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    config = config or {}
-    system = model.resolve().name
-    if (model / "gmm.safetensors").is_file():
-        return {"system": system, "objective": "gmm", "heads": [], "seed": config.get("seed")}
-    heads = [{k: head.get(k) for k in ("unit", "layer", "weight", "kind", "temperature")} for head in config.get("heads", [])]
-    for head in heads:
-        head["kind"], head["temperature"] = head["kind"] or "soft", head["temperature"] or 1.0
-    objective = config.get("main", "ce")
-    if heads:
-        objective += "+" + ("hmt" if any(h["kind"] == "soft" for h in heads) else "multitask")
-    return {"system": system, "objective": objective, "heads": heads, "seed": config.get("seed")}

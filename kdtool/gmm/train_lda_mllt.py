@@ -35,6 +35,7 @@ class LdaMlltConfig(TriphoneConfig):
 def train_lda_mllt(paths: dict[str, Path], work: Path, cfg: LdaMlltConfig, nj: int) -> None:
     """LDA, tree, training with MLLT; the GMM folder goes into `work`. paths: feats, lang, ali."""
     from kdtool.core.dropped import account
+    from kdtool.formats.system import GMM, System
     from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.folder import save_gmm
     from kdtool.gmm.pool import ShardPool
@@ -54,6 +55,7 @@ def train_lda_mllt(paths: dict[str, Path], work: Path, cfg: LdaMlltConfig, nj: i
 
         made = grow_and_train(pool, sources.lang, cfg, "LDA + MLLT", work, refine)
     save_gmm(work, made.model, made.tree, sources.lang, projection.front, made.history)
+    System(GMM, cfg.seed, "train_lda_mllt").write(work)
     account(len(sources.ids), made.kept, missing + made.dropped, max_share=cfg.max_dropped, where="train_lda_mllt", work=work)
 
 

@@ -40,6 +40,7 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
 
     from kdtool.core.dropped import account
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.system import GMM, System
     from kdtool.gmm.em import MIN_OCCUPANCY, VARIANCE_FLOOR, pdf_occupancies, single_gaussians
     from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.folder import original_ids, save_gmm, silence_pdfs, used_words
@@ -74,6 +75,7 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
         kept = sum(pool.call("count"))
     dropped += lost
     save_gmm(work, model, tree, lang, front, history)
+    System(GMM, cfg.seed, "train_mono").write(work)
     account(len(ids), kept, dropped, max_share=cfg.max_dropped, where="train_mono", work=work)
 
 

@@ -46,6 +46,7 @@ def train_sat(paths: dict[str, Path], work: Path, cfg: SatConfig, nj: int) -> No
     import dataclasses
 
     from kdtool.core.dropped import account
+    from kdtool.formats.system import GMM, System
     from kdtool.gmm.folder import check_fits, open_gmm, save_gmm
     from kdtool.gmm.pool import ShardPool
     from kdtool.gmm.shard import Shard
@@ -67,6 +68,7 @@ def train_sat(paths: dict[str, Path], work: Path, cfg: SatConfig, nj: int) -> No
     front = dataclasses.replace(before.front, adapted=True)
     how = adaptation(made.model, made.occupancy, cfg)
     save_gmm(work, made.model, made.tree, sources.lang, front, made.history, first=first, adaptation=how)
+    System(GMM, cfg.seed, "train_sat").write(work)
     account(len(sources.ids), made.kept, missing + made.dropped, max_share=cfg.max_dropped, where="train_sat", work=work)
 
 

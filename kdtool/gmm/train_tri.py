@@ -28,6 +28,7 @@ class TriConfig(TriphoneConfig):
 def train_tri(paths: dict[str, Path], work: Path, cfg: TriConfig, nj: int) -> None:
     """Build the tree, train, and write the GMM folder into `work`. paths: feats, lang, ali."""
     from kdtool.core.dropped import account
+    from kdtool.formats.system import GMM, System
     from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.folder import save_gmm
     from kdtool.gmm.pool import ShardPool
@@ -40,6 +41,7 @@ def train_tri(paths: dict[str, Path], work: Path, cfg: TriConfig, nj: int) -> No
         missing = take_alignments(pool, paths["ali"])
         made = grow_and_train(pool, sources.lang, cfg, "triphone", work)
     save_gmm(work, made.model, made.tree, sources.lang, front, made.history)
+    System(GMM, cfg.seed, "train_tri").write(work)
     account(len(sources.ids), made.kept, missing + made.dropped, max_share=cfg.max_dropped, where="train_tri", work=work)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text
+from kdtool.formats.rows import read_utterances
 from kdtool.lang.lexicon import UNK
-from kdtool.validate.rows import read_utterances
 
 RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
 

@@ -18,8 +18,8 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_table, write_json
+from kdtool.formats.rows import read_utterances
 from kdtool.lang.tools import run_tool
-from kdtool.validate.rows import read_utterances
 
 NOT_WORDS = ("<eps>", "#0", "<s>", "</s>", "<UNK>")
 MAX_ORDER = 6

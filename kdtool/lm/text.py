@@ -22,7 +22,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.progress import Line
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json
-from kdtool.validate.rows import read_utterances
+from kdtool.formats.rows import read_utterances
 
 TRANSCRIPTS = "supervisions.jsonl.gz"  # of a data folder
 PLAIN = re.compile(r"[A-Z' ]*")

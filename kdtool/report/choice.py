@@ -10,6 +10,7 @@ from typing import Any
 from kdtool.ablation.tables import columns, result_at
 from kdtool.core.errors import UsageError
 from kdtool.core.tables import read_lines
+from kdtool.formats.system import learns_of
 
 Place = tuple[str, str, str, str]  # set, lm, first_pass_lm, rate
 System = dict[str, Any]
@@ -48,13 +49,19 @@ def heads_of(system: System) -> list[dict[str, Any]]:
 
 
 def learns_from_teachers(system: System) -> bool:
-    """Whether any of its heads has soft targets, or its main head interpolates with a teacher."""
-    return any(h.get("kind", "soft") != "hard" for h in heads_of(system)) or system["changed"].get("main") == "interpolate"
+    """Whether a teacher reaches its main head or an auxiliary one."""
+    return learns(system) in ("main", "heads")
 
 
 def interpolates_only(system: System) -> bool:
     """Whether a teacher reaches it through the main head alone."""
-    return learns_from_teachers(system) and not heads_of(system)
+    return learns(system) == "main"
+
+
+def learns(system: System) -> str:
+    """What it learns from (kdtool.formats.system); an ablation.json collected before that was kept is judged by the plan's options."""
+    known = [student["learns_from"] for student in system["students"] if "learns_from" in student]
+    return known[0] if known else learns_of(system["changed"].get("main") or "ce", heads_of(system))
 
 
 def relative(content: Mapping[str, Any], system: System, reference: System, name: str) -> float | None:

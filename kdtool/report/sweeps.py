@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdtool.ablation.tables import mean, result_at, versus
+from kdtool.formats.system import LABEL_LOSSES
 from kdtool.pictures import charts
 from kdtool.pictures.charts import COLOURS, Frame, Line, Point
 from kdtool.pictures.page import esc, table
@@ -89,7 +90,7 @@ def _spread(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _soft(system: System) -> list[dict[str, Any]]:
-    return [h for h in heads_of(system) if h.get("kind", "soft") != "hard"]
+    return [h for h in heads_of(system) if h.get("kind", "soft") not in LABEL_LOSSES]
 
 
 def _perplexity(content: Mapping[str, Any], teacher: str) -> tuple[float, str] | None:

@@ -19,10 +19,12 @@ from kdtool.core.digest import altered_files, read_record
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_lines
 from kdtool.core.walk import files_below
+from kdtool.formats.system import GMM, learns_of
 from kdtool.results.generated import check, commits, would_change, write
 from kdtool.results.tables import render
 
 ABLATION = "conf/plan.json"  # what marks the folder of an ablation
+ORDER = ("alignment", "labels", "main", "heads")  # what systems learn from, in the order of the tables
 RESCORED = "rescored"  # where decode puts the scores of its second pass
 
 
@@ -74,11 +76,9 @@ def read_result(path: Path, root: Path) -> dict[str, Any]:
 def order_of(result: dict[str, Any]) -> tuple[Any, ...]:
     """GMMs, then cross-entropy, hard-label multi-task, label interpolation, distillation; then by name."""
     objective = result.get("objective") or ""
-    heads = result.get("heads") or []
-    soft = any(h.get("kind") == "soft" for h in heads)
-    rank = 0 if objective == "gmm" else 1 + (3 if soft else 2 * objective.startswith("interpolate") + bool(heads))
-    if objective == "gmm":
-        rank = -1 if result["system"].startswith("mono") else 0
+    rank = ORDER.index(learns_of(objective, result.get("heads") or []))
+    if objective == GMM:
+        rank = -2 if result["system"].startswith("mono") else -1
     return rank, result["system"], str(result.get("seed")), result["set"], result["lm"], result["decode"]
 
 

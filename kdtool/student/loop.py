@@ -26,6 +26,7 @@ from kdtool.student.evaluate import evaluate
 from kdtool.student.losses import Losses
 from kdtool.student.model import Shape, Student, load_state, log_priors
 from kdtool.student.optim import Average, clip_gradient, learning_rate, load_checkpoint, make_optimizer, save_checkpoint
+from kdtool.student.precision import resolved
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 ACCURACY_EVERY = 5  # updates; the arg max of all frames costs a hundredth of an update
@@ -48,7 +49,7 @@ class Trainer:
         self.model.log_priors.copy_(log_priors(train_set.counts(self.sampler.repeats)))
         self.total = max(1, round(cfg.epochs * self.sampler.batches_per_epoch))
         self.eval_every = max(1, round(cfg.eval_epochs * self.sampler.batches_per_epoch))
-        self.bfloat16 = cfg.precision == "bfloat16" or (cfg.precision == "auto" and computes_in_bfloat16())
+        self.precision = resolved(cfg.precision)
         self.optimizer = make_optimizer(self.model, cfg)
         self.average = Average(self.model, cfg.average) if cfg.average else None
         self.update = 0
@@ -82,7 +83,7 @@ class Trainer:
         """One update."""
         batch = self.next_batch()
         torch.manual_seed(_mix(self.cfg.seed, self.update))
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.model(torch.from_numpy(batch.feats), None if batch.pad is None else torch.from_numpy(batch.pad))
         total, means = self.losses(logits, batch, self.update / self.total)
         if not bool(torch.isfinite(total)):
@@ -145,28 +146,18 @@ class Trainer:
             save_tensors(self.work / BEST, candidate.state_dict())
 
     def _save(self) -> None:
-        progress = {"update": self.update, "curve": self.curve, "best": self.best, "sums": self._sums, "bfloat16": self.bfloat16}
+        progress = {"update": self.update, "curve": self.curve, "best": self.best, "sums": self._sums}
         save_checkpoint(self.work / CHECKPOINT, self.model, self.optimizer, self.average, progress)
 
     def _resume(self) -> None:
         progress = load_checkpoint(self.work / CHECKPOINT, self.model, self.optimizer, self.average)
         self.update, self.curve, self.best, self._sums = (progress[k] for k in ("update", "curve", "best", "sums"))
-        self.bfloat16 = progress["bfloat16"]  # 'auto' was decided at the start, perhaps on another machine
         self._say(f"goes on after update {self.update} of {self.total}")
 
     def chosen(self) -> Student:
         """The model with the best average on dev, with its auxiliary heads."""
         load_state(self.model, load_tensors(self.work / BEST), str(self.work / BEST))
         return self.model.eval()
-
-
-def computes_in_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16 (AVX512_BF16 or AMX): twice as fast there, far slower elsewhere."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _mix(seed: int, update: int) -> int:

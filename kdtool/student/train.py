@@ -2,7 +2,8 @@
 
 In: training features (with speed copies) and their alignment, dev features and alignment, posterior dumps (--posts).
 Out: a folder with ``model.safetensors`` (encoder, main head, priors: what decoding needs), ``heads.safetensors`` (the whole
-network with its auxiliary heads, for looking at), ``curve.jsonl``, ``student.json`` and ``dropped.tsv``.
+network with its auxiliary heads, for looking at), ``system.json`` (what it is), ``curve.jsonl``, ``student.json`` and
+``dropped.tsv``.
 
 Which weights are kept: of the moving averages looked at once every ``eval_epochs`` epochs, the one with the lowest frame
 cross-entropy on dev.
@@ -10,6 +11,7 @@ cross-entropy on dev.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.student.config import StudentConfig
+from kdtool.student.precision import resolved
 from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ POSITIONALS = [
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     paths, cfg, common = parse_args(StudentConfig, POSITIONALS, argv, prog="steps/train_student.sh", description=__doc__ or "")
+    cfg = dataclasses.replace(cfg, precision=resolved(cfg.precision, paths["out"]))
     posts = [Path(p) for p in cfg.posts.split(",") if p]
     if cfg.needs_posts() and not posts:
         raise UsageError(f"this config needs posteriors of {', '.join(sorted(cfg.needs_posts()))}: give --posts DIR,DIR,..")
@@ -59,6 +63,7 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: 
     """Load, train (or go on), export."""
     from kdtool.core.dropped import account
     from kdtool.student.loop import BEST, CHECKPOINT, Trainer
+    from kdtool.student.system import system_of
 
     if (work / ABOUT).exists() and not (work / CHECKPOINT).exists():
         # Killed after the export, before the step was recorded: without its checkpoint it would train from the start.
@@ -71,6 +76,7 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: 
     account(train_set.total, len(train_set.copies), train_set.dropped, max_share=cfg.max_dropped, where=where, work=work)
     trainer = Trainer(cfg, train_set, dev, work)
     trainer.run()
+    system_of(cfg, posts, trainer.precision).write(work)
     export(trainer, work)
 
 
@@ -118,7 +124,7 @@ def export(trainer: Trainer, work: Path) -> None:
         "parameters": kept, "auxiliary_parameters": dropped, "updates": trainer.total, "chosen_update": trainer.best["update"],
         "chosen_by": "dev frame cross-entropy", "dev_ce": score.ce, "dev_accuracy": score.accuracy, "dev_frames": score.frames,
         "train_minutes": round(trainer.train_set.minutes, 3), "train_utterances": len(trainer.train_set.groups),
-        "precision": "bfloat16" if trainer.bfloat16 else "float32",
+        "precision": trainer.precision,
         "context_frames": [model.encoder.left, model.encoder.right], "subsampling": model.encoder.subsampling,
     })  # fmt: skip
     (work / CHECKPOINT).unlink(missing_ok=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.corpus.ids import id_fault
+from kdtool.formats.rows import RECORDING, SUPERVISION
 from kdtool.validate.report import Class, Level, Report
-from kdtool.validate.rows import BROKEN, BROKEN_CLASS, RECORDING, SUPERVISION, sound_rows
+from kdtool.validate.rows import BROKEN, BROKEN_CLASS, sound_rows
 
 FIX = "utils/fix_data.sh {folder}"
 AGAIN = "prepare the corpus again (local/*/prepare_data.sh)"

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.formats.rows import row_faults
 from kdtool.posteriors.dump import INDEX_FILE, META_FILE, PosteriorDump, UnitPosteriors
 from kdtool.validate.report import Class, Level, Report
-from kdtool.validate.rows import BROKEN, BROKEN_CLASS, row_faults
+from kdtool.validate.rows import BROKEN, BROKEN_CLASS
 
 AGAIN = "dump this teacher again (steps/dump_posteriors.sh)"
 CLASSES = {

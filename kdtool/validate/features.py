@@ -14,8 +14,9 @@ import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.features.store import FRAME_SHIFT, FeatureSet
+from kdtool.formats.rows import NUMBER, row_faults
 from kdtool.validate.report import Class, Level, Report
-from kdtool.validate.rows import BROKEN, BROKEN_CLASS, NUMBER, row_faults, sound_rows
+from kdtool.validate.rows import BROKEN, BROKEN_CLASS, sound_rows
 
 AGAIN = "delete {folder} and extract the features again (steps/extract_features.sh)"
 CLASSES = {

@@ -12,7 +12,7 @@ from typing import Any
 from kdtool.core.cli import Parser, cli_main
 from kdtool.core.errors import KdError
 from kdtool.corpus.fix import FIXED, fix_data
-from kdtool.validate.rows import RECORDING, SUPERVISION, row_faults
+from kdtool.formats.rows import RECORDING, SUPERVISION, row_faults
 
 SHOWN = 20
 

@@ -112,7 +112,7 @@ def step(cfg: StudentConfig, updates: int, warm: int = 5) -> dict[str, Any]:
                 took[i] = cpu(both[i].step)
                 both[i].update += 1
             times.append((took[0], took[1]))
-    return {"precision": "bfloat16" if both[0].bfloat16 else "float32", "heads": len(cfg.heads), **pair(times[warm:], ("ce", "heads"))}
+    return {"precision": both[0].precision, "heads": len(cfg.heads), **pair(times[warm:], ("ce", "heads"))}
 
 
 def dense_loss(logits: Tensor, dense: Tensor, inverse: Tensor, temperature: float) -> Tensor:

@@ -88,6 +88,11 @@ CORRUPT = [
     ("decode with a GMM", "gmm/graph/graph.safetensors", ("flipped",)),
 ]  # fmt: skip
 
+NESTED = [
+    ("output in a model without a record", "decode in the model", lambda w: (w / "student/.done.json").unlink(missing_ok=True),
+     ["student/decode_dev lies inside", "student, the input model, which has no record", "give an output folder outside of it"]),
+]  # fmt: skip
+
 USAGE = [
     (["--no-such-option"], 2, ["unknown option --no-such-option", "--help"]),
     (["--stage", "0"], 2, ["--stage 0: no such stage", "known are 1 to 15"]),
@@ -107,5 +112,6 @@ CASES = [
         Case("damaged file", f"{name}, {HOW[how]}", step, lambda w, n=name, h=how: spoil(w / n, h), [name.rpartition("/")[0], "again"])
         for step, name, hows in CORRUPT for how in hows
     ),
+    *(Case("output inside an input", name, step, change, words, status=2) for name, step, change, words in NESTED),
     *(Case("usage", " ".join(argv), "recipe", lambda w: None, words, argv, status) for argv, status, words in USAGE),
 ]  # fmt: skip

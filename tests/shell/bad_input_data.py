@@ -38,6 +38,7 @@ STEPS: dict[str, tuple[str, list[str]]] = {
     "dump": ("kdtool.posteriors.make", ["t_lang", "teacher", "t_ali", "OUT"]),
     "student": ("kdtool.student.train", ["fbank", "ali", "fbank", "ali", "OUT"]),
     "decode": ("kdtool.decode.decode", ["student", "fbank", "gmm/graph", "lang", "OUT"]),
+    "decode in the model": ("kdtool.decode.decode", ["student", "fbank", "gmm/graph", "lang", "student/decode_dev"]),
     "decode with a GMM": ("kdtool.decode.decode", ["gmm", "feats", "gmm/graph", "lang", "OUT"]),
 }
 # Validators: the folder, and the other folders that it is compared with.

@@ -31,7 +31,7 @@ CASES: list[Case] = [
 SCRIPTS = {
     "corpus": "prepare_data", "lm text": "prepare_lm_text", "lang": "prepare_lang", "ngram": "train_ngram", "features": "extract_features",
     "align": "align", "tri": "train_tri", "phone graph": "make_phone_graph", "dump": "dump_posteriors", "student": "train_student",
-    "decode": "decode", "decode with a GMM": "decode", "recipe": "run.sh",
+    "decode": "decode", "decode with a GMM": "decode", "decode in the model": "decode", "recipe": "run.sh",
     "import": "import_kaldi_data", "export": "export_kaldi_data",
     "validate student": "validate_model", "validate teacher": "validate_model",
 }  # fmt: skip

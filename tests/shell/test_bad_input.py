@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bad_input_cases import AUDIO, CORPUS, CORRUPT, LANGUAGE, USAGE, UTT
+from bad_input_cases import AUDIO, CORPUS, CORRUPT, LANGUAGE, NESTED, USAGE, UTT
 from bad_input_changes import Change
 from bad_input_data import ROOT, Caller, child, command, processes_of, run_sh, spoil, without_privilege, write_audio, write_world
 
@@ -152,6 +152,12 @@ def test_read_only_folders(world: Path) -> None:
         check((done.returncode, done.stderr), work, f"--work {work}: cannot", "choose another")
     for folder in (locked, locked / "inside"):
         folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(("step", "change", "words"), [row[1:] for row in NESTED], ids=[row[0] for row in NESTED])
+def test_output_inside_an_input_without_a_record(step: str, change: Change, words: list[str], world: Path, call: Caller) -> None:
+    change(world)
+    check(call(step, world), Path(command(step, world)[-1]), *words, status=2)
 
 
 @pytest.mark.parametrize(("argv", "status", "words"), USAGE, ids=[" ".join(row[0][:3]) for row in USAGE])

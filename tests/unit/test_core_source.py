@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from pathlib import Path
 
@@ -47,3 +48,23 @@ def test_how_it_reads_does_not_count(root: Path) -> None:
     assert source.code_digest(["kdtool.a.step"]) == before
     shutil.rmtree(root / "f")
     assert source.code_digest(["kdtool.a.step"]) == before
+
+
+def test_what_a_step_reads_with_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Transcripts are read by code that is part of the steps' version: a change there may change every result."""
+    repository = source.ROOT
+    shutil.copytree(repository / "kdtool", tmp_path / "kdtool")
+    monkeypatch.setattr(source, "ROOT", tmp_path)
+    steps = ("kdtool.lang.prepare", "kdtool.lm.text", "kdtool.lm.ngram", "kdtool.corpus.split", "kdtool.corpus.kaldi_import")
+    before = [source.code_digest([step]) for step in steps]
+    rows = tmp_path / "kdtool/formats/rows.py"
+    rows.write_text(rows.read_text().replace('"text": (str, type(None))', '"text": (str,)'))
+    assert all(source.code_digest([step]) != was for step, was in zip(steps, before, strict=True))
+
+
+def test_only_checks_are_imported_from_what_does_not_count() -> None:
+    """kdtool.validate is left out of the code version, so steps may take from it what judges, never what reads."""
+    names = {(place, name) for place in source.ROOT.glob("kdtool/*/**/*.py") if place.parent.name not in ("validate", "core")
+             for node in ast.walk(ast.parse(place.read_text())) if isinstance(node, ast.ImportFrom)
+             for name in node.names if str(node.module).startswith("kdtool.validate")}  # fmt: skip
+    assert {name.name for _, name in names} <= {"door", "validate", "Level", "Report"}

@@ -12,7 +12,7 @@ import pytest
 from kdtool.core.errors import KdError
 from kdtool.decode.bootstrap import interval, paired
 from kdtool.decode.candidates import Candidate, best, read_candidates, write_candidates
-from kdtool.decode.score_files import Task, describe_model, write_scores
+from kdtool.decode.score_files import Task, write_scores
 from kdtool.decode.scoring import Counts, count_errors, error_rate, halves, two_fold
 from kdtool.graph.lattice import Lattice, best_paths, nbest, scale_weights
 
@@ -162,16 +162,6 @@ def test_silence_phones_are_no_errors(tmp_path: Path) -> None:
     meta = {"kind": "phone", "lm": "phone", "silence_words": ["SIL"]}
     result = write_scores(tmp_path, _task({u: [path] for u in ("u1", "u2", "u3")}, meta), use_rescored=False)
     assert result["wer"] is None and (result["ins"], result["sub"], result["del"]) == (2, 0, 0)
-
-
-def test_systems_are_described_by_their_config(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(
-        "seed: 3\nmain: ce\nheads:\n- {unit: phone, layer: 2, weight: 0.3}\n- {unit: senone, layer: 4, weight: 0.3, kind: hard}\n"
-    )
-    described = describe_model(tmp_path)
-    assert described["objective"] == "ce+hmt" and described["seed"] == 3 and described["heads"][0]["kind"] == "soft"
-    (tmp_path / "config.yaml").write_text("main: interpolate\n")
-    assert describe_model(tmp_path)["objective"] == "interpolate"
 
 
 def random_lattice(seed: int, frames: int = 5, width: int = 3, words: int = 3) -> Lattice:

@@ -13,7 +13,6 @@ from student_data import PDFS, make_training_set, write_dump, write_set
 
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tensors import load_tensors
-from kdtool.student import loop
 from kdtool.student.config import StudentConfig
 from kdtool.student.evaluate import evaluate
 from kdtool.student.loop import Trainer
@@ -74,17 +73,6 @@ def test_resumed_training_is_bit_identical(tmp_path: Path, changes: dict) -> Non
     assert undisturbed.curve == resumed.curve and undisturbed.best == resumed.best
     for n, t in undisturbed.chosen().state_dict().items():
         assert torch.equal(t, resumed.chosen().state_dict()[n])
-
-
-def test_training_goes_on_in_the_arithmetic_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, dev = make_training_set(2, 60), make_training_set(1, 60, seed=9)
-    cfg = config(epochs=2, checkpoint_every=1, precision="auto")
-    monkeypatch.setattr(loop, "computes_in_bfloat16", lambda: True)
-    Trainer(cfg, train, dev, tmp_path).run(stop_after=1)
-    monkeypatch.setattr(loop, "computes_in_bfloat16", lambda: False)  # another machine
-    resumed = Trainer(cfg, train, dev, tmp_path)
-    resumed.run(stop_after=0)
-    assert resumed.update == 1 and resumed.bfloat16
 
 
 def heads(kind: str) -> list[dict]:

@@ -1,0 +1,1 @@
+"""Formats that several rooms share: manifests' rows, what a system is. Imports nothing but kdtool.core."""

@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # Decode a data set and score it, scales tuned two-fold.  Usage: steps/decode.sh [--rescore-lm DIR] [--ref-ali DIR] [options] <model-dir> <feats-dir> <graph-dir> <lang> <out>   (--help lists the options)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../utils/env.sh"

@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # Pronunciation and silence probabilities.  Usage: steps/estimate_lang_probs.sh [options] <lang> <ali> <out>   (--help lists the options)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../utils/env.sh"

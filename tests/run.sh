@@ -1,9 +1,9 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # All tests, set-up included.  Usage: tests/run.sh [lint|unit|recipe|slurm ...]   (default: all of them)
 # The tiny recipe runs on the speech sample in KD_SAMPLE (default: ../shared/data beside the checkout) when that folder is
 # there, and on the embedded corpus otherwise. A skipped test is a failure.
 set -euo pipefail
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 "$root/utils/setup_env.sh"
 source "$root/utils/env.sh"

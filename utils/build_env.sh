@@ -1,12 +1,15 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # Build one environment; utils/setup_env.sh calls this.  Usage: utils/build_env.sh <folder> <log>
 #
 # Pinned packages from the package index that pip is set to, k2 by hash, KenLM from its source archive. Needs no root:
 # CMake, Ninja and Boost come from the index too. <folder>/.ready, written last, holds the Python's version.
 set -euo pipefail
-here="$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+here="$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 target="$1" log="$2"
 apt='apt-get install python3 python3-venv python3-dev g++   (Debian 12, Ubuntu 22.04; with root rights)'
+# Where packages come from is the user's choice (PIP_INDEX_URL and so on), where they go and from which files is not. The set-up code
+# of a source package may import from its folder.
+unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIRE_VIRTUALENV PIP_DRY_RUN PIP_NO_BINARY PIP_ONLY_BINARY PIP_CONSTRAINT PYTHONSAFEPATH
 # Recent pips refuse the name of k2's file.
 pip_version=23.2.1
 
@@ -73,7 +76,7 @@ check_machine() {
   fi
   rm -rf -- "$probe"
   local free_kb
-  free_kb="$(df -Pk "$(dirname "$target")" | awk 'NR == 2 { print $4 }')"
+  free_kb="$(df -k --output=avail "$(dirname "$target")" | tail -n 1)"
   ((free_kb > 7000000)) || die "$(dirname "$target") has $((free_kb / 1000000)) GB free, about 7 are needed; make room and run the same command again"
 }
 

@@ -1,11 +1,48 @@
 # shellcheck shell=bash
-# The environment of every entry script.  Sourced, not run; sets KD_ROOT, KD_PYTHON, KD_KENLM_BIN, PYTHONPATH, PATH.
+# The environment of every entry script.  Sourced first; sets KD_ROOT, KD_PYTHON, KD_KENLM_BIN, PYTHONPATH, PATH.
 #
 # It makes nothing and checks nothing, so that a step starts fast: utils/setup_env.sh does both.
-# KD_PYTHON_ENV=/path/to/python  use this Python (a newer torch and k2, say) instead of the one in .venv
+# KD_PYTHON_ENV=/path/to/python  use this Python (a newer torch and k2, say) instead of the one in .venv, with your PYTHONPATH
 # KD_KENLM_BIN=/path/to/folder   where lmplz and build_binary are, for a Python of your own (default: beside that Python)
-KD_ROOT="$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+# What the user's environment tells bash must not change what the scripts do. Their first line, '#!/bin/bash -p', makes bash ignore
+# BASH_ENV, CDPATH, SHELLOPTS, BASHOPTS, GLOBIGNORE and exported functions. `bash script` starts again with -p; -x is kept when
+# the command line says it.
+if [[ ! -o privileged && "$0" == "${BASH_SOURCE[-1]}" && $- != *[ic]* ]]; then
+  if [[ $- == *x* && -z "${BASH_ENV:-}" && "${SHELLOPTS@a}" != *x* ]]; then
+    builtin exec /bin/bash -px -- "$0" "$@"
+  fi
+  builtin exec /bin/bash -p -- "$0" "$@"
+fi
+export -n SHELLOPTS BASHOPTS
+unset BASH_ENV ENV CDPATH GLOBIGNORE POSIXLY_CORRECT BASH_COMPAT FUNCNEST TMOUT GREP_OPTIONS LANGUAGE
+# The git repository is that of the checkout, not one that a hook or a script of the user's is about.
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_NAMESPACE GIT_CEILING_DIRECTORIES
+# A closed standard stream would be given to the next file that is opened.
+if [[ ! -e /dev/fd/0 ]]; then exec </dev/null; fi
+if [[ ! -e /dev/fd/1 ]]; then exec >/dev/null; fi
+if [[ ! -e /dev/fd/2 ]]; then exec 2>/dev/null; fi
+# Temporary files go to TMPDIR if it can be used; recipes change their working folder.
+if [[ -n "${TMPDIR:-}" ]]; then
+  if [[ -d "$TMPDIR" && -w "$TMPDIR" && -x "$TMPDIR" ]]; then
+    TMPDIR="$(cd -P -- "$TMPDIR" && pwd)"
+  else
+    printf 'note: TMPDIR=%s is not a folder that can be written to; temporary files go to /tmp\n' "$TMPDIR" >&2
+    unset TMPDIR
+  fi
+fi
+
+KD_ROOT="$(cd -P -- "${BASH_SOURCE[0]%/*}/.." && pwd)"
+# These variables of Python do not change what a script does; all others do.
+for kd_name in "${!PYTHON@}"; do
+  case "$kd_name" in
+    PYTHONPATH | PYTHONDONTWRITEBYTECODE | PYTHONPYCACHEPREFIX | PYTHONUNBUFFERED | PYTHONFAULTHANDLER) ;;
+    *) unset "$kd_name" ;;
+  esac
+done
+unset kd_name
 if [[ -n "${KD_PYTHON_ENV:-}" ]]; then
+  if [[ "$KD_PYTHON_ENV" != /* ]]; then KD_PYTHON_ENV="$PWD/$KD_PYTHON_ENV"; fi
   KD_PYTHON="$KD_PYTHON_ENV"
   KD_KENLM_BIN="${KD_KENLM_BIN:-${KD_PYTHON%/*}}"
   case ":${PYTHONPATH:-}:" in
@@ -27,8 +64,9 @@ esac
 if [[ ! -x "$KD_PYTHON" ]]; then KD_PYTHON="$KD_ROOT/utils/no_environment.sh"; fi
 # Asked what it would run, a recipe runs nothing: the commands of its steps are noted.
 if [[ -n "${KD_PLAN:-}" ]]; then KD_PYTHON="$KD_ROOT/utils/note_command.sh"; fi
-# One thread a process: jobs are processes, and two threads on a busy machine are many times slower than one.
+# One thread per process: jobs are processes, and two threads on a busy machine are many times slower than one.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-# The same order of sets and of sorted text on every machine.
-export PYTHONHASHSEED=0 PYTHONUTF8=1 LC_ALL=C.UTF-8
+# The same order of sets and of sorted text on every machine. Modules come from the toolkit, not from the folder where the user
+# stands (Python 3.11).
+export PYTHONHASHSEED=0 PYTHONUTF8=1 PYTHONSAFEPATH=1 LC_ALL=C.UTF-8
 export KD_ROOT KD_PYTHON KD_KENLM_BIN PYTHONPATH PATH

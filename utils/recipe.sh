@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # What every recipe's run.sh shares: options, the stage loop, one run at a time.  Sourced, not run.
 #
 # A recipe sets `stages` (names, in order; each is a function of that name), `about` (name -> one line), then calls
@@ -10,6 +10,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/record.sh"
 # shellcheck source-path=SCRIPTDIR source=ask.sh
 source "$(dirname "${BASH_SOURCE[0]}")/ask.sh"
+# shellcheck source-path=SCRIPTDIR source=attend.sh
+source "$(dirname "${BASH_SOURCE[0]}")/attend.sh"
 
 declare -A opt about
 declare -a stages words=()
@@ -82,7 +84,7 @@ hold_work() {  # one run at a time in opt[work]; children inherit the lock and h
   mkdir -p -- "${opt[work]}" 2>/dev/null || die 1 "--work ${opt[work]}: cannot make this folder; choose another one"
   (: >>"${opt[work]}/.lock") 2>/dev/null || die 1 "--work ${opt[work]}: cannot write there; mend its permissions or choose another folder"
   exec 9<>"${opt[work]}/.lock"
-  "$KD_PYTHON" -m kdtool.core.lock "${opt[work]}/.lock" 9 "$$" "${opt[wait-lock]}" "--work ${opt[work]}" "$0" "$@" || exit
+  attend "$KD_PYTHON" -m kdtool.core.lock "${opt[work]}/.lock" 9 "$$" "${opt[wait-lock]}" "--work ${opt[work]}" "$0" "$@"
 }
 
 recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folder opt[work]
@@ -93,16 +95,15 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   ((first <= last)) || die 2 "--stage $first comes after --stop-stage $last"
   [[ "${opt[nj]}" =~ ^[1-9][0-9]*$ ]] || die 2 "--nj ${opt[nj]}: a number of at least 1 is wanted"
   [[ "${opt[wait-lock]}" =~ ^[0-9]+$ ]] || die 2 "--wait-lock ${opt[wait-lock]}: a number of seconds is wanted"
-  if [[ "${opt[list-stages]}" == true ]]; then list_stages; exit; fi
-  "$KD_ROOT/utils/setup_env.sh"
+  if [[ "${opt[list-stages]}" == true ]]; then attend list_stages; exit; fi
+  attend "$KD_ROOT/utils/setup_env.sh"
   # On a bare checkout there was no Python yet when path.sh looked for it.
   source "$KD_ROOT/utils/env.sh"
-  if [[ "${opt[dry-run]}" == true ]]; then ask_stages steps "$first" "$last"; exit; fi
+  if [[ "${opt[dry-run]}" == true ]]; then attend ask_stages steps "$first" "$last"; exit; fi
   [[ ! -e "${opt[work]}/.lock" ]] || known=true
   hold_work "${words[@]}"
   if [[ "$known" == true && "${opt[force]}" == false ]]; then find_current "$first" "$last"; fi
   export KD_FORCE="${opt[force]}" KD_WAIT_LOCK="${opt[wait-lock]}"
-  trap 'exit 130' INT TERM
   trap 'stopped "$?"' EXIT
   for ((i = first; i <= last; i++)); do
     name="${stages[i - 1]}"
@@ -113,7 +114,7 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
       printf '%s' "${current_steps[$name]}"
       unset "current_steps[$name]"
     else
-      "$name"
+      attend "$name"
       # What was up to date before may have changed meanwhile: asked again.
       if ((${#current_steps[@]} && i < last)); then find_current "$((i + 1))" "$last"; fi
     fi

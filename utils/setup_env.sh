@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # Make the Python environment in <checkout>/.venv unless it is there and current.  Usage: utils/setup_env.sh [--force]
 #
 # .venv/env-<key> holds one environment, .venv/current points to it; <key> is a digest of the requirement files, of the
@@ -7,9 +7,12 @@
 # KD_PYTHON_ENV=/path/to/python: your own environment is checked, nothing is installed.
 # KD_BASE_PYTHON=/path/to/python3.11: build with this Python.
 set -euo pipefail
-here="$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+here="$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source "$here/env.sh"
+# shellcheck source-path=SCRIPTDIR source=attend.sh
+source "$here/attend.sh"
+trap 'if (($? == 130)); then printf "set-up: interrupted; run the same command again\n" >&2; fi' EXIT
 store="$KD_ROOT/.venv"
 
 die() {
@@ -73,11 +76,11 @@ printf '*\n' >"$store/.gitignore"
 exec 8>"$store/lock"
 if ! flock -n 8; then
   printf 'set-up: another set-up of this checkout is running; waiting for it\n' >&2
-  flock 8
+  attend flock 8
 fi
 if [[ "${1:-}" == --force ]] || ! is_ready "$target"; then
   rm -rf -- "$target"
-  "$here/build_env.sh" "$target" "$store/setup.log"
+  attend "$here/build_env.sh" "$target" "$store/setup.log"
 fi
 ln -sfn "${target##*/}" "$store/.current.$$"
 mv -T "$store/.current.$$" "$store/current"

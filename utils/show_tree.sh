@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # Print and draw a decision tree.  Usage: utils/show_tree.sh [--phone P] [--svg FILE] <gmm>   (--help lists the options)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"

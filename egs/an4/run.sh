@@ -1,7 +1,7 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # AN4 (42 minutes of spelt words, numbers and commands) -> table of error rates. Everything is tuned on held-out training speakers.
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+here="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/path.sh"
 source "$here/cmd.sh"
 source "$KD_ROOT/utils/recipe.sh"

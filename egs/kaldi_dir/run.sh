@@ -1,7 +1,7 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # Any corpus in Kaldi's form -> table of error rates. Everything is tuned on held-out training speakers; stages as in egs/an4.
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+here="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/path.sh"
 source "$here/cmd.sh"
 source "$KD_ROOT/utils/recipe.sh"

@@ -1,7 +1,7 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # LibriSpeech-style corpus -> table of error rates: GMMs, cross-entropy, label interpolation, hierarchical distillation.
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+here="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/path.sh"
 source "$here/cmd.sh"
 source "$KD_ROOT/utils/recipe.sh"
@@ -162,7 +162,7 @@ ablation() {
   steps/train_ngram.sh --config "$conf/lm_weak.yaml" "$data/lm_text" "$data/lang" "$data/dev_clean_2" "$data/lm_weak"
   steps/make_graph.sh "$data/lang" "$data/lm_weak" "$exp/sat" "$exp/sat/graph_weak"
   steps/make_phone_graph.sh --config "$conf/graph_phone.yaml" --order 0 "$data/lang" "$exp/sat/ali_train" "$exp/sat" "$exp/sat/graph_loop"
-  if [[ ! -f "$list/teachers" ]] || grep -q _masked "$list/teachers"; then masked_teachers; fi
+  if [[ ! -f "$list/teachers" ]] || [[ "$(<"$list/teachers")" == *_masked* ]]; then masked_teachers; fi
   utils/launch.sh --max-jobs "${opt[nj]}" --mem 3G SYS=@"$list/names" "$exp/ablation/log/train_SYS.log" \
     steps/train_student.sh --config "$list/SYS.yaml" "$data/train_clean_5/fbank" "$exp/sat/ali_train" "$dev" "$exp/sat/ali_dev" "$exp/ablation/SYS"
   for lm in loop phone weak 3gram; do

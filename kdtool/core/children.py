@@ -1,4 +1,7 @@
-"""Child processes that never outlive their parent.  In: a command.  Out: a process; Ctrl-C reaches it, a kill of the parent too."""
+"""Child processes that never outlive their parent.  In: a command.  Out: a process; Ctrl-C reaches it, a kill of the parent too.
+
+Linux: processes and their parents are read from /proc.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -57,13 +60,53 @@ def start(command: Sequence[str], log: Path, stdout: IO[bytes] | None = None) ->
 
 
 def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End the children: asked first, killed after five seconds."""
-    for child in children:
-        child.terminate()
+    """End the children and all processes below them: asked first, killed after five seconds."""
+    tree = _tree([child.pid for child in children if child.poll() is None])
+    for pid in tree:
+        _signal(pid, signal.SIGTERM)
     limit = time.monotonic() + 5
+    while any(started(pid) == start for pid, start in tree.items()) and time.monotonic() < limit:
+        for child in children:
+            child.poll()  # or an ended child would stay as a zombie
+        time.sleep(0.02)
+    for pid, start in tree.items():
+        if started(pid) == start:
+            _signal(pid, signal.SIGKILL)
     for child in children:
-        try:
-            child.wait(max(0.1, limit - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        child.wait()
+
+
+def _tree(roots: Sequence[int]) -> dict[int, str]:
+    """The processes and all below them in this session, parents first, with the time when each was started.
+
+    A process in a session of its own has left on purpose, as Slurm's guard.
+    """
+    below: dict[int, list[int]] = {}
+    begun, session = {}, os.getsid(0)
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (fields := _stat(int(entry))) and int(fields[3]) == session:
+            below.setdefault(int(fields[1]), []).append(int(entry))
+            begun[int(entry)] = fields[19]
+    queue = [pid for pid in roots if pid in begun]
+    for pid in queue:
+        queue.extend(below.get(pid, []))
+    return {pid: begun[pid] for pid in queue}
+
+
+def started(pid: int) -> str:
+    """When a process was started, in the kernel's ticks since boot; '' when there is none, or it has ended but for its entry."""
+    return "".join(_stat(pid)[19:20])
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent, group, session and so on of a living process, from /proc; [] when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+    return [] if fields[0] in "ZX" else fields
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

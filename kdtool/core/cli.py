@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kdtool.core.children import STOPS
 from kdtool.core.errors import KdError, UsageError
 
 C = TypeVar("C")
@@ -166,7 +167,10 @@ def cli_main(main: Callable[[], int | None]) -> typing.NoReturn:
     What main returns (None is 0), 2 usage error, 1 failure, 130 interrupted; a programming error keeps its traceback (status 1).
     """
     prog = Path(sys.argv[0]).name
-    signal.signal(signal.SIGTERM, _on_term)
+    for stop in STOPS:
+        # What the caller ignores stays ignored: INT in the background of a shell, HUP below nohup.
+        if signal.getsignal(stop) is not signal.SIG_IGN:
+            signal.signal(stop, _interrupt)
     try:
         status = main()
     except KdError as e:
@@ -183,5 +187,8 @@ def cli_main(main: Callable[[], int | None]) -> typing.NoReturn:
     sys.exit(status or 0)
 
 
-def _on_term(signum: int, frame: object) -> None:
+def _interrupt(signum: int, frame: object) -> None:
+    """End in order. The request may come twice, since a recipe asks each of its processes: the second must not cut the clean-up short."""
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, signal.SIG_IGN)
     raise KeyboardInterrupt

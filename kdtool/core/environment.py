@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -25,9 +26,13 @@ def environment() -> dict[str, Any]:
 def git_state() -> str:
     """Commit of the toolkit's checkout, '-dirty' when it has uncommitted changes; 'unknown' outside git."""
     root = Path(__file__).resolve().parents[2]
+    # An exported GIT_DIR would name another repository.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*words: str) -> str:
+        return subprocess.check_output(["git", "-C", str(root), *words], env=env, stderr=subprocess.DEVNULL, text=True).strip()
+
     try:
-        commit = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "-C", str(root), "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")

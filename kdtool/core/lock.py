@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kdtool.core.children import started
 from kdtool.core.errors import KdError, UsageError
 
 Owner = dict[str, Any]
@@ -89,7 +90,7 @@ def myself(pid: int | None = None, command: str | None = None) -> Owner:
     pid = pid or os.getpid()
     words = " ".join((command or shlex.join(sys.orig_argv)).split())
     return {
-        "host": platform.node(), "boot": _boot(), "pid": pid, "start": _start(pid), "user": _user(),
+        "host": platform.node(), "boot": _boot(), "pid": pid, "start": started(pid), "user": _user(),
         "command": words[:300], "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }  # fmt: skip
 
@@ -98,7 +99,7 @@ def is_alive(owner: Owner) -> bool | None:
     """Whether a lock's owner lives; None when that cannot be seen from this machine."""
     if owner.get("host") != platform.node():
         return None
-    return bool(owner.get("boot") == _boot() and owner.get("start") and _start(int(owner["pid"])) == owner["start"])
+    return bool(owner.get("boot") == _boot() and owner.get("start") and started(int(owner["pid"])) == owner["start"])
 
 
 def describe(path: Path, owner: Owner) -> str:
@@ -196,15 +197,6 @@ def _same_file(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _start(pid: int) -> str:
-    """When a process was started, in the kernel's ticks since boot; '' when there is none, or it has ended but for its entry."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _boot() -> str:

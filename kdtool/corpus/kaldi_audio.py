@@ -111,7 +111,7 @@ def run_command(command: str, target: Path, folder: Path) -> str:
         raw = Path(temporary) / "output"
         with open(raw, "wb") as f:
             done = subprocess.run(
-                ["bash", "-o", "pipefail", "-c", command], cwd=folder, env={**os.environ, "TMPDIR": temporary},
+                ["bash", "-p", "-o", "pipefail", "-c", command], cwd=folder, env={**os.environ, "TMPDIR": temporary},
                 stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.PIPE, check=False,
             )  # fmt: skip
         if done.returncode:

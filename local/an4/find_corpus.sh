@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # Decide where AN4 is; fetch or synthesise it if no folder was given.
 # Usage: local/an4/find_corpus.sh <tiny: true|false> <corpus|''> <out>
 # Out: <out>/corpus, <out>/lexicon, each a file with one absolute path; <out>/name, in words for the tables.

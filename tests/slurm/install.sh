@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash -p
 # Slurm's programs for the tests, from Debian's packages.  Usage: tests/slurm/install.sh   (does nothing when they are there)
 set -euo pipefail
 PATH="$PATH:/usr/sbin:/sbin"

@@ -5,7 +5,7 @@ In: ablation.yaml and the experiment folder that holds the teachers. Out: ``<sys
 ``plan.json`` (what kdtool.ablation.collect goes by).
 
 ablation.yaml:
-    base: student_ce.yaml        options that all systems share; a file beside this one
+    base: student_ce.yaml        options that all systems share: a file beside this one, or a list of layers (FILE, FILE:SECTION)
     options: {epochs: 10}        those that differ from it in all systems
     seeds: [0, 1, 2]
     references: [ce, mtl]        every system is compared with these
@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.cli import cli_main, config_file, parse_args, read_config
 from kdtool.core.errors import UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json
@@ -73,17 +73,19 @@ class Plan:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.text = _mapping(path)
+        self.file = _file(str(path))
+        self.text = read_config(str(path))
         self._known("", self.text, TOP)
         missing = [k for k in ("base", "seeds", "references", "systems") if not self.text.get(k)]
         if missing:
             raise self.wrong("", f"{', '.join(missing)} is missing")
-        self.base_path = path.parent / str(self.text["base"])
+        base = self.text["base"] if isinstance(self.text["base"], list) else [self.text["base"]]
+        self.layers = [str(self.file.parent / str(layer)) for layer in base]
         common = self.text.get("options") or {}
         if not isinstance(common, dict):
             raise self.wrong("options", f"{common!r}: a mapping is wanted")
         self.common: dict[str, Any] = common
-        self.base = {**_mapping(self.base_path), **common}
+        self.base = {key: value for layer in self.layers for key, value in read_config(layer).items()} | common
         self.seeds: list[int] = self._list_of(self.text["seeds"], int, "seeds")
         self.references: list[str] = self._list_of(self.text["references"], str, "references")
         self.graphs: list[str] = [str(g) for g in self.text.get("graphs") or []]
@@ -210,17 +212,11 @@ class Plan:
         return list(dict.fromkeys(map(int, given))) or self.seeds
 
 
-def _mapping(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        with open_text(path) as f:
-            content = yaml.safe_load(f.read()) or {}
-    except (yaml.YAMLError, RecursionError) as e:
-        raise UsageError(f"{path}: not plain YAML ({e})") from e
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: 'key: value' lines wanted")
-    return content
+def _file(layer: str) -> Path:
+    """The file that FILE or FILE:SECTION names."""
+    path = config_file(layer)[0]
+    assert path is not None  # only 'FILE?' may be missing
+    return path
 
 
 def student_yaml(system: System, seed: int, exp: Path) -> str:
@@ -257,7 +253,7 @@ def write(plan: Plan, cfg: Config, exp: Path, out: Path, work: Path) -> None:
         f.writelines(f"{folder}\n" for folder in sorted(wanted))
     write_json(work / PLAN, {
         "references": plan.references, "seeds": plan.seeds, "graphs": plan.graphs, "sweeps": plan.sweeps,
-        "base": plan.base_path.name, "options": plan.common,
+        "base": " and ".join(Path(layer).name for layer in plan.layers), "options": plan.common,
         "exp": os.path.relpath(exp, out.parent),
         "systems": [{"name": s.name, "system": s.system, "setting": s.setting, "about": s.about, "changed": s.changed,
                      "teachers": s.teachers, "references": s.references} for s in plan.systems.values()],
@@ -273,8 +269,9 @@ def main(argv: list[str] | None = None) -> None:
     plan, exp = Plan(paths["plan"]), Path(os.path.abspath(paths["exp"]))
     check_options(plan)
     plan.names(cfg)  # wrong names are an error before anything is made
+    bases = {f"base {n}" if n > 1 else "base": _file(layer) for n, layer in enumerate(plan.layers, 1)}
     run_step(
-        "plan_ablation", out=paths["out"], inputs={"plan": paths["plan"], "base": plan.base_path},
+        "plan_ablation", out=paths["out"], inputs={"plan": plan.file, **bases},
         options={"systems": cfg.systems, "seeds": cfg.seeds, "exp": str(exp)}, code=("kdtool.ablation.plan",),
         body=lambda work: write(plan, cfg, exp, Path(os.path.abspath(paths["out"])), work), common=common,
     )  # fmt: skip

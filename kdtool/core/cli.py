@@ -1,7 +1,7 @@
 """Options of a step.  In: a frozen dataclass (its fields are the options) and the command line.  Out: paths and config.
 
-Order of precedence: command line, then --config FILE (YAML), then the dataclass's defaults. Nothing is evaluated: YAML
-is read by the safe loader, and unknown keys are errors.
+Order of precedence: command line, then --config files (YAML; the later wins, key by key), then the dataclass's defaults.
+Nothing is evaluated: YAML is read by the safe loader, and unknown keys are errors.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from kdtool.core.children import STOPS
 from kdtool.core.errors import KdError, UsageError
 
 C = TypeVar("C")
+CONFIG_HELP = "YAML file with values for these options, or a section of it; may be given again: the later wins"
 # The user's to mend, so no traceback.
 SPACE, RIGHTS = "free space, or choose another disk", "mend its permissions, or choose another place"
 USERS_TO_MEND = {
@@ -76,7 +77,7 @@ def parse_args(
         default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc,operator]
         text = f"{f.metadata.get('help', '')} (default: {default})".strip().replace("%", "%%")
         parser.add_argument("--" + f.name.replace("_", "-"), dest="opt_" + f.name, metavar=f.name.upper(), help=text)
-    parser.add_argument("--config", type=Path, help="YAML file with values for these options")
+    parser.add_argument("--config", action="append", default=[], metavar="FILE[:SECTION]", help=CONFIG_HELP)
     parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     parser.add_argument("--force", action="store_true", help="run even when the output is up to date")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and why, run nothing")
@@ -86,7 +87,9 @@ def parse_args(
     args = vars(parser.parse_args(argv))
     if args["nj"] < 1:
         raise UsageError(f"--nj {args['nj']}: at least 1")
-    values = _from_config_file(args["config"], fields, hints) if args["config"] else {}
+    values: dict[str, Any] = {}
+    for layer in args["config"]:
+        values.update(_from_config_file(layer, fields, hints))
     for name in fields:
         if (given := args["opt_" + name]) is not None:
             values[name] = _convert(name, given, hints[name], "--" + name.replace("_", "-"))
@@ -95,21 +98,50 @@ def parse_args(
     return paths, config_cls(**values), Common(args["nj"], force, args["dry_run"], args["wait_lock"])
 
 
-def _from_config_file(path: Path, fields: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError as e:
-        raise UsageError(f"--config {path}: no such file") from e
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise UsageError(f"--config {path}: not plain YAML ({e})") from e
-    if not isinstance(content, dict):
-        raise UsageError(f"--config {path}: 'key: value' lines wanted")
+def _from_config_file(layer: str, fields: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
+    content = read_config(layer)
     unknown = sorted(str(k) for k in content if k not in fields)
     if unknown:
-        raise UsageError(f"--config {path}: unknown {', '.join(unknown)}; known are {', '.join(sorted(fields))}")
-    return {k: _convert(k, v, hints[k], f"--config {path}: {k}") for k, v in content.items()}
+        raise UsageError(f"--config {layer}: unknown {', '.join(unknown)}; known are {', '.join(sorted(fields))}")
+    return {k: _convert(k, v, hints[k], f"--config {layer}: {k}") for k, v in content.items()}
+
+
+def read_config(layer: str) -> dict[str, Any]:
+    """The mapping in a YAML file, or in one section of it: 'FILE', 'FILE:SECTION'; 'FILE?' may be missing.
+
+    A section that the file does not have is empty, so that an overlay names only the steps that it changes.
+
+    Raises:
+        UsageError: no such file, not plain YAML, or no mapping.
+    """
+    import yaml
+
+    path, section = config_file(layer)
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if section and isinstance(content, dict):
+            content = content.get(section) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        raise UsageError(f"--config {layer}: not plain YAML ({e})") from e
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {layer}: 'key: value' lines expected")
+    return content
+
+
+def config_file(layer: str) -> tuple[Path | None, str]:
+    """(file, section or '') of a layer; no file where 'FILE?' is missing; UsageError where another one is."""
+    name, section = layer, ""
+    optional = name.endswith("?") and not Path(name).exists()
+    name = name.removesuffix("?") if optional else name
+    if not Path(name).exists() and ":" in name:
+        name, _, section = name.rpartition(":")
+    if Path(name).is_file():
+        return Path(name), section
+    if not optional:
+        raise UsageError(f"--config {layer}: no such file")
+    return None, section
 
 
 def _convert(name: str, value: Any, hint: Any, where: str) -> Any:

@@ -1,0 +1,172 @@
+# shellcheck shell=bash disable=SC2154 # opt, conf and the variables below are the recipe's
+# The stages that recipes share, from features to tables.  Sourced by run.sh after utils/recipe.sh.
+#
+# In: what a recipe sets.   train, dev    names of sets below data/
+#     tests=(..)            sets that are reported with dev's scales; none: dev is reported, tuned on half of its speakers
+#     lms=(GRAPH [FULL])    word LMs data/lm_NAME: the one in the decoding graph, the one that rescores its lattices
+#     graphs=(..)           what is decoded with: 'phone' (a phone bigram), names of LMs
+#     gmms=(..) target      GMMs that are decoded; the one whose alignment the students learn from
+#     systems=(..)          students exp/student_NAME by default; --systems chooses others of conf/student_NAME.yaml
+#     features=(..)         more options of the feature step; same_rate=true: all sets at the training set's sampling rate
+#     note()                a function that says what the corpus is, for the tables
+# Out: everything in exp/. A stage stands in the folder of --work, so data/ and exp/ are below it.
+declare -a tests=() systems=(ce mtl li hmt) gmms=(mono tri sat) feature_options=()
+units=(senone phone subword) target=sat same_rate=false
+printf -v posts ',exp/teacher_%s/post_train' "${units[@]}"
+posts="${posts#,}"
+
+joined() {  # joined WORD ..: with commas between
+  local IFS=,
+  printf '%s\n' "$*"
+}
+
+chosen_systems() {  # the students of --systems, or the recipe's
+  local name
+  case "${opt[systems]}" in
+    '') joined "${systems[@]}" ;;
+    all) for name in "$conf"/student_*.yaml; do name="${name##*/student_}"; printf '%s\n' "${name%.yaml}"; done | paste -sd, - ;;
+    *)
+      for name in ${opt[systems]//,/ }; do
+        [[ -f "$conf/student_$name.yaml" ]] || die 2 "--systems $name: no file $conf/student_$name.yaml"
+      done
+      printf '%s\n' "${opt[systems]}" ;;
+  esac
+}
+
+features() {
+  local set kind rate=("${feature_options[@]}")
+  for set in "$train" "$dev" "${tests[@]}"; do
+    kind=fbank
+    if [[ "$set" == "$train" ]]; then kind=fbank_train; fi
+    run steps/extract_features.sh --config mfcc "${rate[@]}" "data/$set" "data/$set/mfcc"
+    run steps/extract_features.sh --config "$kind" "${rate[@]}" "data/$set" "data/$set/fbank"
+    if [[ "$same_rate" == true ]]; then rate=(--like "data/$train/mfcc"); fi
+  done
+}
+
+lms() {
+  local lm
+  for lm in "${lms[@]}"; do
+    run steps/train_ngram.sh --config "lm_$lm" data/lm_text data/lang "data/$dev" "data/lm_$lm"
+  done
+}
+
+mono() {
+  run steps/train_mono.sh --config mono "data/$train/mfcc" data/lang exp/mono
+  run steps/align.sh "data/$train/mfcc" data/lang exp/mono exp/mono/ali_train
+}
+
+tri() {
+  run steps/train_tri.sh --config tri "data/$train/mfcc" data/lang exp/mono/ali_train exp/tri
+}
+
+sat() {
+  run steps/align.sh "data/$train/mfcc" data/lang exp/tri exp/tri/ali_train
+  run steps/train_lda_mllt.sh --config lda_mllt "data/$train/mfcc" data/lang exp/tri/ali_train exp/lda_mllt
+  run steps/align.sh "data/$train/mfcc" data/lang exp/lda_mllt exp/lda_mllt/ali_train
+  run steps/train_sat.sh --config sat "data/$train/mfcc" data/lang exp/lda_mllt/ali_train exp/lda_mllt exp/sat
+}
+
+align() {
+  run steps/align.sh --config align "data/$train/mfcc" data/lang "exp/$target" "exp/$target/ali_train"
+  run steps/align.sh --config align "data/$dev/mfcc" data/lang "exp/$target" "exp/$target/ali_dev"
+}
+
+teachers() {
+  local from=(data/lm_text data/lang "exp/$target" "exp/$target/ali_train" "exp/$target/ali_dev")
+  each UNIT=phone,subword --mem 4G exp/log/teacher_UNIT.log \
+    steps/train_teacher.sh --config teacher_UNIT "${from[@]}" exp/teacher_UNIT
+  run steps/train_teacher.sh --config teacher_senone --phone-teacher exp/teacher_phone "${from[@]}" exp/teacher_senone
+}
+
+posteriors() {
+  each UNIT="$(joined "${units[@]}")" exp/log/posteriors_UNIT.log \
+    steps/dump_posteriors.sh --nj 1 --config posteriors data/lang exp/teacher_UNIT "exp/$target/ali_train" exp/teacher_UNIT/post_train
+}
+
+students() {
+  each SYS="$(chosen_systems)" --mem 3G exp/log/student_SYS.log \
+    steps/train_student.sh --config student_ce --config student_SYS --posts "$posts" \
+    "data/$train/fbank" "exp/$target/ali_train" "data/$dev/fbank" "exp/$target/ali_dev" exp/student_SYS
+}
+
+graph() {  # graph NAME GMM: a decoding graph over the GMM's senones
+  case "$1" in
+    loop) run steps/make_phone_graph.sh --config graph_phone --order 0 data/lang "exp/$target/ali_train" "exp/$2" "exp/$2/graph_loop" ;;
+    phone) run steps/make_phone_graph.sh --config graph_phone data/lang "exp/$target/ali_train" "exp/$2" "exp/$2/graph_phone" ;;
+    *) run steps/make_graph.sh data/lang "data/lm_$1" "exp/$2" "exp/$2/graph_$1" ;;
+  esac
+}
+
+graphs() {
+  local gmm name
+  for gmm in "${gmms[@]}"; do
+    for name in "${graphs[@]}"; do graph "$name" "$gmm"; done
+  done
+}
+
+decoding() {  # decoding GRAPH SET gmm|student SYSTEM_FOLDER: fills `how` with options and `set_dir`; SET is dev or one of `tests`
+  how=(--config "decode_$3") set_dir="data/$2"
+  case "$1" in
+    loop | phone) how=(--config decode_phone --ref-ali "exp/$target/ali_$2") ;;
+    "${lms[0]}") if [[ -n "${lms[1]:-}" ]]; then how+=(--rescore-lm "data/lm_${lms[1]}"); fi ;;
+  esac
+  if [[ "$2" == dev ]]; then set_dir="data/$dev"; else how+=(--scales-from "$4/decode_dev_$1"); fi
+}
+
+decode() {
+  local system name set how set_dir
+  for system in "${gmms[@]}"; do
+    for name in "${graphs[@]}"; do
+      for set in dev "${tests[@]}"; do
+        decoding "$name" "$set" gmm "exp/$system"
+        run steps/decode.sh "${how[@]}" "exp/$system" "$set_dir/mfcc" "exp/$system/graph_$name" data/lang "exp/$system/decode_${set}_$name"
+      done
+    done
+  done
+  decode_students SYS="$(chosen_systems)" exp/log exp/student_SYS "${graphs[@]}"
+}
+
+decode_students() {  # decode_students SYS=VALUES LOGS SYSTEM_FOLDER GRAPH ..: students side by side
+  local name set how set_dir
+  for name in "${@:4}"; do
+    for set in dev "${tests[@]}"; do
+      decoding "$name" "$set" student "$3"
+      each "$1" --mem 2G "$2/decode_${set}_${name}_SYS.log" \
+        steps/decode.sh --nj 1 "${how[@]}" "$3" "$set_dir/fbank" "exp/$target/graph_$name" data/lang "$3/decode_${set}_$name"
+    done
+  done
+}
+
+results() {
+  run steps/collect_results.sh --command "$(told)" --note "Corpus: $(note)." exp RESULTS.md
+}
+
+masked_teachers() {  # for the ablation: given the units on both sides
+  local from=(data/lm_text data/lang "exp/$target" "exp/$target/ali_train" "exp/$target/ali_dev") unit more
+  for unit in phone subword senone; do
+    more=(--teachers "exp/teacher_$unit")
+    if [[ "$unit" == senone ]]; then more=(--phone-teacher exp/teacher_phone_masked); fi
+    run steps/train_teacher.sh --config "teacher_${unit}_masked" "${more[@]}" "${from[@]}" "exp/teacher_${unit}_masked"
+    run steps/dump_posteriors.sh --config posteriors data/lang "exp/teacher_${unit}_masked" "exp/$target/ali_train" "exp/teacher_${unit}_masked/post_train"
+  done
+}
+
+ablation() {
+  local list=exp/ablation/conf name all=(loop phone weak "${lms[0]}") plan="$conf/ablation.yaml"
+  if [[ "${opt[tiny]}" == true ]]; then plan="$conf/tiny.yaml:ablation"; fi
+  run steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$plan" exp "$list"
+  # All graphs first: hours of training should not end in a graph that fails.
+  run steps/train_ngram.sh --config lm_weak data/lm_text data/lang "data/$dev" data/lm_weak
+  for name in "${all[@]}"; do graph "$name" "$target"; done
+  for name in "${tests[@]}"; do
+    run steps/align.sh --config align "data/$name/mfcc" data/lang "exp/$target" "exp/$target/ali_$name"
+  done
+  if [[ -f "$conf/teacher_phone_masked.yaml" ]] && { [[ ! -f "$list/teachers" ]] || grep -q _masked "$list/teachers"; }; then masked_teachers; fi
+  each SYS=@"$list/names" --mem 3G exp/ablation/log/train_SYS.log \
+    steps/train_student.sh --config "$list/SYS.yaml" "data/$train/fbank" "exp/$target/ali_train" "data/$dev/fbank" "exp/$target/ali_dev" exp/ablation/SYS
+  decode_students SYS=@"$list/names" exp/ablation/log exp/ablation/SYS "${all[@]}"
+  run steps/collect_ablation.sh --command "$(told --stage ablation)" --note "Corpus: $(note)." exp/ablation ABLATION.md
+  run steps/make_report.sh --data "data/$dev" --feats "data/$dev/fbank" --ali "exp/$target/ali_dev" --gmm "exp/$target" --lang data/lang \
+    exp/ablation/ablation.json exp/report
+}

@@ -25,19 +25,21 @@ find_current() {  # find_current FIRST LAST: one process for all of them, where 
 }
 
 ask_stages() {  # ask_stages list|steps|current FIRST LAST
-  local folder i status=0 lines=()
+  local folder i status=0 lines=() place="${opt[work]}"
   folder="$(mktemp -d)"
+  # Stages stand in the folder of --work; asking does not make it.
+  if [[ ! -d "$place" ]]; then place="$folder/work" && mkdir -- "$place"; fi
   for ((i = 0; i < ${#stages[@]}; i++)); do
     lines+=("${stages[i]}"$'\t'"${about[${stages[i]}]}")
     if ((status != 0 || i + 1 < $2 || i + 1 > $3)); then continue; fi
     set +e  # not '||', which would switch the stage's own 'set -e' off
-    (set -e; export KD_PLAN="$folder/commands" KD_STAGE="${stages[i]}"; "${stages[i]}" >/dev/null)
+    (set -e; cd -- "$place"; export KD_PLAN="$folder/commands" KD_STAGE="${stages[i]}"; "${stages[i]}" >/dev/null)
     status=$?
     set -e
   done
   if [[ "$1" == current ]] && ! same_facts "$folder/commands.facts"; then status=1; fi
   if ((status == 0)); then
-    "$KD_PYTHON" -m kdtool.core.stages "$1" "${opt[work]}" "$folder/commands" "${opt[force]}" "${lines[@]}" || status=$?
+    (cd -- "$place" && "$KD_PYTHON" -m kdtool.core.stages "$1" "$place" "$folder/commands" "${opt[force]}" "${lines[@]}") || status=$?
   fi
   rm -rf -- "$folder"
   return "$status"

@@ -3,8 +3,9 @@
 #
 # A recipe sets `stages` (names, in order; each is a function of that name), `about` (name -> one line), then calls
 # `recipe_options "$@"` and `recipe_run`. Stages after `goal`, where a recipe sets that, run only when they are named. Options
-# become entries of `opt`; nothing is evaluated. A stage calls scripts of steps/, utils/ and local/ and nothing else: then
-# --list-stages and --dry-run can ask them all without running one.
+# become entries of `opt`, paths as absolute ones; nothing is evaluated. A stage stands in the folder of --work and calls
+# scripts of steps/, utils/ and local/ by `run` and `each` and nothing else: then --list-stages and --dry-run can ask them all
+# without running one.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=record.sh
 source "$(dirname "${BASH_SOURCE[0]}")/record.sh"
@@ -12,10 +13,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/record.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/ask.sh"
 # shellcheck source-path=SCRIPTDIR source=attend.sh
 source "$(dirname "${BASH_SOURCE[0]}")/attend.sh"
+# shellcheck source-path=SCRIPTDIR source=run_step.sh
+source "$(dirname "${BASH_SOURCE[0]}")/run_step.sh"
 
 declare -A opt about
 declare -a stages words=()
-current='set-up' goal=''
+current='set-up' goal='' conf="$here/conf"
+paths=(corpus lm-text lexicon train test dev relative-to work conf)  # the options whose values are paths
 
 recipe_usage() {  # the options that every recipe has
   cat <<'TEXT'
@@ -69,6 +73,9 @@ recipe_options() {  # fill `opt`; the option must be one of `opt`'s keys; flags 
       *) die 2 "unexpected argument '$1'; --help lists the options" ;;
     esac
   done
+  for key in "${paths[@]}"; do
+    if [[ -n "${opt[$key]:-}" && "${opt[$key]}" != openslr ]]; then opt[$key]="$(absolute "${opt[$key]}")"; fi
+  done
 }
 
 stopped() {  # stopped STATUS: the last words of a run that did not reach its end
@@ -102,6 +109,7 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   if [[ "${opt[dry-run]}" == true ]]; then attend ask_stages steps "$first" "$last"; exit; fi
   [[ ! -e "${opt[work]}/.lock" ]] || known=true
   hold_work "${words[@]}"
+  cd -- "${opt[work]}"
   if [[ "$known" == true && "${opt[force]}" == false ]]; then find_current "$first" "$last"; fi
   export KD_FORCE="${opt[force]}" KD_WAIT_LOCK="${opt[wait-lock]}"
   trap 'stopped "$?"' EXIT

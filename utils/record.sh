@@ -11,14 +11,16 @@ record() {  # record FILE LINE: whole or not at all; FILE is an absolute path
 }
 
 recorded() {  # recorded FILE: the line in it
-  if [[ -n "${KD_PLAN:-}" && -s "$KD_PLAN.facts$1" ]]; then
-    cat -- "$KD_PLAN.facts$1"
-  elif [[ -s "$1" ]]; then
-    cat -- "$1"
+  local file
+  file="$(realpath -ms -- "$1")"
+  if [[ -n "${KD_PLAN:-}" && -s "$KD_PLAN.facts$file" ]]; then
+    cat -- "$KD_PLAN.facts$file"
+  elif [[ -s "$file" ]]; then
+    cat -- "$file"
   elif [[ -n "${KD_PLAN:-}" ]]; then
-    printf '%s\n' "$1"
+    printf '%s\n' "$file"
   else
-    printf 'error: %s: missing; run stage %s first (--stage %s)\n' "$1" "${stages[0]}" "${stages[0]}" >&2
+    printf 'error: %s: missing; run stage %s first (--stage %s)\n' "$file" "${stages[0]}" "${stages[0]}" >&2
     return 1
   fi
 }

@@ -50,8 +50,8 @@ each() {  # each NAME=VALUES [--mem SIZE] LOG SCRIPT [ARGUMENT ..]: once per val
 told() {  # told [WORD ..]: the command as the tables quote it, files without their folders
   local name words=("egs/${here##*/}/run.sh" "$@")
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
-  for name in "${quoted[@]}"; do
-    if [[ -n "${opt[$name]}" ]]; then words+=("--$name" "${opt[$name]##*/}"); fi
+  for name in corpus train test dev lm-text lexicon; do
+    if [[ -n "${opt[$name]:-}" ]]; then words+=("--$name" "${opt[$name]##*/}"); fi
   done
   printf '%s\n' "${words[*]}"
 }

@@ -7,9 +7,20 @@
 #     graphs=(..)           what is decoded with: 'phone' (a phone bigram), names of LMs
 #     gmms=(..) target      GMMs that are decoded; the one whose alignment the students learn from
 #     systems=(..)          students exp/student_NAME by default; --systems chooses others of conf/student_NAME.yaml
-#     features=(..)         more options of the feature step; same_rate=true: all sets at the training set's sampling rate
+#     feature_options=(..)  more options of the feature step; same_rate=true: all sets at the training set's sampling rate
 #     note()                a function that says what the corpus is, for the tables
 # Out: everything in exp/. A stage stands in the folder of --work, so data/ and exp/ are below it.
+# shellcheck disable=SC2034 # recipe.sh reads it
+declare -A about=(
+  [corpus]="Lhotse manifests"                                  [lang]="LM text, lexicon with G2P, topology, subwords"
+  [features]="MFCC for the GMMs, filterbanks for the students" [lms]="word n-gram"
+  [mono]="flat-start monophone GMM and its alignment"          [tri]="decision tree and triphone GMM"
+  [sat]="LDA + MLLT, then speaker-adaptive training (fMLLR)"   [align]="senone alignments of train and dev"
+  [teachers]="LMs over senones, phones and subwords"           [posteriors]="their posteriors on disk"
+  [students]="CE, multi-task, interpolation, distillation"     [graphs]="decoding graphs"
+  [decode]="decoding and scoring"                              [results]="results.json, RESULTS.md"
+  [ablation]="only when named: hours; ABLATION.md, report"
+)
 declare -a tests=() systems=(ce mtl li hmt) gmms=(mono tri sat) feature_options=()
 units=(senone phone subword) target=sat same_rate=false
 printf -v posts ',exp/teacher_%s/post_train' "${units[@]}"
@@ -20,17 +31,23 @@ joined() {  # joined WORD ..: with commas between
   printf '%s\n' "$*"
 }
 
-chosen_systems() {  # the students of --systems, or the recipe's
-  local name
-  case "${opt[systems]}" in
-    '') joined "${systems[@]}" ;;
-    all) for name in "$conf"/student_*.yaml; do name="${name##*/student_}"; printf '%s\n' "${name%.yaml}"; done | paste -sd, - ;;
-    *)
-      for name in ${opt[systems]//,/ }; do
-        [[ -f "$conf/student_$name.yaml" ]] || die 2 "--systems $name: no file $conf/student_$name.yaml"
-      done
-      printf '%s\n' "${opt[systems]}" ;;
-  esac
+chosen_systems() {  # the students of --systems, or the recipe's; with --tiny all
+  local name file names=()
+  if [[ "${opt[tiny]}${opt[systems]}" == true || "${opt[systems]}" == all ]]; then
+    for file in "$KD_ROOT/utils/conf"/student_*.yaml "$conf"/student_*.yaml; do
+      name="${file##*/student_}"
+      [[ " ${names[*]} " == *" ${name%.yaml} "* ]] || names+=("${name%.yaml}")
+    done
+  elif [[ -z "${opt[systems]}" ]]; then
+    names=("${systems[@]}")
+  else
+    IFS=, read -r -a names <<<"${opt[systems]}"
+    for name in "${names[@]}"; do
+      file="student_$name.yaml"
+      [[ -f "$conf/$file" || -f "$KD_ROOT/utils/conf/$file" ]] || die 2 "--systems $name: no file $conf/$file"
+    done
+  fi
+  joined "${names[@]}"
 }
 
 features() {
@@ -85,7 +102,9 @@ posteriors() {
 }
 
 students() {
-  each SYS="$(chosen_systems)" --mem 3G exp/log/student_SYS.log \
+  local chosen
+  chosen="$(chosen_systems)"
+  each SYS="$chosen" --mem 3G exp/log/student_SYS.log \
     steps/train_student.sh --config student_ce --config student_SYS --posts "$posts" \
     "data/$train/fbank" "exp/$target/ali_train" "data/$dev/fbank" "exp/$target/ali_dev" exp/student_SYS
 }
@@ -115,7 +134,8 @@ decoding() {  # decoding GRAPH SET gmm|student SYSTEM_FOLDER: fills `how` with o
 }
 
 decode() {
-  local system name set how set_dir
+  local system name set how set_dir chosen
+  chosen="$(chosen_systems)"
   for system in "${gmms[@]}"; do
     for name in "${graphs[@]}"; do
       for set in dev "${tests[@]}"; do
@@ -124,7 +144,7 @@ decode() {
       done
     done
   done
-  decode_students SYS="$(chosen_systems)" exp/log exp/student_SYS "${graphs[@]}"
+  decode_students SYS="$chosen" exp/log exp/student_SYS "${graphs[@]}"
 }
 
 decode_students() {  # decode_students SYS=VALUES LOGS SYSTEM_FOLDER GRAPH ..: students side by side
@@ -162,7 +182,7 @@ ablation() {
   for name in "${tests[@]}"; do
     run steps/align.sh --config align "data/$name/mfcc" data/lang "exp/$target" "exp/$target/ali_$name"
   done
-  if [[ -f "$conf/teacher_phone_masked.yaml" ]] && { [[ ! -f "$list/teachers" ]] || grep -q _masked "$list/teachers"; }; then masked_teachers; fi
+  if [[ -f "$conf/teacher_phone_masked.yaml" ]] && { [[ ! -f "$list/teachers" ]] || [[ "$(<"$list/teachers")" == *_masked* ]]; }; then masked_teachers; fi
   each SYS=@"$list/names" --mem 3G exp/ablation/log/train_SYS.log \
     steps/train_student.sh --config "$list/SYS.yaml" "data/$train/fbank" "exp/$target/ali_train" "data/$dev/fbank" "exp/$target/ali_dev" exp/ablation/SYS
   decode_students SYS=@"$list/names" exp/ablation/log exp/ablation/SYS "${all[@]}"

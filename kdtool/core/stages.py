@@ -145,7 +145,7 @@ class Asker:
 
     def _excuse(self, name: str, argv: Sequence[str], error: str) -> None:
         """A step that could not be asked: because of what other steps have yet to make, or because something is wrong."""
-        words = [p for word in argv[2:] for p in word.split(",")]
+        words = [p for word in argv[2:] if "/" in word and not word.startswith("-") for p in word.split(",")]
         names = [made for p in words if (made := self._made_by(Path(p)))]
         missing = [p for p in words if p != argv[-1] and self._is_ours(Path(p)) and not os.path.exists(p)]
         if names:

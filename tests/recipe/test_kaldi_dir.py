@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "egs/kaldi_dir/run.sh"
-OWN_STAGES = {"usage", "import", "corpus", "lang", "features", "results"}  # where the corpus comes in, and the table's heading
 
 
 def run(*argv: object) -> str:
@@ -86,15 +84,3 @@ def test_telephone_speech_is_aligned_at_its_own_rate(finished: Path, tmp_path: P
     one, two = (AlignmentSet.open(work / "exp/mono/ali_train") for work in (tmp_path / "work", finished))
     same = [np.mean(one.get(i).phone == two.get(i).phone) for i in low.ids if i in one and i in two]
     assert len(same) > 0.9 * len(low.ids) and np.mean(same) > 0.7, np.mean(same)
-
-
-def stages_of(recipe: str) -> dict[str, str]:
-    """The text of a recipe's stages."""
-    text = (ROOT / f"egs/{recipe}/run.sh").read_text()
-    return dict(re.findall(r"^(\w+)\(\) \{\n(.*?)^\}", text, re.DOTALL | re.MULTILINE))
-
-
-def test_stages_are_those_of_an4() -> None:
-    mine, other = stages_of("kaldi_dir"), stages_of("an4")
-    for name in sorted({*mine, *other} - OWN_STAGES):
-        assert mine.get(name) == other.get(name), f"stage {name} of egs/kaldi_dir and egs/an4 differ: change both"

@@ -55,7 +55,7 @@ def test_asked_for_its_state_it_answers_in_seconds(finished: Path) -> None:
 def test_an_ablation_would_train_and_decode_what_its_file_lists(finished: Path, tmp_path: Path) -> None:
     """Asked, not run: training and decoding several systems once more would take longer than all the rest."""
     linked(finished, tmp_path)
-    plan, exp = ROOT / "egs/mini_librispeech/conf/tiny/ablation.yaml", tmp_path / "exp"
+    plan, exp = ROOT / "egs/mini_librispeech/conf/tiny.yaml:ablation", tmp_path / "exp"
     part = ["--systems", "ce,hmt", "--seeds", "1"]
     run([str(ROOT / "steps/plan_ablation.sh"), *part, str(plan), str(exp), str(exp / "ablation/conf")])
     lines = run([*command(tmp_path), "--stage", "ablation", *part, "--dry-run"]).splitlines()

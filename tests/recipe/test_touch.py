@@ -12,42 +12,44 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_recipe import ROOT, command, run
 
 WOULD = re.compile(r"(.+) -> (\S+): would run \((.*)\)")
 
-# What is changed, the reason, the outputs that run again, and which of those do not. Everything in exp/ but what is named
-# depends on the stages up to align.
+# The section of tiny.yaml, option and value that are changed; the reason; the outputs that run again, and which of those do
+# not. Everything in exp/ but what is named depends on the stages up to align.
 TOUCHED = {
-    "corpus": ("corpus.yaml", "max_utts: 60", "max_utts: 59", "data/train_clean_5: changed: option count 60 -> 59",
+    "corpus": ("corpus", "max_utts", 59, "data/train_clean_5: changed: option count 60 -> 59",
                ["data/train_clean_5*", "data/lang", "data/lm_?gram", "exp/*"], []),
-    "lang": ("lang.yaml", "bpe_size: 100", "bpe_size: 101", "data/lang: changed: option bpe_size 100 -> 101",
+    "lang": ("lang", "bpe_size", 101, "data/lang: changed: option bpe_size 100 -> 101",
              ["data/lang", "data/lm_?gram", "exp/*"], []),
-    "lang, its text": ("lm_text.yaml", "max_lines: 6000", "max_lines: 5999", "data/lm_text: changed: option max_lines 6000 -> 5999",
+    "lang, its text": ("lm_text", "max_lines", 5999, "data/lm_text: changed: option max_lines 6000 -> 5999",
                        ["data/lm_text", "data/lang", "data/lm_?gram", "exp/*"], []),
-    "features": ("mfcc.yaml", "kind: mfcc", "kind: mfcc\nmax_dropped: 0.5", "/mfcc: changed: option max_dropped 0.05 -> 0.5",
+    "features": ("mfcc", "max_dropped", 0.5, "/mfcc: changed: option max_dropped 0.05 -> 0.5",
                  ["data/*/mfcc", "exp/*"], []),
-    "features of students": ("fbank_dev_clean_2.yaml", "kind: fbank", "kind: fbank\nmax_dropped: 0.5",
+    "features of students": ("fbank", "max_dropped", 0.5,
                              "dev_clean_2/fbank: changed: option max_dropped 0.05 -> 0.5", ["data/dev_clean_2/fbank", "exp/student_*"], []),
-    "lms": ("lm_3gram.yaml", "0 0 1", "0 0 2", "data/lm_3gram: changed: option prune 0 0 1 -> 0 0 2",
+    "lms": ("lm_3gram", "prune", "0 0 2", "data/lm_3gram: changed: option prune 0 0 1 -> 0 0 2",
             ["data/lm_3gram", "exp/*/graph_3gram", "exp/*/decode_dev_3gram"], []),
-    "mono": ("mono.yaml", "250", "240", "exp/mono: changed: option gaussians 250 -> 240", ["exp/*"], []),
-    "tri": ("tri.yaml", "200", "190", "exp/tri: changed: option leaves 200 -> 190",
+    "mono": ("mono", "gaussians", 240, "exp/mono: changed: option gaussians 250 -> 240", ["exp/*"], []),
+    "tri": ("tri", "leaves", 190, "exp/tri: changed: option leaves 200 -> 190",
             ["exp/*"], ["exp/mono", "exp/mono/ali_train", "exp/mono/*_3gram"]),
-    "sat": ("sat.yaml", "200", "190", "exp/sat: changed: option leaves 200 -> 190",
+    "sat": ("sat", "leaves", 190, "exp/sat: changed: option leaves 200 -> 190",
             ["exp/*"], ["exp/mono", "exp/mono/ali_train", "exp/tri", "exp/tri/ali_train", "exp/lda_mllt*",
                         "exp/mono/*_3gram", "exp/tri/*_3gram"]),
-    "align": ("align.yaml", "1.0", "1.5", "changed: option boost_silence 1.0 -> 1.5",
+    "align": ("align", "boost_silence", 1.5, "changed: option boost_silence 1.0 -> 1.5",
               ["exp/sat/ali_*", "exp/teacher_*", "exp/student_*", "exp/*/graph_phone", "exp/*/decode_dev_phone"], []),
-    "teachers": ("teacher_senone.yaml", "kind: tree", "kind: tree\nheld_out: 99", "exp/teacher_senone: changed: option held_out",
+    "teachers": ("teacher_senone", "held_out", 99, "exp/teacher_senone: changed: option held_out",
                  ["exp/teacher_senone*", "exp/student_*"], []),
-    "posteriors": ("posteriors.yaml", "0.99", "0.98", "post_train: changed: option mass 0.99 -> 0.98",
+    "posteriors": ("posteriors", "mass", 0.98, "post_train: changed: option mass 0.99 -> 0.98",
                    ["exp/teacher_*/post_train", "exp/student_*"], []),
-    "students": ("student_ce.yaml", "0.004", "0.005", "exp/student_ce: changed: option lr 0.004 -> 0.005", ["exp/student_ce*"], []),
-    "graphs": ("graph_phone.yaml", "5", "4", "graph_phone: changed: option min_count 5 -> 4",
+    "students": ("student_ce", "lr", 0.005, "changed: option lr 0.004 -> 0.005", ["exp/student_*"], []),
+    "one student": ("student_mtl", "lr", 0.005, "exp/student_mtl: changed: option lr 0.004 -> 0.005", ["exp/student_mtl*"], []),
+    "graphs": ("graph_phone", "min_count", 4, "graph_phone: changed: option min_count 5 -> 4",
                ["exp/*/graph_phone", "exp/*/decode_dev_phone"], []),
-    "decode": ("decode_word.yaml", "1000", "900", "decode_dev_3gram: changed: option max_active 1000 -> 900",
-               ["exp/*/decode_dev_3gram"], []),
+    "decode": ("decode_gmm", "max_active", 900, "decode_dev_3gram: changed: option max_active 1000 -> 900",
+               ["exp/*/decode_dev_3gram"], ["exp/student_*"]),
 }  # fmt: skip
 
 
@@ -60,10 +62,12 @@ def recipe(tmp_path: Path) -> Path:
     return tmp_path / "egs/mini_librispeech/run.sh"
 
 
-def edit(recipe: Path, name: str, before: str, after: str) -> None:
-    conf = recipe.parent / "conf/tiny" / name
-    assert before in conf.read_text()
-    conf.write_text(conf.read_text().replace(before, after))
+def edit(recipe: Path, section: str, key: str, value: object) -> None:
+    conf = recipe.parent / "conf/tiny.yaml"
+    content = yaml.safe_load(conf.read_text())
+    assert content.setdefault(section, {}).get(key) != value
+    content[section][key] = value
+    conf.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def asked(argv: list[str]) -> tuple[set[str], dict[str, str]]:
@@ -83,8 +87,8 @@ def check(argv: list[str], reason: str, runs: list[str], but: list[str]) -> None
 
 @pytest.mark.parametrize("what", TOUCHED)
 def test_an_option(what: str, recipe: Path, finished: Path) -> None:
-    name, before, after, reason, runs, but = TOUCHED[what]
-    edit(recipe, name, before, after)
+    section, key, value, reason, runs, but = TOUCHED[what]
+    edit(recipe, section, key, value)
     check(command(finished, recipe), reason, runs, but)
 
 
@@ -135,7 +139,7 @@ def test_the_tables(finished: Path) -> None:
 
 def test_what_was_said_is_what_runs(recipe: Path, finished: Path) -> None:
     # In place: a copy would have its embedded corpus elsewhere, which counts as another corpus.
-    edit(recipe, "decode_phone.yaml", "max_active: 500", "max_active: 400")
+    edit(recipe, "decode_phone", "max_active", 400)
     argv = command(finished, recipe)
     outputs, would = asked(argv)
     assert len(would) == sum("decode_dev_phone" in o for o in outputs) + 1

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from bad_input_data import write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,19 +65,49 @@ def test_two_runs_on_one_work_folder(tmp_path: Path) -> None:
     assert third.returncode == 0 and "corpus train_clean_5: done" in output, error
 
 
-# What a recipe wants beside --work to be asked; {} is a folder.
-RECIPES = {"mini_librispeech": ["--tiny"], "an4": ["--corpus", "{}/an4"], "kaldi_dir": ["--tiny"]}
+ALL = sorted(p.parent.name for p in (ROOT / "egs").glob("*/run.sh"))
 
 
-@pytest.mark.parametrize("recipe", sorted(p.parent.name for p in (ROOT / "egs").glob("*/run.sh")))
+@pytest.mark.parametrize("recipe", ALL)
 def test_asking_what_would_run_leaves_nothing_behind(recipe: str, tmp_path: Path) -> None:
-    (tmp_path / "an4" / "etc").mkdir(parents=True)
-    (tmp_path / "an4" / "etc" / "an4.dic").write_text("A AH\n")
-    argv = [str(ROOT / "egs" / recipe / "run.sh"), *(word.format(tmp_path) for word in RECIPES[recipe]), "--work", str(tmp_path / "w")]
+    argv = [str(ROOT / "egs" / recipe / "run.sh"), "--tiny", "--work", str(tmp_path / "w")]
     for question, answer in (("--dry-run", "would run (follows "), ("--list-stages", "not made yet")):
         done = subprocess.run([*argv, question], capture_output=True, text=True, check=False)
         assert done.stdout.count(answer) >= 5, done.stdout + done.stderr
         assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("recipe", ALL)
+def test_options_in_conf(recipe: str, tmp_path: Path) -> None:
+    """No two files are equal, a file says more than what recipes share, and each section of tiny.yaml is laid over a file."""
+    shared, conf = ROOT / "utils/conf", ROOT / "egs" / recipe / "conf"
+    files = [*shared.glob("*.yaml"), *(ROOT / "egs").glob("*/conf/*.yaml")]
+    assert len({f.read_bytes() for f in files}) == len(files)
+    known = {f.stem for folder in (shared, conf) for f in folder.glob("*.yaml")}
+    sections = yaml.safe_load((conf / "tiny.yaml").read_text())
+    assert set(sections) <= known, set(sections) - known
+    for file in conf.glob("*.yaml"):
+        if (shared / file.name).exists():
+            own, general = (yaml.safe_load(f.read_text()) for f in (file, shared / file.name))
+            assert any(general.get(key) != value for key, value in own.items()), file
+
+
+def test_conf_is_laid_over_the_recipes_options(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    (tmp_path / "text").write_text("HELLO WORLD\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/corpus.yaml").write_text("max_utts: none of them\n")
+    argv = ["--tiny", "--corpus", f"{tmp_path}/corpus", "--lm-text", f"{tmp_path}/text", "--lexicon", f"{tmp_path}/text"]
+    done = call(*argv, "--work", str(tmp_path / "w"), "--stop-stage", "1", "--conf", str(tmp_path / "mine"))
+    assert done.returncode == 2 and f"--config {tmp_path}/mine/corpus.yaml?: max_utts 'none of them'" in done.stderr, done.stderr
+
+
+def test_systems_are_chosen(tmp_path: Path) -> None:
+    argv = ["--tiny", "--work", str(tmp_path / "w"), "--dry-run", "--stage", "students", "--stop-stage", "students"]
+    told = call(*argv, "--systems", "hmt,ce").stdout
+    assert "-> exp/student_ce" in told and "-> exp/student_hmt" in told and "student_mtl" not in told, told
+    wrong = call(*argv, "--systems", "ce,none_such")
+    assert wrong.returncode == 2 and "--systems none_such: no file" in wrong.stderr, wrong.stderr
 
 
 @pytest.mark.parametrize(("asked", "told"), [

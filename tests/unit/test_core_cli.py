@@ -42,6 +42,18 @@ def test_command_line_over_config_file_over_default(tmp_path):
     assert paths["out"] == Path("b c; rm -rf $HOME")
 
 
+def test_the_later_config_wins_and_a_section_is_an_overlay(tmp_path):
+    first, tiny = tmp_path / "a.yaml", tmp_path / "tiny.yaml"
+    first.write_text("num_leaves: 20\nkind: fbank\n")
+    tiny.write_text("tri: {num_leaves: 5}\nmono: {share: 0.5}\n")
+    layers = [f"--config={layer}" for layer in (first, f"{tiny}:tri", f"{tiny}:no_such_section", f"{tmp_path}/absent.yaml?")]
+    assert parse(*layers, "a", "b")[1] == Config(num_leaves=5, kind="fbank")
+    with pytest.raises(UsageError, match="unknown mono, tri"):
+        parse("--config", str(tiny), "a", "b")
+    with pytest.raises(UsageError, match="no such file"):
+        parse("--config", f"{tmp_path}/absent.yaml:tri", "a", "b")
+
+
 @pytest.mark.parametrize("argv", [
     ("--no-such", "1", "a", "b"), ("a",), ("--num-leaves", "many", "a", "b"), ("--num-leaves", "1.5", "a", "b"),
     ("--flag", "perhaps", "a", "b"), ("--config", "/nowhere.yaml", "a", "b"), ("--nj", "0", "a", "b"), ("--num", "3", "a", "b"),

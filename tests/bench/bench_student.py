@@ -37,7 +37,8 @@ from kdtool.student.data import SpeedCopy, TrainingSet, UnitTable
 from kdtool.student.loop import Trainer
 from kdtool.student.model import MODEL_FILE, Student
 
-CONF = Path(__file__).resolve().parents[2] / "egs" / "mini_librispeech" / "conf" / "student_hmt.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+CONF = [str(ROOT / "egs/mini_librispeech/conf/student_ce.yaml"), str(ROOT / "utils/conf/student_hmt.yaml")]
 SIZES = {"senone": 800, "phone": 40, "subword": 500}  # units, as in the recipes
 FRAMES = {"senone": 3, "phone": 9, "subword": 20}  # 10 ms frames a unit, on average
 KEPT = (15, 40)  # entries that a dump keeps of a unit's distribution: fewest and most
@@ -200,7 +201,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Run one benchmark and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("step", "loss", "export"))
-    parser.add_argument("--config", type=Path, default=CONF, help="a student's config with heads (step, export)")
+    parser.add_argument("--config", nargs="+", default=CONF, help="a student's config with heads, in layers (step, export)")
     parser.add_argument("--precision", default="", help="instead of the config's: float32 or bfloat16 (step)")
     parser.add_argument("--repeats", type=int, default=60, help="pairs that are timed")
     parser.add_argument("--units", type=int, default=5000, help="outputs of the head (loss)")
@@ -212,7 +213,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if a.what == "loss":
         figures = loss(a.units, a.frames, a.temperature, a.repeats)
     else:
-        cfg = parse_args(StudentConfig, [], ["--config", str(a.config)], prog="bench_student.py", description="")[1]
+        layers = [f"--config={layer}" for layer in a.config]
+        cfg = parse_args(StudentConfig, [], layers, prog="bench_student.py", description="")[1]
         if a.precision:
             cfg = replace(cfg, precision=a.precision)
         figures = step(cfg, a.repeats) if a.what == "step" else export(cfg, a.seconds, a.repeats)

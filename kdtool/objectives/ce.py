@@ -20,7 +20,10 @@ class CrossEntropy:
             raise ValueError(f"label_smoothing {label_smoothing} is not in [0, 1)")
         self.label_smoothing = label_smoothing
 
+    def has_loss(self, targets: FrameTargets) -> Tensor:
+        return targets.labels >= 0
+
     def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor:
-        mask = targets.labels >= 0
+        mask = self.has_loss(targets)
         return F.cross_entropy(rows(logits, mask), rows(targets.labels, mask), reduction="none",
                                label_smoothing=self.label_smoothing)

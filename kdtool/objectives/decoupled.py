@@ -33,9 +33,12 @@ class Decoupled:
         self.alpha, self.beta = alpha, beta
         self.temperature, self.still_to_temper = temperature, temperature / teacher_temperature
 
+    def has_loss(self, targets: FrameTargets) -> Tensor:
+        return (targets.teacher()[0] >= 0) & (targets.labels >= 0)
+
     def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor:
         unit_row, posteriors = targets.teacher()
-        mask = (unit_row >= 0) & (targets.labels >= 0)
+        mask = self.has_loss(targets)
         row, label = rows(unit_row, mask), rows(targets.labels, mask)[:, None]
         log_q = torch.log_softmax(rows(logits, mask) / self.temperature, dim=1)
         if len(row) == 0:
@@ -70,7 +73,7 @@ def _divergence(mass: Tensor, log_q: Tensor) -> Tensor:
 
 def _log_rest(log_q: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
     """log of the mass outside the wanted ``ids`` (N, K); the smallest normal float instead of nothing."""
-    inside = torch.zeros(log_q.shape, dtype=torch.bool)
+    inside = torch.zeros(log_q.shape, dtype=torch.bool, device=log_q.device)
     inside = inside.scatter(1, torch.where(wanted, ids, ids[:, -1:]), True)
     outside = torch.where(inside, torch.zeros_like(log_q), log_q.exp()).sum(1)
     return outside.clamp(min=torch.finfo(log_q.dtype).tiny).log()

@@ -31,9 +31,12 @@ class LabelInterpolation:
         self.weight = weight
         self.still_to_temper = temperature / teacher_temperature
 
+    def has_loss(self, targets: FrameTargets) -> Tensor:
+        return targets.labels >= 0
+
     def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor:
         unit_row, posteriors = targets.teacher()
-        labelled = targets.labels >= 0
+        labelled = self.has_loss(targets)
         logits, unit_row = rows(logits, labelled), rows(unit_row, labelled)
         hard = F.cross_entropy(logits, rows(targets.labels, labelled), reduction="none")
         taught = unit_row >= 0

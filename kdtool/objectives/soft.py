@@ -60,6 +60,9 @@ class SoftLabels:
         self.temperature, self.still_to_temper = temperature, temperature / teacher_temperature
         self.entropy_scale, self.confidence = entropy_scale, confidence
 
+    def has_loss(self, targets: FrameTargets) -> Tensor:
+        return targets.teacher()[0] >= 0
+
     def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor:
         return self._losses(logits, targets, overwrite=False)
 
@@ -71,7 +74,7 @@ class SoftLabels:
         unit_row, posteriors = targets.teacher()
         mass, rest, entropy = tempered(posteriors, logits.shape[1], self.still_to_temper)
         cross = truncated_cross_entropy(logits, unit_row, posteriors.ids, mass, rest, scale=1.0 / self.temperature, overwrite=overwrite)
-        taught = unit_row >= 0
+        taught = self.has_loss(targets)
         row = rows(unit_row, taught)
         loss = cross - entropy[row]
         if self.temperature != 1.0:

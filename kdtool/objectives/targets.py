@@ -47,9 +47,12 @@ class Objective(Protocol):
     """Maps logits (N, V) and the targets of the N frames to losses (M,) in nats, one for each frame with a target.
 
     ``uses_posteriors`` says whether the targets must carry a teacher's distributions.  M = 0 is allowed.
+    ``has_loss``: bool (N,), which frames have one; known without logits, so that parts of a batch can be normalised by the whole.
     """
 
     uses_posteriors: bool
+
+    def has_loss(self, targets: FrameTargets) -> Tensor: ...
 
     def __call__(self, logits: Tensor, targets: FrameTargets) -> Tensor: ...
 

@@ -30,6 +30,7 @@ class Config:
 
     temperature: float = 1.0
     shard_size: int = 128
+    device: str = "cpu"
     job: int = field(default=1, metadata={"help": "which job this is, from 1"})
     num_jobs: int = field(default=1, metadata={"help": "of how many"})
 
@@ -117,7 +118,7 @@ def run(paths: dict[str, Any], cfg: Config) -> None:
     from kdtool.posteriors.dump import CODER_FILE, write_shard
     from kdtool.teacher.registry import load_teacher
 
-    lang, teacher, ali = Lang.load(paths["lang"]), load_teacher(paths["teacher"]), AlignmentSet.open(paths["ali"])
+    lang, teacher, ali = Lang.load(paths["lang"]), load_teacher(paths["teacher"], cfg.device), AlignmentSet.open(paths["ali"])
     coder = Coder.from_tensors(load_tensors(paths["work"] / CODER_FILE))
     mine = split(shard_plan(ali.ids, cfg.shard_size), cfg.job, cfg.num_jobs)
     for number, ids in progress(mine, len(mine), f"posteriors, job {cfg.job}, shards"):

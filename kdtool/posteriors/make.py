@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.device import DEVICE_HELP, check_device
 from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_array, split
@@ -37,11 +38,13 @@ class Config:
     step: float = field(default=0.0, metadata={"help": "of the levels of 2 sqrt(p) to which probabilities are rounded (0: the unit's)"})
     sample: int = field(default=16000, metadata={"help": "units that the levels and priors of the code are learnt from"})
     shard_size: int = field(default=128, metadata={"help": "utterances in one file"})
+    device: str = field(default="auto", metadata={"help": f"neural teachers: {DEVICE_HELP}", "key": False})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
 
 
 def check(cfg: Config) -> None:
     """UsageError for values that make no sense."""
+    check_device(cfg.device)
     fits = cfg.temperature > 0 and cfg.top_k >= 0 and 0 < cfg.mass <= 1 and 0 <= cfg.step <= 1 and cfg.shard_size >= 1 and cfg.sample >= 1
     if not fits:
         given = f"--temperature {cfg.temperature} --top-k {cfg.top_k} --mass {cfg.mass} --step {cfg.step} --sample {cfg.sample}"
@@ -74,12 +77,12 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     teacher, ali = read_meta(paths["teacher"]), AlignmentSet.open(paths["ali"])
     lang = Lang.load(paths["lang"])
     check_fit(teacher, ali.meta, lang, paths)
-    save_coder(work, learn_coder(load_teacher(paths["teacher"]), ali, lang, cfg))
+    save_coder(work, learn_coder(load_teacher(paths["teacher"], cfg.device), ali, lang, cfg))
     plan = shard_plan(ali.ids, cfg.shard_size)
     nj = max(1, min(nj, len(plan)))
     (work / "parts").mkdir()
     argv = [str(paths["lang"]), str(paths["teacher"]), str(paths["ali"]), str(work), "--temperature", repr(cfg.temperature),
-            "--shard-size", str(cfg.shard_size)]  # fmt: skip
+            "--shard-size", str(cfg.shard_size), "--device", cfg.device]  # fmt: skip
     start = time.monotonic()
 
     def made(job: int) -> list[Path]:

@@ -31,6 +31,24 @@ class Batch:
     ids: list[str]
     pad: np.ndarray | None = None
 
+    @property
+    def frames(self) -> int:
+        """Output frames without padding."""
+        return len(self.labels) - (0 if self.pad is None else int(self.pad.sum()))
+
+    def split(self, parts: int) -> list[Batch]:
+        """At most ``parts`` batches of about as many chunks each, in order; none is empty."""
+        if parts == 1:
+            return [self]
+        size, outputs = len(self.ids), len(self.labels) // len(self.ids)
+        cuts = np.array_split(np.arange(size), min(parts, size))
+        return [self._part(int(c[0]), int(c[-1]) + 1, outputs) for c in cuts]
+
+    def _part(self, first: int, last: int, outputs: int) -> Batch:
+        frames = slice(first * outputs, last * outputs)
+        pad = None if self.pad is None else self.pad[first:last]
+        return Batch(self.feats[first:last], self.labels[frames], [r[frames] for r in self.rows], self.ids[first:last], pad)
+
 
 class Sampler:
     """Chunks in random order: every epoch sees each utterance once, in one of its speeds.
@@ -123,9 +141,9 @@ def make_batch(
 
     ``outputs``: output frames of all windows or of each; ``input_frames``: what the encoder needs for the longest.
     """
-    own = np.broadcast_to(outputs, len(windows))
-    pad = own.max() - own
-    outputs = int(own.max())
+    lengths = np.broadcast_to(outputs, len(windows))
+    pad = lengths.max() - lengths
+    outputs = int(lengths.max())
     copies = [data.copies[c] for c, _ in windows]
     feats = np.stack([_cut(c, start - left, input_frames) for c, (_, start) in zip(copies, windows, strict=True)])
     centres = np.stack([start + subsampling * np.arange(outputs) for _, start in windows])

@@ -7,11 +7,13 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdtool.core.device import DEVICE_HELP, PRECISIONS, check_device
 from kdtool.core.errors import UsageError
+from kdtool.student.kinds import check_kind
 
 UNITS = ("senone", "phone", "subword")
 TARGETS = {"current": 0, "next": 1, "previous": -1}
-CHOICES = {"optimizer": ("adamw", "sgd"), "decay": ("cosine", "exponential", "linear"), "precision": ("float32", "bfloat16", "auto")}
+CHOICES = {"optimizer": ("adamw", "sgd"), "decay": ("cosine", "exponential", "linear"), "precision": PRECISIONS}
 
 
 def _help(text: str, **metadata: Any) -> dict[str, Any]:
@@ -25,6 +27,7 @@ class StudentConfig:
     posts: str = field(default="", metadata=_help("posterior dumps of the teachers, comma-separated folders, one a unit", key=False))
     # None, not 0, by default: a record that was written before there was this option stays valid.
     minutes: float | None = field(default=None, metadata=_help("train on the first so many minutes of speech only; none: on all of it"))
+    kind: str = field(default="hybrid", metadata=_help("kind of student: a name of kdtool/student/kinds"))
     seed: int = field(default=0, metadata=_help("seed of the weights, the order, the dropout and the masks"))
     encoder: str = field(default="tdnnf", metadata=_help("a name of kdtool/student/encoders"))
     encoder_options: dict = field(default_factory=dict, metadata=_help("the encoder's own options, {dim: 512, ...}"))
@@ -50,7 +53,10 @@ class StudentConfig:
     balance: float = field(default=0.0, metadata=_help("0: speakers count by their speech; 1: all alike; between: in between"))
     time_masks: int = field(default=0, metadata=_help("SpecAugment: time masks a chunk"))
     time_width: int = field(default=20, metadata=_help("SpecAugment: longest time mask, in frames"))
-    precision: str = field(default="float32", metadata=_help("arithmetic: float32, bfloat16, or auto (bfloat16 if the CPU has it)"))
+    precision: str = field(default="float32", metadata=_help("arithmetic: float32, bfloat16, or auto (bfloat16 if the device has it)"))
+    # Not in the record: a student that was trained on a GPU is up to date on a machine without one. student.json names the device.
+    device: str = field(default="auto", metadata=_help(DEVICE_HELP, key=False))
+    accumulate: int = field(default=1, metadata=_help("compute each update's batch in so many parts, for devices of little memory"))
     checkpoint_every: int = field(default=100, metadata=_help("updates between two checkpoints", key=False))
     eval_epochs: float = field(default=1.0, metadata=_help("passes between two looks at dev; the best average there is kept"))
     max_dropped: float = field(default=0.1, metadata=_help("largest share of training utterances without an alignment or posteriors"))
@@ -58,7 +64,9 @@ class StudentConfig:
     def __post_init__(self) -> None:
         if self.chunk < 0:
             raise UsageError(f"chunk {self.chunk}: a number of frames, or 0 for whole utterances")
-        for name in ("epochs", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden"):
+        check_device(self.device)
+        check_kind(self.kind)
+        for name in ("epochs", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden", "accumulate"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} {getattr(self, name)}: it must be above 0")
         if self.minutes is not None and not self.minutes > 0:

@@ -15,9 +15,7 @@ from kdtool.core.tables import open_text
 from kdtool.core.tensors import load_tensors
 from kdtool.student.config import HeadSpec
 from kdtool.student.encoders.base import Encoder
-from kdtool.student.model import AuxShape, Student, load_state
-
-HEADS_FILE = "heads.safetensors"
+from kdtool.student.model import HEADS_FILE, AuxShape, Student, load_state
 
 
 class LowerPart(Encoder):

@@ -1,12 +1,15 @@
-"""The training loop.
+"""The training loop, shared by all kinds of students.
 
-In: train_set, config, a work folder (perhaps an interrupted run's).  Out: the chosen model, the learning curve.
+In: training set, config, device, a work folder (perhaps an interrupted run's).  Out: the chosen model, the learning curve.
 
 Resumes exactly: dropout and masks are seeded by (seed, update), the order by (seed, epoch), the rest is in the checkpoint.
+A batch may be computed in parts (``accumulate``); each term of the loss is its sum over all parts divided by its count over all
+parts, so that the parts give what the whole gives (batch normalisation apart, which takes each part's own statistics).
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from pathlib import Path
@@ -14,7 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from kdtool.core.device import Compute
 from kdtool.core.errors import KdError
 from kdtool.core.progress import Line, clock
 from kdtool.core.tensors import load_tensors, save_tensors
@@ -22,14 +27,13 @@ from kdtool.student.augment import mask_features, warp_features
 from kdtool.student.batches import Batch, Sampler, make_batch
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import TrainingSet
-from kdtool.student.evaluate import evaluate
-from kdtool.student.losses import Losses
-from kdtool.student.model import Shape, Student, load_state, log_priors
+from kdtool.student.kinds import student_kind
+from kdtool.student.kinds.base import Inputs, Term
+from kdtool.student.model import load_state
 from kdtool.student.optim import Average, clip_gradient, learning_rate, load_checkpoint, make_optimizer, save_checkpoint
-from kdtool.student.precision import resolved
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
-ACCURACY_EVERY = 5  # updates; the arg max of all frames costs a hundredth of an update
+FIGURES_EVERY = 5  # updates; the arg max of all frames costs a hundredth of an update
 
 
 class Trainer:
@@ -38,21 +42,19 @@ class Trainer:
     def __init__(self, cfg: StudentConfig, train_set: TrainingSet, dev: TrainingSet, work: Path) -> None:
         self.cfg, self.train_set, self.dev, self.work = cfg, train_set, dev, Path(work)
         torch.set_num_threads(1)
+        self.compute = Compute.choose(cfg.device, cfg.precision)
         torch.manual_seed(cfg.seed)
-        self.losses = Losses(cfg, train_set)
-        shape = Shape(cfg.encoder, dict(cfg.encoder_options), train_set.input_dim, train_set.num_pdfs, cfg.hidden, train_set.feature_kind,
-                      train_set.tree_digest)  # fmt: skip
-        self.model = Student(shape, self.losses.aux_shapes, cfg.head_dropout)
-        self.encoder = self.model.encoder
+        self.kind = student_kind(cfg.kind)(cfg, train_set, self.compute)
+        self.model, self.encoder = self.kind.model, self.kind.encoder
+        self._candidate = copy.deepcopy(self.model)  # now, as an encoder may keep what cannot be copied from its forward pass
         self.sampler = Sampler(train_set, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling,
                                balance=cfg.balance)  # fmt: skip
-        self.model.log_priors.copy_(log_priors(train_set.counts(self.sampler.repeats)))
         self.total = max(1, round(cfg.epochs * self.sampler.batches_per_epoch))
         self.eval_every = max(1, round(cfg.eval_epochs * self.sampler.batches_per_epoch))
-        self.precision = resolved(cfg.precision)
         self.optimizer = make_optimizer(self.model, cfg)
         self.average = Average(self.model, cfg.average) if cfg.average else None
         self.update = 0
+        self.devices = [self.compute.describe()]
         self.curve: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self._sums: dict[str, list[float]] = {}
@@ -81,28 +83,41 @@ class Trainer:
 
     def step(self) -> None:
         """One update."""
-        batch = self.next_batch()
+        parts = [self.kind.inputs(part) for part in self.next_batch().split(self.cfg.accumulate)]
+        counts = total_counts(parts)
         torch.manual_seed(_mix(self.cfg.seed, self.update))
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits = self.model(torch.from_numpy(batch.feats), None if batch.pad is None else torch.from_numpy(batch.pad))
-        total, means = self.losses(logits, batch, self.update / self.total)
-        if not bool(torch.isfinite(total)):
-            raise KdError(f"update {self.update}: the loss is {float(total)} ({means}) on utterances {', '.join(sorted(set(batch.ids)))}; "
-                          "look at their features, or lower lr or clip")  # fmt: skip
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        means: dict[str, Tensor] = {}
+        for part in parts:
+            self._backward(part.to(self.compute.device), counts, means)
         if self.cfg.clip:
             clip_gradient(self.model, self.cfg.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.update, self.total, self.cfg)
         self.optimizer.step()
-        self.encoder.constrain(self.update)
+        self.encoder.constrain(self.update, self.update / self.total)
         if self.average is not None:
             self.average.update(self.model, self.update)
-        if self.update % ACCURACY_EVERY == 0:
-            means["accuracy"] = self._accuracy(logits["main"].detach(), batch)
-        for name, value in means.items():
+        for name, value in zip(means, torch.stack([*means.values()]).tolist(), strict=True):
             self._sums.setdefault(name, []).append(value)
+
+    def _backward(self, part: Inputs, counts: dict[str, float], means: dict[str, Tensor]) -> None:
+        """Add the gradient of one part of the batch, and its share of each term's mean to ``means``."""
+        terms = self.kind.loss(part, self.update / self.total, figures=self.update % FIGURES_EVERY == 0)
+        terms |= {name: Term(total, part.counts["frames"]) for name, total in self.encoder.penalties().items()}
+        loss: Tensor | None = None
+        for name, term in terms.items():
+            mean = term.total / counts.get(name, counts["frames"])
+            means[name] = means[name] + mean.detach() if name in means else mean.detach()
+            if term.weight is not None:
+                loss = term.weight * mean if loss is None else loss + term.weight * mean
+        if loss is None:
+            return
+        if not bool(torch.isfinite(loss)):
+            values = {name: float(value) for name, value in means.items()}
+            raise KdError(f"update {self.update}: the loss is {float(loss)} ({values}) on utterances {', '.join(sorted(set(part.ids)))}; "
+                          "look at their features, or lower lr or clip")  # fmt: skip
+        loss.backward()
 
     def next_batch(self) -> Batch:
         """The chunks of the update that is due, masked."""
@@ -118,46 +133,49 @@ class Trainer:
                       freq_width=cfg.freq_width, time_masks=cfg.time_masks, time_width=cfg.time_width)  # fmt: skip
         return batch
 
-    @staticmethod
-    def _accuracy(logits: torch.Tensor, batch: Batch) -> float:
-        labels = torch.from_numpy(batch.labels).view(logits.shape[0], -1)
-        return float((logits.argmax(1) == labels).sum() / (labels >= 0).sum().clamp(min=1))
-
     def _means(self) -> str:
         return ", ".join(f"{n} {np.mean(v[-50:]):.3f}" for n, v in sorted(self._sums.items())) or "a new epoch"
 
-    def _say(self, text: str) -> None:
+    def _log(self, text: str) -> None:
         self._line.clear()
         print(f"train_student: {text}", file=sys.stderr, flush=True)
 
     def _look_at_dev(self) -> None:
-        """Score the averaged weights on dev; keep them when their frame cross-entropy is the lowest so far."""
-        candidate = Student(self.model.shape, self.losses.aux_shapes, self.cfg.head_dropout)
-        candidate.load_state_dict(self.average.state if self.average is not None else self.model.state_dict())
-        score = evaluate(candidate, self.dev)
+        """Score the averaged weights on dev; keep them when they are the best so far."""
+        self._candidate.load_state_dict(self.average.state if self.average is not None else self.model.state_dict())
+        score = self.kind.score(self._candidate, self.dev)
         entry = {"update": self.update, "epoch": round(self.update / self.sampler.batches_per_epoch, 3),
-                 "lr": learning_rate(self.update - 1, self.total, self.cfg), "dev_ce": score.ce, "dev_accuracy": score.accuracy,
+                 "lr": learning_rate(self.update - 1, self.total, self.cfg), **{f"dev_{n}": v for n, v in score.figures.items()},
                  **{f"train_{n}": float(np.mean(v)) for n, v in sorted(self._sums.items())}}  # fmt: skip
         self.curve.append(entry)
-        self._say(f"epoch {entry['epoch']:g}, {self._means()}; dev cross-entropy {score.ce:.4f}, accuracy {score.accuracy:.2%}")
+        self._log(f"epoch {entry['epoch']:g}, {self._means()}; dev {score.text}")
         self._sums = {}
-        if not self.best or score.ce < self.best["dev_ce"]:
+        choice = f"dev_{self.kind.choice}"
+        if not self.best or entry[choice] < self.best[choice]:
             self.best = entry
-            save_tensors(self.work / BEST, candidate.state_dict())
+            save_tensors(self.work / BEST, self._candidate.state_dict())
 
     def _save(self) -> None:
-        progress = {"update": self.update, "curve": self.curve, "best": self.best, "sums": self._sums}
+        progress = {"update": self.update, "curve": self.curve, "best": self.best, "sums": self._sums, "devices": self.devices}
         save_checkpoint(self.work / CHECKPOINT, self.model, self.optimizer, self.average, progress)
 
     def _resume(self) -> None:
         progress = load_checkpoint(self.work / CHECKPOINT, self.model, self.optimizer, self.average)
         self.update, self.curve, self.best, self._sums = (progress[k] for k in ("update", "curve", "best", "sums"))
-        self._say(f"goes on after update {self.update} of {self.total}")
+        self.devices = [*dict.fromkeys([*progress["devices"], *self.devices])]
+        self._log(f"goes on after update {self.update} of {self.total}")
+        if len(self.devices) > 1:
+            self._log(f"begun on {self.devices[0]}, goes on on {self.compute.describe()}: not to the bit what one device gives")
 
-    def chosen(self) -> Student:
-        """The model with the best average on dev, with its auxiliary heads."""
+    def chosen(self) -> nn.Module:
+        """The model with the best average on dev, with all that was trained, in evaluation mode."""
         load_state(self.model, load_tensors(self.work / BEST), str(self.work / BEST))
         return self.model.eval()
+
+
+def total_counts(parts: list[Inputs]) -> dict[str, float]:
+    """Each count summed over the parts of an update."""
+    return {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
 
 
 def _mix(seed: int, update: int) -> int:

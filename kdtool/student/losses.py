@@ -1,6 +1,7 @@
-"""The student's whole loss: the main head's objective and the weighted auxiliary heads'.
+"""Frame losses of a student's heads: the main head's and the weighted auxiliary heads'.
 
-In: logits of each head (B, V, n) and a ``Batch``.  Out: the scalar to minimise, and each head's own mean loss in nats.
+In: a ``Batch`` (targets, on the CPU), then the logits of each head (B, V, n).  Out: a ``Term`` per head, in nats.
+Any kind of student whose encoder has frames can have such heads.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES, FrameTargets, Obj
 from kdtool.student.batches import Batch
 from kdtool.student.config import HeadSpec, StudentConfig
 from kdtool.student.data import TrainingSet, UnitTable
+from kdtool.student.kinds.base import Inputs, Term
 from kdtool.student.model import AuxShape
 
 
 @dataclass(frozen=True)
-class Task:
-    """One head's training: objective, its head (None: the main one, of weight 1), index of its targets' table (-1: labels).
+class HeadTask:
+    """One head's training: its loss, its options (None: the main head, of weight 1), index of its targets' table (-1: labels).
 
     ``means``: where the head learns each unit's mean posterior, the table of those.
     """
@@ -36,50 +38,64 @@ class Task:
     means: UnitTable | None = None
 
 
-class Losses:
-    """All heads' objectives over one train_set."""
+class HeadLosses:
+    """The losses of all heads over one training set."""
 
     def __init__(self, cfg: StudentConfig, train_set: TrainingSet) -> None:
         self.train_set = train_set
         self.aux_shapes: list[AuxShape] = []
         main = make_objective(cfg.main, self._teacher_options(cfg.main, cfg.main_options, "senone", MAIN_OBJECTIVES), auxiliary=False)
-        self.tasks = [Task("main", main, None, train_set.table("senone") if main.uses_posteriors else -1, 0, 1)]
+        self.tasks = [HeadTask("main", main, None, train_set.table("senone") if main.uses_posteriors else -1, 0, 1)]
         for spec in cfg.head_specs():
             table = train_set.table(spec.unit)
             objective = make_objective(spec.kind, self._teacher_options(spec.kind, spec.options, spec.unit, AUX_OBJECTIVES), auxiliary=True)
             means = train_set.tables[table].averaged() if spec.average else None
-            self.tasks.append(Task(spec.name, objective, spec, table, spec.top_k, spec.stride, means))
+            self.tasks.append(HeadTask(spec.name, objective, spec, table, spec.top_k, spec.stride, means))
             self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, train_set.tables[table].num_units, spec.stride))
         senones = [t for t in train_set.tables if t.unit == "senone"]
         if senones and senones[0].num_units != train_set.num_pdfs:
             raise KdError(f"the senone dump has {senones[0].num_units} units, the tree {train_set.num_pdfs}; dump this teacher again")
 
     def _teacher_options(self, kind: str, options: dict[str, Any], unit: str, registry: dict[str, type]) -> dict[str, Any]:
-        """A dump may have been tempered when it was made; the objective must not do it twice."""
+        """A dump may have been tempered when it was made; the loss must not do it twice."""
         if not getattr(registry.get(kind), "uses_posteriors", False):
             return options
         made_at = self.train_set.tables[self.train_set.table(unit)].temperature
         return {**options, "teacher_temperature": made_at}
 
-    def __call__(self, logits: dict[str, Tensor], batch: Batch, share: float) -> tuple[Tensor, dict[str, float]]:
-        """(sum of the heads' weighted mean losses, mean loss of each head over the frames that have a target).
+    def targets(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """(tensors named HEAD.labels, HEAD.row, HEAD.ids, HEAD.logp, HEAD.rest; how many frames of each head have a loss).
+
+        Labels of the main head are those of the alignment; "accuracy" counts the frames that have one.
+        """
+        labels = torch.from_numpy(batch.labels)
+        tensors: dict[str, Tensor] = {"main.labels": labels}
+        counts: dict[str, float] = {"accuracy": int((labels >= 0).sum())}
+        for task in self.tasks:
+            targets = self._targets(task, batch, labels)
+            counts[task.name] = int(task.objective.has_loss(targets).sum())
+            tensors[f"{task.name}.labels"] = targets.labels
+            if targets.posteriors is not None and targets.unit_row is not None:
+                parts = (targets.unit_row, targets.posteriors.ids, targets.posteriors.logp, targets.posteriors.rest_logp)
+                tensors |= {f"{task.name}.{part}": t for part, t in zip(("row", "ids", "logp", "rest"), parts, strict=True)}
+        return tensors, counts
+
+    def __call__(self, logits: dict[str, Tensor], inputs: Inputs, share: float) -> dict[str, Term]:
+        """The sum of each head's losses over the frames that have a target, with its weight; heads without such a frame are left out.
 
         share: part of the updates that is done, 0 to 1, for weights that change.
         """
-        labels = torch.from_numpy(batch.labels)
-        total, means = labels.new_zeros((), dtype=torch.float32), {}
+        terms = {}
         for task in self.tasks:
-            # An objective that can work in the logits' memory may: frames_first has made them for it.
+            # A loss that can work in the logits' memory may: frames_first has made a copy for it.
             objective = getattr(task.objective, "consume", task.objective)
-            losses = objective(frames_first(logits[task.name]), self._targets(task, batch, labels))
-            if losses.numel() == 0:
-                continue
-            mean = losses.mean()
-            means[task.name] = float(mean.detach())
-            total = total + (task.spec.weight_at(share) if task.spec else 1.0) * mean
-        return total, means
+            losses = objective(frames_first(logits[task.name]), _read(task.name, inputs.tensors))
+            if losses.numel():
+                weight = task.spec.weight_at(share) if task.spec else 1.0
+                terms[task.name] = Term(losses.sum(), inputs.counts[task.name], weight)
+        return terms
 
-    def _targets(self, task: Task, batch: Batch, labels: Tensor) -> FrameTargets:
+    def _targets(self, task: HeadTask, batch: Batch, labels: Tensor) -> FrameTargets:
         if task.table < 0:
             return FrameTargets(labels)
         table = self.train_set.tables[task.table]
@@ -91,13 +107,22 @@ class Losses:
             return FrameTargets(labels)
         if task.means is not None:
             table, rows = task.means, np.where(rows >= 0, table.unit_ids[rows.clip(0)], -1)
-        wanted, inverse = np.unique(rows, return_inverse=True)
-        if len(wanted) and wanted[0] < 0:
-            wanted, inverse = wanted[1:], inverse - 1
-        ids, logp, rest = (torch.from_numpy(a) for a in table.padded(wanted, task.top_k))
+        used, inverse = np.unique(rows, return_inverse=True)
+        if len(used) and used[0] < 0:
+            used, inverse = used[1:], inverse - 1
+        ids, logp, rest = (torch.from_numpy(a) for a in table.padded(used, task.top_k))
         return FrameTargets(labels, torch.from_numpy(inverse.reshape(-1)), Posteriors(ids, logp, rest))
 
 
+def _read(name: str, tensors: dict[str, Tensor]) -> FrameTargets:
+    """The targets of a head, as ``HeadLosses.targets`` named them."""
+    if f"{name}.row" not in tensors:
+        return FrameTargets(tensors[f"{name}.labels"])
+    posteriors = Posteriors(*(tensors[f"{name}.{part}"] for part in ("ids", "logp", "rest")))
+    return FrameTargets(tensors[f"{name}.labels"], tensors[f"{name}.row"], posteriors)
+
+
 def frames_first(logits: Tensor) -> Tensor:
-    """(B, V, n) -> float32 (B * n, V), contiguous and in memory of its own."""
-    return logits.permute(0, 2, 1).clone(memory_format=torch.contiguous_format).flatten(0, 1).float()
+    """(B, V, n) -> float32 (B * n, V), contiguous, a copy (float64 stays float64)."""
+    frames = logits.permute(0, 2, 1).clone(memory_format=torch.contiguous_format).flatten(0, 1)
+    return frames if frames.dtype == torch.float64 else frames.float()

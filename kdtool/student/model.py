@@ -21,7 +21,7 @@ from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
 from kdtool.student.encoders import make_encoder
 from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout
 
-MODEL_FILE = "model.safetensors"
+MODEL_FILE, HEADS_FILE = "model.safetensors", "heads.safetensors"
 FORMAT = "kdtool student 1"
 
 
@@ -123,16 +123,16 @@ class Student(nn.Module):
         self.eval()
         step = self.encoder.subsampling
         outputs = -(-len(feats) // step)
-        wanted = self.encoder.input_frames(outputs)
-        index = np.arange(-self.encoder.left, -self.encoder.left + wanted + step - 1).clip(0, len(feats) - 1)
-        padded = torch.from_numpy(np.ascontiguousarray(feats[index].T))
-        shifted = torch.stack([padded[:, s : s + wanted] for s in range(step)])
+        length = self.encoder.input_frames(outputs)
+        index = np.arange(-self.encoder.left, -self.encoder.left + length + step - 1).clip(0, len(feats) - 1)
+        padded = torch.from_numpy(np.ascontiguousarray(feats[index].T)).to(self.log_priors.device)
+        shifted = torch.stack([padded[:, s : s + length] for s in range(step)])
         # The later starting frames may have one output frame less; none at all where there are fewer frames than that.
-        own = (len(feats) - torch.arange(step) + step - 1).div(step, rounding_mode="floor").clamp(min=1)
-        pad = outputs - own if bool((own < outputs).any()) else None
+        lengths = (len(feats) - torch.arange(step, device=padded.device) + step - 1).div(step, rounding_mode="floor").clamp(min=1)
+        pad = outputs - lengths if bool((lengths < outputs).any()) else None
         logits = self.main(self.encoder(shifted, pad)[-1])
         frames = torch.log_softmax(logits, dim=1).permute(2, 0, 1).reshape(-1, self.num_pdfs)
-        return np.ascontiguousarray(frames[: len(feats)].numpy())
+        return np.ascontiguousarray(frames[: len(feats)].cpu().numpy())
 
     def save(self, folder: Path) -> None:
         """Write the decoding model: encoder, main head and priors; auxiliary heads stay behind."""

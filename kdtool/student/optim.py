@@ -54,10 +54,12 @@ def clip_gradient(model: nn.Module, largest: float) -> None:
 
 
 class Average:
-    """Moving average of weights and normalisation statistics; its memory grows with the updates up to ``decay``."""
+    """Moving average of weights and normalisation statistics; its memory grows with the updates up to ``decay``.  Whole numbers,
+    and buffers that a module lists in ``not_averaged``, are copied."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
+        self._copied = not_averaged(model)
         self.state = {n: t.detach().clone() for n, t in model.state_dict().items()}
 
     @torch.no_grad()
@@ -65,12 +67,16 @@ class Average:
         """Take the weights after update number ``update`` (from 0) in."""
         decay = min(self.decay, (1.0 + update) / (10.0 + update))
         current = model.state_dict()
-        floats = [n for n, t in self.state.items() if t.is_floating_point()]
-        torch._foreach_mul_([self.state[n] for n in floats], decay)
-        torch._foreach_add_([self.state[n] for n in floats], [current[n] for n in floats], alpha=1.0 - decay)
-        for name, tensor in self.state.items():
-            if not tensor.is_floating_point():
-                tensor.copy_(current[name])
+        averaged = [n for n, t in self.state.items() if t.is_floating_point() and n not in self._copied]
+        torch._foreach_mul_([self.state[n] for n in averaged], decay)
+        torch._foreach_add_([self.state[n] for n in averaged], [current[n] for n in averaged], alpha=1.0 - decay)
+        for name in self.state.keys() - set(averaged):
+            self.state[name].copy_(current[name])
+
+
+def not_averaged(model: nn.Module) -> set[str]:
+    """Names in the model's state of what its modules list in ``not_averaged``: totals and counters, of which a mean says nothing."""
+    return {f"{prefix}.{name}" if prefix else name for prefix, m in model.named_modules() for name in getattr(m, "not_averaged", ())}
 
 
 def save_checkpoint(
@@ -99,7 +105,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     if average is not None:
         if set(parts["average"]) != set(average.state):
             raise KdError(f"{path}: the average does not fit the model; delete {path.parent} and train again")
-        average.state = {n: torch.from_numpy(a.copy()) for n, a in parts["average"].items()}
+        for name, array in parts["average"].items():
+            average.state[name].copy_(torch.from_numpy(array))
     state: dict[int, dict[str, Tensor]] = {}
     for name, array in parts["optimizer"].items():
         index, key = name.split("/")

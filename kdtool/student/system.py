@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.tables import read_json
-from kdtool.formats.system import HYBRID, System, head
+from kdtool.formats.system import System, head
 from kdtool.posteriors.dump import META_FILE
 from kdtool.student.config import StudentConfig
 
@@ -16,7 +16,7 @@ from kdtool.student.config import StudentConfig
 def system_of(cfg: StudentConfig, posts: Sequence[Path], precision: str) -> System:
     """The system that ``cfg`` describes; ``posts`` are dump folders, ``precision`` is the arithmetic that is used."""
     return System(
-        kind=HYBRID, seed=cfg.seed, step="train_student", minutes=cfg.minutes, precision=precision,
+        kind=cfg.kind, seed=cfg.seed, step="train_student", minutes=cfg.minutes, precision=precision,
         main={"loss": cfg.main, "options": dict(cfg.main_options)},
         heads=tuple(head(dataclasses.asdict(spec)) for spec in cfg.head_specs()),
         teachers=tuple(map(_teacher, posts)), encoder={"name": cfg.encoder, "options": dict(cfg.encoder_options)},

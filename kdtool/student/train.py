@@ -41,7 +41,7 @@ POSITIONALS = [
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     paths, cfg, common = parse_args(StudentConfig, POSITIONALS, argv, prog="steps/train_student.sh", description=__doc__ or "")
-    cfg = dataclasses.replace(cfg, precision=resolved(cfg.precision, paths["out"]))
+    cfg = dataclasses.replace(cfg, precision=resolved(cfg.precision, cfg.device, paths["out"]))
     posts = [Path(p) for p in cfg.posts.split(",") if p]
     if cfg.needs_posts() and not posts:
         raise UsageError(f"this config needs posteriors of {', '.join(sorted(cfg.needs_posts()))}: give --posts DIR,DIR,..")
@@ -76,7 +76,7 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: 
     account(train_set.total, len(train_set.copies), train_set.dropped, max_share=cfg.max_dropped, where=where, work=work)
     trainer = Trainer(cfg, train_set, dev, work)
     trainer.run()
-    system_of(cfg, posts, trainer.precision).write(work)
+    system_of(cfg, posts, trainer.compute.precision).write(work)
     export(trainer, work)
 
 
@@ -108,28 +108,22 @@ def senones(ali: AlignmentSet) -> int:
 def export(trainer: Trainer, work: Path) -> None:
     """Write the decoding model and what is known of the training; the checkpoint goes."""
     from kdtool.core.tables import write_json, write_jsonl
-    from kdtool.core.tensors import save_tensors
-    from kdtool.student.evaluate import evaluate
     from kdtool.student.loop import BEST, CHECKPOINT
 
     model = trainer.chosen()
-    score = evaluate(model, trainer.dev)
-    model.save(work)
-    if model.aux:
-        save_tensors(work / "heads.safetensors", model.state_dict())
-    kept = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("aux."))
-    dropped = sum(p.numel() for p in model.aux.parameters())
+    score = trainer.kind.score(model, trainer.dev)
+    facts = trainer.kind.save(model, work)
     write_jsonl(work / "curve.jsonl", trainer.curve)
     write_json(work / ABOUT, {
-        "parameters": kept, "auxiliary_parameters": dropped, "updates": trainer.total, "chosen_update": trainer.best["update"],
-        "chosen_by": "dev frame cross-entropy", "dev_ce": score.ce, "dev_accuracy": score.accuracy, "dev_frames": score.frames,
+        "kind": trainer.cfg.kind, **facts, "updates": trainer.total, "chosen_update": trainer.best["update"],
+        "chosen_by": trainer.kind.chosen_by, **{f"dev_{n}": v for n, v in {**score.figures, **score.size}.items()},
         "train_minutes": round(trainer.train_set.minutes, 3), "train_utterances": len(trainer.train_set.groups),
-        "precision": trainer.precision,
-        "context_frames": [model.encoder.left, model.encoder.right], "subsampling": model.encoder.subsampling,
+        "precision": trainer.compute.precision, "devices": trainer.devices,
+        "context_frames": [trainer.encoder.left, trainer.encoder.right], "subsampling": trainer.encoder.subsampling,
     })  # fmt: skip
     (work / CHECKPOINT).unlink(missing_ok=True)
     (work / BEST).unlink(missing_ok=True)
-    print(f"  {kept / 1e6:.2f}M parameters; dev frame cross-entropy {score.ce:.4f}, accuracy {score.accuracy:.2%} "
+    print(f"  {facts['parameters'] / 1e6:.2f}M parameters; dev {score.text} "
           f"(weights of update {trainer.best['update']} of {trainer.total})")  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class TrainingText:
 
     ``blocks()`` streams the training sequences, the same ones each time; ``held_out`` are sentences of the LM text that
     ``blocks`` leaves out, for choices such as an interpolation weight (dev is only measured on). ``extras`` are things
-    that one kind may need: the decision tree, the folder of another teacher.
+    that one kind may need: the decision tree, the folder of another teacher. ``device``: what neural kinds are trained on.
     """
 
     unit: str
@@ -39,6 +39,7 @@ class TrainingText:
     blocks: Callable[[], Iterator[Sequences]]
     held_out: Sequences
     extras: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 class Teacher(ABC):
@@ -72,6 +73,10 @@ class Teacher(ABC):
     def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
         """``log_probs`` of several sentences; a kind that is faster at many rows at once does them together."""
         return [self.log_probs(ids) for ids in sentences]
+
+    def to(self, device: str) -> Teacher:
+        """Itself, its network on a device (kdtool.core.device names them); nothing happens to kinds without a network."""
+        return self
 
     def after_one(self) -> np.ndarray | None:
         """log P(. | one unit alone) for each unit and, last, at a sentence's begin: float32 (V + 1, V); None when the teacher

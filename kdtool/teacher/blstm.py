@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kdtool.core.device import choose_device
 from kdtool.core.errors import KdError, UsageError
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import check_ids
@@ -83,15 +84,20 @@ class BlstmTeacher(Teacher):
         stream, seen = shuffled_stream(text, cfg.streams, cfg.updates * cfg.steps + 2, seed)
         model = BlstmModel(text.num_units, cfg)
         begin_at_unigrams(model.out, stream)
+        model.to(device := choose_device(text.device))
 
         def loss_of(update: int) -> torch.Tensor:
-            part = stream[:, update * cfg.steps : (update + 1) * cfg.steps + 2].long()
+            part = stream[:, update * cfg.steps : (update + 1) * cfg.steps + 2].long().to(device)
             return unit_loss(model(part), part[:, 1:-1])
 
         fit(model, loss_of, cfg.updates, cfg.rate, cls.kind)
         teacher = cls(text.unit, text.num_units, model, seen)
         teacher.info = {"options": dict(vars(cfg)), "parameters": sum(p.numel() for p in model.parameters())}
         return teacher
+
+    def to(self, device: str) -> Teacher:
+        self.model.to(choose_device(device))
+        return self
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         return self.log_probs_many([unit_ids])[0]
@@ -100,13 +106,13 @@ class BlstmTeacher(Teacher):
     def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
         for ids in sentences:
             check_ids(ids, self.num_units, self.unit)
-        edge = [self.num_units]
-        lines = [torch.from_numpy(np.concatenate([edge, ids, edge]).astype(np.int64)) for ids in sentences if len(ids)]
+        edge, device = [self.num_units], self.model.out.weight.device
+        lines = [torch.from_numpy(np.concatenate([edge, ids, edge]).astype(np.int64)).to(device) for ids in sentences if len(ids)]
         logits = self.model.together(lines) if lines else iter(())
         return log_distributions(logits, self.seen, sentences)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        return {"seen": self.seen.astype(np.uint8)} | {n: p.numpy() for n, p in self.model.state_dict().items()}
+        return {"seen": self.seen.astype(np.uint8)} | {n: p.cpu().numpy() for n, p in self.model.state_dict().items()}
 
     @classmethod
     def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> BlstmTeacher:

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from kdtool.core.device import choose_device
 from kdtool.core.errors import KdError, UsageError
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import check_ids
@@ -81,8 +82,13 @@ class HfTeacher(Teacher):
                 int((counts[tokens == NO_TOKEN] > 0).sum()), **_specials(Path(folder), model, tokenizer, context, cfg.window),
                 **_description(model)}  # fmt: skip
         teacher = cls(text.num_units, model, tokens, info)
+        teacher.to(text.device)
         teacher._probe()
         return teacher
+
+    def to(self, device: str) -> Teacher:
+        self.model.to(choose_device(device))
+        return self
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         import torch
@@ -93,7 +99,7 @@ class HfTeacher(Teacher):
         own = np.where(own == NO_TOKEN, self.info["unknown"], own)
         for rows, inputs, places in self._masked(own) if self.context == "masked" else self._causal(own):
             with torch.no_grad():
-                logits = self.model(input_ids=torch.from_numpy(inputs)).logits
+                logits = self.model(input_ids=torch.from_numpy(inputs).to(self.model.device)).logits.cpu()
             picked = logits[torch.arange(len(inputs))[:, None], torch.from_numpy(places)].reshape(len(rows), -1)
             picked = picked[:, torch.from_numpy(self.tokens[self._known])].double()
             out[rows[:, None], self._known] = torch.log_softmax(picked, dim=1).float().numpy()
@@ -134,7 +140,7 @@ class HfTeacher(Teacher):
 
     def tensors(self) -> dict[str, np.ndarray]:
         tied = set(self.info["tied"])
-        weights = {f"model/{n}": p.numpy() for n, p in self.model.state_dict().items() if n not in tied}
+        weights = {f"model/{n}": p.cpu().numpy() for n, p in self.model.state_dict().items() if n not in tied}
         return {"tokens": self.tokens, **weights}
 
     @classmethod

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kdtool.core.device import choose_device
 from kdtool.core.errors import KdError, UsageError
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import check_ids
@@ -67,11 +68,12 @@ class LstmTeacher(Teacher):
         stream, seen = shuffled_stream(text, cfg.streams, cfg.updates * cfg.steps + 1, seed)
         model = LstmModel(text.num_units, cfg)
         begin_at_unigrams(model.out, stream)
+        model.to(device := choose_device(text.device))
         state: Any = None
 
         def loss_of(update: int) -> torch.Tensor:
             nonlocal state
-            part = stream[:, update * cfg.steps : (update + 1) * cfg.steps + 1].long()
+            part = stream[:, update * cfg.steps : (update + 1) * cfg.steps + 1].long().to(device)
             logits, state = model(part[:, :-1], state)
             state = tuple(s.detach() for s in state)
             return unit_loss(logits, part[:, 1:])
@@ -81,6 +83,10 @@ class LstmTeacher(Teacher):
         teacher.info = {"options": dict(vars(cfg)), "parameters": sum(p.numel() for p in model.parameters())}
         return teacher
 
+    def to(self, device: str) -> Teacher:
+        self.model.to(choose_device(device))
+        return self
+
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         return self.log_probs_many([unit_ids])[0]
 
@@ -88,12 +94,13 @@ class LstmTeacher(Teacher):
     def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
         for ids in sentences:
             check_ids(ids, self.num_units, self.unit)
-        lines = [torch.from_numpy(np.append(self.num_units, ids[:-1]).astype(np.int64)) for ids in sentences if len(ids)]
+        device = self.model.out.weight.device
+        lines = [torch.from_numpy(np.append(self.num_units, ids[:-1]).astype(np.int64)).to(device) for ids in sentences if len(ids)]
         hidden = read_together(self.model.lstm, [self.model.embed(line) for line in lines]) if lines else []
         return log_distributions(map(self.model.out, hidden), self.seen, sentences)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        return {"seen": self.seen.astype(np.uint8)} | {n: p.numpy() for n, p in self.model.state_dict().items()}
+        return {"seen": self.seen.astype(np.uint8)} | {n: p.cpu().numpy() for n, p in self.model.state_dict().items()}
 
     @classmethod
     def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> LstmTeacher:

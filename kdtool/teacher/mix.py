@@ -57,6 +57,11 @@ class MixTeacher(Teacher):
         teacher.info = {"weights": weights, "parts": {name: part.info for name, part in parts.items()}}
         return teacher
 
+    def to(self, device: str) -> Teacher:
+        for part in self.parts.values():
+            part.to(device)
+        return self
+
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         probs = sum(w * np.exp(part.log_probs(unit_ids)) for w, part in zip(self.weights, self.parts.values(), strict=True))
         with np.errstate(divide="ignore"):

@@ -36,8 +36,8 @@ def teacher_class(kind: str) -> type[Teacher]:
     return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
-def load_teacher(folder: Path | str) -> Teacher:
-    """A trained teacher of any kind.
+def load_teacher(folder: Path | str, device: str = "cpu") -> Teacher:
+    """A trained teacher of any kind, its network (if it has one) on a device.
 
     Raises:
         KdError: not a teacher's folder, or its weights are not what was saved (both digests are named).
@@ -59,4 +59,4 @@ def load_teacher(folder: Path | str) -> Teacher:
     teacher = cls.from_tensors(meta["unit"], meta["num_units"], load_tensors(path), meta["info"])
     teacher.info = meta["info"]
     teacher.digest = meta_digest(meta)
-    return teacher
+    return teacher.to(device)

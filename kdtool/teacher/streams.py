@@ -77,10 +77,12 @@ def log_distributions(logits: Iterable[torch.Tensor], seen: np.ndarray, sentence
     """Log-probabilities float32 (N, V) of the seen units for each of the sentences, of which the empty ones have no logits (N, V)."""
     unseen = torch.from_numpy(np.flatnonzero(~seen))
     rows = iter(logits)
-    return [
-        torch.log_softmax(next(rows).index_fill_(1, unseen, -math.inf), dim=1).numpy() if len(ids) else np.zeros((0, len(seen)), np.float32)
-        for ids in sentences
-    ]
+
+    def of_next() -> np.ndarray:
+        values = next(rows)
+        return torch.log_softmax(values.index_fill_(1, unseen.to(values.device), -math.inf), dim=1).cpu().numpy()  # type: ignore[no-any-return]
+
+    return [of_next() if len(ids) else np.zeros((0, len(seen)), np.float32) for ids in sentences]
 
 
 def unit_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.device import DEVICE_HELP, check_device
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.teacher.registry import KINDS, OVER_TEACHERS, THROUGH_TREE, load_teacher, teacher_class
@@ -50,12 +51,14 @@ class Config:
     own_text: bool = field(default=False, metadata={"help": "learn from the training utterances as aligned, in place of their sentences in "
                                                            "the LM text; false: from neither, so that none was seen before"})  # fmt: skip
     seed: int = field(default=0, metadata={"help": "of every random choice"})
+    device: str = field(default="auto", metadata={"help": f"neural kinds: {DEVICE_HELP}", "key": False})
 
 
 def check(cfg: Config) -> None:
     """UsageError for values that make no sense."""
     if cfg.unit not in UNITS or cfg.kind not in KINDS:
         raise UsageError(f"--unit {cfg.unit} --kind {cfg.kind}: units are {', '.join(UNITS)}; kinds are {', '.join(KINDS)}")
+    check_device(cfg.device)
     if min(cfg.max_sentences, cfg.held_out) < 0:
         raise UsageError(f"--max-sentences {cfg.max_sentences} --held-out {cfg.held_out}: at least 0")
     if (cfg.kind in THROUGH_TREE and cfg.unit != "senone") or (cfg.phone_teacher and cfg.kind not in THROUGH_TREE):
@@ -143,12 +146,12 @@ class Material:
             extras |= {"hf_lm": self.cfg.hf_lm, "pieces": pieces}
         for name, folder in given_teachers(self.cfg).items():
             if name == "phone_teacher":
-                extras[name] = load_teacher(folder)
+                extras[name] = load_teacher(folder, self.cfg.device)
             else:
-                extras.setdefault("teachers", []).append(load_teacher(folder))
+                extras.setdefault("teachers", []).append(load_teacher(folder, self.cfg.device))
         held = self._source(unit).blocks(self._sentences(True) if self.cfg.held_out else [])
         held_out = Sequences.of(chain.from_iterable(held))
-        return TrainingText(unit, num_units(unit, self.lang, self.tree), lambda: self.blocks(unit), held_out, extras)
+        return TrainingText(unit, num_units(unit, self.lang, self.tree), lambda: self.blocks(unit), held_out, extras, self.cfg.device)
 
 
 def aligned_units(ali: AlignmentSet, unit: str, lang: Lang, tree: Tree) -> Sequences:

@@ -113,7 +113,7 @@ def step(cfg: StudentConfig, updates: int, warm: int = 5) -> dict[str, Any]:
                 took[i] = cpu(both[i].step)
                 both[i].update += 1
             times.append((took[0], took[1]))
-    return {"precision": both[0].precision, "heads": len(cfg.heads), **pair(times[warm:], ("ce", "heads"))}
+    return {"precision": both[0].compute.precision, "heads": len(cfg.heads), **pair(times[warm:], ("ce", "heads"))}
 
 
 def dense_loss(logits: Tensor, dense: Tensor, inverse: Tensor, temperature: float) -> Tensor:
@@ -184,8 +184,9 @@ def export(cfg: StudentConfig, seconds: float, repeats: int) -> dict[str, Any]:
     models = []
     for name, c in (("ce", plain), ("heads", cfg)):
         with tempfile.TemporaryDirectory() as folder:
-            trained = Trainer(c, train, dev, Path(folder)).model
-            trained.save(Path(folder))
+            trainer = Trainer(c, train, dev, Path(folder))
+            trained = trainer.model
+            trainer.kind.save(trained, Path(folder))
             models.append(Student.load(Path(folder)))
             figures[f"{name}_bytes"] = (Path(folder) / MODEL_FILE).stat().st_size
         figures[f"{name}_parameters_in_training"] = sum(p.numel() for p in trained.parameters())

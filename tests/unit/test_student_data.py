@@ -18,7 +18,8 @@ from kdtool.student.augment import mask_features, warp_features
 from kdtool.student.batches import Sampler, make_batch, speaker_weights
 from kdtool.student.config import HeadSpec, StudentConfig
 from kdtool.student.data import UnitTable, load_training_set, open_dumps
-from kdtool.student.losses import Losses
+from kdtool.student.kinds.base import Inputs
+from kdtool.student.losses import HeadLosses
 
 
 def load(root: Path, posts: list[Path] | None = None, **kwargs):  # type: ignore[no-untyped-def]
@@ -127,7 +128,7 @@ def test_an_averaged_head_is_taught_its_units_mean(tmp_path: Path) -> None:
     spec = {"unit": "senone", "layer": 1, "weight": 0.3}
     batch = make_batch(data, [(c, -2) for c in range(4)], outputs=12, subsampling=3, left=2, input_frames=38)
     labels = torch.from_numpy(batch.labels)
-    plain, averaged = (Losses(StudentConfig(heads=[{**spec, "average": a}]), data) for a in (False, True))
+    plain, averaged = (HeadLosses(StudentConfig(heads=[{**spec, "average": a}]), data) for a in (False, True))
     own, mean = (losses._targets(losses.tasks[1], batch, labels) for losses in (plain, averaged))
     assert torch.equal(own.labels, mean.labels)
     row, posteriors = mean.teacher()
@@ -194,7 +195,7 @@ def test_masks_are_bands_of_zeros_and_repeatable() -> None:
 def test_losses_need_the_dumps_they_name(tmp_path: Path) -> None:
     data = load(tmp_path)
     with pytest.raises(KdError, match="--posts"):
-        Losses(StudentConfig(heads=[{"unit": "phone", "layer": 1, "weight": 0.3}]), data)
+        HeadLosses(StudentConfig(heads=[{"unit": "phone", "layer": 1, "weight": 0.3}]), data)
 
 
 def test_a_strided_head_gets_the_targets_of_its_frames(tmp_path: Path) -> None:
@@ -205,11 +206,12 @@ def test_a_strided_head_gets_the_targets_of_its_frames(tmp_path: Path) -> None:
     batch = make_batch(data, [(0, 1), (2, 4)], outputs=5, subsampling=3, left=2, input_frames=20)
     head = {"unit": "senone", "layer": 1, "weight": 0.3, "kind": "hard"}
     logits = {n: torch.randn(2, PDFS, k) for n, k in (("main", 5), ("senone_hard_1", 3))}
-    _, means = Losses(StudentConfig(heads=[{**head, "stride": 2}]), data)(logits, batch, 0.0)
+    losses = HeadLosses(StudentConfig(heads=[{**head, "stride": 2}]), data)
+    term = losses(logits, Inputs(*losses.targets(batch)), 0.0)["senone_hard_1"]
     labels = torch.from_numpy(batch.labels).view(2, 5)[:, ::2].reshape(-1)
     labels = labels.masked_fill(labels == 0, -1)  # silence has no unit
     want = F.cross_entropy(logits["senone_hard_1"].permute(0, 2, 1).reshape(-1, PDFS), labels, ignore_index=-1)
-    assert means["senone_hard_1"] == pytest.approx(float(want), rel=1e-5)
+    assert float(term.total / term.items) == pytest.approx(float(want), rel=1e-5)
 
 
 def test_warping_moves_a_formant_and_not_time() -> None:
@@ -264,7 +266,7 @@ def test_a_head_learns_the_unit_that_its_target_names(tmp_path: Path, target: ob
     windows = [(c, start) for c in range(4) for start in (-2, 0, 7, len(data.copies[c].labels) - 9)]
     batch = make_batch(data, windows, outputs=6, subsampling=3, left=2, input_frames=20)
     for kind in ("hard", "soft"):
-        losses = Losses(StudentConfig(heads=[{**head, "kind": kind}]), data)
+        losses = HeadLosses(StudentConfig(heads=[{**head, "kind": kind}]), data)
         found = losses._targets(losses.tasks[1], batch, torch.from_numpy(batch.labels))
         labels = found.labels.reshape(len(windows), 6).numpy()
         for (c, start), got in zip(windows, labels, strict=True):

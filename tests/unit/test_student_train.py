@@ -14,7 +14,6 @@ from student_data import PDFS, make_training_set, write_dump, write_set
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tensors import load_tensors
 from kdtool.student.config import StudentConfig
-from kdtool.student.evaluate import evaluate
 from kdtool.student.loop import Trainer
 from kdtool.student.model import Student
 from kdtool.student.optim import clip_gradient, learning_rate
@@ -47,7 +46,7 @@ def test_a_label_of_the_current_frame_is_learnt_at_every_frame(tmp_path: Path, e
     trainer = Trainer(config(epochs=25, eval_epochs=5, average=0.9, **(whole(encoder) if encoder else {})), train, dev, tmp_path)
     trainer.run()
     model = trainer.chosen()
-    assert evaluate(model, dev).accuracy > 0.98
+    assert trainer.kind.score(model, dev).figures["accuracy"] > 0.98
     for copy in dev.copies:  # all frames, not only those of one phase of the subsampling
         hits = model.log_posteriors(copy.feats.astype(np.float32)).argmax(1) == copy.labels
         assert all(hits[s::3].mean() > 0.95 for s in range(3))

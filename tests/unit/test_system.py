@@ -12,6 +12,7 @@ import yaml
 from student_data import write_dump, write_set
 from test_student_train import SMALL, heads
 
+from kdtool.core import device
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.stages import Asker
 from kdtool.core.state import Step, why
@@ -124,7 +125,7 @@ def test_the_report_trusts_the_record_before_the_plan() -> None:
 def test_precision_auto_is_resolved_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     cpus = tmp_path / "cpuinfo"
     cpus.write_text("flags : fpu avx512_bf16\n")
-    monkeypatch.setattr(precision, "CPUINFO", cpus)
+    monkeypatch.setattr(device, "CPUINFO", cpus)
     folder = train_small(tmp_path, "--precision", "auto")
     assert read_json(folder / ".done.json")["key"]["options"]["precision"] == read_system(folder).precision == "bfloat16"
     cpus.write_text("flags : fpu\n")  # another machine
@@ -137,7 +138,7 @@ def test_precision_auto_is_resolved_and_counts(tmp_path: Path, monkeypatch: pyte
 
 def test_training_goes_on_in_the_arithmetic_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpus = tmp_path / "cpuinfo"
-    monkeypatch.setattr(precision, "CPUINFO", cpus)
+    monkeypatch.setattr(device, "CPUINFO", cpus)
     cpus.write_text("flags : fpu amx_bf16\n")
     whole = Trainer.run
     monkeypatch.setattr(Trainer, "run", lambda self: whole(self, stop_after=1) or (_ for _ in ()).throw(KeyboardInterrupt))

@@ -25,12 +25,14 @@ class Encoder(nn.Module, ABC):
         left, right: context in 10 ms frames; an input of left + (n - 1) * subsampling + 1 + right frames gives n outputs,
             output j standing for input frame left + j * subsampling.
         dims: channels of each layer that a head can attach to (index from 0; -1 is the last).
+        not_averaged: names of buffers that the moving average of the weights copies instead of averaging; any module may have it.
     """
 
     subsampling: int = 3
     left: int = 0
     right: int = 0
     dims: list[int]
+    not_averaged: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
@@ -40,8 +42,16 @@ class Encoder(nn.Module, ABC):
         """Length of input that gives ``outputs`` output frames."""
         return self.left + (outputs - 1) * self.subsampling + 1 + self.right
 
-    def constrain(self, update: int) -> None:
-        """Called after optimiser update number ``update``, for encoders whose weights have to keep a property."""
+    def penalties(self) -> dict[str, Tensor]:
+        """Extra terms of the loss from the last forward pass in training, by name: scalars, summed over its output frames without
+        padding and weighted by the encoder's own options; training divides them by the number of output frames of the update."""
+        return {}
+
+    def constrain(self, update: int, share: float) -> None:
+        """Called after optimiser update number ``update``, for encoders whose weights have to keep a property.
+
+        ``share``: part of the updates that was done before it, 0 to 1, for constraints that are lifted on the way.
+        """
 
 
 class ChannelDropout(nn.Module):
@@ -65,7 +75,7 @@ class ChannelDropout(nn.Module):
 
 def within(frames: int, pad: Tensor) -> Tensor:
     """bool (B, frames), True where a sequence has a frame and False in its padding."""
-    return torch.arange(frames) < (frames - pad)[:, None]
+    return torch.arange(frames, device=pad.device) < (frames - pad)[:, None]
 
 
 class _MaskedStatistics(nn.modules.batchnorm._BatchNorm):

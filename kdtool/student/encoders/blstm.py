@@ -41,5 +41,5 @@ def _run(layer: nn.Module, x: Tensor, pad: Tensor | None) -> Tensor:
     if pad is None:
         steps: Tensor = layer(x)[0]
         return steps
-    packed = pack_padded_sequence(x, len(x) - pad, enforce_sorted=False)
+    packed = pack_padded_sequence(x, (len(x) - pad).cpu(), enforce_sorted=False)
     return pad_packed_sequence(layer(packed)[0], total_length=len(x))[0]

@@ -58,7 +58,7 @@ class Attention(nn.Module):
 
     def positions(self, n: int) -> Tensor:
         """(heads, n, n): entry (i, j) is the bias of distance j - i."""
-        distance = torch.arange(1 - n, n).clamp(-self.reach, self.reach) + self.reach
+        distance = torch.arange(1 - n, n, device=self.bias.device).clamp(-self.reach, self.reach) + self.reach
         return self.bias.view(self.heads, -1).index_select(1, distance).unfold(1, n, 1).flip(1)
 
 

@@ -68,7 +68,7 @@ class TdnnF(Encoder):
         ahead = [sum(self.contexts[i:]) for i in range(len(hidden))]
         return [crop(h, c, c) for h, c in zip(hidden, ahead, strict=True)]
 
-    def constrain(self, update: int) -> None:
+    def constrain(self, update: int, share: float) -> None:
         if self.orthogonal_every and update % self.orthogonal_every == 0:
             for layer in self.layers:
                 layer.orthogonalise()  # type: ignore[operator]

@@ -1,0 +1,104 @@
+"""Where and in which arithmetic a network is computed, chosen once.  In: --device and --precision.  Out: ``Compute``.
+
+A batch is moved to ``Compute.device`` once; nothing else in training names a device.  `auto` takes the first CUDA device, and the CPU
+where there is none.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdtool.core.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICE_HELP = "device to compute on: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N"
+PRECISIONS = ("float32", "bfloat16", "auto")
+CPUINFO = Path("/proc/cpuinfo")
+FLAGS = ("avx512_bf16", "amx_bf16")
+DRIVERS = tuple(Path(p) for p in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))  # NVIDIA's, that of Windows' Linux, AMD's
+
+
+@dataclass
+class Compute:
+    """A device and an arithmetic. ``precision``: "float32" or "bfloat16"; a resumed run goes on with that of its checkpoint."""
+
+    device: torch.device
+    precision: str = "float32"
+
+    @classmethod
+    def choose(cls, device: str = "auto", precision: str = "float32") -> Compute:
+        """The device of that name and what ``precision`` means there; UsageError for a device that is not there."""
+        chosen = choose_device(device)
+        return cls(chosen, resolve_precision(precision, chosen.type))
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context that a network's forward pass runs in; losses are computed outside of it, in float32."""
+        import torch
+
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def describe(self) -> str:
+        """For records: 'cpu', or 'cuda:0 (NVIDIA H100)'."""
+        import torch
+
+        return f"{self.device} ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else str(self.device)
+
+
+def check_device(name: str) -> str:
+    """``name`` when it can name a device, else UsageError; loads no torch and does not look whether the device is there."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UsageError(f"device {name}: auto, cpu, cuda or cuda:N")
+    return name
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of a name; 'auto' is cuda:0 where torch sees a CUDA device, else the CPU.
+
+    Raises:
+        UsageError: no device's name, or a CUDA device that torch does not see.
+    """
+    import torch
+
+    check_device(name)
+    count = torch.cuda.device_count() if name != "cpu" and torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and count == 0):
+        return torch.device("cpu")
+    number = int(name.partition(":")[2] or 0)
+    if number >= count:
+        raise UsageError(f"device {name}: torch {torch.__version__} sees {count} CUDA devices; give --device cpu, or install a torch "
+                         "built for this machine's GPU")  # fmt: skip
+    return torch.device("cuda", number)
+
+
+def device_type(name: str) -> str:
+    """"cpu" or "cuda" for the name of a device; loads torch only where the machine has an accelerator's driver."""
+    check_device(name)
+    if name == "cpu" or (name == "auto" and not any(path.exists() for path in DRIVERS)):
+        return "cpu"
+    return choose_device(name).type
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """"float32" or "bfloat16"; 'auto' is bfloat16 where the type of device ("cpu" or "cuda") multiplies in it."""
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        import torch
+
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if computes_in_bfloat16() else "float32"
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16 (AVX512_BF16 or AMX): twice as fast there, far slower elsewhere."""
+    try:
+        flags = CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(flag in flags for flag in FLAGS)

@@ -2,7 +2,8 @@
 
 The folder: textgrid/ and json/ (a file each), words.ctm, phones.ctm, recordings, supervisions and cuts for Lhotse, files.tsv
 (confidence and log-likelihood of each file), words.tsv (words that no lexicon has), dropped.tsv (name and reason of each file
-that could not be aligned), report.html (pictures of the least certain files).
+that could not be aligned; tabs, newlines and bytes that are not UTF-8 are written as \\t, \\n, \\xe9), report.html (pictures of the
+least certain files), and where a name cannot be that of an output, renamed.tsv (name of the output, name in the folder).
 Exit status 1 when more than --max-failed of the files could not be aligned; what could be is written all the same.
 """
 
@@ -58,7 +59,7 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
     from kdtool.aligner.report import choose, write_report
     from kdtool.aligner.times import to_aligned
     from kdtool.aligner.write import write_all
-    from kdtool.core.dropped import account
+    from kdtool.core.dropped import account, rows_of
     from kdtool.core.jobs import run_array
     from kdtool.core.tables import read_jsonl
     from kdtool.features.store import FeatureSet
@@ -69,7 +70,11 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
     gmm = open_gmm(model)
     temporary = work / "temporary"
     temporary.mkdir()
-    ready = prepare(audio, lang, work, temporary, cfg, gmm.front.kind, nj)
+    try:
+        ready = prepare(audio, lang, work, temporary, cfg, gmm.front.kind, nj)
+    except OSError:  # the disk is full, say: what was copied for this run only is not left on it
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     features = FeatureSet.open(temporary / "feats")
     check_fits(model, gmm, lang, features)
     nj = min(nj, len(features.by_speaker(features.ids)))
@@ -83,13 +88,16 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
             dropped.append((one.item.name, row["failed"]))
             continue
         words = [(w.written, w.key) for w in one.words]
-        files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.plain_names))
+        try:
+            files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.plain_names))
+        except KdError as e:
+            dropped.append((one.item.name, str(e)))
     files.sort(key=lambda a: a.name)
     if files:
         write_all(work, files, ready.utterances.values(), states=cfg.states)
         paths = {u.item.name: u.staged.path for u in ready.utterances.values()}
         shown = choose(files, cfg.report, cfg.report_files)
-        write_report(work / "report.html", files, shown, sorted(dropped), lambda name: soundfile.read(paths[name], dtype="float32"))
+        write_report(work / "report.html", files, shown, rows_of(dropped), lambda name: soundfile.read(paths[name], dtype="float32"))
     shutil.rmtree(temporary)
     # What fails decides the exit status when all is in place, so that the rest can be used.
     account(len(files) + len(dropped), len(files), dropped, max_share=1.0, where="align", work=work)

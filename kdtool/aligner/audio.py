@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.sound import write_sound
 
 BLOCK = 1 << 18
 ESTIMATED = (".mp3", ".ogg", ".opus")  # their headers need not know the exact length
@@ -50,6 +51,7 @@ def stage(source: Path, target: Path, rate: int, channel: int | None, part: tupl
 
     Raises:
         KdError: unreadable, cut, silent or too short audio, or no such channel; says which and what to do.
+        OSError: `target` cannot be written, as on a full disk.
     """
     import numpy as np
     import soundfile
@@ -81,7 +83,7 @@ def stage(source: Path, target: Path, rate: int, channel: int | None, part: tupl
     signal = resample(signal, own, rate)
     # Mixed or resampled audio may pass full scale by a little; the features are normalised for level anyway.
     top = max(1.0, float(np.abs(signal).max()))
-    soundfile.write(target, signal / top, rate, subtype="PCM_16", format="WAV")
+    write_sound(target, [signal / top], rate)
     return Staged(own, start, length, start + length if part is None else announced, channels, target, len(signal))
 
 

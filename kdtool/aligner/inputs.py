@@ -6,12 +6,15 @@ a Kaldi data folder (see kaldi_inputs.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.walk import files_below
+from kdtool.core.names import escaped, is_utf8, printable
+from kdtool.core.walk import file_fault, files_below
 
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".sph")
 TEXT = (".txt", ".lab")
@@ -25,7 +28,7 @@ class Item:
     """One audio file and its text; `name` is its path below the folder without the suffix, or the utterance's id; unique.
 
     recording: what the audio file is called, '' for `name`; part: first sample and the one behind the last, None for all;
-    channel: from 0, None where the user chooses.
+    channel: from 0, None where the user chooses; given: the name from outside, '' where `name` is that.
     """
 
     name: str
@@ -35,9 +38,20 @@ class Item:
     recording: str = ""
     part: tuple[int, int] | None = None
     channel: int | None = None
+    given: str = ""
 
 
 Fault = tuple[str, str]
+
+
+@dataclass
+class Files:
+    """What may be read, and what may not and why."""
+
+    audio: list[Path] = field(default_factory=list)
+    texts: list[Path] = field(default_factory=list)
+    transcripts: list[Path] = field(default_factory=list)
+    odd: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def find_items(folder: Path, layout: str = "auto", speaker: str = "file") -> tuple[list[Item], list[Fault]]:
@@ -52,84 +66,140 @@ def find_items(folder: Path, layout: str = "auto", speaker: str = "file") -> tup
         raise UsageError(f"--layout {layout} --speaker {speaker}: known are {', '.join(LAYOUTS)}; {', '.join(SPEAKERS)}")
     if not folder.is_dir():
         raise KdError(f"{folder}: no such folder; name the folder that holds the audio and its text")
+    if not is_utf8(str(folder.absolute())):
+        raise KdError(f"{escaped(str(folder.absolute()))}: its path is not UTF-8; rename the folder, or name it by a link")
     from kdtool.aligner.kaldi_inputs import is_kaldi, kaldi_items
 
     if layout == "kaldi" or (layout == "auto" and is_kaldi(folder)):
         return kaldi_items(folder)
-    audio, texts, transcripts = _walk(folder)
-    if not audio and not texts and not transcripts:
+    files = _walk(folder)
+    if not files.audio and not files.texts and not files.transcripts and not files.odd:
         raise KdError(f"{folder}: no audio ({' '.join(AUDIO)}) and no text ({' '.join(TEXT)}) in it; check the path")
-    if layout == "librispeech" or (layout == "auto" and transcripts):
-        return _librispeech(folder, audio, transcripts)
-    return _beside(folder, audio, texts, speaker)
+    if layout == "librispeech" or (layout == "auto" and files.transcripts):
+        return _librispeech(folder, files)
+    return _beside(folder, files, speaker)
 
 
-def _walk(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+def _walk(folder: Path) -> Files:
     """Audio, text and LibriSpeech transcript files; hidden ones do not count."""
-    audio, texts, transcripts = [], [], []
-    for path in files_below(folder, hidden=False):
-        if path.name.endswith(TRANSCRIPTS):
-            transcripts.append(path)
-        elif path.suffix.lower() in AUDIO:
-            audio.append(path)
-        elif path.suffix.lower() in TEXT:
-            texts.append(path)
-    return audio, texts, transcripts
+    faults: list[tuple[Path, str]] = []
+    paths = files_below(folder, hidden=False, faults=faults)
+    paths += [path for path, _ in faults]
+    known, files = {str(path): reason for path, reason in faults}, Files()
+    for path in sorted(paths):
+        reason = known.get(str(path)) or ("" if is_utf8(path.name) and is_utf8(str(path.relative_to(folder))) else file_fault(path))
+        suffix = path.suffix.lower()
+        counts = path.name.endswith(TRANSCRIPTS) or suffix in AUDIO or suffix in TEXT
+        if reason and (counts or os.path.isdir(path)):
+            files.odd.append((path, reason))
+        elif path.name.endswith(TRANSCRIPTS):
+            files.transcripts.append(path)
+        elif suffix in AUDIO:
+            files.audio.append(path)
+        elif suffix in TEXT:
+            files.texts.append(path)
+    return files
+
+
+def _name(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def _stems(folder: Path, paths: Sequence[Path]) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in paths:
-        found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+        found.setdefault(_name(folder, path), []).append(path)
     return found
 
 
-def _beside(folder: Path, audio: Sequence[Path], texts: Sequence[Path], speaker: str) -> tuple[list[Item], list[Fault]]:
-    items, faults = [], []
-    sounds, words = _stems(folder, audio), _stems(folder, texts)
+def _pair_spellings(sounds: dict[str, list[Path]], words: dict[str, list[Path]]) -> None:
+    """Give audio without text the text whose name differs in how an accent is written only (one or two characters), in place."""
+
+    def alone(mine: Collection[str], other: Collection[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in sorted(set(mine) - set(other)):
+            found.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+        return found
+
+    texts = alone(words, sounds)
+    for spelling, names in alone(sounds, words).items():
+        if len(names) == 1 and len(texts.get(spelling, [])) == 1:
+            words[names[0]] = words.pop(texts[spelling][0])
+
+
+def _beside(folder: Path, files: Files, speaker: str) -> tuple[list[Item], list[Fault]]:
+    items, faults = [], {}
+    sounds, words = _stems(folder, files.audio), _stems(folder, files.texts)
+    _pair_spellings(sounds, words)
     for name in sorted({*sounds, *words}):
         mine, said = sounds.get(name, []), words.get(name, [])
         if len(mine) > 1 or len(said) > 1:
-            files = ", ".join(p.name for p in (mine if len(mine) > 1 else said))
-            faults.append((name, f"which of {files} counts? keep one of them"))
+            paths = ", ".join(p.name for p in (mine if len(mine) > 1 else said))
+            faults[name] = f"which of {paths} counts? keep one of them"
         elif not mine:
-            faults.append((name, f"{said[0]} has no audio file beside it; add the audio or remove the text"))
+            there = folder / f"{name}{AUDIO[0]}"
+            missing = f"{there.name} beside it is a folder" if there.is_dir() else "has no audio file beside it"
+            faults[name] = f"{said[0]} {missing}; add the audio or remove the text"
         elif not said:
-            faults.append((name, f"{mine[0]} has no text beside it (.txt or .lab); add it or remove the audio"))
+            faults[name] = f"{mine[0]} has no text beside it (.txt or .lab); add it or remove the audio"
         else:
             try:
                 text = read_text(said[0])
-            except KdError as e:
-                faults.append((name, str(e)))
+            except (KdError, OSError) as e:
+                faults[name] = str(e) if isinstance(e, KdError) else f"{said[0]}: {file_fault(said[0]) or e.strerror}"
                 continue
             who = name if speaker == "file" else str(Path(name).parent)
             items.append(Item(name, who, mine[0].absolute(), text))
-    return items, faults
+    return items, _with_odd(folder, files, faults, {i.name for i in items})
 
 
-def _librispeech(folder: Path, audio: Sequence[Path], transcripts: Sequence[Path]) -> tuple[list[Item], list[Fault]]:
+def _with_odd(folder: Path, files: Files, faults: dict[str, str], names: Collection[str]) -> list[Fault]:
+    """All faults, sorted: what is odd stands for its missing partner; beside an item of that name it has its whole name."""
+    for path, reason in files.odd:
+        name = path.relative_to(folder).as_posix() if os.path.isdir(path) else _name(folder, path)
+        if name in names:
+            name = path.relative_to(folder).as_posix()
+        faults[name] = f"{printable(str(path))}: {reason}"
+    return sorted(faults.items())
+
+
+def _librispeech(folder: Path, files: Files) -> tuple[list[Item], list[Fault]]:
     by_stem: dict[str, list[Path]] = {}
-    for path in audio:
+    for path in files.audio:
         by_stem.setdefault(path.stem, []).append(path)
-    items, faults, seen = [], [], set()
-    for file in transcripts:
-        for number, line in enumerate(read_text(file, keep_lines=True).splitlines(), 1):
+    faults: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
+    for file in files.transcripts:
+        for number, line in _transcript_lines(folder, file, faults):
             name, _, text = line.strip().partition(" ")
-            files = by_stem.get(name, [])
-            if not name:
-                continue
-            if name in seen:
-                raise KdError(f"{file}, line {number}: {name} has a transcript already; remove one of the two")
-            seen.add(name)
-            if len(files) == 1:
-                items.append(Item(name, name.split("-")[0], files[0].absolute(), text))
-            elif files:
-                faults.append((name, f"which of {', '.join(map(str, files))} counts? keep one of them"))
-            else:
-                faults.append((name, f"{file} has a transcript for it, but there is no audio file {name}; add it or remove the line"))
-    silent = {stem: paths[0] for stem, paths in by_stem.items() if stem not in seen}
-    faults += [(stem, f"{path} has no line in a {TRANSCRIPTS} file; add it or remove the audio") for stem, path in silent.items()]
-    return sorted(items, key=lambda i: i.name), sorted(faults)
+            where = f"{file}, line {number}"
+            if name in found:
+                faults[name] = f"{where}: it has a transcript in {found[name][0]} already; remove one of the two"
+            elif name:
+                found[name] = where, text
+    items = []
+    for name, (where, text) in found.items():
+        paths = by_stem.get(name, [])
+        if len(paths) == 1 and name not in faults:
+            items.append(Item(name, name.split("-")[0], paths[0].absolute(), text))
+        elif len(paths) > 1:
+            faults.setdefault(name, f"which of {', '.join(map(str, paths))} counts? keep one of them")
+        else:
+            faults.setdefault(name, f"{where} has a transcript for it, but there is no audio file {name}; add it or remove the line")
+    for stem, paths in by_stem.items():
+        if stem not in found:
+            faults.setdefault(stem, f"{paths[0]} has no line in a {TRANSCRIPTS} file; add it or remove the audio")
+    return sorted(items, key=lambda i: i.name), _with_odd(folder, files, faults, {i.name for i in items})
+
+
+def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[tuple[int, str]]:
+    """(line number, line); a file that cannot be read is a fault under its own name, and so are its utterances."""
+    try:
+        return list(enumerate(read_text(file, keep_lines=True).splitlines(), 1))
+    except (KdError, OSError) as e:
+        reason = str(e) if isinstance(e, KdError) else f"{file}: {file_fault(file) or e.strerror}"
+        faults[file.relative_to(folder).as_posix()] = reason
+        return []
 
 
 def read_text(path: Path, keep_lines: bool = False) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtool.core.cli import cli_main
+from kdtool.core.errors import KdError
 from kdtool.features.store import FRAME_SHIFT
 
 if TYPE_CHECKING:
@@ -71,8 +72,18 @@ def align_part(work: Path, lang_dir: Path, gmm_dir: Path, options: Options, job:
     adapter = adapting.Aligner(features, builder, gmm)
     for ids in progress(speakers, len(speakers), f"align, job {job}"):
         transform = adapter.learn(ids)
-        rows += [align_one(aligner, u, transform) for u in ids]
+        rows += [try_one(aligner, u, transform) for u in ids]
     write_jsonl(work / f"part.{job}.jsonl", rows)
+
+
+def try_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:
+    """The same as `align_one`; what goes wrong with one utterance is its reason and ends no other."""
+    try:
+        return align_one(aligner, utterance, transform)
+    except (KdError, MemoryError) as e:
+        from kdtool.ali.aligner import too_large
+
+        return {"id": utterance, "failed": str(e) or too_large(aligner.features.info(utterance).num_frames)}
 
 
 def align_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:

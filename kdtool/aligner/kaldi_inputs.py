@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdtool.aligner.inputs import Fault, Item
 from kdtool.core.errors import KdError
+from kdtool.core.walk import file_fault
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands
 from kdtool.corpus.kaldi_dir import KaldiDir, read_dir, spans
 from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
@@ -31,8 +32,8 @@ def _read(folder: Path) -> tuple[KaldiDir, list[Entry]]:
 
 
 def kaldi_audio(folder: Path) -> dict[str, Path]:
-    """The audio files of the recordings, which lie outside the folder; missing ones are told by utterance later."""
-    return {f"audio of {e.id}": e.file for e in _read(folder)[1] if e.file is not None and e.file.is_file()}
+    """The audio files of the recordings, which lie outside the folder; what cannot be read is told by utterance later."""
+    return {f"audio of {e.id}": e.file for e in _read(folder)[1] if e.file is not None and not file_fault(e.file)}
 
 
 def kaldi_items(folder: Path) -> tuple[list[Item], list[Fault]]:
@@ -57,7 +58,9 @@ def kaldi_items(folder: Path) -> tuple[list[Item], list[Fault]]:
 
 
 def _decode(entry: Entry) -> Found:
-    if entry.file is None or not entry.file.is_file():
-        return Found(f"{entry.where}: no such file {entry.file}; relative paths count from {Path.cwd()}")
+    assert entry.file is not None  # commands are refused
+    if fault := file_fault(entry.file):
+        place = f"; relative paths count from {Path.cwd()}" if entry.relative else ""
+        return Found(f"{entry.where}: {entry.file}: {fault}{place}")
     fault, audio = check_audio(entry.file, Limits(sampling_rate=None, mono=False))
     return Found(fault and f"{entry.where}: {fault}", entry.file, entry.file, audio)

@@ -1,10 +1,11 @@
 """From a folder of audio and text to features and pronunciations.  In: the folder, a lang folder.  Out: what the jobs read.
 
-Writes TEMPORARY/audio, recordings and supervisions, feats, prons.txt, and WORK/words.tsv.
+Writes TEMPORARY/audio, recordings and supervisions, feats, prons.txt, and WORK/words.tsv, WORK/renamed.tsv.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,13 @@ from typing import TYPE_CHECKING
 from kdtool.aligner.audio import Staged, parse_channel, stage
 from kdtool.aligner.inputs import Fault, Item, find_items
 from kdtool.aligner.job import AUDIO_TABLE
+from kdtool.aligner.names import with_output_names
 from kdtool.aligner.words import Word, guess, read_own, split_words, write_words
+from kdtool.core.dropped import rows_of, write_dropped
 from kdtool.core.errors import KdError
+from kdtool.core.names import escaped
+from kdtool.core.tables import open_text
+from kdtool.core.walk import file_fault
 from kdtool.features.store import kind_and_rate
 from kdtool.lang.lexicon import Lexicon, write_lexicon
 from kdtool.lang.positions import mark_lexicon
@@ -24,6 +30,8 @@ from kdtool.lang.positions import mark_lexicon
 if TYPE_CHECKING:
     from kdtool.aligner.align import Config
     from kdtool.lang.lang import Lang
+
+RENAMED = "renamed.tsv"
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     """
     kind, rate = kind_and_rate(feats)
     items, faults = find_items(audio, cfg.layout, cfg.speaker)
+    items = with_output_names(items, work)
+    write_renamed(work / RENAMED, items)
     lexicon: Lexicon = {w: [tuple(lang.plain_names[p] for p in v) for v in vs] for w, vs in lang.text_prons.items()}
     if cfg.lexicon:
         lexicon.update(read_own(cfg.lexicon, lang.plain_names))
@@ -61,7 +71,9 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     faults += unreadable
     usable = [i for i in items if i.name in staged]
     if not usable:
-        raise KdError(f"{audio}: nothing can be aligned:" + "".join(f"\n  {n}: {r}" for n, r in sorted(faults)[:10]))
+        write_dropped(work / "dropped.tsv", faults)
+        told = "".join(f"\n  {n}: {r}" for n, r in rows_of(faults)[:10])
+        raise KdError(f"{audio}: nothing can be aligned; all {len(faults)} reasons are in {work / 'dropped.tsv'}:{told}")
     ready = Ready({f"{n:07d}": Utterance(i, words[i.name], staged[i.name]) for n, i in enumerate(usable)}, faults)
     counts = Counter(w.key for u in ready.utterances.values() for w in u.words)
     guessed = guess([w for w in counts if w not in lexicon], lexicon, temporary, g2p=cfg.g2p, max_words=cfg.g2p_max_words, nj=nj)
@@ -81,15 +93,32 @@ def stage_all(
 
     def one(numbered: tuple[int, Item]) -> Staged | str:
         number, item = numbered
+        if fault := file_fault(item.audio):
+            return f"{item.audio}: {fault}"
         try:
             return stage(item.audio, folder / f"{number:07d}.wav", rate, channel if item.channel is None else item.channel, item.part)
         except KdError as e:
             return str(e)
 
     with ThreadPoolExecutor(nj) as pool:
-        results = dict(zip((i.name for i in items), pool.map(one, enumerate(items)), strict=True))
+        try:
+            results = dict(zip((i.name for i in items), pool.map(one, enumerate(items)), strict=True))
+        except OSError:  # the disk is full, say: what still waits would fail as well
+            pool.shutdown(cancel_futures=True)
+            raise
     staged = {name: r for name, r in results.items() if not isinstance(r, str)}
     return staged, [(name, r) for name, r in results.items() if isinstance(r, str)]
+
+
+def write_renamed(path: Path, items: Sequence[Item]) -> None:
+    """'output name<TAB>name in the folder' of the items that had to be renamed; no file where there are none."""
+    changed = [i for i in items if i.given]
+    if not changed:
+        return
+    with open_text(path, "w") as f:
+        f.writelines(f"{i.name}\t{escaped(i.given)}\n" for i in changed)
+    print(f"note: {len(changed)} files have other names in the output, because theirs are too long, hold control characters, or differ "
+          f"in capitals or accents only; the first is {changed[0].name}, {RENAMED} names all", file=sys.stderr)  # fmt: skip
 
 
 def extract_features(ready: Ready, temporary: Path, kind: str, rate: int, nj: int) -> None:

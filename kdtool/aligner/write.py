@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdtool.aligner.names import ctm_names
 from kdtool.aligner.prepare import Utterance
 from kdtool.aligner.textgrid import Tier, write_textgrid
 from kdtool.aligner.times import Aligned, Interval
@@ -57,10 +58,11 @@ def write_all(work: Path, files: Sequence[Aligned], utterances: Iterable[Utteran
         path = work / "textgrid" / (name + ".TextGrid")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_textgrid(path, parts[0].duration, tiers_of(parts, states))
+    plain = ctm_names(sorted(recordings))
     for kind in KINDS if states else KINDS[:2]:
         with open_text(work / f"{kind}.ctm", "w") as f:
             ordered = (p for name in sorted(recordings) for p in sorted(recordings[name], key=lambda p: p.offset))
-            f.writelines(line for one in ordered for line in ctm_lines(one, getattr(one.aligned, kind)))
+            f.writelines(line for one in ordered for line in ctm_lines(one, plain[one.recording], getattr(one.aligned, kind)))
     with open_text(work / "files.tsv", "w") as f:
         f.write("file\tseconds\twords\tconfidence\tloglike_per_frame\n")
         f.writelines(f"{a.name}\t{a.duration:.3f}\t{len(a.words)}\t{a.confidence:.4f}\t{a.loglike:.3f}\n" for a in files)
@@ -106,9 +108,9 @@ def to_json(one: Placed, states: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ctm_lines(one: Placed, items: Sequence[Interval]) -> list[str]:
-    """'recording channel start seconds label confidence'; a CTM cannot quote, so spaces in a name become underscores."""
-    plain, channel = "_".join(one.recording.split()), (one.utterance.item.channel or 0) + 1
+def ctm_lines(one: Placed, plain: str, items: Sequence[Interval]) -> list[str]:
+    """'recording channel start seconds label confidence'; `plain`: the recording's name as a CTM can hold it."""
+    channel = (one.utterance.item.channel or 0) + 1
     return [f"{plain} {channel} {one.at(i.start):.3f} {i.end - i.start:.3f} {i.label} {i.confidence:.3f}\n" for i in items]
 
 

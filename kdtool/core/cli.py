@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from kdtool.core.children import STOPS
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.names import escaped, is_utf8
 
 C = TypeVar("C")
 CONFIG_HELP = "YAML file with values for these options, or a section of it; may be given again: the later wins"
@@ -31,6 +32,8 @@ USERS_TO_MEND = {
     errno.EEXIST: "remove it, or choose another path", errno.ENOTDIR: "a part of the path is a file; choose another path",
     errno.EISDIR: "a file was wanted there, not a folder; check the path", errno.ENOENT: "check the path",
     errno.EIO: "check the disk, and make or fetch the file again", errno.ELOOP: "a link leads to itself; remove it",
+    errno.ENAMETOOLONG: "choose a shorter name", errno.EINVAL: "the disk does not take that; check the name, or choose another disk",
+    errno.EILSEQ: "the disk does not take that name; rename the file, or choose another disk",
 }  # fmt: skip
 
 
@@ -85,6 +88,8 @@ def parse_args(
     parser.add_argument("--wait-lock", type=float, default=os.environ.get("KD_WAIT_LOCK", "0"), metavar="SECONDS",
                         help="wait so long for another process that makes the same folder (default: 0)")  # fmt: skip
     args = vars(parser.parse_args(argv))
+    if wrong := [word for word in (sys.argv[1:] if argv is None else argv) if not is_utf8(word)]:
+        raise UsageError(f"{escaped(wrong[0])}: not UTF-8, so no file could name it; rename the file or folder")
     if args["nj"] < 1:
         raise UsageError(f"--nj {args['nj']}: at least 1")
     values: dict[str, Any] = {}

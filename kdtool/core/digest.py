@@ -16,7 +16,7 @@ from typing import Any
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json
 from kdtool.core.tensors import file_digest
-from kdtool.core.walk import files_below
+from kdtool.core.walk import Fault, files_below
 
 RECORD = ".done.json"
 # Logs, versions and options differ between runs that make the same thing.
@@ -26,7 +26,7 @@ Stats = dict[str, list[Any]]
 
 def combine(parts: Iterable[str]) -> str:
     """One digest of several strings, in their order."""
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\n".join(parts).encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def output_files(folder: Path, leave_out: frozenset[str] = NOT_CONTENT) -> list[Path]:
@@ -67,9 +67,11 @@ def stats_digest(stats: Stats) -> str:
 def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
     """Digest of an input by its content; `fresh` collects the statistics for the next time.
 
+    What may not be read below a plain folder counts as that: the step says what it lacks, or does without it.
+
     Raises:
         KdError: the path does not exist, or a step's folder has been altered since it was made.
-        OSError: a file or folder below it may not be read.
+        OSError: a file that is an input itself may not be read.
     """
     if not path.exists():
         raise KdError(f"{path}: missing; check the path, or run the stage that makes it first (--list-stages shows them)")
@@ -81,12 +83,24 @@ def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
         if changed:
             raise KdError(f"{path}: changed since it was made ({changed}); run its stage again to restore it")
         return str(record["digest"])
-    if path.is_file():
-        _check_recorded(path)
-    files = files_below(path) if path.is_dir() else [path]
-    for file in files:
-        fresh[str(file)] = stat_digest(file, known, str(file))
-    return combine(f"{file.relative_to(path)} {fresh[str(file)][2]}" for file in files)
+    if path.is_dir():
+        return _folder_digest(path, known, fresh)
+    _check_recorded(path)
+    fresh[str(path)] = stat_digest(path, known, str(path))
+    return combine([f". {fresh[str(path)][2]}"])
+
+
+def _folder_digest(folder: Path, known: Stats, fresh: Stats) -> str:
+    faults: list[Fault] = []
+    parts = []
+    for file in files_below(folder, faults=faults):
+        try:
+            fresh[str(file)] = stat_digest(file, known, str(file))
+        except OSError as e:
+            faults.append((file, str(e.strerror)))
+            continue
+        parts.append(f"{file.relative_to(folder)} {fresh[str(file)][2]}")
+    return combine([*parts, *(f"{path.relative_to(folder)}: {fault}" for path, fault in sorted(faults))])
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

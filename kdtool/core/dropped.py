@@ -1,4 +1,7 @@
-"""The account of utterances: in = out + dropped with a reason.  Out: dropped.tsv, one 'id<TAB>reason' a line."""
+"""The account of utterances: in = out + dropped with a reason.  Out: dropped.tsv, one 'id<TAB>reason' a line.
+
+An id may be a file's name, which may hold anything: it is written as kdtool.core.names.escaped has it, so a row stays a row.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdtool.core.errors import KdError
+from kdtool.core.names import escaped, printable
 from kdtool.core.tables import open_text
 
+Dropped = Sequence[tuple[str, str]]
 
-def write_dropped(path: Path | str, dropped: Sequence[tuple[str, str]]) -> None:
+
+def rows_of(dropped: Dropped) -> list[tuple[str, str]]:
+    """(id, reason) as they are written and told, in the order of their ids."""
+    return sorted((escaped(utterance), printable(" ".join(reason.split()))) for utterance, reason in dropped)
+
+
+def write_dropped(path: Path | str, dropped: Dropped) -> None:
     """Write the dropped utterances in the order of their ids; an empty list gives an empty file."""
     with open_text(path, "w") as f:
-        for utterance, reason in sorted(dropped):
-            f.write(f"{utterance}\t{' '.join(reason.split())}\n")
+        f.writelines(f"{utterance}\t{reason}\n" for utterance, reason in rows_of(dropped))
 
 
 def account(
-    total: int, kept: int, dropped: Sequence[tuple[str, str]], *, max_share: float, where: str, work: Path | str
+    total: int, kept: int, dropped: Dropped, *, max_share: float, where: str, work: Path | str
 ) -> None:
     """Check that every utterance is accounted for, write `work`/dropped.tsv and say so in one line.
 
@@ -38,13 +48,15 @@ def account(
                       "unaccounted for; this is a bug in the step, please report it")  # fmt: skip
     if len({u for u, _ in dropped}) != len(dropped):
         raise KdError(f"{where}: an utterance is dropped twice; this is a bug in the step, please report it")
-    first = "".join(f"\n  {u}: {r}" for u, r in sorted(dropped)[:5])
+    rows = rows_of(dropped)
+    first = "".join(f"\n  {u}: {r}" for u, r in rows[:5])
     if dropped and (len(dropped) > max_share * total or kept == 0):
         raise KdError(f"{where}: {len(dropped)} of {total} utterances had to be dropped, more than the allowed {max_share:.1%}:{first}\n"
-                      "mend the data, or raise the allowed share (--help names the option) if this loss is wanted")  # fmt: skip
+                      f"all are in {Path(work) / 'dropped.tsv'}; fix the data, or raise the allowed share (--help names the option) if "
+                      "that loss is acceptable")  # fmt: skip
     if kept == 0:
         raise KdError(f"{where}: no utterance is left of {total}; check the step's input")
     print(f"{where}: {total} utterances in, {kept} out, {len(dropped)} dropped{first}", file=sys.stderr)
-    for reason, count in Counter(r for _, r in dropped).most_common(3):
+    for reason, count in Counter(r for _, r in rows).most_common(3):
         if count > 5:
             print(f"{where}: {count} x {reason}", file=sys.stderr)

@@ -7,6 +7,7 @@ name: equal content gives equal bytes.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -20,6 +21,9 @@ from kdtool.core.errors import KdError, name_file
 
 # A number of thousands of digits is a ValueError, brackets nested thousands deep are a RecursionError.
 BROKEN_JSON = (ValueError, RecursionError)
+# A path may hold bytes that are not UTF-8 (lone surrogates): they are written as \udce9, which JSON reads back as they were.
+NOT_UTF8 = "backslashreplace"
+LONG_NAME = 200  # bytes; file systems allow 255
 
 
 @contextmanager
@@ -53,7 +57,7 @@ def open_text(path: Path | str, mode: str = "r") -> Iterator[IO[str]]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for bytes that takes its place when all is written, and leaves what was there when that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         with open(temporary, "wb") as raw:
             yield raw
@@ -65,14 +69,20 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
+def _temporary_name(name: str) -> str:
+    """A hidden name beside the file's; a long one would be too long with what is added to it."""
+    short = name if len(os.fsencode(name)) <= LONG_NAME else hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
+    return f".{short}.{os.getpid()}"
+
+
 def _write_whole(path: Path) -> Iterator[IO[str]]:
     with whole_file(path) as raw:
         if path.suffix == ".gz":
             packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6)
-            with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as packed_text:
+            with io.TextIOWrapper(packed, encoding="utf-8", errors=NOT_UTF8, newline="\n") as packed_text:
                 yield packed_text
         else:
-            text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
+            text = io.TextIOWrapper(raw, encoding="utf-8", errors=NOT_UTF8, newline="\n")
             yield text
             text.flush()
             text.detach()

@@ -1,4 +1,4 @@
-"""All files below a folder.  In: a folder.  Out: their paths; what is behind a link counts, what may not be read is an error.
+"""All files below a folder.  In: a folder.  Out: their paths; what is behind a link counts, what may not be read is told.
 
 Path.rglob and os.walk pass over folders that are links, and over those that may not be read, without a word: utterances would
 be lost with them, and a change there would not be seen.
@@ -7,35 +7,83 @@ be lost with them, and a change there would not be seen.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from kdtool.core.errors import KdError
+from kdtool.core.names import is_utf8
+
+Fault = tuple[Path, str]
+KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO (named pipe)", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
-def files_below(folder: Path, *, hidden: bool = True) -> list[Path]:
+def files_below(folder: Path, *, hidden: bool = True, faults: list[Fault] | None = None) -> list[Path]:
     """All files at any depth, sorted; a link whose target is not there is no file.
 
     Args:
         hidden: with files and folders whose name begins with a dot.
+        faults: gets (path, what is wrong) of links without end, of folders that may not be read, and of what is no file: FIFOs,
+            links to nowhere. Without it the first two are errors and the last are passed over.
 
     Raises:
         KdError: a link leads back to a folder that it lies in.
         OSError: a folder may not be read.
     """
-    return sorted(_below(folder, hidden, frozenset()))
+    return sorted(_below(folder, hidden, frozenset(), faults))
 
 
-def _below(folder: Path, hidden: bool, above: frozenset[str]) -> list[Path]:
+def _below(folder: Path, hidden: bool, above: frozenset[str], faults: list[Fault] | None) -> list[Path]:
     real = os.path.realpath(folder)
     if real in above:
-        raise KdError(f"{folder}: a link to a folder that it lies in ({real}), so there is no end to what is below; remove the link")
+        reason = f"a link to a folder that it lies in ({real}), so there is no end to what is below; remove the link"
+        if faults is None:
+            raise KdError(f"{folder}: {reason}")
+        faults.append((folder, reason))
+        return []
     found: list[Path] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") and not hidden:
-                continue
-            if entry.is_dir():
-                found += _below(folder / entry.name, hidden, above | {real})
-            elif entry.is_file():
-                found.append(folder / entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            listed = [entry.name for entry in entries if hidden or not entry.name.startswith(".")]
+    except OSError as e:
+        if faults is None:
+            raise
+        faults.append((folder, f"a folder that may not be read ({e.strerror}); change its permissions, or remove it"))
+        return []
+    for path in (folder / name for name in listed):
+        kind = _kind(path)
+        if kind == stat.S_IFDIR:
+            found += _below(path, hidden, above | {real}, faults)
+        elif kind == stat.S_IFREG:
+            found.append(path)
+        elif faults is not None:
+            faults.append((path, file_fault(path)))
     return found
+
+
+def _kind(path: Path) -> int:
+    """The kind of what a path leads to, 0 when there is nothing."""
+    try:
+        return stat.S_IFMT(os.stat(path).st_mode)
+    except OSError:
+        return 0
+
+
+def file_fault(path: Path) -> str:
+    """'' for a file that can be read, else what is wrong with it and what to do, without its name. Never waits for a FIFO."""
+    if not is_utf8(str(path)):
+        return "its name is not UTF-8 (from an old archive, or another system?); rename it: convmv -f latin1 -t utf8 --notest FILE"
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+        if kind != stat.S_IFREG:
+            return f"it is {KINDS.get(kind, 'something else')}, not a file; remove it, or put a file there"
+        with open(path, "rb"):
+            return ""
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return f"a link to {os.readlink(path)}, which is not there; make the link again, or remove it"
+        return "no such file; check the path"
+    except (OSError, ValueError) as e:  # ValueError: a NUL byte
+        return f"it cannot be read ({getattr(e, 'strerror', None) or e}); check its permissions and its name"

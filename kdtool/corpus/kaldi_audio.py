@@ -12,11 +12,13 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kdtool.core.errors import KdError
+from kdtool.core.sound import write_fault, write_sound
 from kdtool.corpus.kaldi_tables import Table
 
 META = re.compile(r"[$`;&|<>*?~(){}\[\]!#\\\n]")  # what a shell would not leave as it is
@@ -106,6 +108,9 @@ def run_command(command: str, target: Path, folder: Path) -> str:
     """Run a wav.scp command in `folder` and write its audio to `target` (FLAC, lossless); '' or what went wrong.
 
     Its raw output and what its tools put into their temporary folder lie beside `target` meanwhile.
+
+    Raises:
+        OSError: the disk is full; that is no fault of the recording.
     """
     with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as temporary:
         raw = Path(temporary) / "output"
@@ -114,10 +119,22 @@ def run_command(command: str, target: Path, folder: Path) -> str:
                 ["bash", "-p", "-o", "pipefail", "-c", command], cwd=folder, env={**os.environ, "TMPDIR": temporary},
                 stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.PIPE, check=False,
             )  # fmt: skip
+        if error := write_fault(raw):  # the command need not have noticed, nor said so
+            raise error
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
             return f"its command failed with exit status {done.returncode} ({said[0][:200]}); run it by hand: {command[:200]}"
         return _to_flac(raw, target, command)
+
+
+def _blocks(audio: Any, kind: str) -> Iterator[Any]:
+    import soundfile
+
+    try:
+        while len(block := audio.read(BLOCK, dtype=kind)):
+            yield block
+    except soundfile.LibsndfileError as e:  # else it would count as an error of what is written
+        raise KdError(" ".join(str(e).split())) from e
 
 
 def _to_flac(raw: Path, target: Path, command: str) -> str:
@@ -126,10 +143,9 @@ def _to_flac(raw: Path, target: Path, command: str) -> str:
     try:
         with soundfile.SoundFile(raw) as audio:
             subtype = "PCM_16" if audio.subtype in SMALL_SUBTYPES else "PCM_24"
-            with soundfile.SoundFile(target, "w", audio.samplerate, audio.channels, subtype, format="FLAC") as out:
-                while len(block := audio.read(BLOCK, dtype="int16" if subtype == "PCM_16" else "int32")):
-                    out.write(block)
-    except (soundfile.LibsndfileError, RuntimeError) as e:
+            blocks = _blocks(audio, "int16" if subtype == "PCM_16" else "int32")
+            write_sound(target, blocks, audio.samplerate, audio.channels, subtype=subtype, kind="FLAC")
+    except (soundfile.LibsndfileError, RuntimeError, KdError) as e:
         size = raw.stat().st_size
         return f"its command wrote {size} bytes that are no audio ({' '.join(str(e).split())}); run it by hand: {command[:200]}"
     return ""

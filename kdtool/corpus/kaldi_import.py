@@ -22,6 +22,7 @@ from kdtool.core.progress import progress
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text
 from kdtool.core.tensors import file_digest
+from kdtool.core.walk import file_fault
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands, run_command
 from kdtool.corpus.kaldi_dir import Fault, KaldiDir, read_dir, spans
 from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
@@ -61,8 +62,8 @@ def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj:
             file, final = work / AUDIO / name, out / AUDIO / name
             if fault := run_command(entry.command, file, base):
                 return Found(f"{entry.where}: {fault}")
-        elif not file.is_file():
-            return Found(f"{entry.where}: {_missing(entry, base)}")
+        elif fault := file_fault(file):
+            return Found(f"{entry.where}: {_missing(entry, base, fault)}")
         assert final is not None
         fault, audio = check_audio(file, limits)
         return Found(fault and f"{entry.where}: {fault}", file, final, audio)
@@ -70,14 +71,20 @@ def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj:
     if any(entry.file is None for entry in entries):
         (work / AUDIO).mkdir()
     with ThreadPoolExecutor(nj) as pool:
-        results = list(progress(pool.map(read, enumerate(entries, 1)), len(entries), f"import {out.name}: reading audio"))
+        try:
+            results = list(progress(pool.map(read, enumerate(entries, 1)), len(entries), f"import {out.name}: reading audio"))
+        except OSError:  # the disk is full, say: what still waits would fail as well
+            pool.shutdown(cancel_futures=True)
+            raise
     return {entry.id: found for entry, found in zip(entries, results, strict=True)}
 
 
-def _missing(entry: Entry, base: Path) -> str:
-    """What to say of a file that is not there."""
+def _missing(entry: Entry, base: Path, fault: str) -> str:
+    """What to say of a file that is not there, or is none that can be read."""
+    if not fault.startswith("no such file"):
+        return f"{entry.file}: {fault}"
     if not entry.relative:
-        return f"no such file {entry.file}; mend the path, or remove the recording and its utterances"
+        return f"no such file {entry.file}; fix the path, or remove the recording and its utterances"
     return f"no such file {entry.file}; relative paths count from {base}: choose another folder with --relative-to"
 
 
@@ -146,8 +153,8 @@ def import_dir(folder: Path, out: Path, cfg: Config, common: Common) -> None:
     if not cfg.allow_pipes:
         refuse_commands(entries)
     inputs = {name: table.path for name, table in kaldi.tables.items()}
-    # What is not there is told by recording, in the body.
-    inputs.update({f"audio of {e.id}": e.file for e in entries if e.file is not None and e.file.is_file()})
+    # What is not there, or cannot be read, is told by recording, in the body.
+    inputs.update({f"audio of {e.id}": e.file for e in entries if e.file is not None and not file_fault(e.file)})
     place_counts = str(base) if any(e.relative for e in entries) else ""
     counted = {k: v for k, v in asdict(cfg).items() if k not in ("relative_to", "apart_from")}
     run_step(

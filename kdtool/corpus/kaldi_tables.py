@@ -7,12 +7,14 @@ errors that name file and line. What harms nobody is accepted with a note: CRLF 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdtool.core.errors import KdError
+from kdtool.core.walk import file_fault
 from kdtool.corpus.ids import id_fault
 
 BLANKS = " \t\r\f\v"
@@ -78,6 +80,8 @@ def _fields(line: str) -> tuple[str, str, str]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, line without its newline) of the lines that are not blank."""
+    if os.path.lexists(path) and (fault := file_fault(path)):
+        raise KdError(f"{path}: {fault}")
     try:
         data = path.read_bytes()
     except FileNotFoundError as e:

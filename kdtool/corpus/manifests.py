@@ -15,6 +15,7 @@ from kdtool.core.dropped import account
 from kdtool.core.progress import progress
 from kdtool.core.tables import open_text, write_jsonl
 from kdtool.core.tensors import file_digest
+from kdtool.core.walk import file_fault
 from kdtool.corpus.utterance import Audio, Limits, Utterance, check_utterance
 
 
@@ -54,7 +55,7 @@ def write_set(
     """
     ordered = sorted(utterances, key=lambda u: u.id)
     with ThreadPoolExecutor(nj) as pool:
-        checks = pool.map(lambda u: check_utterance(u, limits), ordered)
+        checks = pool.map(lambda u: _check(u, limits), ordered)
         results = list(progress(checks, len(ordered), f"{where}: reading audio"))
     dropped = list(faults)
     kept: list[tuple[Utterance, Audio]] = []
@@ -69,6 +70,11 @@ def write_set(
     with open_text(work / "audio.tsv", "w") as f:
         f.writelines(f"{utt.id}\t{file_digest(utt.audio)}\n" for utt, _ in kept)
     summary(where, [(utt.speaker, audio.seconds) for utt, audio in kept])
+
+
+def _check(utt: Utterance, limits: Limits) -> tuple[str, Audio | None]:
+    fault = file_fault(utt.audio)
+    return (f"{utt.audio}: {fault}", None) if fault else check_utterance(utt, limits)
 
 
 def summary(where: str, utterances: Sequence[tuple[str, float]]) -> None:

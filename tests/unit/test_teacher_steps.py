@@ -296,5 +296,5 @@ def test_utterances_without_a_unit_are_dumped_as_such(name: str, world: World, t
 def test_an_alignment_of_noise_alone_is_refused(world: World, tmp_path: Path) -> None:
     write_alignments(tmp_path / "ali", ["[NOISE]", ""], world.lang, world.tree)
     places = [str(world.root / n) for n in ("lang", "phone")]
-    with pytest.raises(KdError, match="none of the 2 utterances of .*ali gave posteriors"):
+    with pytest.raises(KdError, match=r"none of the 2 utterances of .*ali gave posteriors"):
         dump_step.main([*places, str(tmp_path / "ali"), str(tmp_path / "post")])

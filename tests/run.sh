@@ -7,6 +7,7 @@ root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 "$root/utils/setup_env.sh"
 source "$root/utils/env.sh"
+source "$root/utils/attend.sh"
 
 lint() {
   "$KD_PYTHON" -m ruff check --no-cache --config tests/ruff.toml kdtool local tests utils setup.py
@@ -37,7 +38,7 @@ export KD_TINY_CONTENT
 trap 'rm -rf "${KD_TINY_CONTENT%/*}"' EXIT
 for part in "$@"; do
   case "$part" in
-    lint | unit | recipe | slurm) "$part" ;;
+    lint | unit | recipe | slurm) attend "$part" ;;
     *) echo "error: tests/run.sh: no part '$part'; known are lint, unit, recipe, slurm" >&2; exit 2 ;;
   esac
 done

@@ -5,6 +5,7 @@
 # lang folder inside it, instead of training two. About 2 minutes of processor time.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/env.sh"
+source "$KD_ROOT/utils/attend.sh"
 cd "$KD_ROOT"
 usage() { sed -n '2,5s/^# //p' "$KD_ROOT/local/librispeech/boundary_error.sh"; }
 
@@ -22,15 +23,19 @@ done
 if (($# != 1)); then usage >&2 && exit 2; fi
 work="$(realpath -m "$1")"
 
-local/librispeech/make_embedded.sh --nj "${opt[nj]}" --train-utts "${opt[train-utts]}" --dev-utts "${opt[dev-utts]}" --lm-sentences 3000 "$work/corpus"
-models=("${opt[model]}")
-if [[ -z "${opt[model]}" ]]; then
-  egs/mini_librispeech/run.sh --work "$work" --nj "${opt[nj]}" --stop-stage tri --corpus "$work/corpus/LibriSpeech" \
-    --lm-text "$work/corpus/lm-text.txt.gz" --lexicon "$work/corpus/lexicon.txt"
-  models=("$work/exp/mono" "$work/exp/tri")
-fi
-for model in "${models[@]}"; do
-  out="$work/aligned_${model##*/}"
-  utils/kdtool.sh align --nj "${opt[nj]}" --model "$model" --out "$out" "$work/corpus/LibriSpeech/dev-clean-2"
-  utils/kdtool.sh boundary-error --json "$out.json" "$out" "$work/corpus/truth"
-done
+measure() {
+  local/librispeech/make_embedded.sh --nj "${opt[nj]}" --train-utts "${opt[train-utts]}" --dev-utts "${opt[dev-utts]}" --lm-sentences 3000 "$work/corpus"
+  local models=("${opt[model]}")
+  if [[ -z "${opt[model]}" ]]; then
+    egs/mini_librispeech/run.sh --work "$work" --nj "${opt[nj]}" --stop-stage tri --corpus "$work/corpus/LibriSpeech" \
+      --lm-text "$work/corpus/lm-text.txt.gz" --lexicon "$work/corpus/lexicon.txt"
+    models=("$work/exp/mono" "$work/exp/tri")
+  fi
+  for model in "${models[@]}"; do
+    out="$work/aligned_${model##*/}"
+    utils/kdtool.sh align --nj "${opt[nj]}" --model "$model" --out "$out" "$work/corpus/LibriSpeech/dev-clean-2"
+    utils/kdtool.sh boundary-error --json "$out.json" "$out" "$work/corpus/truth"
+  done
+}
+
+attend measure

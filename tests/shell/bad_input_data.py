@@ -219,10 +219,11 @@ def processes_of(session: int) -> list[str]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_text().replace("\0", " ")
         except OSError:  # it ended meanwhile
             continue
         if int(fields[3]) == session and fields[0] not in "ZX":
-            left.append((stat.parent / "cmdline").read_text().replace("\0", " "))
+            left.append(command)
     return left
 
 

@@ -18,8 +18,8 @@ from bad_input_data import ROOT, write_corpus
 SCRIPTS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("*/**/*.sh") if os.access(p, os.X_OK) and ".venv" not in p.parts)
 # These take positional arguments only, are called by others, or stand in for Python.
 NO_HELP = {
-    "local/an4/find_corpus.sh", "local/librispeech/find_corpus.sh", "utils/build_env.sh", "utils/no_environment.sh", "utils/note_command.sh",
-    "tests/run.sh", "tests/slurm/install.sh",
+    "local/an4/find_corpus.sh", "local/librispeech/find_corpus.sh", "utils/build_env.sh", "utils/no_environment.sh",
+    "utils/note_command.sh", "tests/run.sh", "tests/slurm/install.sh",
 }  # fmt: skip
 NOISE = """echo read by bash
 printf 'read by bash\\n' >&2
@@ -36,7 +36,7 @@ TIMES = re.compile(r"\b\d+ s\b|\bin \d+:\d\d\b")
 LHOTSE = re.compile(r"WARNING:root:We couldn't create lhotse .*\n")  # said by Lhotse itself where there is no home folder
 
 
-def spoilt_folder(folder: Path) -> dict[str, str]:
+def make_spoilt(folder: Path) -> None:
     """A folder with modules and commands that have the names of ours, a file for BASH_ENV, and folders for CDPATH."""
     folder.mkdir()
     for name in ("json", "random", "yaml", "numpy", "lhotse", "kdtool", "local", "sitecustomize"):
@@ -47,7 +47,7 @@ def spoilt_folder(folder: Path) -> dict[str, str]:
     (folder / "noise.sh").write_text(NOISE)
     for place in ("utils", "steps", "egs/mini_librispeech", "local/librispeech"):
         (folder / place).mkdir(parents=True)
-    return {"FOLDER": str(folder)}
+    (folder / "with  two spaces").mkdir()
 
 
 # Name -> variables; {} is the spoilt folder.
@@ -55,13 +55,14 @@ HOSTILE: dict[str, dict[str, str]] = {
     "bash start file": {"BASH_ENV": "{}/noise.sh", "ENV": "{}/noise.sh"},
     "bash options": {"SHELLOPTS": "xtrace:noclobber:noglob:allexport:verbose", "BASHOPTS": "nullglob:failglob:nocasematch:lastpipe"},
     "CDPATH": {"CDPATH": "{}:/tmp", "GLOBIGNORE": "*", "OLDPWD": "/"},
-    "bash variables": {"IFS": "/.", "BASH_COMPAT": "3.2", "FUNCNEST": "1", "TMOUT": "1", "PS4": "$(exit 3)", "SECONDS": "x", "PWD": "/nowhere",
-                       "opt": "x", "stages": "x", "about": "x", "name": "x", "words": "x", "data": "x", "status": "x"},
+    "bash variables": {"IFS": "/.", "BASH_COMPAT": "3.2", "FUNCNEST": "1", "TMOUT": "1", "PS4": "$(exit 3)", "SECONDS": "x",
+                       "PWD": "/nowhere", "opt": "x", "stages": "x", "about": "x", "name": "x", "words": "x", "data": "x", "status": "x"},
     "POSIX": {"POSIXLY_CORRECT": "1", "POSIX_ME_HARDER": "1"},
     "functions": {f"BASH_FUNC_{name}%%": "() {  echo a function; return 3; }"
                   for name in ("cd", "python", "grep", "realpath", "dirname", "mktemp", "source", "exec", "set", "printf", "kill", "wait")},
-    "Python": {"PYTHONHOME": "/nowhere", "PYTHONSTARTUP": "{}/json.py", "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONINSPECT": "1",
-               "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "PYTHONHASHSEED": "7", "PYTHONPLATLIBDIR": "nowhere", "PYTHONVERBOSE": "1"},
+    "Python": {"PYTHONHOME": "/nowhere", "PYTHONSTARTUP": "{}/json.py", "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error",
+               "PYTHONINSPECT": "1", "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "PYTHONHASHSEED": "7",
+               "PYTHONPLATLIBDIR": "nowhere", "PYTHONVERBOSE": "1"},
     "GNU tools": {"GREP_OPTIONS": "--invert-match", "GREP_COLORS": "mt=31", "GREP_COLOR": "31", "DF_BLOCK_SIZE": "7", "BLOCK_SIZE": "7",
                   "LS_COLORS": "x", "QUOTING_STYLE": "shell", "TIME_STYLE": "iso", "XZ_OPT": "x", "GZIP": "-9", "LESS": "x"},
     "language": {"LC_ALL": "C", "LANG": "de_DE.UTF-8", "LANGUAGE": "de:fr", "LC_NUMERIC": "de_DE.UTF-8", "LC_COLLATE": "tr_TR.UTF-8"},
@@ -99,8 +100,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     write_corpus(folder / "corpus")
     (folder / "text").write_text("HELLO WORLD\n")
-    spoilt_folder(folder / "spoilt")
-    (folder / "spoilt" / "with  two spaces").mkdir()
+    make_spoilt(folder / "spoilt")
     return folder
 
 
@@ -114,7 +114,8 @@ def run(world: Path) -> Callable[..., Outcome]:
         work = world / name.replace(" ", "_")
         recipe = [str(ROOT / "egs/mini_librispeech/run.sh"), "--tiny", "--corpus", "corpus", "--lm-text", "text", "--lexicon", "text",
                   "--work", str(work), "--stop-stage", "corpus"]  # fmt: skip
-        launch = [str(ROOT / "utils/launch.sh"), "--max-jobs", "1", "N=1,2", str(work / "log/N"), "sh", "-c", "echo job N $OMP_NUM_THREADS $LC_ALL"]
+        launch = [str(ROOT / "utils/launch.sh"), "--max-jobs", "1", "N=1,2", str(work / "log/N"),
+                  "sh", "-c", "echo job N $OMP_NUM_THREADS $LC_ALL"]  # fmt: skip
         status, output, errors = 0, "", ""
         for command in (recipe, recipe, launch):
             done = subprocess.run([*before, *command], capture_output=True, text=True, cwd=world, check=False, **more)

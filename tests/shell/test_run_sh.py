@@ -1,11 +1,10 @@
-"""The recipe's command line and what Ctrl-C leaves behind.  In: run.sh as a user calls it.  Out: exit status and message."""
+"""The recipe's command line.  In: run.sh as a user calls it.  Out: exit status and message."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ RUN = str(ROOT / "egs/mini_librispeech/run.sh")
 
 
 def call(*argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([RUN, *argv], capture_output=True, text=True, check=False, cwd=cwd, timeout=120)
+    return subprocess.run([RUN, *argv], capture_output=True, text=True, check=False, cwd=cwd, timeout=240)
 
 
 @pytest.mark.parametrize(("argv", "status", "message"), [
@@ -57,11 +56,11 @@ def test_two_runs_on_one_work_folder(tmp_path: Path) -> None:
     assert second.returncode == 1, second.stderr
     for word in (f"--work {work} is in use by", "run.sh --tiny --corpus", f"(pid {first.pid} on ", ", user ", ", since ", "--wait-lock"):
         assert word in second.stderr, second.stderr
-    third = subprocess.Popen([RUN, *argv, "--wait-lock", "100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert third.stderr is not None and f"(pid {first.pid} on " in (said := third.stderr.readline()) and "waiting up to 100 s" in said
+    third = subprocess.Popen([RUN, *argv, "--wait-lock", "200"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert third.stderr is not None and f"(pid {first.pid} on " in (said := third.stderr.readline()) and "waiting up to 200 s" in said
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    output, error = third.communicate(timeout=100)
+    output, error = third.communicate(timeout=240)
     assert third.returncode == 0 and "corpus train_clean_5: done" in output, error
 
 
@@ -118,16 +117,3 @@ def test_the_ablation_runs_only_when_it_is_named(asked: list[str], told: bool, t
     done = call("--tiny", "--work", str(tmp_path / "w"), "--dry-run", *asked)
     assert ("(only when named" in done.stdout) == told, done.stdout + done.stderr
     assert ("train_student -> exp/ablation/SYS: would run (follows exp/ablation/conf)" in done.stdout) == told
-
-
-def test_ctrl_c_ends_every_child(tmp_path: Path) -> None:
-    child = subprocess.Popen([RUN, "--tiny", "--work", str(tmp_path / "ctrl_c_here")], start_new_session=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
-    time.sleep(8)
-    os.killpg(child.pid, signal.SIGINT)
-    output, _ = child.communicate(timeout=30)
-    assert child.returncode == 130, output
-    assert "run the same command again" in output
-    time.sleep(0.5)
-    left = subprocess.run(["pgrep", "-f", "[c]trl_c_here"], capture_output=True, text=True, check=False)
-    assert left.stdout == "", left.stdout

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,16 +16,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-STAND_IN = """#!/usr/bin/env bash
+STAND_IN = """#!/bin/bash -p
 set -euo pipefail
 echo "built $1" >&2
 mkdir -p "$1/bin"
 ln -s {python} "$1/bin/python"
-sleep 0.3
-[[ ! -e "{flag}" ]] || exit 1
+while [[ -e "{root}/hold" ]]; do sleep 0.02; done
+[[ ! -e "{root}/fail" ]] || exit 1
 "$1/bin/python" -c 'import platform; print(platform.python_version())' >"$1/.ready"
 """
 RECIPE = """set -euo pipefail
+here="$(dirname "${BASH_SOURCE[0]}")"
 source "$(dirname "${BASH_SOURCE[0]}")/path.sh"
 source "$KD_ROOT/utils/recipe.sh"
 opt=([work]="") stages=(only) about=([only]="a line")
@@ -41,7 +43,7 @@ sys.exit(pathlib.Path(__file__).parents[2].joinpath("no_compiler").exists())
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout whose build takes a moment; it fails while the file 'fail' is there."""
+    """A checkout whose build waits while the file 'hold' is there, and fails while 'fail' is."""
     shutil.copytree(ROOT / "utils", tmp_path / "utils", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "steps").mkdir()
     shutil.copy(ROOT / "steps" / "extract_features.sh", tmp_path / "steps")
@@ -50,7 +52,7 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "kdtool" / "posteriors").mkdir()
     for name in ("__init__.py", "graph/__init__.py", "graph/search.cc", "graph/viterbi.cc", "posteriors/levels.cc"):
         (tmp_path / "kdtool" / name).touch()
-    (tmp_path / "utils" / "build_env.sh").write_text(STAND_IN.format(python=sys.executable, flag=tmp_path / "fail"))
+    (tmp_path / "utils" / "build_env.sh").write_text(STAND_IN.format(python=sys.executable, root=tmp_path))
     return tmp_path
 
 
@@ -86,14 +88,32 @@ def test_a_failed_build_is_not_used_and_the_next_one_is(checkout: Path) -> None:
     assert (checkout / ".venv" / "current" / ".ready").exists()
 
 
-def test_two_at_once_build_once(checkout: Path) -> None:
-    command = [str(checkout / "utils" / "setup_env.sh")]
+def start(checkout: Path) -> subprocess.Popen[str]:
+    """The set-up, in a session of its own."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("KD_")}
-    both = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    messages = [p.communicate()[1] for p in both]
-    assert [p.returncode for p in both] == [0, 0]
-    assert sum(m.count("built") for m in messages) == 1
-    assert sum("waiting" in m for m in messages) == 1
+    return subprocess.Popen([checkout / "utils" / "setup_env.sh"], env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_two_at_once_build_once(checkout: Path) -> None:
+    (checkout / "hold").touch()
+    first = start(checkout)
+    assert first.stderr is not None and first.stderr.readline().startswith("built ")
+    second = start(checkout)
+    assert second.stderr is not None and "waiting" in second.stderr.readline()
+    (checkout / "hold").unlink()
+    assert [p.communicate()[1] for p in (first, second)] == ["", ""] and first.returncode == second.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
+def test_a_signal_to_the_set_up_alone_ends_the_build(checkout: Path, name: str) -> None:
+    (checkout / "hold").touch()
+    process = start(checkout)
+    assert process.stderr is not None and process.stderr.readline().startswith("built ")
+    process.send_signal(signal.Signals[f"SIG{name}"])
+    _, said = process.communicate(timeout=120)  # ends when the build, which holds the same stream, has ended, too
+    assert process.returncode == 130 and said == "set-up: interrupted; run the same command again\n"
+    (checkout / "hold").unlink()
+    assert not (checkout / ".venv" / "current").exists() and run([checkout / "utils" / "setup_env.sh"]).returncode == 0
 
 
 def test_a_step_without_an_environment_says_how_to_make_it(checkout: Path) -> None:

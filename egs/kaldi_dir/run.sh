@@ -14,7 +14,7 @@ usage: egs/kaldi_dir/run.sh --train DIR --test DIR --lexicon FILE [options]
   --train DIR        Kaldi data folders: wav.scp, text, utt2spk; segments, spk2utt, reco2dur, utt2dur where there are
   --test DIR         the set that is reported; nothing is chosen on it
   --dev DIR          the set that everything is tuned on (default: a tenth of the training speakers, held out)
-  --lexicon FILE     CMUdict, Sphinx dictionary or Kaldi's lexicon.txt or lexiconp.txt
+  --lexicon FILE     CMUdict, Sphinx, MFA or HTK dictionary, Kaldi's lexicon.txt, lexiconp.txt or lexiconp_silprob.txt
   --lm-text FILE     LM text, a sentence a line, may be gzipped (default: the training transcripts)
   --relative-to DIR  folder that relative paths in wav.scp count from (default: where you stand, as in Kaldi)
   --allow-pipes      run wav.scp's commands; 'flac -c -d -s FILE |', 'sph2pipe -f wav FILE |' are read without that

@@ -12,9 +12,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdtool.core.encoding import read_utf8
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.names import escaped, is_utf8, printable
 from kdtool.core.walk import file_fault, files_below
+from kdtool.text.kinds import plain_fault
+from kdtool.text.marks import words_fault
 
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".sph")
 TEXT = (".txt", ".lab")
@@ -177,6 +180,8 @@ def _librispeech(folder: Path, files: Files) -> tuple[list[Item], list[Fault]]:
                 faults[name] = f"{where}: it has a transcript in {found[name][0]} already; remove one of the two"
             elif name:
                 found[name] = where, text
+                if fault := words_fault(text):
+                    faults[name] = f"{where}: {fault}"
     items = []
     for name, (where, text) in found.items():
         paths = by_stem.get(name, [])
@@ -195,7 +200,7 @@ def _librispeech(folder: Path, files: Files) -> tuple[list[Item], list[Fault]]:
 def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[tuple[int, str]]:
     """(line number, line); a file that cannot be read is a fault under its own name, and so are its utterances."""
     try:
-        return list(enumerate(read_text(file, keep_lines=True).splitlines(), 1))
+        return list(enumerate(read_text(file, keep_lines=True).split("\n"), 1))
     except (KdError, OSError) as e:
         reason = str(e) if isinstance(e, KdError) else f"{file}: {file_fault(file) or e.strerror}"
         faults[file.relative_to(folder).as_posix()] = reason
@@ -203,10 +208,14 @@ def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[
 
 
 def read_text(path: Path, keep_lines: bool = False) -> str:
-    """A text file's words, separated by single spaces unless the lines are kept; KdError when it is not UTF-8."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise KdError(f"{path}: not UTF-8 (byte 0x{data[e.start]:02x} at position {e.start}); convert it with iconv") from e
-    return text if keep_lines else " ".join(text.split())
+    """A text file's words, separated by single spaces unless the lines are kept.
+
+    Raises:
+        KdError: it is in another encoding; or, unless the lines are kept, it is no plain text but subtitles, labels or markup.
+    """
+    text = read_utf8(path)
+    if keep_lines:
+        return text.replace("\n\ufeff", "\n")
+    if fault := plain_fault(path, text):
+        raise KdError(fault)
+    return " ".join(text.split())

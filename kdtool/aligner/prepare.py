@@ -17,7 +17,7 @@ from kdtool.aligner.audio import Staged, parse_channel, stage
 from kdtool.aligner.inputs import Fault, Item, find_items
 from kdtool.aligner.job import AUDIO_TABLE
 from kdtool.aligner.names import with_output_names
-from kdtool.aligner.words import Word, guess, read_own, split_words, write_words
+from kdtool.aligner.words import Word, guess, read_own, split_words, tell_unknown, write_words
 from kdtool.core.dropped import rows_of, write_dropped
 from kdtool.core.errors import KdError
 from kdtool.core.names import escaped
@@ -26,6 +26,7 @@ from kdtool.core.walk import file_fault
 from kdtool.features.store import kind_and_rate
 from kdtool.lang.lexicon import Lexicon, write_lexicon
 from kdtool.lang.positions import mark_lexicon
+from kdtool.text.clean import Counts, clean, tell
 
 if TYPE_CHECKING:
     from kdtool.aligner.align import Config
@@ -64,7 +65,9 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     lexicon: Lexicon = {w: [tuple(lang.plain_names[p] for p in v) for v in vs] for w, vs in lang.text_prons.items()}
     if cfg.lexicon:
         lexicon.update(read_own(cfg.lexicon, lang.plain_names))
-    words = {i.name: split_words(i.text, lexicon) for i in items}
+    changed = Counts()
+    words = {i.name: split_words(clean(i.text, changed), lexicon) for i in items}
+    tell("align", changed)
     faults += [(i.name, "its text holds no words; write down what is said, or remove the audio") for i in items if not words[i.name]]
     speaking = [i for i in items if words[i.name]]
     staged, unreadable = stage_all(speaking, temporary / "audio", rate, parse_channel(cfg.channel), nj)
@@ -81,6 +84,7 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     prons: Lexicon = {lang.oov: lexicon[lang.oov], **known, **{w: [p] for w, p in guessed.prons.items()}}
     write_lexicon(temporary / "prons.txt", mark_lexicon(prons) if lang.positions else prons)
     write_words(work / "words.tsv", counts, guessed)
+    tell_unknown(counts, guessed, f"{cfg.out}/words.tsv")
     extract_features(ready, temporary, kind, rate, nj)
     return ready
 

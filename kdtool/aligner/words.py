@@ -1,27 +1,41 @@
 """Text to words with pronunciations.  In: text as people write it, a lexicon.  Out: words as written, each with its lexicon key.
 
-What is done to a text, and no more: it is split at spaces, dashes and hyphens (unless the lexicon has the hyphenated word);
-punctuation around a word goes; the lexicon is asked for the upper-case word, then for it without accents. What has no
-pronunciation (symbols, digits: they are read in too many ways to guess) is aligned as spoken noise and reported, never left out.
+A token (what stands between blanks; see kdtool.text.clean for the characters) becomes words in this order:
+1. tags: <noise>, [laughter], (laughs) are spoken noise, whatever is inside; <s> and </s> go;
+2. the whole, without the punctuation around it, if the lexicon has it: in upper case, then without joiners and in compatibility
+   forms, then without accents; apostrophes stay where the lexicon wants them;
+3. abbreviations (U.S.A., e.g.): with the last dot; of three letters and more without dots (USA); its letters as words (U. or U);
+   of two letters without dots, which often is another word (US, IT);
+4. without brackets inside: (s)he, word(s), [t]he;
+5. its parts between punctuation (and/or, word;word, one...two, (word)word, a_b), if the lexicon has all of them, or one of two
+   letters and more and no punctuation stands between digits (3,000);
+6. its parts between dashes and hyphens, known or not.
+What has no pronunciation (symbols, digits: they are read in too many ways to guess) is aligned as spoken noise and reported,
+never left out; what is only punctuation says nothing and is left out.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text
 from kdtool.lang.lexicon import Pron, read_lexicon
+from kdtool.text.clean import APOSTROPHES, JOINERS, clean, punctuation, spellings, upper, without_accents, without_joiners
+from kdtool.text.marks import sentence_mark
+from kdtool.text.unknown import unknown_words
 
-APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\u0060": "'", "\u00b4": "'"})
 DASHES = re.compile("[-\u2010-\u2015\u2212]+")
 NOISE = re.compile(r"\[[^\]\s]*\]|<[^>\s]*>|\([^)\s]*\)")  # [noise] <unk> (laughs): spoken noise, whatever is inside
+_TAG = re.compile(r"(<[^<>\s]*>|\[[^\[\]\s]{2,}\])")
+_DOTTED = re.compile(r"[^\W\d_]{1,3}(?:\.[^\W\d_]{1,3})+")
+_NUMBER = re.compile(r"\d[^\w\s]+\d")
+_BRACKETS = str.maketrans("", "", "()[]{}")
 
 
 @dataclass(frozen=True)
@@ -34,41 +48,85 @@ class Word:
 
 def split_words(text: str, lexicon: Collection[str]) -> list[Word]:
     """The words of a text; what is only punctuation says nothing and is left out."""
-    words = []
-    for token in text.translate(APOSTROPHES).split():
-        if NOISE.fullmatch(token):
-            words.append(Word(token, token.upper()))
-            continue
-        whole = _trim(token, lexicon)
-        parts = [whole] if whole.upper() in lexicon else [_trim(p, lexicon) for p in DASHES.split(token)]
-        words += [Word(p, _key(p, lexicon)) for p in parts if p]
+    words: list[Word] = []
+    for token in clean(text).translate(APOSTROPHES).split():
+        for piece in _tags_apart(token, lexicon):
+            if NOISE.fullmatch(piece):
+                words += [Word(piece, piece.upper())] * (not sentence_mark(piece))
+            else:
+                words += _words(piece, lexicon)
     return words
+
+
+def _tags_apart(token: str, lexicon: Collection[str]) -> Iterator[str]:
+    """The token, or its parts where a tag is glued to a word: '[laughter]yes'."""
+    if NOISE.fullmatch(token) or not _TAG.search(token) or _known(_trim(token.translate(_BRACKETS), lexicon), lexicon):
+        yield token
+        return
+    yield from (piece for piece in _TAG.split(token) if piece)
+
+
+def _words(token: str, lexicon: Collection[str]) -> list[Word]:
+    """A token's words, by the rules 2 to 6 above."""
+    whole = _trim(token, lexicon)
+    if not whole:
+        return []
+    if found := _known(whole, lexicon) or _abbreviation(whole, lexicon) or _known(whole.translate(_BRACKETS), lexicon):
+        return found
+    if found := _parts(whole, lexicon):
+        return found
+    parts = [p for p in DASHES.split(whole) if p]
+    if len(parts) < 2:
+        whole = without_joiners(whole)
+        return [Word(whole, without_accents(upper(whole)) or upper(whole))]
+    return [w for part in parts for w in _words(part, lexicon)]
+
+
+def _known(word: str, lexicon: Collection[str]) -> list[Word]:
+    """The word if the lexicon has it in any of its spellings; empty if not."""
+    for form in spellings(word):
+        if form in lexicon:
+            return [Word(word if any(j in form for j in JOINERS) else without_joiners(word), form)]
+    return []
+
+
+def _abbreviation(word: str, lexicon: Collection[str]) -> list[Word]:
+    """A word with dots inside; `word` has lost its last dot."""
+    if not _DOTTED.fullmatch(word):
+        return _known(word + ".", lexicon)
+    plain = word.replace(".", "")
+    letters = [_known(p + ".", lexicon) or _known(p, lexicon) for p in word.split(".")]
+    spelled = [Word(p, found[0].key) for p, found in zip(word.split("."), letters, strict=True) if found]
+    spelled = spelled if len(spelled) == len(letters) and len(plain) == len(letters) else []
+    short = [Word(word, w.key) for w in _known(plain, lexicon)]
+    return [Word(word, w.key) for w in _known(word + ".", lexicon)] or (short if len(plain) > 2 else []) or spelled or short
+
+
+def _parts(word: str, lexicon: Collection[str]) -> list[Word]:
+    """The words between punctuation by rule 5; empty where it does not apply."""
+    parts = "".join(" " if punctuation(c) and not DASHES.match(c) else c for c in word).split()
+    if len(parts) < 2:
+        return []
+    words = [w for p in parts for w in _words(p, lexicon)]
+    known = [w.key in lexicon for w in words]
+    some = any(k and len(w.key) > 1 for w, k in zip(words, known, strict=True)) and not _NUMBER.search(word)
+    return words if some or all(known) else []
 
 
 def _trim(token: str, lexicon: Collection[str]) -> str:
     """Without punctuation at its ends; apostrophes stay where the lexicon wants them ('TIS, TEACHERS')."""
     start, end = 0, len(token)
-    while start < end and _punctuation(token[start]):
+    while start < end and punctuation(token[start]):
         start += 1
-    while end > start and _punctuation(token[end - 1]):
+    while end > start and punctuation(token[end - 1]):
         end -= 1
     token = token[start:end]
-    if token.upper() in lexicon:
+    if upper(token) in lexicon:
         return token
     for shorter in (token.removesuffix("'"), token.removeprefix("'"), token.strip("'")):
-        if shorter.upper() in lexicon:
+        if upper(shorter) in lexicon:
             return shorter
     return token.strip("'")
-
-
-def _punctuation(char: str) -> bool:
-    return char != "'" and unicodedata.category(char).startswith("P") and char not in "%&@#*"
-
-
-def _key(word: str, lexicon: Collection[str]) -> str:
-    upper = word.upper()
-    plain = "".join(c for c in unicodedata.normalize("NFKD", upper) if not unicodedata.combining(c))
-    return plain if upper not in lexicon and plain else upper
 
 
 @dataclass
@@ -81,13 +139,12 @@ class Guessed:
 
 def guess(missing: Collection[str], known: Mapping[str, list[Pron]], work: Path, *, g2p: bool, max_words: int, nj: int) -> Guessed:
     """Pronunciations for words that the lexicon lacks. `max_words`: how many known words G2P learns from, 0 for all."""
-    from kdtool.lang.g2p import SPELLED, G2p
+    from kdtool.lang.g2p import SPELLED, G2p, unspelled
 
-    noise = {w for w in missing if NOISE.fullmatch(w)}
-    rest = sorted(set(missing) - noise)
+    rest = sorted(w for w in set(missing) if not NOISE.fullmatch(w))
     if not g2p or not any(SPELLED.fullmatch(w) for w in rest):
-        reason = "not in the lexicon, and not spelled with A to Z" if g2p else "not in the lexicon, and G2P is off"
-        return Guessed({}, dict.fromkeys(rest, reason))
+        reason = "" if g2p else "not in the lexicon, and G2P is off"
+        return Guessed({}, {w: reason or unspelled(w) for w in rest})
     model = G2p(work, nj=nj)
     try:
         model.train({w: list(p) for w, p in known.items()}, max_words)
@@ -102,12 +159,22 @@ def guess(missing: Collection[str], known: Mapping[str, list[Pron]], work: Path,
 
 def read_own(path: Path, phones: Collection[str]) -> dict[str, list[Pron]]:
     """A user's lexicon; KdError when it uses phones that the model does not have."""
-    prons = read_lexicon(path, "any").prons
+    found = read_lexicon(path, "any")
+    prons = found.prons
+    if found.columns:
+        print(f"note: {path}: its numbers are not used here: all pronunciations of a word are tried alike", file=sys.stderr)
     for word, variants in prons.items():
         strange = sorted({p for v in variants for p in v} - set(phones))
         if strange:
             raise KdError(f"{path}: {word} uses {strange[0]}, which is no phone of the model; write it with the phones of its phones.txt")
     return prons
+
+
+def tell_unknown(counts: Counter[str], guessed: Guessed, listed: str) -> None:
+    """Say on standard error which words no lexicon has."""
+    for words, became in ((guessed.prons, "what G2P guesses"), (guessed.unknown, "spoken noise")):
+        if said := unknown_words("align", counts, words, became, listed):
+            print(said, file=sys.stderr)
 
 
 def write_words(path: Path, counts: Counter[str], guessed: Guessed) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from kdtool.core.encoding import other_encoding
 from kdtool.core.errors import KdError, name_file
 
 # A number of thousands of digits is a ValueError, brackets nested thousands deep are a RecursionError.
@@ -49,9 +50,23 @@ def open_text(path: Path | str, mode: str = "r") -> Iterator[IO[str]]:
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; check the path") from e
     except UnicodeDecodeError as e:
-        raise KdError(f"{path}: not UTF-8 at byte {e.start}; convert it with iconv") from e
+        raise KdError(_not_utf8(path, e)) from e
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise KdError(f"{path}: broken gzip file ({e}); make or fetch it again") from e
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    """What the file's first megabytes are; the position in a large file is not known, because it is read in blocks."""
+    return other_encoding(path, first_lines(path, 1 << 24)) or (
+        f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}); find out its encoding and convert it with iconv"
+    )
+
+
+def first_lines(path: Path, size: int) -> bytes:
+    """The whole lines in a file's first `size` bytes (unpacked, if its name ends in .gz); all of a smaller file."""
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as f:
+        data = f.read(size)
+    return data if len(data) < size else data[: data.rfind(b"\n") + 1]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
 from kdtool.corpus.manifests import recording, summary, write_manifests
 from kdtool.corpus.utterance import Limits, check_audio
 from kdtool.formats.rows import read_utterances
+from kdtool.text.clean import Counts, tell, upper
+from kdtool.text.marks import transcript
 
 AUDIO = "audio"  # where the output of commands goes
 
@@ -101,25 +103,26 @@ def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: 
     supervisions: list[Any] = []
     cut = 0
     limits = PartLimits(cfg.max_overshoot, cfg.max_chars_per_second)
-    for span in utterances:
-        recorded = found[span.recording]
+    changed = Counts()
+    for raw in utterances:
+        span, recorded = replace(raw, text=transcript(raw.text, changed)), found[raw.recording]
         try:
             part = place(span, recorded, channels.get(span.recording), kaldi, limits)
         except Faulty as e:
             dropped.append((span.id, str(e)))
             continue
         cut += part.cut
-        text = " ".join(span.text.split())
         supervisions.append(
             SupervisionSegment(
                 id=span.id, recording_id=span.recording, start=part.start / part.rate, duration=(part.end - part.start) / part.rate,
-                channel=part.channel, text=text.upper() if cfg.upper else text, speaker=span.speaker,
+                channel=part.channel, text=upper(span.text) if cfg.upper else span.text, speaker=span.speaker,
             )
         )  # fmt: skip
     notes = [*kaldi.notes, *([f"{cut} segments end after their recording and were cut there"] * (cut > 0))]
     if unused := sorted({e.id for e in entries} - used):
         notes.append(f"{len(unused)} of {len(entries)} recordings have no utterance and are left out, the first is {unused[0]}")
     print(*(f"note: {note}" for note in notes), sep="\n", end="\n" * bool(notes), file=sys.stderr)
+    tell(where, changed)
     account(len(utterances) + len(faults), len(supervisions), dropped, max_share=cfg.max_dropped, where=where, work=work)
     kept = {s.recording_id: found[s.recording_id] for s in supervisions}
     write_manifests(work, [recording(name, f.final, f.audio) for name, f in sorted(kept.items()) if f.audio], supervisions)

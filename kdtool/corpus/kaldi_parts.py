@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdtool.corpus.kaldi_dir import KaldiDir, Span
 from kdtool.corpus.utterance import EMPTY_TEXT, Audio, Limits, text_fault
+from kdtool.text.marks import words_fault
 
 MAX_SECONDS_OFF = 0.1  # Kaldi's durations are rounded, and those from features are whole frames
 
@@ -55,6 +56,8 @@ def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, limits
     """
     if found.audio is None:
         raise Faulty(found.fault)
+    if fault := words_fault(span.text):
+        raise Faulty(f"{kaldi.tables['text'].where(span.id)}: {fault}")
     if not span.text.split():
         raise Faulty(EMPTY_TEXT.replace("the audio file", f"the utterance ({span.where})"))
     audio = found.audio

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdtool.core.encoding import read_utf8
 from kdtool.core.errors import KdError
 from kdtool.core.walk import file_fault
 from kdtool.corpus.ids import id_fault
@@ -83,15 +84,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     if os.path.lexists(path) and (fault := file_fault(path)):
         raise KdError(f"{path}: {fault}")
     try:
-        data = path.read_bytes()
+        text = read_utf8(path)
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; a Kaldi data folder holds wav.scp, text and utt2spk") from e
-    try:
-        text = data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as e:
-        bad = data[: e.start].count(b"\n") + 1
-        raise KdError(f"{path}, line {bad}: not UTF-8 (byte 0x{data[e.start]:02x}); convert the file with iconv") from e
-    for number, line in enumerate(text.split("\n"), 1):
+    # A byte order mark at a line's start comes from files that were joined; it would become part of the id.
+    for number, line in enumerate(text.replace("\n\ufeff", "\n").split("\n"), 1):
         if line.strip(BLANKS):
             yield number, line
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from kdtool.core.tables import open_text, write_jsonl
 from kdtool.core.tensors import file_digest
 from kdtool.core.walk import file_fault
 from kdtool.corpus.utterance import Audio, Limits, Utterance, check_utterance
+from kdtool.text.clean import Counts, tell
+from kdtool.text.marks import transcript
 
 
 def choose(utterances: Sequence[Utterance], count: int) -> list[Utterance]:
@@ -53,7 +56,9 @@ def write_set(
     Raises:
         KdError: more utterances were dropped than allowed.
     """
-    ordered = sorted(utterances, key=lambda u: u.id)
+    counts = Counts()
+    ordered = [replace(u, text=transcript(u.text, counts)) for u in sorted(utterances, key=lambda u: u.id)]
+    tell(where, counts)
     with ThreadPoolExecutor(nj) as pool:
         checks = pool.map(lambda u: _check(u, limits), ordered)
         results = list(progress(checks, len(ordered), f"{where}: reading audio"))

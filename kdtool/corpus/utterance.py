@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdtool.text.marks import words_fault
+
 BLOCK = 1 << 16
 MIN_RATE = 8000  # Hz
 EMPTY_TEXT = "its transcript is empty; add the words or remove the audio file"
@@ -56,8 +58,8 @@ class Limits:
 
 def check_utterance(utt: Utterance, limits: Limits) -> tuple[str, Audio | None]:
     """('', its audio) of a sound utterance, (what is wrong and what to do, None) of any other."""
-    if not utt.text.split():
-        return EMPTY_TEXT, None
+    if fault := words_fault(utt.text) or ("" if utt.text.split() else EMPTY_TEXT):
+        return fault, None
     fault, audio = check_audio(utt.audio, limits)
     fault = fault or text_fault(utt.text, audio.seconds if audio else 0.0, str(utt.audio), limits)
     return fault, None if fault else audio

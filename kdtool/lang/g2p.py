@@ -25,7 +25,16 @@ from kdtool.lang.tools import run_tool
 SPELLED = re.compile(r"[A-Z']*[A-Z][A-Z']*")
 CHUNKS = ["--seq1_del=false", "--seq2_del=true", "--seq1_max=2", "--seq2_max=2", "--grow=false"]
 EM_ITERATIONS = 8
-NOT_LETTERS = "not spelled with A to Z and the apostrophe"
+LONGEST = 60  # letters of a word; the program needs time and memory with the square of it
+
+
+def unspelled(word: str) -> str:
+    """Why no pronunciation can be guessed from a word's letters, and what to do."""
+    if len(word) > LONGEST:
+        return f"{len(word)} letters, more than {LONGEST}: no pronunciation is guessed; put blanks between its words"
+    if any(c.isdigit() for c in word):
+        return "digits are read in several ways: write them as they are said"
+    return "not spelled with A to Z and the apostrophe: add it to the lexicon"
 
 
 def tool_folders() -> tuple[Path, Path]:
@@ -99,8 +108,8 @@ class G2p:
 
     def apply(self, words: Sequence[str]) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
         """Pronunciations of the words, and (word, reason) of those without one."""
-        can = sorted({w for w in words if SPELLED.fullmatch(w)})
-        failed = [(w, NOT_LETTERS) for w in sorted(set(words) - set(can))]
+        can = sorted({w for w in words if SPELLED.fullmatch(w) and len(w) <= LONGEST})
+        failed = [(w, unspelled(w)) for w in sorted(set(words) - set(can))]
         found: dict[str, Pron] = {}
         if can:
             listing, output = self.temporary / "words.txt", self.temporary / "prons.tsv"

@@ -1,19 +1,25 @@
-"""Pronunciation lexicons.  In: a file in CMUdict's, Sphinx's or Kaldi's (LibriSpeech's) format.  Out: words and their phones.
+"""Pronunciation lexicons.  In: a file in CMUdict's, Sphinx's, Kaldi's, MFA's or HTK's format.  Out: words and their phones.
 
-All are 'WORD P1 P2 ..' lines. CMUdict and Sphinx mark variants as WORD(2), CMUdict comments with ' #' or ';;;'; Kaldi repeats
-the word, and may put a probability after it, which is not used. Words become upper-case, stress digits go, equal
-pronunciations of a word count once.
+All are 'WORD P1 P2 ..' lines. CMUdict and Sphinx mark variants as WORD(2), CMUdict comments with ' #' or ';;;'; Kaldi and MFA
+repeat the word and may put 1, 2 or 4 numbers behind it (see kdtool.lang.columns); HTK may put what is printed for it in
+brackets: 'WORD [OUT] 1.0 P1'. Words become upper-case and composed (NFC), stress digits go, equal pronunciations of a word count
+once.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdtool.core.encoding import other_encoding
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.tables import open_text
+from kdtool.core.tables import first_lines, open_text
+from kdtool.lang.columns import COLUMNS, Entry, Numbers, count_columns
+from kdtool.text.clean import Counts, clean, tell, upper
+from kdtool.text.marks import UNKNOWN_WORD
 
 Pron = tuple[str, ...]
 Lexicon = dict[str, list[Pron]]
@@ -21,24 +27,29 @@ Lexicon = dict[str, list[Pron]]
 _ARPABET = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
 ARPABET = frozenset(_ARPABET.split())
 PHONE_SETS = ("arpabet", "any")
-SIL, SPN, UNK = "SIL", "SPN", "<UNK>"
+SIL, SPN, UNK = "SIL", "SPN", UNKNOWN_WORD
 MAX_BAD_SHARE = 0.01
 _VARIANT = re.compile(r"\(\d+\)$")
-_PROBABILITY = re.compile(r"\d*\.\d+(e-?\d+)?")
+_PRINTED = re.compile(r"\[.*\]")  # HTK's output symbol
 _STRESS = re.compile(r"[0-2]$")
 
 
 @dataclass
 class LexiconFile:
-    """What was read: pronunciations in file order; unknown: (line number, word, phones outside the phone set)."""
+    """What was read: pronunciations in file order; unknown: (line number, word, phones outside the phone set).
+
+    columns: how many numbers stand behind each word; numbers: those of each pronunciation (empty where there are none).
+    """
 
     prons: Lexicon = field(default_factory=dict)
     unknown: list[tuple[int, str, list[str]]] = field(default_factory=list)
     lines: int = 0
+    columns: int = 0
+    numbers: dict[tuple[str, Pron], Numbers] = field(default_factory=dict)
 
 
-def parse_line(line: str, phone_set: str = "arpabet") -> tuple[str, Pron] | None:
-    """One line -> (word, phones), None for comments and empty lines; other phone sets than ARPAbet keep their phones' case.
+def parse_line(number: int, line: str) -> Entry | None:
+    """One line -> its word and the fields behind it, None for comments and empty lines.
 
     Raises:
         ValueError: a word without phones.
@@ -46,14 +57,16 @@ def parse_line(line: str, phone_set: str = "arpabet") -> tuple[str, Pron] | None
     if line.startswith((";;;", "##")) or not line.strip():
         return None
     fields = re.split(r"\s#", line, maxsplit=1)[0].split()
-    if len(fields) < 2:
-        raise ValueError("'WORD PHONE PHONE ..' wanted")
-    if len(fields) > 2 and _PROBABILITY.fullmatch(fields[1]):
+    if len(fields) > 2 and _PRINTED.fullmatch(fields[1]):
         del fields[1]
-    word = _VARIANT.sub("", fields[0]).upper()
+    if len(fields) < 2:
+        raise ValueError("'WORD PHONE PHONE ..' expected")
+    word = upper(_VARIANT.sub("", fields[0]))
+    if word.startswith(("\\'", '\\"')):  # as HTK writes a quote that begins a word
+        word = word[1:]
     if not word:
         raise ValueError("no word before the variant number")
-    return word, tuple(plain_phone(p.upper() if phone_set == "arpabet" else p) for p in fields[1:])
+    return Entry(number, word, tuple(fields[1:]))
 
 
 def plain_phone(phone: str) -> str:
@@ -73,27 +86,50 @@ def read_lexicon(path: Path, phone_set: str = "arpabet") -> LexiconFile:
     """
     if phone_set not in PHONE_SETS:
         raise UsageError(f"--phone-set {phone_set}: known are {', '.join(PHONE_SETS)}")
-    found = LexiconFile()
+    changed = Counts()
+    entries = _entries(path, changed)
+    found = LexiconFile(lines=len(entries), columns=count_columns(path, entries))
+    for entry in entries:
+        word, spoken = entry.word, entry.fields[found.columns :]
+        pron = tuple(plain_phone(p.upper() if phone_set == "arpabet" else p) for p in spoken)
+        strange = [p for p in pron if p not in ARPABET] if phone_set == "arpabet" else []
+        if strange:
+            found.unknown.append((entry.line, word, strange))
+            continue
+        variants = found.prons.setdefault(word, [])
+        numbers = tuple(float(x) for x in entry.fields[: found.columns])
+        if pron not in variants:
+            variants.append(pron)
+            found.numbers[word, pron] = numbers
+        elif numbers > found.numbers[word, pron]:
+            found.numbers[word, pron] = numbers
+    _check(path, found)
+    tell(str(path), changed)
+    if found.columns:
+        print(f"note: {path}: {found.columns} numeric column{'s' * (found.columns > 1)} behind each word ({COLUMNS[found.columns]})",
+              file=sys.stderr)  # fmt: skip
+    return found
+
+
+def _entries(path: Path, changed: Counts) -> list[Entry]:
+    """The lines that are words with their phones; `changed` gets the characters that were changed, by kind."""
+    entries = []
+    if path.is_file() and (fault := other_encoding(path, first_lines(path, 1 << 16))):
+        raise KdError(fault)
     with open_text(path) as lines:
         for number, line in enumerate(lines, 1):
             try:
-                entry = parse_line(line, phone_set)
+                entry = parse_line(number, clean(line.rstrip("\r\n"), changed))
             except ValueError as e:
-                raise KdError(f"{path}, line {number}: {line.rstrip()!r}: {e}; mend or remove the line") from e
+                raise KdError(f"{path}, line {number}: {line.rstrip()!r}: {e}; fix or remove the line") from e
             # <UNK>, !SIL and their like are ours to define, and a noise word ([NOISE] SPN) is what <UNK> is.
-            if entry is None or entry[0].startswith(("<", "!")) or {*entry[1]} <= {SIL, SPN}:
-                continue
-            found.lines += 1
-            word, pron = entry
-            strange = [p for p in pron if p not in ARPABET] if phone_set == "arpabet" else []
-            if strange:
-                found.unknown.append((number, word, strange))
-                continue
-            variants = found.prons.setdefault(word, [])
-            if pron not in variants:
-                variants.append(pron)
-    _check(path, found)
-    return found
+            if entry and not entry.word.startswith(("<", "!")) and not _noise(entry):
+                entries.append(entry)
+    return entries
+
+
+def _noise(entry: Entry) -> bool:
+    return {*entry.fields[entry.numeric :]} <= {SIL, SPN} and entry.numeric < len(entry.fields)
 
 
 def _check(path: Path, found: LexiconFile) -> None:

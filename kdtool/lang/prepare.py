@@ -1,15 +1,16 @@
 """Step: the language folder.  In: a lexicon, LM text, training transcripts.  Out: data/lang.
 
 The folder: words.txt, phones.txt, silence_phones.txt, oov.txt, topo.txt, lexicon.txt (the decoding vocabulary),
-text_lexicon.txt (words of the LM text beyond it), g2p.tsv, oov_failed.tsv, bpe.model, subwords.txt, stats.json, and
-word_boundary.txt if phones depend on their position in the word.
+text_lexicon.txt (words of the LM text beyond it), g2p.tsv, oov_failed.tsv, bpe.model, subwords.txt, stats.json,
+word_boundary.txt if phones depend on their position in the word, and lexiconp_silprob.txt with silprob.txt if the lexicon brings
+probabilities.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json, write_table
-from kdtool.lang.lexicon import SIL, SPN, UNK, Lexicon, Pron, read_lexicon, write_lexicon
+from kdtool.lang.given import given_probs, not_probabilities
+from kdtool.lang.lexicon import SIL, SPN, UNK, Lexicon, LexiconFile, Pron, read_lexicon, write_lexicon
 from kdtool.lang.positions import mark_lexicon, marked_phones, write_positions
 from kdtool.lang.vocab import RESERVED, most_frequent, text_words, transcript_words
+from kdtool.text.clean import spellings
+from kdtool.text.unknown import unknown_words
 
 STATES = 3
 
@@ -55,31 +59,39 @@ class Chosen:
     beyond: list[str]
     training: Counter[str]
     text: Counter[str]
+    to_align: Counter[str]
 
 
 def choose_words(data: Path, lm_text: Path, cfg: Config, more: Iterable[str] = ()) -> Chosen:
     """All words of the training transcripts, the most frequent ones of the LM text, and `more`."""
     training, text = transcript_words(data), text_words(lm_text)
-    for word in RESERVED:
-        if word in text:
-            raise KdError(f"the word {word} occurs in {lm_text}; the name is reserved, remove it there")
-    vocabulary = set(training) | set(most_frequent(text, cfg.vocab_size, cfg.min_count)) | set(more)
+    if reserved := [word for word in RESERVED if word in text]:
+        raise KdError(f"the word {reserved[0]} occurs in {lm_text}; the name is reserved, remove it there")
+    vocabulary = (set(training) - {UNK}) | set(most_frequent(text, cfg.vocab_size, cfg.min_count)) | set(more)
     # A dev word outside the vocabulary cannot be recognised, but the reference alignment must not take it for noise.
     to_align = transcript_words(cfg.align_data) if cfg.align_data else Counter[str]()
-    return Chosen(sorted(vocabulary), sorted((set(text) | set(to_align)) - vocabulary), training, text)
+    return Chosen(sorted(vocabulary), sorted((set(text) | set(to_align)) - vocabulary - {UNK}), training, text, to_align)
 
 
-def pronounce(chosen: Chosen, lexicon: Lexicon, work: Path, cfg: Config, nj: int) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
+def other_spellings(words: Iterable[str], lexicon: Lexicon) -> dict[str, str]:
+    """Words that the lexicon lacks -> their spelling there (see kdtool.text.clean.spellings), if it has one."""
+    found = {}
+    for word in words:
+        if word not in lexicon and (spelled := next((s for s in spellings(word) if s in lexicon), "")):
+            found[word] = spelled
+    return found
+
+
+def pronounce(missing: Sequence[str], lexicon: Lexicon, work: Path, cfg: Config, nj: int) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
     """Pronunciations by G2P for the words that the lexicon lacks, and (word, reason) of those that stay without."""
-    missing = [w for w in (*chosen.vocabulary, *chosen.beyond) if w not in lexicon]
     if not missing:
         return {}, []
     if not cfg.g2p:
         return {}, [(w, "not in the lexicon, and G2P is off") for w in sorted(missing)]
-    from kdtool.lang.g2p import NOT_LETTERS, SPELLED, G2p
+    from kdtool.lang.g2p import SPELLED, G2p, unspelled
 
     if not any(SPELLED.fullmatch(w) for w in missing):
-        return {}, [(w, NOT_LETTERS) for w in sorted(missing)]
+        return {}, [(w, unspelled(w)) for w in sorted(missing)]
     print(f"G2P for {len(missing)} words that the lexicon lacks", file=sys.stderr, flush=True)
     g2p = G2p(work, order=cfg.g2p_order, nj=nj, seed=cfg.seed)
     g2p.train(lexicon, cfg.g2p_max_words)
@@ -88,8 +100,11 @@ def pronounce(chosen: Chosen, lexicon: Lexicon, work: Path, cfg: Config, nj: int
     return found, failed
 
 
-def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon, word_position: bool) -> None:
-    """words.txt, phones.txt, lexicon.txt, text_lexicon.txt, silence_phones.txt, oov.txt, topo.txt, word_boundary.txt if asked for."""
+def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon, word_position: bool) -> list[str]:
+    """words.txt, phones.txt, lexicon.txt, text_lexicon.txt, silence_phones.txt, oov.txt, topo.txt, word_boundary.txt if asked for.
+
+    Returns the phones by id.
+    """
     used = {p for prons in (*lexicon.values(), *beyond.values()) for pron in prons for p in pron}
     spoken = sorted(used - {SIL, SPN})
     if word_position:
@@ -109,14 +124,32 @@ def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon, word_position: b
     }.items():
         with open_text(work / name, "w") as f:
             f.writelines(line + "\n" for line in lines)
+    return ["<eps>", *phones]
+
+
+def write_given(work: Path, path: Path, source: LexiconFile, known: Lexicon, phones: Sequence[str], word_position: bool) -> None:
+    """The lexicon's own probabilities, if it has any; says what became of its numbers."""
+    if not source.columns:
+        return
+    if odd := not_probabilities(source):
+        print(f"note: {path}: its numbers are no probabilities ({odd}) and are not used", file=sys.stderr)
+        return
+    probs = given_probs(source, known, phones, word_position)
+    if probs is None:
+        print(f"note: {path}: all its numbers are 1 and say nothing", file=sys.stderr)
+        return
+    probs.save(work, phones)
+    print(f"note: {path}: its probabilities are used in training and decoding, until steps/estimate_lang_probs.sh puts an alignment's "
+          "in their place", file=sys.stderr)  # fmt: skip
 
 
 def report(
-    work: Path, chosen: Chosen, source: Lexicon, known: Lexicon, made: dict[str, Pron], failed: list[tuple[str, str]], max_oov: float
-) -> None:
+    work: Path, chosen: Chosen, source: Lexicon, known: Lexicon, made: dict[str, Pron], failed: list[tuple[str, str]], max_oov: float,
+    listed: str,
+) -> None:  # fmt: skip
     """Counts of words by where their pronunciation comes from, printed and in stats.json; g2p.tsv, oov_failed.tsv.
 
-    KdError when more than `max_oov` of the training transcripts' words are without one.
+    listed: where the list of failed words will lie. KdError when more than `max_oov` of the training transcripts' words are without one.
     """
     for name, rows in (("g2p.tsv", sorted((w, " ".join(p)) for w, p in made.items())), ("oov_failed.tsv", failed)):
         with open_text(work / name, "w") as f:
@@ -138,6 +171,10 @@ def report(
         file=sys.stderr,
     )
     lost = [f"  training word {w} is {UNK}: {reason}" for w, reason in failed if w in chosen.training]
+    unknown = {UNK, *(w for w, _ in failed)}
+    for what, words in (("training transcripts", chosen.training), ("transcripts to align", chosen.to_align), ("LM text", chosen.text)):
+        if said := unknown_words(what, words, unknown, UNK, listed):
+            print(said, file=sys.stderr)
     share = stats["training_oov_tokens"] / max(1, stats["training_tokens"])
     if share > max_oov:
         raise KdError(f"{100 * share:.1f}% of the words in the training transcripts have no pronunciation, more than --max-oov {max_oov}:\n"
@@ -145,8 +182,8 @@ def report(
     print(*lost[:10], sep="\n", end="\n" * bool(lost), file=sys.stderr)
 
 
-def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, cfg: Config, nj: int) -> None:
-    """Make the language folder in `work`."""
+def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, out: Path, cfg: Config, nj: int) -> None:
+    """Make the language folder in `work`, which will become `out`."""
     from kdtool.lang.subwords import train_bpe, write_bpe
 
     source = read_lexicon(lexicon_path, cfg.phone_set)
@@ -155,13 +192,20 @@ def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, cfg: Conf
         print(f"{lexicon_path}: {len(source.unknown)} pronunciations with unknown phones are left out:", file=sys.stderr)
         for number, word, strange in source.unknown[:10]:
             print(f"  line {number}: {word}: {' '.join(strange)}", file=sys.stderr)
-    made, failed = pronounce(chosen, source.prons, work, cfg, nj)
-    prons: Lexicon = {**{w: [p] for w, p in made.items()}, **source.prons}
+    spelled = other_spellings((*chosen.vocabulary, *chosen.beyond), source.prons)
+    if spelled:
+        first = ", ".join(f"{w} as {s}" for w, s in [*spelled.items()][:10])
+        print(f"{len(spelled)} words have the pronunciation of another spelling in the lexicon: {first}", file=sys.stderr)
+    in_lexicon: Lexicon = {**{w: source.prons[s] for w, s in spelled.items()}, **source.prons}
+    missing = [w for w in (*chosen.vocabulary, *chosen.beyond) if w not in in_lexicon]
+    made, failed = pronounce(missing, source.prons, work, cfg, nj)
+    prons: Lexicon = {**{w: [p] for w, p in made.items()}, **in_lexicon}
     known = {w: prons[w] for w in chosen.vocabulary if w in prons}
     if not known:
         raise KdError(f"no word of the vocabulary has a pronunciation in {lexicon_path}; is it the lexicon of this language?")
-    write_tables(work, known, {w: prons[w] for w in chosen.beyond if w in prons}, cfg.word_position)
-    report(work, chosen, source.prons, known, made, failed, cfg.max_oov)
+    phones = write_tables(work, known, {w: prons[w] for w in chosen.beyond if w in prons}, cfg.word_position)
+    write_given(work, lexicon_path, source, known, phones, cfg.word_position)
+    report(work, chosen, in_lexicon, known, made, failed, cfg.max_oov, f"{out}/oov_failed.tsv")
     model = train_bpe(lm_text / "text.gz", cfg.bpe_size, cfg.bpe_sentences, cfg.seed)
     print(f"subwords: {write_bpe(work, model)} BPE pieces", file=sys.stderr)
 
@@ -169,7 +213,7 @@ def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, cfg: Conf
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     positionals = [
-        ("lexicon", "lexicon file in CMUdict's or LibriSpeech's format"),
+        ("lexicon", "lexicon file in CMUdict's, Sphinx', Kaldi's, MFA's or HTK's format"),
         ("lm_text", "folder with the normalised LM text"),
         ("data", "training data folder (its transcripts)"),
         ("out", "language folder to make"),
@@ -188,7 +232,7 @@ def main(argv: list[str] | None = None) -> None:
         inputs={"lexicon": paths["lexicon"], "lm_text": paths["lm_text"], **transcripts},
         options=cfg,
         code=("kdtool.lang.prepare",),
-        body=lambda work: prepare(paths["lexicon"], paths["lm_text"], paths["data"], work, cfg, common.nj),
+        body=lambda work: prepare(paths["lexicon"], paths["lm_text"], paths["data"], work, paths["out"], cfg, common.nj),
         common=common,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -9,15 +10,21 @@ from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text
 from kdtool.formats.rows import read_utterances
 from kdtool.lang.lexicon import UNK
+from kdtool.text.clean import JOINERS
 
 RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
 
 
 def text_fault(text: str, lower_too: bool = False) -> str:
-    """'' for a normalised transcript (in upper case, unless `lower_too`), else what is wrong with it in words."""
-    if strange := next((c for c in text if not c.isprintable()), ""):
+    """'' for a normalised transcript (in upper case, unless `lower_too`), else what is wrong with it in words.
+
+    The unknown word, <UNK>, may stand in a transcript.
+    """
+    if strange := next((c for c in text if not c.isprintable() and c not in JOINERS), ""):
         return f"{text[:60]!r} holds the character {strange!r}"
-    if reserved := [w for w in text.split() if w in RESERVED]:
+    if not unicodedata.is_normalized("NFC", text):
+        return f"{text[:60]!r} is not in composed form (NFC)"
+    if reserved := [w for w in text.split() if w in RESERVED and w != UNK]:
         return f"the word {reserved[0]} is reserved"
     if not lower_too and text != text.upper():
         return f"{text[:60]!r} is not upper-case"

@@ -1,6 +1,8 @@
 """Step: LM text.  In: one sentence a line (plain or .gz), or a data folder's transcripts.  Out: text.gz, upper-case A to Z
 and apostrophe; stats.json.
 
+Sentence marks (<s>, </s>), <unk> and tags of noises ([LAUGHTER], <noise>, ++BREATH++) are no words: they go and are counted.
+
 Sentences that equal a transcript of a held-out set (--exclude) are left out, so that perplexities and word error rates on
 it are honest.
 """
@@ -23,11 +25,13 @@ from kdtool.core.progress import Line
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json
 from kdtool.formats.rows import read_utterances
+from kdtool.text.clean import APOSTROPHES, Counts, clean, tell, upper
+from kdtool.text.kinds import check_plain
+from kdtool.text.marks import LONGEST_WORD, markup, spoken, without_marks
 
 TRANSCRIPTS = "supervisions.jsonl.gz"  # of a data folder
 PLAIN = re.compile(r"[A-Z' ]*")
 OTHER = re.compile(r"[^A-Z' ]+")
-APOSTROPHES = str.maketrans({c: "'" for c in "\u2019\u2018\u02bc\u00b4`"})
 
 
 @dataclass(frozen=True)
@@ -40,32 +44,64 @@ class Config:
     plain: bool = field(default=True, metadata={"help": "letters A to Z and apostrophes only; false: words as they are, upper-case"})
 
 
-def normalise(line: str, plain: bool = True) -> str:
+@dataclass
+class Account:
+    """What became of the lines: counts (lines_in, sentences, dropped_<kind>), characters and marks changed, by kind, and the
+    first line that was dropped for a kind of content."""
+
+    counts: Counts = field(default_factory=Counter)
+    changed: Counts = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+
+def normalise(line: str, plain: bool = True, changed: Counts | None = None) -> str:
     """Upper-case letters A to Z, apostrophes and single spaces; accents go, other characters part words.
 
     plain False only makes the words upper-case, as they are in a lexicon of another language or with other signs.
-    Returns '' for lines without a word. Raises ValueError for digits, which nobody can read aloud with certainty.
+    changed: gets the characters and marks that went, by kind. Returns '' for lines without a word.
+
+    Raises:
+        Unusable: digits, which nobody can read aloud with certainty; markup; a word of more than LONGEST_WORD characters.
     """
-    if not plain:
-        return " ".join(line.upper().split())
     text = line.strip()
     if not PLAIN.fullmatch(text):
-        text = unicodedata.normalize("NFKD", text.translate(APOSTROPHES)).upper()
-        text = "".join(c for c in text if not unicodedata.combining(c))
-        if any(c.isdigit() for c in text):
-            raise ValueError("digits")
-        text = OTHER.sub(" ", text)
-    return " ".join(word for word in text.split() if word.strip("'"))
+        changed = Counter() if changed is None else changed
+        text = clean(text, changed)
+        if found := markup(text):
+            raise Unusable("markup", found)
+        text = without_marks(text, changed, tags=True)
+        text = _plain_letters(text) if plain else spoken(upper(text), changed)
+    if len(text) > LONGEST_WORD and (long := next((w for w in text.split() if len(w) > LONGEST_WORD), "")):
+        raise Unusable("long_words", f"a word of {len(long)} characters")
+    return " ".join(word for word in text.split() if not plain or word.strip("'"))
 
 
-def sentences(source: Path, held_out: set[str], counts: Counter[str], plain: bool) -> Iterator[str]:
-    """The normalised sentences to keep; `counts` tells lines in, sentences out and why lines were dropped."""
-    for line in raw_sentences(source):
+def _plain_letters(text: str) -> str:
+    text = unicodedata.normalize("NFKD", text.translate(APOSTROPHES)).upper()
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    if digit := next((c for c in text if c.isdigit()), ""):
+        raise Unusable("digits", digit)
+    return OTHER.sub(" ", text)
+
+
+class Unusable(ValueError):
+    """A line that is left out: `kind`, under which it is counted, and `what` was found in it."""
+
+    def __init__(self, kind: str, what: str) -> None:
+        super().__init__(kind)
+        self.kind, self.what = kind, what
+
+
+def sentences(source: Path, held_out: set[str], account: Account, plain: bool) -> Iterator[str]:
+    """The normalised sentences to keep; `account` gets lines in, sentences out and why lines were dropped."""
+    counts = account.counts
+    for number, line in enumerate(raw_sentences(source), 1):
         counts["lines_in"] += 1
         try:
-            text = normalise(line, plain)
-        except ValueError:
-            counts["dropped_digits"] += 1
+            text = normalise(line, plain, account.changed)
+        except Unusable as e:
+            counts[f"dropped_{e.kind}"] += 1
+            account.first.setdefault(e.kind, f"{number} ({e.what})")
             continue
         if not text:
             counts["dropped_empty"] += 1
@@ -103,34 +139,39 @@ def transcripts(data: Path | None, plain: bool = True) -> set[str]:
     for row in read_utterances(data):
         try:
             found.add(normalise(row.get("text") or "", plain))
-        except ValueError:
-            continue  # a transcript with digits equals no sentence, because those with digits are dropped
+        except Unusable:
+            continue  # it equals no sentence, because those that are like it are dropped
     return found
 
 
 def prepare(source: Path, work: Path, cfg: Config) -> None:
     """Write text.gz and stats.json; KdError when no sentence is left."""
-    held_out = transcripts(cfg.exclude, cfg.plain)
-    counts: Counter[str] = Counter()
-    chosen = None
+    if source.is_file():
+        check_plain(source)
+    held_out, account, chosen = transcripts(cfg.exclude, cfg.plain), Account(), None
     if cfg.max_lines:
         # Two passes, so that a text larger than memory can be sampled.
-        total = sum(1 for _ in sentences(source, held_out, counts, cfg.plain))
+        total = sum(1 for _ in sentences(source, held_out, account, cfg.plain))
         chosen = set(random.Random(cfg.seed).sample(range(total), min(cfg.max_lines, total)))
-        counts.clear()
+        account = Account()
     words = kept = 0
     with open_text(work / "text.gz", "w") as f:
-        for number, text in enumerate(sentences(source, held_out, counts, cfg.plain)):
+        for number, text in enumerate(sentences(source, held_out, account, cfg.plain)):
             if chosen is None or number in chosen:
                 f.write(text + "\n")
                 kept += 1
                 words += text.count(" ") + 1
+    for kind, line in sorted(account.first.items()):
+        print(f"note: LM text: dropped for {kind.replace('_', ' ')}, the first is {source}, line {line}", file=sys.stderr)
+    tell("LM text", account.changed)
+    counts = account.counts
     if not kept:
         raise KdError(f"{source}: no sentence is left of {counts['lines_in']} lines ({dict(counts)}); name a text with one sentence a line")
     counts["dropped_by_sampling"] = counts["sentences"] - kept
-    counts["sentences"] = kept
     dropped = {k.removeprefix("dropped_"): counts[k] for k in sorted(counts) if k.startswith("dropped_") and counts[k]}
-    write_json(work / "stats.json", {"lines_in": counts["lines_in"], "sentences": kept, "words": words, "dropped": dropped})
+    changed = {k: n for k, n in sorted(account.changed.items()) if n}
+    stats = {"lines_in": counts["lines_in"], "sentences": kept, "words": words, "dropped": dropped}
+    write_json(work / "stats.json", {**stats, **({"changed": changed} if changed else {})})
     print(f"LM text: {counts['lines_in']} lines in, {kept} sentences out ({words} words), dropped: {dropped or 'none'}", file=sys.stderr)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from kdtool.core.encoding import read_utf8
 from kdtool.core.errors import KdError
 from kdtool.corpus.utterance import Utterance
 
@@ -112,13 +113,9 @@ def _transcripts(path: Path) -> dict[str, str]:
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """(file and line number, line) of the lines that are not blank; KdError when there is none."""
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8").removeprefix("\ufeff")
+        text = read_utf8(path)
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; AN4's archive holds it, unpack it again") from e
-    except UnicodeDecodeError as e:
-        bad = data[: e.start].count(b"\n") + 1
-        raise KdError(f"{path}, line {bad}: not UTF-8 (byte 0x{data[e.start]:02x}); convert the file with iconv") from e
     if not text.strip():
         raise KdError(f"{path}: empty; unpack AN4's archive again")
     for number, line in enumerate(text.splitlines(), 1):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kdtool.core.encoding import read_utf8
 from kdtool.core.errors import KdError
 from kdtool.core.walk import files_below
 from kdtool.corpus.utterance import Utterance
@@ -86,12 +87,6 @@ def _transcripts(files: Sequence[Path]) -> dict[str, tuple[str, str]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, line) of the lines that are not blank."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as e:
-        bad = data[: e.start].count(b"\n") + 1
-        raise KdError(f"{path}, line {bad}: not UTF-8 (byte 0x{data[e.start]:02x}); convert the file with iconv") from e
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+    for number, line in enumerate(read_utf8(path).replace("\n\ufeff", "\n").split("\n"), 1):
         if line.strip():
             yield number, line.strip()

@@ -50,25 +50,46 @@ def test_a_folder_is_read_whole_and_what_does_not_fit_is_named(tmp_path: Path) -
         path.write_bytes(b"x")
     for name, text in (("a.txt", "One\ntwo "), ("deep/er/b c.lab", "three"), ("two.txt", "x"), ("lost.txt", "x")):
         (tmp_path / name).write_text(text)
-    (tmp_path / "odd.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "odd.txt").write_bytes(b"x\xff")
     items, faults = find_items(tmp_path)
     assert [(i.name, i.text, i.speaker) for i in items] == [("a", "One two", "a"), ("deep/er/b c", "three", "deep/er/b c")]
     reasons = dict(faults)
     assert set(reasons) == {"two", "mute", "lost", "odd"}
     assert "which of two.flac, two.wav counts" in reasons["two"]
     assert "no text beside it" in reasons["mute"] and "no audio file beside it" in reasons["lost"]
-    assert "not UTF-8 (byte 0xff at position 0)" in reasons["odd"]
+    assert "not UTF-8 (byte 0xff at position 1)" in reasons["odd"]
     assert {i.speaker for i in find_items(tmp_path, speaker="folder")[0]} == {".", "deep/er"}
+
+
+def test_text_files_that_are_no_plain_text_are_faults_with_a_reason(tmp_path: Path) -> None:
+    texts = {
+        "srt": ("1\n00:00:01,000 --> 00:00:02,000\nHello\n", "srt.txt: a subtitle file (SRT), not plain text; give the words alone"),
+        "htk": ("0 3600000 sil\n3600000 5300000 hello\n", "htk.txt: an HTK label file"),
+        "html": ("one\n<b>two</b>\n", "html.txt, line 2: '<b>two</b>' holds markup (<b>)"),
+        "long": ("x" * 101, "long.txt, line 1: a word of 101 characters"),
+    }
+    for name, (text, _) in texts.items():
+        (tmp_path / f"{name}.wav").write_bytes(b"x")
+        (tmp_path / f"{name}.txt").write_text(text)
+    (tmp_path / "good.wav").write_bytes(b"x")
+    (tmp_path / "good.txt").write_text("\ufeff<unk> AT&T <noise> hello\n")
+    (tmp_path / "wide.wav").write_bytes(b"x")
+    (tmp_path / "wide.txt").write_bytes("Hello".encode("utf-16"))
+    items, faults = find_items(tmp_path)
+    assert [(i.name, i.text) for i in items] == [("good", "<unk> AT&T <noise> hello")]
+    reasons = dict(faults)
+    assert reasons.keys() == {*texts, "wide"} and "iconv -f UTF-16" in reasons["wide"]
+    assert all(message in reasons[name] for name, (_, message) in texts.items()), reasons
 
 
 def test_librispeech_layout(tmp_path: Path) -> None:
     chapter = tmp_path / "7" / "1"
     for utt in ("7-1-0000", "7-1-0001"):
         tone(chapter / f"{utt}.flac", kind="FLAC")
-    (chapter / "7-1.trans.txt").write_text("7-1-0000 HELLO THERE\n7-1-0009 GONE\n")
+    (chapter / "7-1.trans.txt").write_text("\ufeff7-1-0000 HELLO\u2028THERE\n7-1-0009 GONE\n\ufeff7-1-0001 A &amp; B\n")
     items, faults = find_items(tmp_path)
-    assert [(i.name, i.speaker, i.text) for i in items] == [("7-1-0000", "7", "HELLO THERE")]
-    assert [n for n, _ in faults] == ["7-1-0001", "7-1-0009"]
+    assert [(i.name, i.speaker, i.text) for i in items] == [("7-1-0000", "7", "HELLO\u2028THERE")]
+    assert [n for n, _ in faults] == ["7-1-0001", "7-1-0009"] and "7-1.trans.txt, line 3: 'A &amp; B' holds markup" in faults[0][1]
     (chapter / "x.trans.txt").write_text("7-1-0000 AGAIN\n")
     items, faults = find_items(tmp_path)
     assert items == [] and [n for n, _ in faults] == ["7-1-0000", "7-1-0001", "7-1-0009"]
@@ -94,10 +115,24 @@ def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
         ("$5 & 10%", [("$5", "$5"), ("&", "&"), ("10%", "10%")]),
         ("[noise] <unk>", [("[noise]", "[NOISE]"), ("<unk>", "<UNK>")]),
         ("... - !", []),
+        ("rose,and rose...and rose/and rose;and rose\u2014and rose_and (rose)and", [("rose", "ROSE"), ("and", "AND")] * 7),
+        ("xylo,and", [("xylo", "XYLO"), ("and", "AND")]),  # a known word is never lost in an unknown whole
+        ("xylo/zyx 3,000", [("xylo/zyx", "XYLO/ZYX"), ("3,000", "3,000")]),
+        ("and/or n/a", [("and/or", "AND/OR"), ("n/a", "N/A")]),
+        ("(s)he [t]he rose(s)", [("she", "SHE"), ("the", "THE"), ("roses", "ROSES")]),
+        ("[noise]rose <unk>and rose[laughter]",
+         [("[noise]", "[NOISE]"), ("rose", "ROSE"), ("<unk>", "<UNK>"), ("and", "AND"), ("rose", "ROSE"), ("[laughter]", "[LAUGHTER]")]),
+        ("<s> rose </s>", [("rose", "ROSE")]),
+        ("e.g. u.s. U.S.A. us.", [("e.g", "E.G."), ("u", "U."), ("s", "S"), ("U.S.A", "USA"), ("us", "US")]),
+        ("x.s", [("x.s", "XS")]),
+        ("\uff32ose \ufb01ne", [("\uff32ose", "ROSE"), ("\ufb01ne", "FINE")]),
+        ("rose\U0001f600 \U0001f600 \u266arose\u266a", [("rose", "ROSE"), ("rose", "ROSE")]),
+        ("\u4e2d\u6587 \u00c5", [("\u4e2d\u6587", "\u4e2d\u6587"), ("\u00c5", "A")]),
     ],
 )
 def test_words_of_a_text(text: str, words: list[tuple[str, str]]) -> None:
-    lexicon = {"IT'S", "X-RAY", "CAFE", "'TIS", "DOGS'"}
+    lexicon = {"IT'S", "X-RAY", "CAFE", "'TIS", "DOGS'", "ROSE", "AND", "AND/OR", "OR", "N/A", "SHE", "THE", "ROSES", "E.G.", "U.", "S",
+               "USA", "US", "FINE", "XS"}  # fmt: skip
     assert [(w.written, w.key) for w in split_words(text, lexicon)] == words
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from kdtool.corpus import kaldi_export, kaldi_import
 from kdtool.corpus.ids import id_fault
 from kdtool.corpus.kaldi_audio import recognise
 from kdtool.corpus.kaldi_export import decimal_seconds
+from kdtool.text.marks import transcript, words_fault
 from kdtool.validate.registry import validate
 from kdtool.validate.report import Level
 
@@ -247,6 +249,17 @@ def test_the_account_of_dropped_utterances(tmp_path: Path) -> None:
     assert "transcript is empty" in dropped["a-2"] and "text, line 3 has it, utt2spk and wav.scp not" in dropped["x-1"]
 
 
+def test_transcripts_come_in_clean_and_markup_is_a_fault_with_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_kaldi(tmp_path / "k")
+    put(folder, text="\ufeffa-1 CAFE\u0301\u200b<unk> - \u00adX\n\ufeffa-2 <s> HELLO </s>\nb-1 <i>HELLO</i>\n")
+    data = load(folder, tmp_path / "data", "--max-dropped", "0.5")
+    assert [s["text"] for s in rows(data)] == ["CAF\u00c9 <UNK> X", "HELLO"]
+    said = capsys.readouterr().err
+    for part in ("2 x sentence mark", "1 x unknown word", "1 x zero-width space", "1 x soft hyphen", "1 x token of punctuation alone"):
+        assert f"note: import data: {part}" in said
+    assert f"b-1\t{folder}/text, line 3: '<i>HELLO</i>' holds markup (<i>)" in (data / "dropped.tsv").read_text()
+
+
 def test_no_utterance_is_in_two_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = load(write_kaldi(tmp_path / "k"), tmp_path / "train")
     with pytest.raises(KdError, match=rf"{tmp_path}/k: utterance a-1 is in {train} too \(3 such\)"):
@@ -259,7 +272,8 @@ def test_no_utterance_is_in_two_sets(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 IDS = st.text("abZ09_+=.@é", min_size=1, max_size=4).filter(lambda name: not id_fault(name))
-WORDS = st.text(st.characters(blacklist_categories=("C", "Z")), min_size=1, max_size=4).filter(lambda w: w == w.strip())
+WORDS = st.text(st.characters(blacklist_categories=("C", "Z")), min_size=1, max_size=4).map(lambda w: transcript(w, Counter()))
+WORDS = WORDS.filter(lambda w: len(w.split()) == 1 and not words_fault(w))  # what is clean comes back as it went
 PARTS = st.tuples(st.integers(0, 15000), st.integers(4410, 5000), st.integers(0, 1), st.lists(WORDS, min_size=1, max_size=3))
 SETS = st.dictionaries(IDS, st.dictionaries(IDS, PARTS, min_size=1, max_size=3), min_size=1, max_size=3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import write_jsonl
-from kdtool.lang.g2p import G2p, sample_words
+from kdtool.lang.g2p import G2p, sample_words, unspelled
 from kdtool.lang.lexicon import read_lexicon, write_lexicon
 from kdtool.lang.vocab import most_frequent, transcript_words
 
@@ -80,6 +81,12 @@ def test_transcripts_must_be_upper_case_and_not_empty(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "supervisions.jsonl.gz", [{"id": "u1"}])
     with pytest.raises(KdError, match="no words"):
         transcript_words(tmp_path)
+    write_jsonl(tmp_path / "supervisions.jsonl.gz", [{"id": "u1", "text": "A <UNK>"}])
+    assert transcript_words(tmp_path) == {"A": 1, "<UNK>": 1}
+    for text, message in (("CAFE\u0301", "composed form"), ("A <s>", "<s> is reserved"), ("A\u200eB", "holds the character")):
+        write_jsonl(tmp_path / "supervisions.jsonl.gz", [{"id": "u1", "text": text}])
+        with pytest.raises(KdError, match=message):
+            transcript_words(tmp_path)
 
 
 def regular_language() -> dict[str, list[tuple[str, ...]]]:
@@ -107,6 +114,9 @@ def test_g2p_learns_a_regular_spelling_and_reports_what_it_cannot_do(tmp_path: P
         assert not (tmp_path / str(nj) / "g2p").exists()
     assert results[0] == results[1]
     found, failed = results[0]
+    assert [unspelled(w).split(":")[0] for w in ("9", "\u4e2d", "A" * 61)] == [
+        "digits are read in several ways", "not spelled with A to Z and the apostrophe", "61 letters, more than 60",
+    ]  # fmt: skip
     right = sum(found[w] == held_out[w][0] for w in held_out)
     assert right > 0.9 * len(held_out)
     assert [w for w, _ in failed] == ["'", "R2D2", "ZZZ"]
@@ -126,5 +136,76 @@ def test_g2p_without_letters_says_what_to_do(tmp_path: Path) -> None:
 
 def test_kaldi_forms(tmp_path: Path) -> None:
     path = tmp_path / "lexiconp.txt"
-    path.write_text("!SIL SIL\n<UNK> SPN\n[NOISE] SPN\nHI 1.0 hE i\nHI 0.25 hE\nTO(2) t 0\n")
-    assert read_lexicon(path, "any").prons == {"HI": [("hE", "i"), ("hE",)], "TO": [("t", "0")]}
+    path.write_text("!SIL SIL\n<UNK> SPN\n[NOISE] SPN\nHI 1.0 hE i\nHI 0.25 hE\nTO(2) .5 t o2\n")
+    assert read_lexicon(path, "any").prons == {"HI": [("hE", "i"), ("hE",)], "TO": [("t", "o2")]}
+
+
+BEE = {"A": [("AH",), ("EY",)], "'BEE": [("B", "IY")]}
+FORMS = {
+    "lexicon.txt": "A AH\nA EY\n'BEE B IY\n",
+    "lexiconp.txt": "A 1 AH\nA 0 EY\n'BEE 1e-05 B IY\n",
+    "lexiconp_silprob.txt": "A 1.0 0.5 1.2 0.9 AH\nA 0.3 .5 1 1. EY\n'BEE 1 0.2 1.0 0.8 B IY\n",
+    "two columns": "A 1.0 0.5 AH\nA 0.3 .5 EY\n'BEE 1 0.2 B IY\n",
+    "MFA with tabs": "a\t0.99\t0.17\t1.0\t0.8\tAH0\na\t0.01\t0.17\t1.0\t0.8\tEY1\n'bee\t0.5\t0.1\t1.5\t0.8\tB IY0\n",
+    "MFA with one number": "a\t1.0\tAH0\na\t0.33\tEY1\n'bee\t1.0\tB IY0\n",
+    "HTK": "A [A] 1.0 AH\nA [] 0.5 EY\n\\'BEE ['BEE] 1.0 B IY\n<s> [] SIL\n",
+    "HTK without numbers": "A [A] AH\nA EY\n\\'BEE B IY\n",
+    "Sphinx": "A  AH\nA(2)\tEY\n'BEE  B IY\n<sil> SIL\n",
+    "CMUdict": ";;; a comment\n## another\na AH0\na(2) EY1\n'bee B IY1 # the insect\n\n",
+    "byte order mark, CRLF": "\ufeffA AH\r\nA EY\r\n'BEE B IY\r\n",
+    "invisible": "A\u00a0AH\nA\u2003EY\n\u200f'B\u00adEE\u2060 B \ufeffIY\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("phone_set", ["arpabet", "any"])
+def test_every_form_has_the_same_words_and_phones(form: str, phone_set: str, tmp_path: Path) -> None:
+    (tmp_path / "lexicon").write_text(FORMS[form], newline="")
+    assert read_lexicon(tmp_path / "lexicon", phone_set).prons == BEE
+
+
+def test_numbers_stay_with_their_pronunciation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "lexicon"
+    path.write_text(FORMS["lexiconp_silprob.txt"] + "A 0.7 .5 1 1. EY\n")
+    found = read_lexicon(path)
+    assert found.columns == 4
+    assert found.numbers == {("A", ("AH",)): (1, 0.5, 1.2, 0.9), ("A", ("EY",)): (0.7, 0.5, 1, 1), ("'BEE", ("B", "IY")): (1, 0.2, 1, 0.8)}
+    assert f"note: {path}: 4 numeric columns behind each word (pronunciation probability, silence after" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A 0.5 AH\nB IY\n", r"line 1 has 1 numeric column \('A 0.5 AH'\), line 2 has 0 \('B IY'\); give all lines the same"),
+        ("A AH\nB 1 B IY\n", r"line 1 has 0 numeric columns \('A AH'\), line 2 has 1"),
+        ("A AH 1\n", r"line 1: 'A AH 1': the phone 1 is a number; phones need names"),
+        ("A 0.5\n", r"line 1: 'A 0.5': numbers, but no phones"),
+        ("A 1 1 1 AH\n", r"line 1: 'A 1 1 1 AH': 3 numeric columns behind the word; known are 1"),
+        ("A 1 1 1 1 1 AH\n", r"5 numeric columns"),
+        ("A nan AH\nB B\n", r"line 2 has 0"),
+    ],
+)
+def test_numbers_that_are_no_columns_are_refused_with_the_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "lexicon"
+    path.write_text(text)
+    with pytest.raises(KdError, match=message) as e:
+        read_lexicon(path, "any")
+    assert str(path) in str(e.value)
+
+
+def test_an_ipa_dictionary_says_which_option_allows_it(tmp_path: Path) -> None:
+    path = tmp_path / "mfa.dict"
+    path.write_text("cat\t0.99\t0.2\t1.0\t0.9\tk\u02b0 \u00e6 t\nsee\t0.99\t0.2\t1.0\t0.9\ts i\u02d0\n")
+    with pytest.raises(KdError, match=r"line 1 \(CAT: .*--phone-set any"):
+        read_lexicon(path)
+    assert read_lexicon(path, "any").prons == {"CAT": [("k\u02b0", "\u00e6", "t")], "SEE": [("s", "i\u02d0")]}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_composed_and_decomposed_lexicons_are_one(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "lexicon"
+    path.write_text(unicodedata.normalize(form, "p\u00e9ter P IY T ER\n"))
+    assert [*read_lexicon(path).prons] == ["P\u00c9TER"]
+    path.write_bytes(path.read_text().encode("utf-16"))
+    with pytest.raises(KdError, match="iconv -f UTF-16"):
+        read_lexicon(path)

@@ -11,6 +11,8 @@ from kdtool.core.tables import open_text, read_json, write_jsonl
 from kdtool.lang.lang import Lang
 from kdtool.lang.prepare import main
 from kdtool.lang.subwords import sample_sentences
+from kdtool.validate.registry import validate
+from kdtool.validate.report import Level
 
 LEXICON = "the DH AH0\nthe(2) DH IY0\ncat K AE1 T\nsat S AE1 T\nmat M AE1 T\non AA1 N\nrare R EH1 R\ndog D AA1 T\n"
 TEXT = ["THE CAT SAT ON THE MAT", "THE CAT SAT", "THE MAT", "A RARE CAT"] * 5
@@ -113,3 +115,61 @@ def test_sentences_are_sampled_in_order(tmp_path: Path) -> None:
     assert len(some) == 7 and some == sorted(some)
     assert some == [int(x) for x in sample_sentences(path, 100, 7, seed=3)]
     assert len(list(sample_sentences(path, 100, 0, seed=3))) == 100
+
+
+NUMBERS = {"the DH AH0": (1.0, 0.1, 1.2, 0.9), "the(2) DH IY0": (0.25, 0.2, 1.0, 1.0), "cat": (0.5, 0.5, 0.8, 1.1)}
+
+
+def with_numbers(columns: int) -> str:
+    """LEXICON with numeric columns."""
+    lines = []
+    for line in LEXICON.splitlines():
+        word, phones = line.split(" ", 1)
+        numbers = next((n for key, n in NUMBERS.items() if line.startswith(key)), (1.0, 0.3, 1.0, 1.0))
+        lines.append(" ".join([word, *(f"{x:g}" for x in numbers[:columns]), phones]))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("positions", [False, True])
+@pytest.mark.parametrize("columns", [1, 2, 4])
+def test_a_lexicons_probabilities_are_used(columns: int, positions: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = inputs(tmp_path)
+    (tmp_path / "lexicon").write_text(with_numbers(columns))
+    main([*argv, *SMALL, "--word-position", str(positions).lower()])
+    assert "its probabilities are used in training and decoding" in capsys.readouterr().err
+    lang = Lang.load(tmp_path / "lang")
+    assert lang.probs is not None
+    first, second = (lang.probs.of("THE", p) for p in lang.prons["THE"])
+    assert (first.pron, second.pron) == (1.0, 0.25) and lang.probs.of("CAT", lang.prons["CAT"][0]).pron == 1.0
+    overall = 0.3 - 0.1 / 8 if columns > 1 else 0.5  # silences of 8 entries: .1 + .2 + .5 + 5 x .3
+    assert lang.probs.overall == pytest.approx(overall, abs=1e-6)
+    assert first.sil == pytest.approx(0.1 if columns > 1 else 0.5)
+    assert (first.after_sil, first.after_speech) == ((1.2, 0.9) if columns == 4 else (1.0, 1.0))
+    assert lang.probs.of("<UNK>", (lang.spn,)).sil == pytest.approx(overall, abs=1e-6)
+    report = validate("lang", tmp_path / "lang", Level.FULL)
+    assert not report.problems and report.summary.endswith("with probabilities")
+
+
+@pytest.mark.parametrize(("number", "said"), [("1", "all its numbers are 1"), ("12.5", "no probabilities (THE 12.5) and are not used")])
+def test_numbers_that_say_nothing_change_nothing(number: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = inputs(tmp_path)
+    entries = (line.split(" ", 1) for line in LEXICON.splitlines())
+    (tmp_path / "lexicon").write_text("".join(f"{word} {number} {phones}\n" for word, phones in entries))
+    main([*argv, *SMALL])
+    assert said in capsys.readouterr().err
+    assert Lang.load(tmp_path / "lang").probs is None
+
+
+def test_unknown_words_are_summed_up_and_other_spellings_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = inputs(tmp_path, transcript="THE C\u00c4T \uff2d\uff21\uff34 <UNK> SAT SAT 9 9 ON ON")
+    (tmp_path / "dev").mkdir()
+    write_jsonl(tmp_path / "dev" / "supervisions.jsonl.gz", [{"id": "v1", "text": "THE MATS MATS <UNK>"}])
+    main([*argv, *SMALL, "--align-data", str(tmp_path / "dev")])
+    said = capsys.readouterr().err
+    assert "2 words have the pronunciation of another spelling in the lexicon: C\u00c4T as CAT, \uff2d\uff21\uff34 as MAT" in said
+    assert ("training transcripts: 2 of 7 words are without a pronunciation and become <UNK> (3 of 10 tokens, 30.00%)\n"
+            f"  all: 9 2, <UNK> 1; list: {tmp_path}/lang/oov_failed.tsv") in said  # fmt: skip
+    assert "transcripts to align: 2 of 3 words are without a pronunciation and become <UNK> (3 of 4 tokens, 75.00%)" in said
+    assert "LM text: 1 of 7 words are without a pronunciation and become <UNK> (5 of 70 tokens, 7.14%)\n  all: A 5" in said
+    lang = Lang.load(tmp_path / "lang")
+    assert lang.prons["C\u00c4T"] == lang.prons["CAT"] and list(lang.words).count("<UNK>") == 1

@@ -59,4 +59,34 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
 
 
 def test_words_of_any_alphabet_stay_as_they_are_when_asked() -> None:
-    assert normalise(" x-ray  f\u00fcr 2 [noise] ", plain=False) == "X-RAY F\u00dcR 2 [NOISE]"
+    assert normalise(" x-ray  f\u00fcr 2 [noise] ", plain=False) == "X-RAY F\u00dcR 2"
+    assert normalise("fu\u0308r re\u00adcoat x\u2013y - caf\u00e9,", plain=False) == "F\u00dcR RECOAT X\u2013Y CAF\u00c9,"
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_marks_are_no_words_and_are_counted(plain: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out"
+    lines = ["\ufeff<s> THE CAT </s>", "<s> A <unk> [LAUGHTER] DOG </s> (utt-1)", "a <UNK>\u00a0b <noise> ++UH++", "\ufeffc\u200bd"]
+    source.write_text("\n".join([*lines, "<s> </s>", "x <b>y</b>", "AT&amp;T", "W" * 101 + " x"]) + "\n")
+    main([str(source), str(out), "--plain", str(plain).lower()])
+    assert read_lines(out / "text.gz") == ["THE CAT", "A DOG", "A B", "C D"]
+    said = capsys.readouterr().err
+    for part in (
+        "6 x sentence mark", "2 x unknown word", "3 x tag of a noise", "1 x utterance id", "2 x byte order mark", "1 x zero-width space",
+        "1 x no-break", f"dropped for markup, the first is {source}, line 6 (<b>)", f"long words, the first is {source}, line 8",
+    ):  # fmt: skip
+        assert part in said, said
+    stats = read_json(out / "stats.json")
+    assert stats["dropped"] == {"empty": 1, "long_words": 1, "markup": 2} and stats["changed"]["byte order mark removed"] == 2
+
+
+def test_a_text_that_is_none_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    for content, message in (
+        (b"1\n00:00:01,000 --> 00:00:02,000\nHello\n", "a subtitle file"), ("Hello\n".encode("utf-16"), "iconv -f UTF-16"),
+        (b"\\data\\\nngram 1=2\n", "ARPA"), (b"H\0E\0L\0L\0O\0\n\0", "UTF-16LE"),
+    ):  # fmt: skip
+        source.write_bytes(content)
+        with pytest.raises(KdError, match=message):
+            main([str(source), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

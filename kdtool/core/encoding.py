@@ -1,0 +1,57 @@
+"""Text files that must be UTF-8.  In: a path or the bytes.  Out: the text, or what the bytes are and the command that converts them."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+
+_MARKS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
+_OTHERS = (
+    (b"\x1f\x8b", "a gzip file; let its name end in .gz, or unpack it"),
+    (b"PK\x03\x04", "a zip or Office file; save it as plain text"),
+    (b"%PDF", "a PDF file; save it as plain text"),
+    (b"{\\rtf", "a rich-text file; save it as plain text"),
+)
+
+
+def read_utf8(path: Path) -> str:
+    """A file's text, without the byte order mark at its start.
+
+    Raises:
+        KdError: it is in another encoding or no text; the line, the byte and the command that converts it are named.
+        OSError: it cannot be read.
+    """
+    data = path.read_bytes()
+    if fault := other_encoding(path, data):
+        raise KdError(fault)
+    return data.decode("utf-8").removeprefix("\ufeff")
+
+
+def other_encoding(path: Path, data: bytes) -> str:
+    """'' for UTF-8, else what these bytes of a file are and what to do."""
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return f"{path}: not UTF-8 but {name} (its byte order mark is {mark.hex(' ')}); {_convert(name, path)}"
+    for mark, said in _OTHERS:
+        if data.startswith(mark):
+            return f"{path}: {said}"
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        line = data[: e.start].count(b"\n") + 1
+        # Bytes 0x80 to 0x9f are control characters in Latin-1, but letters and quotes in Windows' code page.
+        guess = "WINDOWS-1252" if any(0x80 <= b <= 0x9F for b in data) else "ISO-8859-1"
+        return (f"{path}, line {line}: not UTF-8 (byte 0x{data[e.start]:02x} at position {e.start}); find out its encoding; if it is "
+                f"{guess}, {_convert(guess, path)}")  # fmt: skip
+    if b"\x00" in data:
+        line = data[: data.index(b"\x00")].count(b"\n") + 1
+        name = "UTF-16BE" if data[:1] == b"\x00" else "UTF-16LE"
+        return (f"{path}, line {line}: holds NUL bytes: {name} without a byte order mark, or no text at all; if it is {name}, "
+                f"{_convert(name, path)}")  # fmt: skip
+    return ""
+
+
+def _convert(name: str, path: Path) -> str:
+    return f"convert it: iconv -f {name} -t UTF-8 {shlex.quote(str(path))} > NEW"

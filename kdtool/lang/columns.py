@@ -1,0 +1,76 @@
+"""Numbers between a lexicon's words and phones.  In: a file's entries.  Out: phones alone, and each pronunciation's numbers.
+
+Lexicons come with 0 numeric columns (CMUdict, Sphinx, Kaldi's lexicon.txt), 1 (Kaldi's lexiconp.txt, HTK, MFA: how likely the
+pronunciation is), 2 (the silence behind it as well) or 4 (Kaldi's lexiconp_silprob.txt, MFA: two factors of the silence before
+it too). How many it is, is decided on the whole file: all lines have the same, or the file is refused with two lines that differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdtool.core.errors import KdError
+
+COLUMNS = {
+    0: "", 1: "pronunciation probability", 2: "pronunciation probability, silence after",
+    4: "pronunciation probability, silence after, factors of silence and of speech before",
+}  # fmt: skip
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a lexicon: its number, the word, what stands behind it (numbers, then phones)."""
+
+    line: int
+    word: str
+    fields: tuple[str, ...]
+
+    @property
+    def numeric(self) -> int:
+        """Fields that are numbers, before the first that is none."""
+        return next((i for i, f in enumerate(self.fields) if not is_number(f)), len(self.fields))
+
+    def __str__(self) -> str:
+        return f"'{self.word} {' '.join(self.fields)}'"
+
+
+def is_number(text: str) -> bool:
+    """Whether a field of a lexicon is a number."""
+    return text[-1:] in "0123456789.fFnN" and _NUMBER.fullmatch(text) is not None
+
+
+def count_columns(path: Path, entries: Sequence[Entry]) -> int:
+    """How many numeric columns a lexicon has.
+
+    Raises:
+        KdError: lines differ, a line has numbers alone, there are 3 or more than 4, or a phone is a number.
+    """
+    first = next(iter(entries), None)
+    if first is None:
+        return 0
+    count = first.numeric
+    for entry in entries:
+        number = entry.numeric
+        if number == len(entry.fields):
+            raise KdError(f"{path}, line {entry.line}: {entry}: numbers, but no phones; fix or remove the line")
+        if number != count:
+            raise KdError(
+                f"{path}: line {first.line} has {_columns(count)} ({first}), line {entry.line} has {number} ({entry}); give all "
+                "lines the same, and rename phones that are numbers"
+            )
+        if odd := next((f for f in entry.fields[count:] if is_number(f)), ""):
+            raise KdError(f"{path}, line {entry.line}: {entry}: the phone {odd} is a number; phones need names: rename it "
+                          "(9 to oe, say), or take the number out")  # fmt: skip
+    if count not in COLUMNS:
+        raise KdError(f"{path}, line {first.line}: {first}: {_columns(count)} behind the word; known are 1 (probability), 2 (and silence "
+                      "after) and 4 (and two factors of the silence before)")  # fmt: skip
+    return count
+
+
+def _columns(count: int) -> str:
+    return f"{count} numeric column{'s' * (count != 1)}"

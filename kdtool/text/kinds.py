@@ -1,0 +1,121 @@
+"""Files that are no plain text although their name says so.  In: a file's text.  Out: what it is and what to do, or ''.
+
+Subtitles (SRT, WebVTT, SubStation, LRC), labels with times (HTK, MLF, Audacity, TextGrid, CTM, STM, RTTM, ELAN), and JSON,
+XML, RTF, ARPA. A transcript that happens to hold numbers is none of these: every line has to fit, with times that rise.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kdtool.core.encoding import other_encoding
+from kdtool.core.errors import KdError
+from kdtool.core.tables import first_lines
+from kdtool.text.marks import words_fault
+
+_CUE = re.compile(r"^\s*(\d+:)?\d{1,2}:\d{2}[,.]\d{1,3}\s*-->\s*(\d+:)?\d{1,2}:\d{2}[,.]\d{1,3}", re.MULTILINE)
+_LRC = re.compile(r"\[\d{1,3}:\d{2}([.:]\d{1,3})?\].*|\[[a-z]+:.*\]")
+_NUMBER = r"\d+(?:\.\d+)?"
+_AUDACITY = re.compile(r"(\d+\.\d+)\t(\d+\.\d+)(\t.*)?")
+_CTM = re.compile(rf"\S+\s+\S{{1,2}}\s+({_NUMBER})\s+{_NUMBER}\s+\S+(\s+[\d.eE+-]+)?(\s+\S+){{0,2}}")
+_STM = re.compile(rf"\S+\s+\S{{1,2}}\s+\S+\s+({_NUMBER})\s+({_NUMBER})(\s+<[^<>]*>)?\s.*")
+_RTTM = re.compile(r"[A-Z-]+\s+\S+\s+\d+\s+\S+\s+\S+\s+\S+\s+\S+\s+\S+(\s+\S+){0,2}")
+_HTK = re.compile(r"(\d+)\s+(\d+)\s+\S.*")
+_SHORTEST = 100_000  # HTK counts in 100 ns: a file whose last end is before 10 ms is a text with numbers
+ADVICE = "give the words alone, as plain text"
+
+
+def file_kind(text: str) -> str:
+    """What a text file is, in words that end in what to do; '' for plain text."""
+    start = text.lstrip("\ufeff \t\r\n")
+    lines = [line.strip() for line in start.split("\n") if line.strip()]
+    kind = _by_start(start) or _by_lines(lines)
+    return f"{kind}, not plain text; {ADVICE}" if kind else ""
+
+
+def plain_fault(path: Path, text: str) -> str:
+    """What a transcript file holds that is no plain text, with file and line, and what to do; '' for nothing."""
+    if kind := file_kind(text):
+        return f"{path}: {kind}"
+    lines = enumerate(text.split("\n"), 1)
+    return next((f"{path}, line {n}: {fault}" for n, line in lines if (fault := words_fault(line))), "")
+
+
+def check_plain(path: Path) -> None:
+    """Look at the beginning of a large text, plain or .gz.
+
+    Raises:
+        KdError: it is in another encoding, or no plain text; what it looks like is said.
+        OSError: it cannot be read.
+    """
+    data = first_lines(path, 1 << 16)
+    if fault := other_encoding(path, data):
+        raise KdError(fault)
+    if kind := file_kind(data.decode("utf-8")):
+        raise KdError(f"{path}: {kind}")
+
+
+def _by_start(text: str) -> str:
+    """By its first characters, which no transcript begins with."""
+    low = text[:200].lower()
+    if "ootextfile" in low or re.match(r'"?praat', low):
+        return "a Praat TextGrid or other Praat file"
+    for start, kind in (
+        ("webvtt", "a subtitle file (WebVTT)"), ("[script info]", "a subtitle file (SubStation Alpha)"),
+        ("#!mlf!#", "an HTK master label file"),
+        ("<?xml", "an XML file (ELAN, Transcriber, TTML ..)"), ("<!doctype", "an HTML page"), ("<html", "an HTML page"),
+        ("{\\rtf", "a rich-text file (RTF)"), ("\\data\\", "a language model (ARPA)"), ("%pdf-", "a PDF file"),
+    ):  # fmt: skip
+        if low.startswith(start):
+            return kind
+    return "a JSON file" if _json(text) else ""
+
+
+def _json(text: str) -> bool:
+    if not (text.startswith("{") and text.rstrip().endswith("}")) and not text.startswith(('["', "[{")):
+        return False
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _by_lines(lines: Sequence[str]) -> str:
+    if cue := _CUE.search("\n".join(lines)):
+        return "a subtitle file (SRT)" if "," in cue[0] else "a subtitle file (WebVTT)"
+    if _rising(lines, _HTK, lambda m: (int(m[1]), int(m[2])), _SHORTEST):
+        return "an HTK label file (start and end in 100 ns, label)"
+    if _rising(lines, _AUDACITY, lambda m: (float(m[1]), float(m[2])), 0):
+        return "an Audacity label track (start and end in seconds, label)"
+    table = [line for line in lines if not line.startswith(";;")]
+    kinds = {"a subtitle file (LRC lyrics)": _LRC, "an STM file": _STM, "a CTM file (word times)": _CTM, "an RTTM file": _RTTM}
+    for kind, form in kinds.items():
+        if table and all((found := form.fullmatch(line)) and _times(found, form) for line in table):
+            return kind
+    return ""
+
+
+def _times(found: re.Match[str], form: re.Pattern[str]) -> bool:
+    """Whether the fields are times and not numbers in a sentence: they have a decimal point, or the line begins as RTTM's do."""
+    if form is _RTTM:
+        return found[0].startswith(("SPEAKER ", "SPKR-INFO ", "LEXEME "))
+    return form is _LRC or "." in found[1]
+
+
+def _rising(
+    lines: Sequence[str], form: re.Pattern[str], times: Callable[[re.Match[str]], tuple[float, float]], shortest: float
+) -> bool:
+    """Whether all lines are segments one behind the other, the last of which ends at `shortest` or later."""
+    last = 0.0
+    for line in lines:
+        found = form.fullmatch(line)
+        if not found:
+            return False
+        start, end = times(found)
+        if not last <= start <= end:
+            return False
+        last = end
+    return bool(lines) and last >= shortest

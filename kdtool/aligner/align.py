@@ -85,13 +85,13 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
     for row in (r for job in range(1, nj + 1) for r in read_jsonl(temporary / f"part.{job}.jsonl")):
         one = ready.utterances[row["id"]]
         if "failed" in row:
-            dropped.append((one.item.name, row["failed"]))
+            dropped.append((one.item.called, row["failed"]))
             continue
         words = [(w.written, w.key) for w in one.words]
         try:
             files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.plain_names))
         except KdError as e:
-            dropped.append((one.item.name, str(e)))
+            dropped.append((one.item.called, str(e)))
     files.sort(key=lambda a: a.name)
     if files:
         write_all(work, files, ready.utterances.values(), states=cfg.states)

@@ -43,6 +43,11 @@ class Item:
     channel: int | None = None
     given: str = ""
 
+    @property
+    def called(self) -> str:
+        """What the user calls it: for dropped.tsv and messages."""
+        return self.given or self.name
+
 
 Fault = tuple[str, str]
 
@@ -153,16 +158,19 @@ def _beside(folder: Path, files: Files, speaker: str) -> tuple[list[Item], list[
                 continue
             who = name if speaker == "file" else str(Path(name).parent)
             items.append(Item(name, who, mine[0].absolute(), text))
-    return items, _with_odd(folder, files, faults, {i.name for i in items})
+    return items, _with_odd(folder, files, faults, items)
 
 
-def _with_odd(folder: Path, files: Files, faults: dict[str, str], names: Collection[str]) -> list[Fault]:
-    """All faults, sorted: what is odd stands for its missing partner; beside an item of that name it has its whole name."""
+def _with_odd(folder: Path, files: Files, faults: dict[str, str], items: Sequence[Item], stem: bool = False) -> list[Fault]:
+    """All faults, sorted: what is odd stands for its missing partner; beside an item of that name it has its whole name.
+
+    stem: audio is known by its name without its folder.
+    """
+    names = {i.name for i in items}
     for path, reason in files.odd:
-        name = path.relative_to(folder).as_posix() if os.path.isdir(path) else _name(folder, path)
-        if name in names:
-            name = path.relative_to(folder).as_posix()
-        faults[name] = f"{printable(str(path))}: {reason}"
+        whole = path.relative_to(folder).as_posix()
+        name = whole if os.path.isdir(path) else path.stem if stem and path.suffix.lower() in AUDIO else _name(folder, path)
+        faults[whole if name in names else name] = f"{printable(str(path))}: {reason}"
     return sorted(faults.items())
 
 
@@ -194,7 +202,7 @@ def _librispeech(folder: Path, files: Files) -> tuple[list[Item], list[Fault]]:
     for stem, paths in by_stem.items():
         if stem not in found:
             faults.setdefault(stem, f"{paths[0]} has no line in a {TRANSCRIPTS} file; add it or remove the audio")
-    return sorted(items, key=lambda i: i.name), _with_odd(folder, files, faults, {i.name for i in items})
+    return sorted(items, key=lambda i: i.name), _with_odd(folder, files, faults, items, stem=True)
 
 
 def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[tuple[int, str]]:

@@ -68,7 +68,7 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     changed = Counts()
     words = {i.name: split_words(clean(i.text, changed), lexicon) for i in items}
     tell("align", changed)
-    faults += [(i.name, "its text holds no words; write down what is said, or remove the audio") for i in items if not words[i.name]]
+    faults += [(i.called, "its text holds no words; write down what is said, or remove the audio") for i in items if not words[i.name]]
     speaking = [i for i in items if words[i.name]]
     staged, unreadable = stage_all(speaking, temporary / "audio", rate, parse_channel(cfg.channel), nj)
     faults += unreadable
@@ -111,7 +111,7 @@ def stage_all(
             pool.shutdown(cancel_futures=True)
             raise
     staged = {name: r for name, r in results.items() if not isinstance(r, str)}
-    return staged, [(name, r) for name, r in results.items() if isinstance(r, str)]
+    return staged, [(i.called, r) for i in items if isinstance(r := results[i.name], str)]
 
 
 def write_renamed(path: Path, items: Sequence[Item]) -> None:
@@ -144,4 +144,4 @@ def extract_features(ready: Ready, temporary: Path, kind: str, rate: int, nj: in
     staged = ({"id": short, "path": str(u.staged.path), "seconds": u.staged.seconds} for short, u in ready.utterances.items())
     write_jsonl(temporary / AUDIO_TABLE, staged)
     for short, reason in (line.split("\t", 1) for line in read_lines(feats / "dropped.tsv")):
-        ready.faults.append((ready.utterances.pop(short).item.name, reason))
+        ready.faults.append((ready.utterances.pop(short).item.called, reason))

@@ -71,7 +71,7 @@ def table(path: Path) -> dict[str, str]:
     rows = [line.split("\t") for line in read_lines(path)] if path.exists() else []
     assert all(len(row) == 2 and all(row) for row in rows), rows
     assert len({row[0] for row in rows}) == len(rows)
-    return dict(rows)  # type: ignore[arg-type]
+    return dict(rows)
 
 
 class Page(html.parser.HTMLParser):

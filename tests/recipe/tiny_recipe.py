@@ -5,7 +5,9 @@ is there, the embedded corpus otherwise; which of them is printed.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +25,20 @@ def command(work: Path, run_sh: Path = RUN) -> list[str]:
     return [*base, "--corpus", str(SAMPLE / "librispeech_sample"), "--lm-text", str(lm_text), "--lexicon", str(lexicon)]
 
 
-def run(argv: list[str]) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+def run(argv: list[str], **variables: str) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, **variables})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout
+
+
+def run_and_count(argv: list[str], folder: Path) -> tuple[list[str], list[str]]:
+    """The lines that a recipe prints, and the toolkit's modules that were started as processes, in their order.
+
+    The recipe gets a Python of its own in `folder`, which notes how it is called.
+    """
+    python, calls = folder / "python", folder / "calls"
+    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>"{calls}"\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    lines = run(argv, KD_PYTHON_ENV=str(python), KD_KENLM_BIN=str(Path(shutil.which("lmplz") or "").parent)).splitlines()
+    words = [line.split() for line in calls.read_text().splitlines()]
+    return lines, [w[1] for w in words if w[0] == "-m" and w[1] != "kdtool.graph.native"]

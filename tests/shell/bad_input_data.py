@@ -111,16 +111,18 @@ class Caller:
         self._monkeypatch, self._capsys = monkeypatch, capsys
 
     def __call__(self, step: str, world: Path, *options: str) -> tuple[int, str]:
+        from kdtool.core.children import STOPS
         from kdtool.core.cli import cli_main
 
         module = importlib.import_module(STEPS[step][0])
         self._monkeypatch.setattr(sys, "argv", [step, *command(step, world, *options)])
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in STOPS}
         try:
             with pytest.raises(SystemExit) as ended:
                 cli_main(module.main)
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         told = self._capsys.readouterr()
         return int(ended.value.code or 0), told.out + told.err if step.startswith(("validate", "fix")) else told.err
 

@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from bad_input_cases import AUDIO, CORPUS, CORRUPT, LANGUAGE, NESTED, USAGE, UTT
 from bad_input_changes import Change
-from bad_input_data import ROOT, Caller, child, command, processes_of, run_sh, spoil, without_privilege, write_audio, write_world
+from bad_input_data import ROOT, STEPS, Caller, child, command, processes_of, run_sh, spoil, without_privilege, write_audio, write_world
 
 
 @pytest.fixture(scope="module")
@@ -181,30 +182,24 @@ def test_tiny_recipe_does_not_pass_over_a_spoilt_corpus(world: Path) -> None:
     assert run_sh(*argv).returncode == 0
 
 
-def interrupt(argv: list[str], begun: Path) -> tuple[int, str, float, list[str]]:
-    """Start in a session of its own, wait until a job has written its log, press Ctrl-C: status, output, seconds, what is left."""
-    process = subprocess.Popen(argv, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    limit = time.monotonic() + 30
-    # The log is there a moment before its job.
-    while not (begun.exists() and len(processes_of(process.pid)) > 1) and time.monotonic() < limit and process.poll() is None:
-        time.sleep(0.05)
-    assert len(processes_of(process.pid)) > 1, "no child had begun"
-    start = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
-    seconds = time.monotonic() - start
-    time.sleep(0.2)
-    return process.returncode, output, seconds, processes_of(process.pid)
-
-
-def test_ctrl_c_ends_arrays_and_launched_jobs(world: Path) -> None:
-    steps = str(ROOT / "steps/align.sh")
-    launch = [str(ROOT / "utils/launch.sh"), "--max-jobs", "2", "N=1,2", str(world / "N.log"), "bash", "-c", "sleep 50; sleep 51"]
-    for argv, begun in (([steps, *command("align", world)], world / ".out.work/log/align.1.log"), (launch, world / "2.log")):
-        status, output, seconds, left = interrupt(argv, begun)
-        assert status == 130 and "run the same command again" in output and "Traceback" not in output, output
-        assert seconds < 10 and left == []
-    assert not (world / "out").exists()
+@pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C", "TERM to the step alone"])
+def test_an_interruption_ends_the_jobs_of_a_step(to_all: bool, world: Path) -> None:
+    """The step's jobs wait before they begin."""
+    (world / "site").mkdir()
+    (world / "site" / "sitecustomize.py").write_text("import sys, time\nif '--job' in sys.orig_argv:\n    time.sleep(900)\n")
+    argv = [sys.executable, "-m", STEPS["align"][0], *command("align", world)]
+    env = {**os.environ, "PYTHONPATH": f"{world / 'site'}:{ROOT}"}
+    process = subprocess.Popen(argv, env=env, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not any("--job" in line for line in processes_of(process.pid)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    if to_all:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 130 and "run the same command again" in output and "Traceback" not in output, output
+    assert processes_of(process.pid) == [] and not (world / "out").exists()
     done = child("align", world)
     assert done.returncode == 0, done.stderr
 

@@ -177,7 +177,7 @@ def slow(real):
 
 def stall():
     open(os.environ["STALLED"], "w").close()
-    time.sleep(60)
+    time.sleep(600)
 
 os.rename, os.replace = slow(os.rename), slow(os.replace)
 """

@@ -75,7 +75,7 @@ class OneNode:
         command = [sys.executable, __file__, str(self.folder)]
         # A session of its own: a signal to the tests' group must not hit the keeper before it has tidied up.
         self.keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 240
         while "idle" not in (said := self.call("sinfo", "-h", "-o", "%T")):
             if time.monotonic() > limit or self.keeper.poll() is not None:
                 logs = "\n".join(f"{log}:\n{log.read_text(errors='replace')[-1500:]}" for log in sorted(self.folder.glob("*.log")))

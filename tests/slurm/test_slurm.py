@@ -32,11 +32,11 @@ LAUNCH = str(ROOT / "utils/launch.sh")
 @pytest.fixture(scope="module")
 def too_long(cluster: OneNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
     log = tmp_path_factory.mktemp("time") / "J.log"
-    command = [LAUNCH, "--time", "1", "--mem", "100M", "J=1:1", str(log), "sleep", "300"]
+    command = [LAUNCH, "--time", "1", "--mem", "100M", "J=1:1", str(log), "sleep", "900"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     yield process
     process.terminate()
-    process.wait(30)
+    process.wait(240)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def _started(too_long: subprocess.Popen[str]) -> None:
     """Every test of this file is run while that job runs."""
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 240) -> None:
     limit = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < limit, "waited in vain"
@@ -116,7 +116,7 @@ if deed == "exit":
 if deed == "grow":
     block = bytearray(400 << 20)
 if deed in ("grow", "sleep"):
-    time.sleep(100)
+    time.sleep(900)
 """
 
 
@@ -160,7 +160,7 @@ def test_each_way_to_fail_is_told_and_only_those_jobs_are_redone(cluster: OneNod
 
 def waiter(tmp_path: Path) -> subprocess.Popen[str]:
     """A launcher whose jobs sleep; returns when two of them run."""
-    command = [LAUNCH, "W=1:3", str(tmp_path / "W.log"), "bash", "-c", f"touch {tmp_path}/runs.W; sleep 200"]
+    command = [LAUNCH, "W=1:3", str(tmp_path / "W.log"), "bash", "-c", f"touch {tmp_path}/runs.W; sleep 900"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(lambda: len(list(tmp_path.glob("runs.*"))) == 2)
     return process
@@ -169,7 +169,7 @@ def waiter(tmp_path: Path) -> subprocess.Popen[str]:
 def test_ctrl_c_cancels_the_array(cluster: OneNode, tmp_path: Path) -> None:
     process = waiter(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=240)
     assert process.returncode == 130 and "run the same command again" in said
     assert jobs_left(cluster, "W_1_3") == []
 
@@ -195,12 +195,12 @@ def test_an_array_that_outlived_its_guard_too_is_cancelled_by_the_next_run(clust
 
 def test_a_killed_owner_leaves_no_daemon_and_two_clusters_do_not_meet(cluster: OneNode) -> None:
     code = f"import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r}); from one_node import OneNode\n"
-    code += "with OneNode() as n: print(n.folder, flush=True); time.sleep(100)"
+    code += "with OneNode() as n: print(n.folder, flush=True); time.sleep(900)"
     owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert owner.stdout
     folder = owner.stdout.readline().strip()
     env = {**cluster.env, "SLURM_CONF": f"{folder}/slurm.conf"}
-    subprocess.run(["sbatch", "--chdir=/", "--output=/dev/null", "--wrap", "sleep 150"], env=env, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["sbatch", "--chdir=/", "--output=/dev/null", "--wrap", "sleep 900"], env=env, check=True, stdout=subprocess.DEVNULL)
     wait_for(lambda: "RUNNING" in subprocess.run(["squeue", "-h", "-o", "%T"], env=env, capture_output=True, text=True, check=True).stdout)
     os.killpg(owner.pid, signal.SIGKILL)
     owner.wait()
@@ -219,5 +219,5 @@ def test_a_killed_owner_leaves_no_daemon_and_two_clusters_do_not_meet(cluster: O
 
 
 def test_a_job_over_its_time_limit_is_told(too_long: subprocess.Popen[str]) -> None:
-    _, said = too_long.communicate(timeout=150)
+    _, said = too_long.communicate(timeout=400)
     assert too_long.returncode == 1 and "1 (over its time limit)" in said and "KD_JOB_TIME" in said, said

@@ -146,19 +146,23 @@ def test_the_redo_command_works_in_the_user_s_shell(tmp_path, monkeypatch):
 
 
 def test_children_die_with_their_parent(tmp_path):
-    child = "import time; time.sleep(60)"
+    child = "import time; time.sleep(600)"
     command = [sys.executable, "-c", child, f"marker-{tmp_path.name}"]
     parent = (f"from pathlib import Path; from kdtool.core.jobs import run_commands\n"
               f"run_commands([{command!r}], [Path({str(tmp_path / 'log')!r})], name='x', at_once=1)")  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", parent], cwd=Path(__file__).parents[2])
     mine = ["pgrep", "-f", f"[m]arker-{tmp_path.name}$"]
-    limit = time.monotonic() + 20
-    while subprocess.run(mine, capture_output=True, check=False).returncode and time.monotonic() < limit:
-        time.sleep(0.1)
+
+    def wait_until(status: int) -> None:
+        end = time.monotonic() + 240  # a guard against a hang
+        while subprocess.run(mine, capture_output=True, check=False).returncode != status:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    wait_until(0)
     process.kill()
     process.wait()
-    time.sleep(0.5)
-    assert subprocess.run(mine, capture_output=True, check=False).returncode == 1
+    wait_until(1)
 
 
 def test_launcher_leaves_words_alone_that_only_hold_the_name(tmp_path):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from kdtool.core import array, limits, pool
 from kdtool.core.array import Array, Needs, megabytes, overridden
+from kdtool.core.children import start
 from kdtool.core.cli import Common
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_commands
@@ -140,12 +143,22 @@ def test_no_more_jobs_run_side_by_side_than_fit(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(pool, "free_memory", lambda: 2500)
     code = """
 import os, pathlib, sys, time
-me = pathlib.Path(sys.argv[1]) / f"now.{os.getpid()}"; me.touch(); time.sleep(0.3)
-print(len(list(me.parent.glob("now.*"))), file=sys.stderr); me.unlink()
+folder = pathlib.Path(sys.argv[1]); (folder / f"begun.{os.getpid()}").touch()
+while len(list(folder.glob("begun.*"))) < 2:
+    time.sleep(0.02)
 """
+    children: list[subprocess.Popen[bytes]] = []
+    living: list[int] = []
+
+    def start_and_count(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        children.append(start(command, log))
+        living.append(sum(child.poll() is None for child in children))
+        return children[-1]
+
+    monkeypatch.setattr(pool, "start", start_and_count)
     logs = [tmp_path / f"{j}.log" for j in range(5)]
     run_commands([python(code, tmp_path)] * 5, logs, name="toy", at_once=5, needs=Needs(mem=1000))
-    assert max(int(log.read_text().split()[-1]) for log in logs) == 2
+    assert len(living) == 5 and max(living) == 2
 
 
 @pytest.mark.parametrize(("files", "cores", "free"), [

@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def other(path: Path) -> Iterator[subprocess.Popen[str]]:
         lock.flock_is_local = lambda _: {by_link}
         with lock.Lock(Path({str(path)!r}), "out"):
             print("held", flush=True)
-            time.sleep(60)
+            time.sleep(600)
     """)
     child = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "held\n"
@@ -57,11 +58,16 @@ def test_second_process_is_told_who_holds_it(path: Path, other: subprocess.Popen
     assert f"pid {other.pid}" in lock.holder_of(path)
 
 
-def test_waits_when_asked_to(path: Path, other: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
-    begin = time.monotonic()
-    with pytest.raises(KdError, match="in use"), lock.Lock(path, "out", wait=0.5):
+def test_waits_when_asked_to(
+    path: Path, other: subprocess.Popen[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only sleeping moves on."""
+    slept: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append, strftime=time.strftime, gmtime=time.gmtime)
+    monkeypatch.setattr(lock, "time", clock)
+    with pytest.raises(KdError, match="in use"), lock.Lock(path, "out", wait=50.0):
         pytest.fail("held by two")
-    assert time.monotonic() - begin >= 0.5 and "waiting up to 0.5 s" in capsys.readouterr().err
+    assert 50 <= sum(slept) < 51 and capsys.readouterr().err.count("waiting up to 50 s") == 1
 
 
 def test_a_dead_process_holds_nothing(path: Path, other: subprocess.Popen[str]) -> None:

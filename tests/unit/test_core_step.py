@@ -108,7 +108,8 @@ def test_two_processes_on_one_output(tmp_path, source):
 
         def body(work):
             print("begun", flush=True)
-            time.sleep(1.5)
+            while not Path(sys.argv[3]).exists():
+                time.sleep(0.02)
             (work / "result").write_text("whole")
 
         def main():
@@ -119,14 +120,17 @@ def test_two_processes_on_one_output(tmp_path, source):
     """))
 
     def start(wait: str) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, str(script), str(tmp_path / "out"), wait], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
+        argv = [sys.executable, str(script), str(tmp_path / "out"), wait, str(tmp_path / "go")]
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
     first = start("0")
     assert [first.stdout.readline(), first.stdout.readline()] == ["toy: runs (no output yet)\n", "begun\n"]
-    second, third = start("0"), start("20")
+    second, third = start("0"), start("200")
     _, error = second.communicate()
     assert second.returncode == 1 and f"{tmp_path / 'out'} is in use by" in error and f"(pid {first.pid} on " in error
+    assert "waiting up to 200 s" in third.stderr.readline()
+    (tmp_path / "go").touch()
     output, _ = third.communicate()
     assert first.wait() == third.returncode == 0 and output == "toy: up to date\n"
     assert sorted(p.name for p in tmp_path.glob("*out*")) == ["out"]

@@ -15,17 +15,23 @@ list_stages() {  # without an environment nobody can be asked for a state
 
 declare -A current_steps=()  # stage -> a line a step, for the stages that have nothing to do
 
-find_current() {  # find_current FIRST LAST: one process for all of them, where each step by itself would start one to find that out
-  local line
+find_current() {  # find_current current|places FIRST LAST: one process for all steps, where each by itself would start one to find that out
+  local line refused=false
   current_steps=()
-  # What is wrong is told when the stage itself runs.
+  # What else is wrong is told when the stage itself runs.
   while IFS= read -r line; do
-    current_steps["${line%%$'\t'*}"]+="${line#*$'\t'}"$'\n'
-  done < <(ask_stages current "$1" "$2" 2>/dev/null || true)
+    if [[ "$line" == REFUSED$'\t'* ]]; then
+      printf '%s\n' "${line#*$'\t'}" >&2
+      refused=true
+    else
+      current_steps["${line%%$'\t'*}"]+="${line#*$'\t'}"$'\n'
+    fi
+  done < <(ask_stages "$1" "$2" "$3" 2>/dev/null || true)
+  [[ "$refused" == false ]] || exit 2
 }
 
-ask_stages() {  # ask_stages list|steps|current FIRST LAST
-  local folder i status=0 lines=() place="${opt[work]}"
+ask_stages() {  # ask_stages list|steps|current|places FIRST LAST; places: only where an output's place holds what its step did not make
+  local what="$1" folder i status=0 lines=() place="${opt[work]}"
   folder="$(mktemp -d)"
   # Stages stand in the folder of --work; asking does not make it.
   if [[ ! -d "$place" ]]; then place="$folder/work" && mkdir -- "$place"; fi
@@ -37,9 +43,9 @@ ask_stages() {  # ask_stages list|steps|current FIRST LAST
     status=$?
     set -e
   done
-  if [[ "$1" == current ]] && ! same_facts "$folder/commands.facts"; then status=1; fi
-  if ((status == 0)); then
-    (cd -- "$place" && "$KD_PYTHON" -m kdtool.core.stages "$1" "$place" "$folder/commands" "${opt[force]}" "${lines[@]}") || status=$?
+  if [[ "$what" == current ]] && { ((status)) || ! same_facts "$folder/commands.facts"; }; then what=places; fi
+  if ((status == 0)) || [[ "$what" == places ]]; then
+    (cd -- "$place" && "$KD_PYTHON" -m kdtool.core.stages "$what" "$place" "$folder/commands" "${opt[force]}" "${lines[@]}") || status=$?
   fi
   rm -rf -- "$folder"
   return "$status"

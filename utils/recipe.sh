@@ -95,7 +95,7 @@ hold_work() {  # one run at a time in opt[work]; children inherit the lock and h
 }
 
 recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folder opt[work]
-  local first last i name began known=false
+  local first last i name began what=places
   first="$(stage_number --stage "${opt[stage]}")" || exit
   last="$(stage_number --stop-stage "${opt[stop-stage]:-${goal:-${#stages[@]}}}")" || exit
   if [[ -z "${opt[stop-stage]}" ]] && ((last < first)); then last="$first"; fi
@@ -107,10 +107,16 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   # On a bare checkout there was no Python yet when path.sh looked for it.
   source "$KD_ROOT/utils/env.sh"
   if [[ "${opt[dry-run]}" == true ]]; then attend ask_stages steps "$first" "$last"; exit; fi
-  [[ ! -e "${opt[work]}/.lock" ]] || known=true
-  hold_work "${words[@]}"
+  # Nothing is written before all places are known to be the recipe's own; where a run has been, its lock comes first.
+  if [[ -e "${opt[work]}/.lock" ]]; then
+    hold_work "${words[@]}"
+    if [[ "${opt[force]}" == false ]]; then what=current; fi
+    find_current "$what" "$first" "$last"
+  else
+    if [[ -n "$(ls -A -- "${opt[work]}" 2>/dev/null)" ]]; then find_current places "$first" "$last"; fi
+    hold_work "${words[@]}"
+  fi
   cd -- "${opt[work]}"
-  if [[ "$known" == true && "${opt[force]}" == false ]]; then find_current "$first" "$last"; fi
   export KD_FORCE="${opt[force]}" KD_WAIT_LOCK="${opt[wait-lock]}"
   trap 'stopped "$?"' EXIT
   for ((i = first; i <= last; i++)); do
@@ -124,7 +130,7 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
     else
       attend "$name"
       # What was up to date before may have changed meanwhile: asked again.
-      if ((${#current_steps[@]} && i < last)); then find_current "$((i + 1))" "$last"; fi
+      if ((${#current_steps[@]} && i < last)); then find_current current "$((i + 1))" "$last"; fi
     fi
     printf '== stage %d: %s took %d s\n' "$i" "$name" "$((SECONDS - began))"
   done

@@ -3,11 +3,22 @@
 #
 # While a recipe is asked what it would run (KD_PLAN is set) nothing is written into its folder: the facts go beside the notes.
 
-record() {  # record FILE LINE: whole or not at all; FILE is an absolute path
-  local file="${KD_PLAN:+$KD_PLAN.facts}$1"
+record() {  # record FILE LINE: whole or not at all; FILE is an absolute path. A file that is not as it was recorded is kept
+  local file="${KD_PLAN:+$KD_PLAN.facts}$1" hidden number=1
+  if [[ -d "$file" ]]; then
+    printf 'error: %s: is a folder, and a line about the corpus would be written there; choose another --work\n' "$file" >&2
+    return 2
+  fi
   mkdir -p -- "${file%/*}"
-  printf '%s\n' "$2" >"${file%/*}/.${file##*/}"
-  mv -- "${file%/*}/.${file##*/}" "$file"
+  hidden="$(mktemp -- "${file%/*}/.${file##*/}.XXXXXX")"
+  chmod -- =rw "$hidden"  # as far as umask allows, not for the owner alone
+  printf '%s\n' "$2" >"$hidden"
+  if [[ -s "$file" ]] && ! cmp -s -- "$file" "$hidden"; then
+    until (set -C; : >"$file.backup.$number") 2>/dev/null; do number=$((number + 1)); done
+    mv -f -- "$file" "$file.backup.$number"
+    printf 'note: %s was another one; what was there is kept in %s\n' "$file" "$file.backup.$number" >&2
+  fi
+  mv -fT -- "$hidden" "$file"
 }
 
 recorded() {  # recorded FILE: the line in it

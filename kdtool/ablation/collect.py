@@ -47,7 +47,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_json
 from kdtool.formats.system import read_system
 from kdtool.results.collect import find_scores, per_utterance, read_result
-from kdtool.results.generated import check, commits, would_change, write
+from kdtool.results.generated import check, check_files, commits, would_change, write
 
 JSON = "ablation.json"
 
@@ -239,6 +239,12 @@ def would_run() -> str:
         return "no output yet"
     content = collect(root, cfg.earlier)
     return would_change(json_path, markdown, content, made_of(cfg, root, content), render)
+
+
+def check_outputs() -> None:
+    """UsageError when a file cannot be written where it goes; for a recipe, before its first stage."""
+    _, json_path, markdown, _ = arguments(None)
+    check_files(json_path, markdown)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
-from kdtool.core.errors import KdError
-from kdtool.core.tables import read_json, read_jsonl, write_json
+from kdtool.core.errors import KdError, UsageError
+from kdtool.core.own_file import check_file, write_own_text
+from kdtool.core.tables import json_text, read_json, read_jsonl
 
 Span = tuple[str, float | None, float | None]
 WITHIN = (10, 20, 30, 50)
@@ -114,10 +115,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     positionals = [("aligned", "folder of kdtool align"), ("truth...", "true times: *.jsonl files or their folder")]
     paths, cfg, _ = parse_args(Config, positionals, argv, prog="kdtool boundary-error", description=__doc__ or "")
+    if cfg.json:
+        check_file(cfg.json)
+        if any(cfg.json.resolve() in (p.resolve(), *(f.resolve() for f in p.glob("*.jsonl"))) for p in paths["truth"]):
+            raise UsageError(f"--json {cfg.json}: is an input, the true times; choose another name")
     result = compare(paths["aligned"], read_truth(paths["truth"]))
     print(table(result))
     if cfg.json:
-        write_json(cfg.json, result)
+        write_own_text(cfg.json, json_text(result))
 
 
 if __name__ == "__main__":

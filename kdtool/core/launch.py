@@ -16,6 +16,7 @@ from kdtool.core.array import Needs, checked, overridden
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_commands
+from kdtool.core.own_file import check_file, keep_previous, note_own
 from kdtool.core.tables import read_lines
 
 USAGE = ("usage: utils/launch.sh [--max-jobs N] [--mem SIZE] [--gpu N] [--time LIMIT] NAME=1:N|NAME=a,b,c|NAME=@FILE LOG COMMAND "
@@ -25,6 +26,7 @@ Runs COMMAND once for each value, with NAME (capital letters) replaced by the va
 letter or digit stands beside it:
     utils/launch.sh JOB=1:4 exp/log/part.JOB.log my_command --part JOB exp/part.JOB
 runs 'my_command --part 1 exp/part.1' and so on, each with its own log (standard error; standard output is passed on).
+A log that is there and was not written by this launcher is kept as LOG.backup.1 (2, ..).
 No shell looks at the arguments. NAME=@FILE takes the values from a text file, one a line. KD_BACKEND says where: local (default) or slurm.
 
   --max-jobs N   how many run at the same time (default: 2); here no more than there are cores, nor than memory allows
@@ -78,7 +80,15 @@ def main() -> None:
         print(USAGE + HELP)
         return
     launch = expand(sys.argv[1:])
-    run_commands(launch.commands, launch.logs, name=launch.name, at_once=launch.at_once, needs=launch.needs)
+    for log in launch.logs:
+        check_file(log)
+    for log in launch.logs:
+        keep_previous(log)
+    try:
+        run_commands(launch.commands, launch.logs, name=launch.name, at_once=launch.at_once, needs=launch.needs)
+    finally:
+        for log in filter(Path.is_file, launch.logs):
+            note_own(log)
 
 
 def _values(text: str) -> list[str]:

@@ -27,6 +27,7 @@ from kdtool.core.errors import KdError, UsageError
 Owner = dict[str, Any]
 NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 MOUNTED_WITHOUT = {"nolock", "local_lock=all", "local_lock=flock", "localflock"}
+SIGNATURE = b'{"host": "'
 GRACE = 10.0  # seconds for a killed run's last children to end
 
 
@@ -49,7 +50,8 @@ class Lock:
             os.close(self.fd)  # its last owner removed the file meanwhile
 
     def __exit__(self, *_: object) -> None:
-        owner_file(self.path).unlink(missing_ok=True)
+        if _read(owner_file(self.path)):
+            owner_file(self.path).unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         os.close(self.fd)
 
@@ -79,6 +81,17 @@ def holder_of(path: Path) -> str:
         if owner and is_alive(owner) is not False:
             return describe(path, owner)
     return ""
+
+
+def is_lock(path: Path) -> bool:
+    """Whether a lock's files are absent, empty or signed as ours are: anything else is another program's, or the user's."""
+    return all(not os.path.lexists(p) or (p.is_file() and _is_signature(p)) for p in (path, owner_file(path)))
+
+
+def _is_signature(path: Path) -> bool:
+    """An owner's line, also one that a full disk has cut off."""
+    start = path.read_bytes()[: len(SIGNATURE)]
+    return SIGNATURE.startswith(start)
 
 
 def owner_file(path: Path) -> Path:
@@ -232,6 +245,8 @@ def main() -> None:
         seconds = float(wait)
     except ValueError as e:
         raise UsageError(f"--wait-lock {wait}: seconds are wanted") from e
+    if not is_lock(Path(path)):
+        raise UsageError(f"{path}: is no lock of this toolkit, but would be used as one; choose another --work, or move it away")
     acquire(Path(path), int(fd), myself(int(pid), shlex.join(command)), what=what, wait=seconds)
 
 

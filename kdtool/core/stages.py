@@ -1,7 +1,8 @@
 """What a recipe would run, and why.  In: the commands of its stages, as utils/recipe.sh notes them.  Out: a line a step or a stage.
 
 Each step is asked in this process, by the code that decides when it runs (kdtool.core.state); nothing is run or written, and
-nothing is kept that could be wrong later. A step whose input would be made again 'follows' the step that makes it.
+nothing is kept that could be wrong later. A step whose input would be made again 'follows' the step that makes it. A step
+whose output's place is not its own (kdtool.core.ownership) is refused, so that a recipe stops before its first stage.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kdtool.core import step as step_module
 from kdtool.core.cli import cli_main
 from kdtool.core.digest import read_record
-from kdtool.core.errors import KdError
+from kdtool.core.errors import KdError, UsageError
 from kdtool.core.lock import holder_of
+from kdtool.core.ownership import check_output, check_unasked
 from kdtool.core.progress import clock
 from kdtool.core.state import NOTHING, Step, why
 
@@ -46,6 +48,7 @@ class Answer:
     seconds: float | None = None
     speaks: bool = False  # a run has something to print although nothing has changed
     earlier: bool = False  # an earlier stage makes it, too
+    refused: bool = False  # its output's place holds what it did not make; `error` says what
 
 
 class Asker:
@@ -69,6 +72,8 @@ class Asker:
         before, sys.argv = sys.argv, [module_name, *argv[2:]]
         try:
             if hasattr(module, "would_run"):
+                if not self._may_write(module_name, [Path(argv[-1])], lambda _: module.check_outputs()):
+                    return
                 self._unrecorded(module_name.rpartition(".")[2], self._fed_by(argv) or module.would_run(), Path(argv[-1]))
             elif hasattr(module, "run_step"):
                 step_module.asked = self.hear
@@ -76,12 +81,16 @@ class Asker:
             else:
                 raise KdError(f"{module_name}: neither calls run_step nor says what it would run; this is a bug, please report it")
         except (KdError, OSError) as e:
-            self._excuse(module_name.rpartition(".")[2], argv, str(e))
+            outputs = module.outputs() if hasattr(module, "outputs") else [Path(argv[-1])]
+            if isinstance(e, UsageError) or self._may_write(module_name, outputs, check_unasked):
+                self._excuse(module_name.rpartition(".")[2], argv, str(e))
         finally:
             step_module.asked, sys.argv = None, before
 
     def hear(self, step: Step) -> None:
         """What run_step passes on: the step's inputs, options and code, which are now compared with its record."""
+        if not self._may_write(step.name, [step.out], lambda _: check_output(step)):
+            return
         follows = {n: made for n, p in step.inputs.items() if (made := self._made_by(p))}
         for path in (p for n, p in step.inputs.items() if n not in follows and not os.path.exists(p)):
             raise KdError(f"{path}: missing; check the path")
@@ -98,6 +107,16 @@ class Asker:
             names = "follows " + ", ".join(dict.fromkeys(follows.values()))
             reason = names if reason in ("", NOTHING) else f"{reason}; {names}"
         self._note(step.name, reason, step.out, running=holder_of(step.lock), record=record or {})
+
+    def _may_write(self, name: str, outputs: Sequence[Path], check: Callable[[Path], None]) -> bool:
+        """Whether all outputs pass the check; if not, the step's answer says what is there."""
+        for out in outputs:
+            try:
+                check(out)
+            except UsageError as e:
+                self.answers.append(Answer(self.stage, name.rpartition(".")[2], self._short(out), error=str(e), refused=True))
+                return False
+        return True
 
     def _note(self, name: str, reason: str, out: Path, running: str = "", record: dict[str, Any] | None = None) -> None:
         record = record or {}
@@ -234,8 +253,15 @@ def print_current(answers: Sequence[Answer], stages: Sequence[str]) -> None:
                 print(f"{a.stage}\t{a.name}: up to date")
 
 
+def print_refused(answers: Sequence[Answer]) -> bool:
+    """REFUSED<tab>LINE for each line of what is wrong with the place of an output; whether there is one."""
+    for error in dict.fromkeys(a.error for a in answers if a.refused):
+        print(*(f"REFUSED\t{line}" for line in f"error: {error}".splitlines()), sep="\n")
+    return any(a.refused for a in answers)
+
+
 def main() -> None:
-    """list|steps|current WORK NOTES FORCE 'NAME<tab>ABOUT' ...: what utils/recipe.sh calls."""
+    """list|steps|current|places WORK NOTES FORCE 'NAME<tab>ABOUT' ...: what utils/recipe.sh calls."""
     what, work, notes, force, *stages = sys.argv[1:]
     os.environ.pop("KD_PLAN", None)
     asker = Asker(Path(work), force == "true")
@@ -243,10 +269,11 @@ def main() -> None:
         asker.ask(stage, command)
     if what == "list":
         print_stages(asker.answers, stages)
-    elif what == "current":
-        print_current(asker.answers, stages)
+    elif what in ("current", "places"):
+        if not print_refused(asker.answers) and what == "current":
+            print_current(asker.answers, stages)
     elif not print_steps(asker.answers, stages):
-        sys.exit(1)
+        sys.exit(2 if any(a.refused for a in asker.answers) else 1)
 
 
 if __name__ == "__main__":

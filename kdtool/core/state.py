@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.digest import RECORD, Stats, altered_files, canonical, input_digest, is_key, read_record
-from kdtool.core.errors import KdError, UsageError
+from kdtool.core.errors import KdError
 from kdtool.core.source import code_digest
 from kdtool.core.tables import read_json
 
@@ -31,6 +31,11 @@ class Step:
     code: Sequence[str]
     body: Callable[[Path], None]
     resumable: bool
+
+    @property
+    def kind(self) -> str:
+        """Steps of one kind may replace each other's output."""
+        return SAME_NAME.get(next(iter(self.code), ""), kind_of(self.name))
 
     @property
     def work(self) -> Path:
@@ -61,6 +66,19 @@ class Step:
 def work_of(out: Path) -> Path:
     """Where an output is written before it is whole."""
     return out.with_name(f".{out.name}.work")
+
+
+# Steps that share their name's first word with another one, by their first module.
+SAME_NAME = {"kdtool.aligner.align": "kdtool align", "kdtool.posteriors.export": "posteriors export"}
+BEHIND_OPTION = ("features", "teacher")
+
+
+def kind_of(name: str) -> str:
+    """A step's kind: the first word of its name, unless that is an option, as in 'mfcc features of train', '3-gram LM'."""
+    words = name.split()
+    if len(words) > 2 and words[1] in BEHIND_OPTION:
+        return words[1]
+    return "n-gram" if words[0].endswith("-gram") else words[0]
 
 
 def plain_options(options: Any) -> dict[str, Any]:
@@ -134,15 +152,3 @@ def key_of(work: Path) -> Key | None:
     except KdError:
         return None
     return key if is_key(key) else None
-
-
-def check_places(step: Step) -> None:
-    """UsageError when the output lies inside an input folder that has no record.
-
-    Such a folder counts by all its files, so the output in the making would change it: the step could never end well.
-    """
-    inside = Path(os.path.realpath(step.out)).parents
-    for name, path in step.inputs.items():
-        if os.path.isdir(path) and not (path / RECORD).exists() and Path(os.path.realpath(path)) in inside:
-            raise UsageError(f"{step.out} lies inside {path}, the input {name}, which has no record ({RECORD}): writing there would change "
-                             "that input; give an output folder outside of it, or copy the input again with its record")  # fmt: skip

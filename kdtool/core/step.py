@@ -1,18 +1,18 @@
 """The one completion mechanism.  In: a step's inputs, options and code.  Out: its folder, whole or not at all.
 
 A step writes into a hidden folder beside its output, which is renamed at the end; the record `.done.json` inside says what
-it was made from. Run again: nothing changed, 'up to date'; something changed, it says what and runs again.
+it was made from. Run again: nothing changed, 'up to date'; something changed, it says what and runs again. A folder that the
+step did not make is refused (kdtool.core.ownership); what a user changed or added in the output is kept (kdtool.core.keep).
 
     exp/tri/              the output           exp/.tri.work/   a new one in the making (.key.json: from what)
     exp/tri/.done.json    its record           exp/.tri.old/    the one before, while the new one takes its place
-    exp/.tri.lock         held while it is made
+    exp/.tri.lock         held while it is made    exp/.tri.backup.1/   what a user changed or added in it
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,13 @@ from kdtool.core.cli import Common
 from kdtool.core.digest import RECORD, Stats, folder_stats, read_record, stats_digest
 from kdtool.core.environment import environment
 from kdtool.core.errors import KdError, name_file
+from kdtool.core.keep import other_stats, remove_work, retire
 from kdtool.core.lock import Lock
+from kdtool.core.ownership import check_output
 from kdtool.core.parts import JOBS, forget, salvage
 from kdtool.core.progress import clock
 from kdtool.core.slurm_calls import settle
-from kdtool.core.state import KEY, Key, Step, check_places, is_whole, key_of, why
+from kdtool.core.state import KEY, Key, Step, is_whole, key_of, why
 from kdtool.core.tables import write_json
 
 # Set by kdtool.core.stages, which asks what would run: it gets the step, and nothing is done.
@@ -62,16 +64,16 @@ def run_step(
         True when it ran, False when it was up to date.
 
     Raises:
-        UsageError: `out` lies inside an input folder that has no record.
+        UsageError: the output's place holds what this kind of step did not make, or the output is, contains or lies inside an input.
         KdError: an input is missing, was altered or changed meanwhile, another process makes the same folder, or `body` failed.
     """
     step = Step(name, Path(os.path.abspath(out)), inputs, options, code, body, resumable)
-    check_places(step)
     if asked is not None:
         asked(step)
         return False
     if step.out.is_symlink():  # moved to another disk: the new one is made and locked there, the link stays
         step = dataclasses.replace(step, out=Path(os.path.realpath(step.out)))
+    check_output(step)
     sources: Stats = {}
     reason = why(step, step.key(sources), common.force)
     if common.dry_run:
@@ -81,6 +83,7 @@ def run_step(
         step.out.parent.mkdir(parents=True, exist_ok=True)
         with Lock(step.lock, str(step.out), common.wait_lock):
             # Asked again: while this process waited for the lock, another one may have made it.
+            check_output(step)
             key = step.key(sources)
             _finish_interrupted_swap(step, key)
             reason = why(step, key, common.force)
@@ -124,7 +127,10 @@ def _prepare_work(step: Step, key: Key, force: bool) -> None:
         if same:
             salvage(step.work, [KEY])
             return
-        shutil.rmtree(step.work)
+        if read_record(step.work):  # whole, but not put in place: somebody may have looked at it and added notes
+            retire(step.name, step.work, step.out)
+        else:
+            remove_work(step.work)
     step.work.mkdir()
     write_json(step.work / KEY, key)
 
@@ -144,7 +150,8 @@ def _write_record(step: Step, key: Key, sources: Stats, seconds: float) -> None:
         raise KdError(f"{step.name}: finished without making any file in {work}; this is a bug in the step, please report it")
     finished = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     record = {"name": step.name, "key": key, "outputs": outputs, "digest": stats_digest(outputs), "sources": sources}
-    write_json(work / RECORD, {**record, "seconds": round(seconds, 1), "finished": finished})
+    whose = {"kind": step.kind, "place": step.out.name, "others": other_stats(work, outputs)}
+    write_json(work / RECORD, {**record, **whose, "seconds": round(seconds, 1), "finished": finished})
 
 
 def _swap(step: Step) -> None:
@@ -152,14 +159,17 @@ def _swap(step: Step) -> None:
     out, work, old = step.out, step.work, step.old
     if work.exists():
         (work / KEY).unlink(missing_ok=True)
-        if out.exists():
-            if old.exists():
-                shutil.rmtree(old)
+        if os.path.lexists(out):
+            retire(step.name, old, out)
             os.rename(out, old)
         os.rename(work, out)
-    if old.exists():
-        _keep_nested(old, out)
-        shutil.rmtree(old)
+    if os.path.lexists(old):
+        _swap_rest(step)
+
+
+def _swap_rest(step: Step) -> None:
+    _keep_nested(step.old, step.out)
+    retire(step.name, step.old, step.out)
 
 
 def _keep_nested(old: Path, out: Path) -> None:
@@ -180,8 +190,3 @@ def _finish_interrupted_swap(step: Step, key: Key) -> None:
         os.rename(step.old, step.out)
     elif step.old.exists():
         _swap_rest(step)
-
-
-def _swap_rest(step: Step) -> None:
-    _keep_nested(step.old, step.out)
-    shutil.rmtree(step.old)

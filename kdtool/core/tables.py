@@ -146,11 +146,15 @@ def read_json(path: Path | str) -> Any:
             raise KdError(f"{path}: broken JSON ({e}); make it again") from e
 
 
-def write_json(path: Path | str, value: Any) -> None:
+def json_text(value: Any) -> str:
     """One JSON document, keys sorted, readable."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write one JSON document."""
     with open_text(path, "w") as f:
-        json.dump(value, f, indent=1, sort_keys=True, ensure_ascii=False)
-        f.write("\n")
+        f.write(json_text(value))
 
 
 def read_jsonl(path: Path | str) -> Iterator[Any]:

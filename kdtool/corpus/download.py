@@ -1,6 +1,7 @@
 """Files from the network.  In: an address and a check sum.  Out: the file, whole and checked, or an error that says what to do.
 
-An interrupted download goes on where it stopped. A file is checked before it gets its name. Of an archive only plain files
+An interrupted download goes on where it stopped. A file is checked before it gets its name; what a user has in its place is kept
+or refused. Of an archive only plain files
 and folders below the expected one are taken.
 """
 
@@ -14,9 +15,16 @@ import sys
 import tarfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.keep import remove_work
+from kdtool.core.own_file import keep_previous, mark_of, note_own
+from kdtool.core.ownership import is_work, listing
+from kdtool.core.state import KEY
+from kdtool.core.tables import write_json
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 60
@@ -46,6 +54,8 @@ def fetch(url: str, target: Path, wanted: str, how: str = HOW) -> None:
     if target.exists() and file_sum(target, algorithm) == wanted:
         return
     part = target.with_name(target.name + ".part")
+    if not part.exists():
+        mark_of(part).touch()  # begun here, so it may be removed here
     size = remote_size(url, how)
     wrong: list[str] = []
     fault = ""
@@ -60,16 +70,60 @@ def fetch(url: str, target: Path, wanted: str, how: str = HOW) -> None:
             continue  # cut off: the next attempt asks for the rest
         found = file_sum(part, algorithm)
         if found == wanted:
+            keep_previous(target)
             os.replace(part, target)
+            note_own(target)
+            mark_of(part).unlink(missing_ok=True)
             return
         # Whole and wrong: a damaged file, or a server that cannot resume and sent everything behind the first part.
-        part.unlink()
+        if mark_of(part).exists():
+            part.unlink()
+        else:
+            keep_previous(part)
+            mark_of(part).touch()
         wrong.append(found)
         if len(wrong) == 2:
             raise KdError(f"{url}: {algorithm} {found}, expected {wanted}; the server's file is damaged or another one, "
                           f"name a mirror by {how}")  # fmt: skip
     raise KdError(f"{url}: {fault or 'the server ends the transfer too early'}; what came is kept, run the same command again to go on, "
                   f"name a mirror by {how}, or give your own copy by --corpus")  # fmt: skip
+
+
+def check_unpacked(folder: Path, mark: str, work: Path) -> None:
+    """UsageError when the place of an unpacked archive, or the hidden one where it is unpacked, holds what no download made.
+
+    Args:
+        folder: where the archive's content goes; `mark` is the file in it that says that it is whole.
+    """
+    there = folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists()
+    if there or (os.path.lexists(folder) and not folder.is_dir()):
+        what = f"holds {listing(folder)}" if there else "is not a folder"
+        raise UsageError(f"{folder}: {what} but no {mark}, so no download made it; give your own copy by --corpus, or another folder")
+    if not is_work(work):
+        raise UsageError(f"{work}: holds {listing(work)}, but the archive would be unpacked there; choose another folder, or move it away")
+
+
+@contextmanager
+def unpacked(archive: Path, work: Path, top: str, inside: str) -> Iterator[Path]:
+    """The archive's content in the hidden folder `work`, which is removed at the end; see `check_members` for top and inside.
+
+    Raises:
+        KdError: the archive is damaged, or holds what it should not.
+    """
+    from lhotse.utils import safe_extract
+
+    if work.exists():
+        remove_work(work)
+    work.mkdir(parents=True)
+    write_json(work / KEY, {"archive": archive.name})
+    try:
+        with tarfile.open(archive) as tar:
+            check_members(archive, tar.getmembers(), top, inside)
+            safe_extract(tar, path=work)
+    except (tarfile.TarError, EOFError) as e:
+        raise KdError(f"{archive}: cannot be unpacked ({e}); remove it and run the same command again") from e
+    yield work
+    remove_work(work)
 
 
 def remote_size(url: str, how: str) -> int | None:

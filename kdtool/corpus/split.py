@@ -7,6 +7,7 @@ unseen. Speakers are drawn by the hash of seed and name, or named; all utterance
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,11 @@ def write_part(data: Path, work: Path, speakers: set[str]) -> str:
             f.writelines(f"{line}\n" for line in read_lines(data / "audio.tsv") if line.split("\t")[0] in utterances)
     seconds = sum(row["duration"] for row in supervisions)
     return f"{len(supervisions)} utterances, {len(speakers)} speakers, {seconds / 60:.1f} minutes"
+
+
+def outputs() -> list[Path]:
+    """The folders to make, for a recipe that cannot ask further because the data folder is not made yet."""
+    return [Path(word) for word in sys.argv[-2:]]
 
 
 def main(argv: list[str] | None = None) -> None:

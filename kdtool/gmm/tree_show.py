@@ -15,7 +15,8 @@ from xml.sax.saxutils import escape
 
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.tables import open_text, read_jsonl, write_jsonl
+from kdtool.core.own_file import check_file, write_own_text
+from kdtool.core.tables import read_jsonl, write_jsonl
 
 if TYPE_CHECKING:
     from kdtool.gmm.tree_build import Node
@@ -120,13 +121,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--phone", help="only the states of this phone")
     parser.add_argument("--svg", type=Path, help="also draw it into this file")
     a = parser.parse_args(argv)
+    if a.svg:
+        check_file(a.svg)
     splits = Splits(a.gmm)
     roots = splits.roots(a.phone)
     for root in roots:
         print(*splits.text(root), sep="\n")
     if a.svg:
-        with open_text(a.svg, "w") as f:
-            f.write(svg(splits, roots))
+        write_own_text(a.svg, svg(splits, roots))
         print(f"drawn: {a.svg}", file=sys.stderr)
 
 

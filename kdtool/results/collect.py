@@ -20,7 +20,7 @@ from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_lines
 from kdtool.core.walk import files_below
 from kdtool.formats.system import GMM, learns_of
-from kdtool.results.generated import check, commits, would_change, write
+from kdtool.results.generated import check, check_files, commits, would_change, write
 from kdtool.results.tables import render
 
 ABLATION = "conf/plan.json"  # what marks the folder of an ablation
@@ -146,6 +146,12 @@ def would_run() -> str:
         return "no output yet"
     results = collect(roots, cfg.baseline)
     return would_change(json_path, markdown, results, made_of(cfg, roots[0], results), render)
+
+
+def check_outputs() -> None:
+    """UsageError when a file cannot be written where it goes; for a recipe, before its first stage."""
+    _, json_path, markdown, _ = arguments(None)
+    check_files(json_path, markdown)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from kdtool.core.environment import git_state
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text, read_json, read_lines, write_json
+from kdtool.core.own_file import check_file, write_own_text
+from kdtool.core.tables import json_text, read_json, read_lines
 
 _MARK = "<!-- made: "
 Render = Callable[[Any, dict[str, str]], str]
@@ -61,17 +62,22 @@ def commits(folders: Sequence[Path]) -> str:
 def write(json_path: Path, markdown: Path, content: Any, made: dict[str, str], render: Render) -> str:
     """Write both files; the old record's date and commit stay when nothing else has changed. Returns the Markdown."""
     text = render(content, _kept(json_path, markdown, content, made, render))
-    write_json(json_path, content)
-    with open_text(markdown, "w") as f:
-        f.write(text)
+    write_own_text(json_path, json_text(content))
+    write_own_text(markdown, text)
     return text
 
 
+def check_files(json_path: Path, markdown: Path) -> None:
+    """UsageError when one of the files may not be written there."""
+    check_file(json_path)
+    check_file(markdown)
+
+
 def _kept(json_path: Path, markdown: Path, content: Any, made: dict[str, str], render: Render) -> dict[str, str]:
-    if not (json_path.is_file() and markdown.is_file()) or read_json(json_path) != content:
+    if not (json_path.is_file() and markdown.is_file()) or _json(json_path) != content:
         return made
-    text = "\n".join(read_lines(markdown)) + "\n"
     try:
+        text = "\n".join(read_lines(markdown)) + "\n"
         old = parse_made(text, markdown)
     except KdError:
         return made
@@ -79,10 +85,20 @@ def _kept(json_path: Path, markdown: Path, content: Any, made: dict[str, str], r
     return old if same and render(content, old) == text else made
 
 
+def _json(path: Path) -> Any:
+    """What a JSON file holds; None when it is broken, or no JSON file of ours."""
+    try:
+        return read_json(path)
+    except KdError:
+        return None
+
+
 def would_change(json_path: Path, markdown: Path, content: Any, made: dict[str, str], render: Render) -> str:
     """Why ``write`` would change something, '' when it would not."""
-    if read_json(json_path) != content:
+    if _json(json_path) != content:
         return "changed: scores of the decodes"
+    if _MARK not in "\n".join(read_lines(markdown)):
+        return f"changed: {markdown.name} was not made by this step"
     if line := different_line(json_path, markdown, render):
         return f"changed: its output was altered, line {line} of {markdown.name}"
     old = parse_made("\n".join(read_lines(markdown)) + "\n", markdown)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdtool.core.cli import Parser, cli_main
 from kdtool.core.errors import UsageError
+from kdtool.core.own_file import check_file
 from kdtool.validate.registry import KINDS, others_of, validate
 from kdtool.validate.report import Level, write_items
 
@@ -29,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.items and _inside(args.items, args.folder):
         raise UsageError(f"--items {args.items}: lies in the folder that is checked; name a place outside of {args.folder}")
+    if args.items:
+        check_file(args.items)
     others = {name: getattr(args, name) for name in others_of(kind) if getattr(args, name)}
     report = validate(kind, args.folder, Level.DEEP if args.deep else Level.FULL, others)
     for line in report.lines():

@@ -97,8 +97,7 @@ def _flat(text: str) -> str:
 
 def write_items(path: Path, report: Report) -> None:
     """The table of all items as TSV; a tab, a line end or a control character inside a field is written as an escape."""
-    from kdtool.core.tables import open_text
+    from kdtool.core.own_file import write_own_text
 
-    with open_text(path, "w") as f:
-        f.write("\t".join(COLUMNS) + "\n")
-        f.writelines("\t".join(_flat(cell.replace("\\", "\\\\")) for cell in row) + "\n" for row in report.rows())
+    lines = ["\t".join(COLUMNS), *("\t".join(_flat(cell.replace("\\", "\\\\")) for cell in row) for row in report.rows())]
+    write_own_text(path, "".join(f"{line}\n" for line in lines))

@@ -7,20 +7,18 @@ is there is whole.
 from __future__ import annotations
 
 import os
-import shutil
-import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdtool.core.cli import cli_main, parse_args
-from kdtool.core.errors import KdError
-from kdtool.corpus.download import check_members, fetch
+from kdtool.core.own_file import remove_own
+from kdtool.corpus.download import check_unpacked, fetch, unpacked
 
 SITE = "http://www.speech.cs.cmu.edu/databases/an4"
 ARCHIVE = "an4_sphere.tar.gz"
 # The site publishes no sum; this is the one that a public training recipe checks its copy by.
 SHA256 = "a0525579493735d32b60fb6fa5975dd0eaacde087b0a4eeb7f13b7ef33077b12"
-MARK = ".completed"
+MARK, WORK = ".completed", ".an4.work"
 HOW = "--base-url (or KD_AN4)"
 
 
@@ -36,21 +34,10 @@ class Config:
 
 def unpack(archive: Path, out: Path) -> None:
     """Unpack to <out>/an4, whole or not at all."""
-    from lhotse.utils import safe_extract
-
-    work = out / ".an4.work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        with tarfile.open(archive) as tar:
-            check_members(archive, tar.getmembers(), "an4", "an4/etc")
-            safe_extract(tar, path=work)
-    except (tarfile.TarError, EOFError) as e:
-        raise KdError(f"{archive}: cannot be unpacked ({e}); remove it and run the same command again") from e
-    (work / "an4" / MARK).touch()
-    shutil.rmtree(out / "an4", ignore_errors=True)
-    os.rename(work / "an4", out / "an4")
-    shutil.rmtree(work)
+    check_unpacked(out / "an4", MARK, out / WORK)
+    with unpacked(archive, out / WORK, "an4", "an4/etc") as work:
+        (work / "an4" / MARK).touch()
+        os.rename(work / "an4", out / "an4")
 
 
 def arguments() -> tuple[Path, str]:
@@ -66,15 +53,22 @@ def would_run() -> str:
     return "" if (arguments()[0] / "an4" / MARK).exists() else f"{ARCHIVE} not there yet"
 
 
+def check_outputs() -> None:
+    """UsageError when what would be downloaded has no place that is its own."""
+    out, _ = arguments()
+    check_unpacked(out / "an4", MARK, out / WORK)
+
+
 def main() -> None:
     out, base_url = arguments()
+    check_outputs()
     if not would_run():
         print("download an4: up to date")
         return
     out.mkdir(parents=True, exist_ok=True)
     fetch(f"{base_url}/{ARCHIVE}", out / ARCHIVE, SHA256, HOW)
     unpack(out / ARCHIVE, out)
-    (out / ARCHIVE).unlink()
+    remove_own(out / ARCHIVE)
     print("download an4: done")
 
 

@@ -7,6 +7,7 @@ than --max-dropped of them would be lost, by default when one is.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def prepare_set(corpus: Path, part: str, scanned: tuple[list[Utterance], list[Fa
     code = ("kdtool.corpus", "local.an4.layout", "local.an4.prepare_data")
     inputs = {**lists, "audio": corpus / "wav"}
     run_step(f"corpus {out.name}", out=out, inputs=inputs, options=options, code=code, body=body, common=common)
+
+
+def outputs() -> list[Path]:
+    """The folders to make, for a recipe that cannot ask further because the corpus is not there yet."""
+    return [Path(sys.argv[-1]) / name for name in SETS.values()]
 
 
 def main(argv: list[str] | None = None) -> None:

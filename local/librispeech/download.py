@@ -7,14 +7,13 @@ is unpacked beside its place and renamed, so what is there is whole. The archive
 from __future__ import annotations
 
 import os
-import shutil
-import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdtool.core.cli import cli_main, parse_args
-from kdtool.core.errors import KdError, UsageError
-from kdtool.corpus.download import check_members, fetch
+from kdtool.core.errors import UsageError
+from kdtool.core.own_file import remove_own
+from kdtool.corpus.download import check_unpacked, fetch, unpacked
 
 OPENSLR = "https://www.openslr.org/resources"
 # The sums of 31 are those of its md5sum.txt; 11 publishes none, these are of files that several projects fetched.
@@ -42,26 +41,15 @@ class Config:
 
 def unpack(archive: Path, part: str, out: Path) -> None:
     """Unpack one part to <out>/LibriSpeech/<part>, whole or not at all."""
-    from lhotse.utils import safe_extract
-
-    work = out / f".{part}.work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        with tarfile.open(archive) as tar:
-            check_members(archive, tar.getmembers(), "LibriSpeech", f"LibriSpeech/{part}")
-            safe_extract(tar, path=work)
-    except (tarfile.TarError, EOFError) as e:
-        raise KdError(f"{archive}: cannot be unpacked ({e}); remove it and run the same command again") from e
-    corpus = out / "LibriSpeech"
-    corpus.mkdir(exist_ok=True)
-    for extra in sorted((work / "LibriSpeech").iterdir()):
-        if extra.name != part and not (corpus / extra.name).exists():
-            os.rename(extra, corpus / extra.name)
-    (work / "LibriSpeech" / part / MARK).touch()
-    shutil.rmtree(corpus / part, ignore_errors=True)
-    os.rename(work / "LibriSpeech" / part, corpus / part)
-    shutil.rmtree(work)
+    corpus, hidden = out / "LibriSpeech", out / f".{part}.work"
+    check_unpacked(corpus / part, MARK, hidden)
+    with unpacked(archive, hidden, "LibriSpeech", f"LibriSpeech/{part}") as work:
+        corpus.mkdir(exist_ok=True)
+        for extra in sorted((work / "LibriSpeech").iterdir()):
+            if extra.name != part and not (corpus / extra.name).exists():
+                os.rename(extra, corpus / extra.name)
+        (work / "LibriSpeech" / part / MARK).touch()
+        os.rename(work / "LibriSpeech" / part, corpus / part)
 
 
 def download_audio(out: Path, base_url: str) -> None:
@@ -73,7 +61,7 @@ def download_audio(out: Path, base_url: str) -> None:
             continue
         fetch(f"{base_url}/{name}", archive, wanted, HOW)
         unpack(archive, part, out)
-        archive.unlink()
+        remove_own(archive)
         print(f"download {part}: done")
 
 
@@ -110,8 +98,16 @@ def would_run() -> str:
     return f"{', '.join(missing)} not there yet" if missing else ""
 
 
+def check_outputs() -> None:
+    """UsageError when what would be downloaded has no place that is its own."""
+    what, out, _ = arguments()
+    for part in (name.split("/")[1].removesuffix(".tar.gz") for name in AUDIO if what == "audio"):
+        check_unpacked(out / "LibriSpeech" / part, MARK, out / f".{part}.work")
+
+
 def main() -> None:
     what, out, base_url = arguments()
+    check_outputs()
     out.mkdir(parents=True, exist_ok=True)
     {"audio": download_audio, "lm": download_lm}[what](out, base_url)
 

@@ -58,14 +58,20 @@ def prepare_set(folder: Path, scanned: tuple[list[Utterance], list[Fault]], out:
     run_step(f"corpus {out.name}", out=out, inputs={"corpus": folder}, options=options, code=code, body=body, common=common)
 
 
+def arguments() -> tuple[dict[str, Path], Config, Common]:
+    """Paths and options of the command line."""
+    places = [("corpus", "folder that holds the parts, or LibriSpeech/ with the parts"), ("data", "folder that the sets go to")]
+    return parse_args(Config, places, None, prog="local/librispeech/prepare_data.sh", description=__doc__ or "")
+
+
+def outputs() -> list[Path]:
+    """The folders to make, for a recipe that cannot ask further because the corpus is not there yet."""
+    paths, cfg, _ = arguments()
+    return [paths["data"] / part.replace("-", "_") for part in (cfg.train_part, cfg.dev_part)]
+
+
 def main() -> None:
-    paths, cfg, common = parse_args(
-        Config,
-        [("corpus", "folder that holds the parts, or LibriSpeech/ with the parts"), ("data", "folder that the sets go to")],
-        None,
-        prog="local/librispeech/prepare_data.sh",
-        description=__doc__ or "",
-    )
+    paths, cfg, common = arguments()
     check_options(cfg)
     jobs = []
     for part, count in ((cfg.train_part, cfg.max_utts), (cfg.dev_part, cfg.max_dev_utts)):

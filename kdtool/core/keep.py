@@ -1,0 +1,155 @@
+"""What a user changed or added in a finished output, kept when the step runs again.  In: the folder before.  Out: a numbered backup.
+
+    exp/tri/  the new output        exp/.tri.backup.1/  the user's files of the one before, under the names that they had
+
+A file is the toolkit's when the folder's record lists it with this content; everything else is the user's: changed results,
+notes, files in log/, hidden files, links. A nested step's folder goes by its own record; a copy of one (under another name than
+its record says) is the user's. Files are moved one by one and the record goes last, so a kill at any moment loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.digest import RECORD, Stats, read_record, stat_digest
+from kdtool.core.errors import KdError
+from kdtool.core.lock import is_lock
+from kdtool.core.ownership import is_work
+from kdtool.core.state import KEY
+from kdtool.core.tensors import file_digest
+
+SHOWN = 3
+HELPER = re.compile(r"\.(.+)\.(?:old|work)")
+
+
+@dataclass
+class Sorted:
+    """Names of all files below a folder: the user's, and the toolkit's in the order in which they can be deleted."""
+
+    theirs: list[str] = field(default_factory=list)
+    ours: list[str] = field(default_factory=list)
+
+
+def sort_files(folder: Path) -> Sorted:
+    """Whose the files below a step's folder are; links are never followed."""
+    found = Sorted()
+    _sort_step(folder, "", found)
+    # What says that a folder is ours goes after all else in it.
+    found.ours.sort(key=lambda name: (os.path.basename(name) in (RECORD, KEY), -name.count(os.sep)))
+    return found
+
+
+def retire(name: str, old: Path, out: Path) -> None:
+    """Take the output before away: the user's files in it go to a backup beside `out`, which is named; the rest is deleted."""
+    kept: list[str] = []
+    backup: Path | None = None
+    if os.path.lexists(old) and (old.is_symlink() or not old.is_dir()):  # somebody replaced the folder meanwhile
+        backup, kept = _new_backup(out), [out.name]
+        os.rename(old, backup / out.name)
+    while os.path.lexists(old):  # again when something was added meanwhile
+        found = sort_files(old)
+        for file in found.theirs:
+            backup = backup or _new_backup(out)
+            (backup / file).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(old / file, backup / file)
+        kept += found.theirs
+        for file in found.ours:
+            if file != RECORD:
+                (old / file).unlink(missing_ok=True)
+        _remove_empty(old)
+        if os.listdir(old) in ([RECORD], []):
+            (old / RECORD).unlink(missing_ok=True)
+            old.rmdir()
+    if backup:
+        what = "1 file that you changed or added is" if len(kept) == 1 else f"{len(kept)} files that you changed or added are"
+        print(f"{name}: {what} kept in {backup} ({', '.join(kept[:SHOWN])}{', ..' if len(kept) > SHOWN else ''})", flush=True)
+
+
+def remove_work(work: Path) -> None:
+    """Delete an interrupted run's folder; its key goes last, which says that it is ours."""
+    for place, folders, files in os.walk(work, topdown=False):
+        for name in [*files, *(n for n in folders if os.path.islink(os.path.join(place, n)))]:
+            if os.path.join(place, name) != str(work / KEY):
+                os.unlink(os.path.join(place, name))
+        if place != str(work):
+            os.rmdir(place)
+    (work / KEY).unlink(missing_ok=True)
+    work.rmdir()
+
+
+def other_stats(work: Path, outputs: Stats) -> Stats:
+    """Relative name -> [size, mtime_ns, digest] of the files of a step's folder that are no output: logs, options, versions."""
+    names = (str((Path(place) / n).relative_to(work)) for place, _, files in os.walk(work) for n in files)
+    return {n: stat_digest(work / n, {}, n) for n in sorted(names) if n not in outputs and n not in (KEY, RECORD)}
+
+
+def _sort_step(folder: Path, above: str, found: Sorted) -> None:
+    record = read_record(folder)
+    helper = HELPER.fullmatch(folder.name)
+    if above and record and record.get("place", folder.name) != (helper[1] if helper else folder.name):
+        record = None  # a copy that somebody keeps
+    listed = {**record["outputs"], **record.get("others", {})} if record else None
+    made = (folder / RECORD).stat().st_ctime_ns if record else 0
+    _sort_below(folder, folder, above, listed, made, found)
+
+
+def _sort_below(step: Path, folder: Path, above: str, listed: dict[str, Any] | None, made: int, found: Sorted) -> None:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda e: e.name):
+            path, name = Path(entry.path), str(Path(entry.path).relative_to(step))
+            if entry.is_dir(follow_symlinks=False):
+                if listed is not None and (path / RECORD).exists():
+                    _sort_step(path, f"{above}{name}{os.sep}", found)
+                else:
+                    whole = listed is not None and entry.name.endswith(".work") and entry.name.startswith(".") and is_work(path)
+                    _sort_below(step, path, above, WORK if whole else listed, made, found)
+            elif listed is not None and (name == RECORD or listed is WORK or _is_same(path, listed.get(name), made) or _is_held(path)):
+                found.ours.append(above + name)
+            else:
+                found.theirs.append(above + name)
+
+
+WORK: dict[str, Any] = {}  # stands for a nested step's interrupted folder, all of which is ours
+
+
+def _is_held(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".lock") and is_lock(path)
+
+
+def _is_same(path: Path, row: list[Any] | None, made: int) -> bool:
+    """Whether a file has the content that was recorded. One that nobody touched since the record (`made`) is not read again."""
+    if row is None:
+        return False
+    try:
+        now = path.stat()
+        if not stat.S_ISREG(now.st_mode) or now.st_size != row[0]:
+            return False
+        return (now.st_mtime_ns == row[1] and now.st_ctime_ns <= made) or file_digest(path) == row[2]
+    except OSError:  # a link to nowhere, or it may not be read
+        return False
+
+
+def _new_backup(out: Path) -> Path:
+    """A new folder .NAME.backup.N beside the output."""
+    taken = re.compile(rf"\.{re.escape(out.name)}\.backup\.(\d+)")
+    numbers = [int(m[1]) for n in os.listdir(out.parent) if (m := taken.fullmatch(n))]
+    for number in range(1 + max(numbers, default=0), 1000 + len(numbers)):
+        backup = out.with_name(f".{out.name}.backup.{number}")
+        try:
+            backup.mkdir()
+        except FileExistsError:
+            continue
+        return backup
+    raise KdError(f"{out}: no free name for a backup beside it; move the backups (.{out.name}.backup.*) away")
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folders below a folder, as far as they are empty."""
+    for place, _, _ in os.walk(folder, topdown=False):
+        if place != str(folder) and not os.listdir(place):
+            os.rmdir(place)

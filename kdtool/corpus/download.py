@@ -54,13 +54,13 @@ def fetch(url: str, target: Path, wanted: str, how: str = HOW) -> None:
     if target.exists() and file_sum(target, algorithm) == wanted:
         return
     part = target.with_name(target.name + ".part")
-    if not part.exists():
-        mark_of(part).touch()  # begun here, so it may be removed here
     size = remote_size(url, how)
     wrong: list[str] = []
     fault = ""
     for _ in range(ATTEMPTS):
         have = part.stat().st_size if part.exists() else 0
+        if not part.exists():
+            mark_of(part).touch()  # begun here, so it may be removed here
         if have:
             print(f"{target.name}: {have} of {size if size is not None else 'unknown'} bytes are here", file=sys.stderr)
         if size is None or have < size:
@@ -78,9 +78,9 @@ def fetch(url: str, target: Path, wanted: str, how: str = HOW) -> None:
         # Whole and wrong: a damaged file, or a server that cannot resume and sent everything behind the first part.
         if mark_of(part).exists():
             part.unlink()
+            mark_of(part).unlink()
         else:
             keep_previous(part)
-            mark_of(part).touch()
         wrong.append(found)
         if len(wrong) == 2:
             raise KdError(f"{url}: {algorithm} {found}, expected {wanted}; the server's file is damaged or another one, "

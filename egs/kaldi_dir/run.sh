@@ -32,8 +32,8 @@ opt=([tiny]=false [train]="" [test]="" [dev]="" [lexicon]="" [lm-text]="" [relat
   [work]="$here" [conf]="" [systems]="" [seeds]="")
 stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
 goal=results
-about+=([corpus]="Lhotse manifests; held-out training speakers apart")
-train=train dev=dev tests=(test) lms=(word) graphs=(word) same_rate=true
+about+=([corpus]="Lhotse manifests; held-out training speakers apart" [lms]="a pruned 3-gram for the graph, the full 4-gram for rescoring")
+train=train dev=dev tests=(test) lms=(word full) graphs=(word) same_rate=true
 recipe_options "$@"
 sample=false
 if [[ "${opt[tiny]}" == true && -z "${opt[train]}${opt[test]}${opt[lexicon]}" ]]; then sample=true; fi

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from kdtool.lang.tools import run_tool
 
 NOT_WORDS = ("<eps>", "#0", "<s>", "</s>", "<UNK>")
 MAX_ORDER = 6
+STEPS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # thresholds that are tried for --max-ngrams
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Config:
 
     order: int = field(default=3, metadata={"help": "n"})
     prune: str = field(default="", metadata={"help": "count thresholds by order, such as '0 3 5'; n-grams up to it go; empty keeps all"})
+    max_ngrams: int = field(default=0, metadata={"help": "raise the thresholds until no more n-grams are left (0: no limit)"})
     unseen: bool = field(default=False, metadata={"help": "true: vocabulary words that the text lacks are as likely as an unknown word"})
     memory: str = field(default="1G", metadata={"help": "sorting memory of lmplz, such as 1G or 20%", "key": False})
 
@@ -60,6 +62,17 @@ def parse_prune(text: str, order: int) -> list[str]:
     if any(int(a) > int(b) for a, b in pairwise(fields)):
         raise UsageError(f"--prune {text!r}: a threshold must not be lower than the one before")
     return ["--prune", *fields]
+
+
+def thresholds(first: str, order: int) -> Iterator[str]:
+    """`first`, then higher and higher thresholds: those of the bigrams follow one step behind the higher orders'."""
+    yield first
+    start = [int(f) for f in first.split()]
+    for low, high in pairwise(STEPS):
+        raised = [0, low, *[high] * (order - 2)][:order]
+        raised = [max(a, b) for a, b in zip_longest(raised, start[:order], fillvalue=start[-1] if start else 0)]
+        if raised != start:
+            yield " ".join(map(str, raised))
 
 
 def find_program(name: str) -> str:
@@ -157,11 +170,18 @@ def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None
     with open_text(vocab, "w") as f:
         f.writelines(w + "\n" for w in words)
     arpa, binary = work / "lm.arpa", work / "lm.bin"
-    prune = parse_prune(cfg.prune, cfg.order)
-    fallback = estimate(
-        lm_text / "text.gz", arpa, work / "log" / "lmplz.log", order=cfg.order, prune=prune, vocab=vocab, memory=cfg.memory,
-        types=len(words) + 2 if cfg.unseen else 0,
-    )  # fmt: skip
+    for prune in thresholds(cfg.prune, cfg.order):
+        fallback = estimate(
+            lm_text / "text.gz", arpa, work / "log" / "lmplz.log", order=cfg.order, prune=parse_prune(prune, cfg.order), vocab=vocab,
+            memory=cfg.memory, types=len(words) + 2 if cfg.unseen else 0,
+        )  # fmt: skip
+        size = sum(ngram_counts(arpa))
+        if not cfg.max_ngrams or size <= cfg.max_ngrams:
+            break
+        print(f"{cfg.order}-gram: {size} n-grams with thresholds '{prune}', --max-ngrams is {cfg.max_ngrams}: pruned more", file=sys.stderr)
+    else:
+        raise KdError(f"{lm_text}: {size} n-grams are left with thresholds '{prune}', more than --max-ngrams {cfg.max_ngrams}; raise it, "
+                      "or take a smaller vocabulary (--vocab-size of prepare_lang)")  # fmt: skip
     if cfg.unseen:
         print(f"{add_unseen(arpa, words)} words of the vocabulary are not in the text", file=sys.stderr)
     if fallback:
@@ -169,7 +189,7 @@ def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None
     run_tool([find_program("build_binary"), "-T", f"{work}/", "probing", str(arpa), str(binary)], work / "log" / "build_binary.log")
     counts = ngram_counts(arpa)
     scores = perplexity(kenlm.Model(str(binary)), transcripts(dev))
-    write_json(work / "ppl.json", {"order": cfg.order, "prune": cfg.prune, "ngrams": counts, "fallback_discounts": fallback,
+    write_json(work / "ppl.json", {"order": cfg.order, "prune": prune, "ngrams": counts, "fallback_discounts": fallback,
                                    "vocabulary": len(words), "dev": {"set": dev.name, **asdict(scores)}})  # fmt: skip
     print(
         f"{cfg.order}-gram: {' + '.join(map(str, counts))} n-grams; {dev.name}: perplexity {scores.ppl:.1f}, with OOV "
@@ -202,6 +222,8 @@ def main(argv: list[str] | None = None) -> None:
     if not 2 <= cfg.order <= MAX_ORDER:
         raise UsageError(f"--order {cfg.order}: 2 to {MAX_ORDER}")
     parse_prune(cfg.prune, cfg.order)
+    if cfg.max_ngrams < 0:
+        raise UsageError(f"--max-ngrams {cfg.max_ngrams}: a number of n-grams, 0 for no limit")
     run_step(
         f"{cfg.order}-gram LM",
         out=paths["out"],

@@ -13,7 +13,7 @@ import pytest
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import open_text, read_json, write_jsonl
 from kdtool.lm.arpa import read_arpa
-from kdtool.lm.ngram import estimate, main, parse_prune, perplexity
+from kdtool.lm.ngram import estimate, main, parse_prune, perplexity, thresholds
 
 HAND_MADE = """\\data\\
 ngram 1=5
@@ -141,6 +141,26 @@ def test_step_restricts_the_vocabulary_and_reports_kenlms_perplexity(tmp_path: P
     assert dev["ppl_with_oov"] == pytest.approx(10 ** (-total / 7), rel=1e-5)
     oov = sum(p for p, _, is_oov in oracle.full_scores("W1 W7 NEVER W2") if is_oov)
     assert dev["ppl"] == pytest.approx(10 ** (-(total - oov) / 5), rel=1e-5)
+
+
+def test_pruned_until_it_has_the_stated_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*lm_inputs(tmp_path, random_text([f"W{i}" for i in range(40)], 3000), "W1 W7"), "--order", "3"]
+    main(arguments)
+    whole = sum(read_json(Path(arguments[3]) / "ppl.json")["ngrams"])
+    main([*arguments, "--max-ngrams", str(whole // 2)])
+    kept = read_json(Path(arguments[3]) / "ppl.json")
+    assert 0 < sum(kept["ngrams"]) <= whole // 2 and kept["prune"] in list(thresholds("", 3))
+    assert f"{whole} n-grams with thresholds ''" in capsys.readouterr().err
+    with pytest.raises(KdError, match=r"more than --max-ngrams 5; raise it"):
+        main([*arguments, "--max-ngrams", "5"])
+
+
+def test_thresholds_rise_and_are_those_of_lmplz() -> None:
+    for first, order in (("", 3), ("0 3 5", 3), ("0 0 0 1", 4), ("0 1", 5), ("", 2)):
+        found = list(thresholds(first, order))
+        assert found[0] == first and len(set(found)) == len(found) > 5
+        assert all(parse_prune(text, order)[:1] in ([], ["--prune"]) for text in found)
+    assert list(thresholds("", 3))[:5] == ["", "0 0 1", "0 1 2", "0 2 3", "0 3 5"]
 
 
 def test_words_that_the_text_lacks_are_as_likely_as_an_unknown_one_and_all_sums_to_one(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ source "$here/path.sh"
 source "$here/cmd.sh"
 source "$KD_ROOT/utils/recipe.sh"
 source "$KD_ROOT/utils/stages.sh"
+source "$KD_ROOT/utils/kaldi_stages.sh"
 
 usage() {
   cat <<'TEXT'
@@ -33,7 +34,7 @@ opt=([tiny]=false [train]="" [test]="" [dev]="" [lexicon]="" [lm-text]="" [relat
 stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
 goal=results
 about+=([corpus]="Lhotse manifests; held-out training speakers apart" [lms]="a pruned 3-gram for the graph, the full 4-gram for rescoring")
-train=train dev=dev tests=(test) lms=(word full) graphs=(word) same_rate=true
+train=train dev=dev tests=(test) lms=(word 4gram) graphs=(word) same_rate=true
 recipe_options "$@"
 sample=false
 if [[ "${opt[tiny]}" == true && -z "${opt[train]}${opt[test]}${opt[lexicon]}" ]]; then sample=true; fi
@@ -42,10 +43,6 @@ for name in train test lexicon; do
 done
 [[ -z "${opt[dev]}" || "${opt[dev]}" != "${opt[test]}" ]] || die 2 "--dev and --test are both ${opt[dev]}: nothing may be chosen on the test set"
 if [[ -n "${opt[sample-rate]}" ]]; then feature_options=(--sample-rate "${opt[sample-rate]}") same_rate=false; fi
-
-import() {  # import KALDI_DIR DATA_DIR [OPTION ...]
-  run utils/import_kaldi_data.sh --nj "${opt[nj]}" --config import --relative-to "${opt[relative-to]}" --allow-pipes "${opt[allow-pipes]}" "${@:3}" "$1" "$2"
-}
 
 embedded() {  # the embedded corpus in Kaldi's form
   run local/librispeech/make_embedded.sh --nj "${opt[nj]}" data/source/embedded
@@ -56,22 +53,10 @@ embedded() {  # the embedded corpus in Kaldi's form
 
 corpus() {
   if [[ "$sample" == true ]]; then embedded; fi
-  local training="${opt[train]:-data/source/kaldi_train}" test="${opt[test]:-data/source/kaldi_test}" whole=data/train_all
-  if [[ -n "${opt[dev]}" ]]; then
-    whole=data/train
-    import "$training" "$whole"
-    import "${opt[dev]}" data/dev --apart-from "$whole"
-  else
-    import "$training" "$whole"
-    run steps/split_set.sh --config split "$whole" data/train data/dev
-  fi
-  import "$test" data/test --apart-from "$whole"
+  import_sets "${opt[train]:-data/source/kaldi_train}" "${opt[dev]}" "${opt[test]:-data/source/kaldi_test}"
 }
 
-lang() {
-  run steps/prepare_lm_text.sh --config lm_text "${opt[lm-text]:-data/train}" data/lm_text
-  run steps/prepare_lang.sh --config lang --align-data data/dev "${opt[lexicon]:-data/source/embedded/lexicon.txt}" data/lm_text data/train data/lang
-}
+lang() { lang_with "${opt[lexicon]:-data/source/embedded/lexicon.txt}"; }
 
 note() {
   if [[ "$sample" == true ]]; then echo 'embedded, synthesised by espeak-ng'; else echo "Kaldi folders of the user's"; fi

@@ -80,7 +80,8 @@ def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path)
 def forecast(ngrams: int, free: int) -> str:
     """What the graph of an LM of so many n-grams will take; a hint where that is more than the `free` MB."""
     memory = BASE_MB + MEGABYTES * ngrams
-    text = f"make_graph: {ngrams} n-grams: about {SECONDS * ngrams:.0f} s of CPU, {memory:.0f} MB of memory, {ARCS * ngrams / 1e6:.1f} million arcs"
+    takes = f"{SECONDS * ngrams:.0f} s of CPU, {memory:.0f} MB of memory, {ARCS * ngrams / 1e6:.1f} million arcs"
+    text = f"make_graph: {ngrams} n-grams: about {takes}"
     if memory > free:
         text += f"\nnote: {free} MB are free; a smaller LM in the graph (train_ngram --max-ngrams) and the full one for rescoring need less"
     return text

@@ -1,0 +1,57 @@
+#!/bin/bash -p
+# Any corpus that Lhotse prepares -> table of error rates, through the line of egs/kaldi_dir and with its options (conf/ there).
+set -euo pipefail
+here="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
+source "$here/path.sh"
+source "$here/cmd.sh"
+source "$KD_ROOT/utils/recipe.sh"
+source "$KD_ROOT/utils/stages.sh"
+source "$KD_ROOT/utils/kaldi_stages.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: egs/lhotse_corpus/run.sh NAME --corpus DIR --train PART --test PART --lexicon FILE [options]
+  NAME               the corpus in Lhotse, as librispeech for lhotse.recipes.prepare_librispeech
+  --corpus DIR       its folder, as that recipe expects it; its parts are named when --train names none of them
+  --arguments YAML   more arguments of that recipe, as '{dataset_parts: [dev-clean]}'
+  --train PART       parts of the corpus, with _ for -
+  --test PART        the part that is reported; nothing is chosen on it
+  --dev PART         the part that everything is tuned on (default: a tenth of the training speakers, held out)
+  --lexicon FILE     CMUdict, Sphinx dictionary or Kaldi's lexicon.txt or lexiconp.txt
+  --lm-text FILE     LM text, a sentence a line, may be gzipped (default: the training transcripts)
+  --tiny             small models, for a first look; without NAME on an embedded corpus in LibriSpeech's layout
+  --work DIR         where data/ and exp/ go (default: this recipe's folder)
+  --conf DIR         YAML files that change options of the steps: NAME.yaml is laid over egs/kaldi_dir/conf/NAME.yaml
+  --systems A,B|all  students to train and decode (default: ce,mtl,li,hmt); with --stage ablation those of its ablation.yaml
+  --seeds 0,1        with --stage ablation: these seeds alone; its table holds all that there are
+TEXT
+  recipe_usage
+}
+
+opt=([tiny]=false [corpus]="" [arguments]="{}" [train]="" [test]="" [dev]="" [lexicon]="" [lm-text]="" [work]="$here" [conf]="" [systems]="" [seeds]="")
+stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
+goal=results
+about+=([corpus]="Kaldi folders by Lhotse, then its manifests" [lms]="a pruned 3-gram for the graph, the full 4-gram for rescoring")
+train=train dev=dev tests=(test) lms=(word 4gram) graphs=(word) same_rate=true conf="$KD_ROOT/egs/kaldi_dir/conf"
+paths=(corpus lexicon lm-text work conf)  # --train, --dev and --test are names of parts
+lhotse_name=''
+if [[ "${1:---}" != -* ]]; then lhotse_name="$1"; shift; fi
+recipe_options "$@"
+opt+=([relative-to]="$PWD" [allow-pipes]=false)
+if [[ "${opt[tiny]}" == true && -z "$lhotse_name" ]]; then
+  lhotse_name=librispeech opt+=([arguments]='{dataset_parts: [train-clean-5, dev-clean-2]}' [train]=train_clean_5 [test]=dev_clean_2)
+fi
+[[ -n "$lhotse_name" || "${opt[list-stages]}" == true ]] || die 2 "the corpus's NAME in Lhotse is missing; --help lists the options"
+
+corpus() {
+  local parts="$PWD/data/source/$lhotse_name"
+  if [[ -z "${opt[corpus]}" ]]; then run local/librispeech/make_embedded.sh --nj "${opt[nj]}" data/source/embedded; fi
+  run local/lhotse/prepare_data.sh --name "$lhotse_name" --arguments "${opt[arguments]}" "${opt[corpus]:-data/source/embedded/LibriSpeech}" "$parts"
+  import_sets "$parts/${opt[train]}" "${opt[dev]:+$parts/${opt[dev]}}" "$parts/${opt[test]}"
+}
+
+lang() { lang_with "${opt[lexicon]:-data/source/embedded/lexicon.txt}"; }
+
+note() { echo "${lhotse_name:-a corpus} as Lhotse prepares it"; }
+
+recipe_run

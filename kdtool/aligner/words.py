@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdtool.core.errors import KdError
+from kdtool.core.sound import write_fault
 from kdtool.core.tables import open_text
 from kdtool.lang.lexicon import Pron, read_lexicon
 from kdtool.text.clean import APOSTROPHES, JOINERS, clean, punctuation, spellings, upper, without_accents, without_joiners
@@ -150,6 +151,8 @@ def guess(missing: Collection[str], known: Mapping[str, list[Pron]], work: Path,
         model.train({w: list(p) for w, p in known.items()}, max_words)
         found, failed = model.apply(rest)
     except KdError as e:
+        if fault := write_fault(work / "g2p.corpus"):  # free space and run again, instead of worse pronunciations
+            raise fault from e
         print(f"note: unknown words are aligned as spoken noise, because G2P failed: {e}", file=sys.stderr)
         return Guessed({}, dict.fromkeys(rest, "not in the lexicon, and G2P failed"))
     finally:

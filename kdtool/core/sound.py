@@ -62,9 +62,13 @@ def write_sound(path: Path, blocks: Iterable[Any], rate: int, channels: int = 1,
                     out.write(block)
                     if watched.error:
                         break
-        except soundfile.LibsndfileError as e:
-            if not watched.error:
-                raise KdError(f"{path}: audio that cannot be written ({' '.join(str(e).split())}); is the rate {rate} Hz right?") from e
+        except Exception as e:  # of a short write soundfile raises what it likes; the system's error is the cause
+            if watched.error:
+                raise watched.error from e
+            if isinstance(e, soundfile.LibsndfileError):
+                said = " ".join(str(e).split())
+                raise KdError(f"{path}: audio that cannot be written ({said}); is the rate {rate} Hz right?") from e
+            raise
         if watched.error:
             raise watched.error
 

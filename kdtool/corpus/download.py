@@ -153,7 +153,7 @@ def continue_download(url: str, part: Path, how: str) -> str:
     except urllib.error.HTTPError as e:
         raise KdError(f"{url}: the server answers {e.code} {e.reason}; check {how}") from e
     except OSError as e:
-        if e.errno == errno.ENOSPC or getattr(e, "filename", None):  # the disk, not the network
+        if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or getattr(e, "filename", None):  # the disk, not the network
             raise
         return str(getattr(e, "reason", None) or e)
     return ""

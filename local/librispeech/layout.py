@@ -12,6 +12,7 @@ from pathlib import Path
 from kdtool.core.encoding import read_utf8
 from kdtool.core.errors import KdError
 from kdtool.core.walk import files_below
+from kdtool.corpus.ids import id_fault
 from kdtool.corpus.utterance import Utterance
 
 ID = re.compile(r"\w+-\w+-\w+")
@@ -37,19 +38,21 @@ def find_part(corpus: Path, part: str) -> Path:
 
 
 def scan_part(folder: Path) -> tuple[list[Utterance], list[Fault]]:
-    """All utterances of a part, sorted by id, and (id, reason) of those that lack audio or a transcript.
+    """All utterances of a part, sorted by id, and (id or file name, reason) of those that cannot be used: audio or transcript is
+    missing or there twice, the file's name is no id.
 
     Raises:
-        KdError: nothing is there, an id comes twice, a transcript file is not UTF-8 or holds a line without an id.
+        KdError: nothing is there, a transcript file is not UTF-8 or holds a line without an id.
         OSError: a folder may not be read.
     """
     files = files_below(folder)
-    audio = _audio_files(folder, [f for f in files if f.suffix == ".flac"])
-    texts = _transcripts([f for f in files if f.name.endswith(".trans.txt")])
-    if not audio and not texts:
+    wrong: dict[str, str] = {}
+    audio = _audio_files([f for f in files if f.suffix == ".flac"], wrong)
+    texts = _transcripts([f for f in files if f.name.endswith(".trans.txt")], wrong)
+    if not audio and not texts and not wrong:
         raise KdError(f"{folder}: neither .flac nor .trans.txt files in it; unpack the archive again")
-    utterances, faults = [], []
-    for utt in sorted({*audio, *texts}):
+    utterances, faults = [], sorted(wrong.items())
+    for utt in sorted({*audio, *texts} - wrong.keys()):
         if utt not in audio:
             faults.append((utt, f"{texts[utt][0]} has a transcript for it, but there is no {utt}.flac; fetch the audio or remove the line"))
         elif utt not in texts:
@@ -59,19 +62,21 @@ def scan_part(folder: Path) -> tuple[list[Utterance], list[Fault]]:
     return utterances, faults
 
 
-def _audio_files(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+def _audio_files(files: Sequence[Path], wrong: dict[str, str]) -> dict[str, Path]:
+    """id -> file; `wrong` gets the others, by name."""
     found: dict[str, Path] = {}
     for path in files:
         if path.stem in found:
-            raise KdError(f"{folder}: utterance {path.stem} has two audio files, {found[path.stem]} and {path}; remove one")
-        if not ID.fullmatch(path.stem):
-            raise KdError(f"{path}: the name is not speaker-chapter-number.flac; rename or remove the file")
-        found[path.stem] = path
+            wrong[path.stem] = f"it has two audio files, {found[path.stem]} and {path}; remove one"
+        elif not ID.fullmatch(path.stem) or id_fault(path.stem):
+            wrong[path.stem] = f"{path}: the name is not speaker-chapter-number.flac; rename or remove the file"
+        else:
+            found[path.stem] = path
     return found
 
 
-def _transcripts(files: Sequence[Path]) -> dict[str, tuple[str, str]]:
-    """id -> (file and line, text)."""
+def _transcripts(files: Sequence[Path], wrong: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """id -> (file and line, text); `wrong` gets the ids that have two."""
     found: dict[str, tuple[str, str]] = {}
     for path in files:
         for number, line in _lines(path):
@@ -80,7 +85,7 @@ def _transcripts(files: Sequence[Path]) -> dict[str, tuple[str, str]]:
             if not ID.fullmatch(utt):
                 raise KdError(f"{where}: {utt!r} is not an utterance id (speaker-chapter-number); mend the line")
             if utt in found:
-                raise KdError(f"{where}: utterance {utt} has a transcript in {found[utt][0]} already; remove one of the two")
+                wrong[utt] = f"{where}: it has a transcript in {found[utt][0]} already; remove one of the two"
             found[utt] = (where, text.strip())
     return found
 

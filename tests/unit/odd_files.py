@@ -1,16 +1,21 @@
 """Random folders of good and broken files for the aligner and the import.  Out: the files, and which of them must come out.
 
 Every kind of bad audio, bad text and odd name stands in a table; an entry is drawn from one audio, one text and one name.
+`python odd_files.py BYTES MODULE ARGUMENT ..` runs a step, its jobs in the same process, with a limit on the size of files (0: none).
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
+import resource
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gmm_data
 import numpy as np
@@ -92,6 +97,12 @@ NAMES = (
     "x" * 244 + "{}", "nfc \u00e9 {}", "nfd e\u0301 {}", "\u3000{}", "\U0001f600 {}", "% $(touch x) `y` {}", "back\\slash {}", ";; {}",
     "<b>&amp; {}", "sub/{}", "sub/x.json/{}", "\u202egnp {}", "\u2028{}", "{} ~", "a,b;c {}", "*?[{}]", "COM1 {}", "{}.wav",
 )  # fmt: skip
+
+
+def in_this_process(module: str, argv: Sequence[str], *, nj: int, **_: Any) -> None:
+    """Stands in for run_array: starting Python takes a hundred times as long as such a job."""
+    for job in range(1, nj + 1):
+        importlib.import_module(module).main([*argv, "--job", str(job), "--num-jobs", str(nj)])
 
 
 @dataclass
@@ -210,3 +221,19 @@ def random_kaldi(path: Path, rng: random.Random, count: int) -> Folder:
     for name, rows in tables.items():
         (path / name).write_text("".join(rows))
     return made
+
+
+def main() -> None:
+    from kdtool.core.cli import cli_main
+    from kdtool.features import extract
+
+    limit, module = int(sys.argv[1]), importlib.import_module(sys.argv[2])
+    extract.run_array = in_this_process  # type: ignore[assignment]
+    importlib.import_module("kdtool.core.jobs").run_array = in_this_process
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    cli_main(lambda: module.main(sys.argv[3:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from kdtool.core.digest import input_digest
 from kdtool.core.errors import KdError
-from kdtool.core.walk import files_below
+from kdtool.core.walk import file_fault, files_below
 
 
 @pytest.fixture
@@ -44,3 +45,35 @@ def test_a_link_to_where_it_lies_is_told(folder: Path, target: str) -> None:
     (folder / "a" / "up").symlink_to(target)
     with pytest.raises(KdError, match=r"corpus/a/up.*remove the link"):
         files_below(folder)
+
+
+def test_what_is_no_file_is_told_and_never_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "self").symlink_to("self")
+    (folder / "a" / "up").symlink_to("..")
+    faults: list[tuple[Path, str]] = []
+    assert [str(p.relative_to(folder)) for p in files_below(folder, faults=faults)] == ["a/.d", "a/c", "a.txt", "b", "link/e"]
+    told = {str(p.relative_to(folder)): reason for p, reason in faults}
+    assert set(told) == {"nowhere", "pipe", "self", "a/up"}
+    assert "a link to " in told["nowhere"] and "which is not there" in told["nowhere"] and "a FIFO" in told["pipe"]
+    assert "Too many levels" in told["self"] and "no end" in told["a/up"]
+    before = input_digest(folder, {}, {})
+    (folder / "nowhere").unlink()
+    assert input_digest(folder, {}, {}) != before, "what is no file counts, so that the step runs again when it is one"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("b", ""), ("a", "a folder"), ("pipe", "a FIFO"), ("nowhere", "which is not there"), ("no", "no such file"), ("b/x", "Not a dir"),
+     ("x" * 300, "File name too long"), ("nul\0", "null byte"), (os.fsdecode(b"caf\xe9"), "not UTF-8"), ("/dev/null", "a device")],
+)  # fmt: skip
+def test_why_a_file_cannot_be_read(folder: Path, name: str, fault: str) -> None:
+    os.mkfifo(folder / "pipe")
+    found = file_fault(folder / name)
+    assert fault in found and bool(found) == bool(fault)
+
+
+def test_a_name_that_is_not_utf8_is_no_obstacle_to_a_digest(folder: Path) -> None:
+    before = input_digest(folder, {}, {})
+    (folder / os.fsdecode(b"caf\xe9")).write_text("x")
+    assert input_digest(folder, {}, {}) != before

@@ -6,16 +6,14 @@ KD_FUZZ_FOLDERS says how many folders each of the two gets.
 from __future__ import annotations
 
 import html.parser
-import importlib
 import os
 import random
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from odd_files import Folder, random_folder, random_kaldi, random_librispeech, write_model
+from odd_files import Folder, in_this_process, random_folder, random_kaldi, random_librispeech, write_model
 from test_aligner_parts import parse_textgrid
 
 from kdtool.core.cli import cli_main
@@ -29,12 +27,6 @@ SIZE = 8  # files a folder
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model"))
-
-
-def in_this_process(module: str, argv: Sequence[str], *, nj: int, **_: Any) -> None:
-    """Stands in for run_array: starting Python takes a hundred times as long as such a job."""
-    for job in range(1, nj + 1):
-        importlib.import_module(module).main([*argv, "--job", str(job), "--num-jobs", str(nj)])
 
 
 Call = Callable[..., tuple[int, str]]

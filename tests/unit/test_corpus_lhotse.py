@@ -37,8 +37,8 @@ def mtedx(root: Path) -> list[str]:
         folder = root / "es-es/data" / part
         write_audio(folder / "wav" / f"{talk}.flac", 6.0, len(part))
         (folder / "vtt").mkdir()
-        lines = ["WEBVTT", "", "Kind: captions", "", "00:00:00.250 --> 00:00:02.500", "hello world", "", "00:00:03.125 --> 00:00:05.750", "the world", ""]
-        (folder / "vtt" / f"{talk}.es.vtt").write_text("\n".join(lines))
+        cues = "00:00:00.250 --> 00:00:02.500\nhello world\n\n00:00:03.125 --> 00:00:05.750\nthe world\n"
+        (folder / "vtt" / f"{talk}.es.vtt").write_text(f"WEBVTT\n\nKind: captions\n\n{cues}")
     return ["--name", "mtedx", "--arguments", "{languages: [es]}", str(root)]
 
 

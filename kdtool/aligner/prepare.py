@@ -127,14 +127,14 @@ def write_renamed(path: Path, items: Sequence[Item]) -> None:
 
 def extract_features(ready: Ready, temporary: Path, kind: str, rate: int, nj: int) -> None:
     """Features of all utterances; those that have none become faults."""
+    from kdtool.audio.reader import Sound
     from kdtool.core.tables import read_lines, write_jsonl
     from kdtool.corpus.manifests import whole_files, write_manifests
-    from kdtool.corpus.utterance import Audio
     from kdtool.corpus.utterance import Utterance as Plain
     from kdtool.features.extract import extract
 
     rows = [
-        (Plain(short, u.item.speaker, u.staged.path, " ".join(w.key for w in u.words)), Audio(u.staged.samples, rate, 1))
+        (Plain(short, u.item.speaker, u.staged.path, " ".join(w.key for w in u.words)), Sound("WAV", u.staged.samples, rate, 1))
         for short, u in ready.utterances.items()
     ]
     write_manifests(temporary, *whole_files(rows))

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdtool.audio.faults import AudioFault
+from kdtool.audio.reader import header
 from kdtool.core.digest import RECORD
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text, read_jsonl, read_lines, write_jsonl
 from kdtool.core.tensors import file_digest
 from kdtool.corpus.ids import id_fault
 from kdtool.corpus.sources import source_fault
-from kdtool.corpus.utterance import Limits, audio_header
+from kdtool.corpus.utterance import Limits
 
 MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 FIXED = "fixed.tsv"
@@ -81,8 +83,9 @@ def _recordings(rows: list[Any], faults: Callable[[Any, bool], str], changes: Ch
         if fault:
             changes.dropped.append((name, f"recording: {fault}"))
             continue
-        rate, samples, _ = audio_header(Path(row["sources"][0]["source"]))
-        facts = {"sampling_rate": rate, "num_samples": samples, "duration": samples / rate}
+        audio = header(Path(row["sources"][0]["source"]))
+        rate, samples = audio.rate, audio.samples
+        facts = {"sampling_rate": rate, "num_samples": samples, "duration": audio.seconds}
         if any(abs(row[k] - v) > (0.01 if k == "duration" else 0) for k, v in facts.items()):
             said = f"{row['num_samples']} samples at {row['sampling_rate']} Hz, {row['duration']} s"
             changes.mended.append((name, f"recording: the manifest said {said}, its audio has {samples} at {rate} Hz"))
@@ -100,9 +103,9 @@ def _audio_fault(row: Row) -> str:
         if not path.is_file() or path.stat().st_size == 0:
             return f"{path} is not there or empty"
         try:
-            audio_header(path)
-        except ValueError as e:
-            return f"{path} cannot be decoded ({e})"
+            header(path)
+        except AudioFault as e:
+            return str(e)
     return ""
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdtool.audio.reader import AudioFile, Sound, check, open_audio
 from kdtool.core.errors import KdError
 from kdtool.core.sound import write_fault, write_sound
 from kdtool.corpus.kaldi_tables import Table
@@ -24,7 +25,7 @@ from kdtool.corpus.kaldi_tables import Table
 META = re.compile(r"[$`;&|<>*?~(){}\[\]!#\\\n]")  # what a shell would not leave as it is
 IN_ARCHIVE = re.compile(r"(.+):\d+")
 SMALL_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"}  # fit into 16 bits
-BLOCK = 1 << 16
+EXACT = {*SMALL_SUBTYPES, "PCM_24", "PCM_32"}
 
 
 @dataclass(frozen=True)
@@ -127,25 +128,24 @@ def run_command(command: str, target: Path, folder: Path) -> str:
         return _to_flac(raw, target, command)
 
 
-def _blocks(audio: Any, kind: str) -> Iterator[Any]:
-    import soundfile
-
-    try:
-        while len(block := audio.read(BLOCK, dtype=kind)):
-            yield block
-    except soundfile.LibsndfileError as e:  # else it would count as an error of what is written
-        raise KdError(" ".join(str(e).split())) from e
-
-
 def _to_flac(raw: Path, target: Path, command: str) -> str:
-    import soundfile
-
     try:
-        with soundfile.SoundFile(raw) as audio:
-            subtype = "PCM_16" if audio.subtype in SMALL_SUBTYPES else "PCM_24"
-            blocks = _blocks(audio, "int16" if subtype == "PCM_16" else "int32")
-            write_sound(target, blocks, audio.samplerate, audio.channels, subtype=subtype, kind="FLAC")
-    except (soundfile.LibsndfileError, RuntimeError, KdError) as e:
-        size = raw.stat().st_size
-        return f"its command wrote {size} bytes that are no audio ({' '.join(str(e).split())}); run it by hand: {command[:200]}"
+        sound = check(raw)
+        with open_audio(raw) as audio:
+            subtype = "PCM_16" if sound.coding in SMALL_SUBTYPES else "PCM_24"
+            blocks = _integers(audio, sound, 15 if subtype == "PCM_16" else 23)
+            write_sound(target, blocks, sound.rate, sound.channels, subtype=subtype, kind="FLAC")
+    except KdError as e:
+        said = str(e).replace(f"{raw} ", "")
+        return f"its command wrote {raw.stat().st_size} bytes that are no audio, or not all of it ({said}); run it by hand: {command[:200]}"
     return ""
+
+
+def _integers(audio: AudioFile, sound: Sound, bits: int) -> Iterator[Any]:
+    """The samples as integers of 16 or 32 bits, of which `bits` and the sign count; scaled down where they pass full scale."""
+    import numpy as np
+
+    top = max(1.0, -(sound.low or 0.0), sound.high or 0.0) if sound.coding not in EXACT else 1.0
+    for block in audio.blocks():
+        numbers = np.clip(np.rint(block.astype(np.float64) / top * (1 << bits)), -(1 << bits), (1 << bits) - 1).astype(np.int32)
+        yield numbers.astype(np.int16) if bits == 15 else numbers << 8

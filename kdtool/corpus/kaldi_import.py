@@ -1,6 +1,6 @@
 """Step: import.  In: a Kaldi data folder.  Out: data/<set> with Lhotse manifests: recordings, supervisions, audio.tsv, dropped.tsv.
 
-Recordings may have any sampling rate from 8 kHz on and any format of libsndfile (wav, flac, NIST sphere without Shorten ..).
+Recordings may have any sampling rate from 8 to 192 kHz and any format that kdtool.audio reads.
 Every utterance goes into the manifests or, with its reason, into dropped.tsv; times are kept to the sample.
 Lhotse's own loader is not used: it takes one rate for all recordings, cuts durations to milliseconds, lets the second of two
 equal ids win, and keeps wav.scp's commands in the manifests, where every later reading of the audio would run them.
@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kdtool.audio.faults import tell_audio
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
@@ -123,6 +124,7 @@ def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: 
         notes.append(f"{len(unused)} of {len(entries)} recordings have no utterance and are left out, the first is {unused[0]}")
     print(*(f"note: {note}" for note in notes), sep="\n", end="\n" * bool(notes), file=sys.stderr)
     tell(where, changed)
+    tell_audio((str(f.file), note) for f in found.values() if f.audio for note in f.audio.notes)
     account(len(utterances) + len(faults), len(supervisions), dropped, max_share=cfg.max_dropped, where=where, work=work)
     kept = {s.recording_id: found[s.recording_id] for s in supervisions}
     write_manifests(work, [recording(name, f.final, f.audio) for name, f in sorted(kept.items()) if f.audio], supervisions)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdtool.audio.reader import Sound
 from kdtool.corpus.kaldi_dir import KaldiDir, Span
-from kdtool.corpus.utterance import EMPTY_TEXT, Audio, Limits, text_fault
+from kdtool.corpus.utterance import EMPTY_TEXT, Limits, text_fault
 from kdtool.text.marks import words_fault
 
 MAX_SECONDS_OFF = 0.1  # Kaldi's durations are rounded, and those from features are whole frames
@@ -26,7 +27,7 @@ class Found:
     fault: str
     file: Path = Path()
     final: Path = Path()
-    audio: Audio | None = None
+    audio: Sound | None = None
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,19 @@ def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, limits
         raise Faulty(f"{span.recording} has {audio.seconds:.3f} s of audio, reco2dur says {told:.3f} s; fetch the audio again, or "
                      "remove reco2dur")  # fmt: skip
     start, end, cut = _samples(span, audio, limits.max_overshoot)
-    _check_length(span, (end - start) / audio.sampling_rate, kaldi, limits)
-    return Part(start, end, audio.sampling_rate, _channel(span, found, channel), cut)
+    _check_length(span, (end - start) / audio.rate, kaldi, limits)
+    return Part(start, end, audio.rate, _channel(span, found, channel), cut)
 
 
-def _samples(span: Span, audio: Audio, max_overshoot: float) -> tuple[int, int, bool]:
+def _samples(span: Span, audio: Sound, max_overshoot: float) -> tuple[int, int, bool]:
     """(first sample, the one after the last, whether the end was cut)."""
-    start = round(span.start * audio.sampling_rate)
-    wanted = audio.samples if span.end is None else round(span.end * audio.sampling_rate)
+    start = round(span.start * audio.rate)
+    wanted = audio.samples if span.end is None else round(span.end * audio.rate)
     if start < 0 or wanted <= start or start >= audio.samples:
         last = f"{span.end:g} s" if span.end is not None else "its end"
         raise Faulty(f"{span.where}: {span.start:g} s to {last} is no part of {span.recording}, which has {audio.seconds:.3f} s; "
                      "mend the times")  # fmt: skip
-    if wanted - audio.samples > max_overshoot * audio.sampling_rate:
+    if wanted - audio.samples > max_overshoot * audio.rate:
         raise Faulty(f"{span.where}: it ends at {span.end:.3f} s, its recording {span.recording} at {audio.seconds:.3f} s, by more "
                      f"than --max-overshoot {max_overshoot:g}; mend the times, or fetch the audio again")  # fmt: skip
     return start, min(wanted, audio.samples), wanted > audio.samples

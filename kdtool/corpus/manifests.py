@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kdtool.audio.faults import tell_audio
+from kdtool.audio.reader import Sound
 from kdtool.core.dropped import account
 from kdtool.core.progress import progress
 from kdtool.core.tables import open_text, write_jsonl
 from kdtool.core.tensors import file_digest
 from kdtool.core.walk import file_fault
-from kdtool.corpus.utterance import Audio, Limits, Utterance, check_utterance
+from kdtool.corpus.utterance import Limits, Utterance, check_utterance
 from kdtool.text.clean import Counts, tell
 from kdtool.text.marks import transcript
 
@@ -63,12 +65,13 @@ def write_set(
         checks = pool.map(lambda u: _check(u, limits), ordered)
         results = list(progress(checks, len(ordered), f"{where}: reading audio"))
     dropped = list(faults)
-    kept: list[tuple[Utterance, Audio]] = []
+    kept: list[tuple[Utterance, Sound]] = []
     for utt, (fault, audio) in zip(ordered, results, strict=True):
         if audio is None:
             dropped.append((utt.id, fault))
         else:
             kept.append((utt, audio))
+    tell_audio((str(utt.audio), note) for utt, audio in kept for note in audio.notes)
     account(len(ordered) + len(faults), len(kept), dropped, max_share=max_dropped, where=where, work=work)
     write_manifests(work, *whole_files(kept))
     # The manifests hold paths only: without this table, other audio of the same length would leave the features 'up to date'.
@@ -77,7 +80,7 @@ def write_set(
     summary(where, [(utt.speaker, audio.seconds) for utt, audio in kept])
 
 
-def _check(utt: Utterance, limits: Limits) -> tuple[str, Audio | None]:
+def _check(utt: Utterance, limits: Limits) -> tuple[str, Sound | None]:
     fault = file_fault(utt.audio)
     return (f"{utt.audio}: {fault}", None) if fault else check_utterance(utt, limits)
 
@@ -88,7 +91,7 @@ def summary(where: str, utterances: Sequence[tuple[str, float]]) -> None:
     print(f"{where}: {len(utterances)} utterances, {len({speaker for speaker, _ in utterances})} speakers, {minutes:.1f} minutes")
 
 
-def whole_files(utterances: Sequence[tuple[Utterance, Audio]]) -> tuple[list[Any], list[Any]]:
+def whole_files(utterances: Sequence[tuple[Utterance, Sound]]) -> tuple[list[Any], list[Any]]:
     """Lhotse recordings and supervisions of utterances that are a file each."""
     from lhotse import SupervisionSegment
 
@@ -104,13 +107,13 @@ def whole_files(utterances: Sequence[tuple[Utterance, Audio]]) -> tuple[list[Any
     return recordings, supervisions
 
 
-def recording(name: str, path: Path, audio: Audio) -> Any:
+def recording(name: str, path: Path, audio: Sound) -> Any:
     """A Lhotse recording of one file."""
     from lhotse import Recording
     from lhotse.audio import AudioSource
 
     source = AudioSource(type="file", channels=list(range(audio.channels)), source=str(path))
-    return Recording(name, [source], audio.sampling_rate, audio.samples, audio.seconds)
+    return Recording(name, [source], audio.rate, audio.samples, audio.seconds)
 
 
 def write_manifests(work: Path, recordings: Sequence[Any], supervisions: Sequence[Any]) -> None:

@@ -7,13 +7,14 @@ cuts), sums.J.safetensors (for the speaker statistics), info.J.json (dropped utt
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kdtool.audio.backend import use_in_lhotse
+from kdtool.audio.faults import AudioFault
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError
 from kdtool.core.jobs import split
@@ -74,19 +75,6 @@ def make_cut(supervision: Any, recording: Any, speed: float, sample_rate: int) -
     return cut
 
 
-def set_up_reading() -> None:
-    """One decoder for all formats, and audio that is shorter than its manifest says an error instead of reflecting its end."""
-    from lhotse import set_audio_duration_mismatch_tolerance
-    from lhotse.audio.backend import LibsndfileBackend, set_current_audio_backend
-
-    # What the corpus step has decoded to its end; Lhotse itself would read sphere and Opus files by a shell line with their name.
-    set_current_audio_backend(LibsndfileBackend())
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lhotse warns against any tolerance below its half second
-        set_audio_duration_mismatch_tolerance(MAX_SECONDS_OFF)
-
-
 def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
     """Features of a cut: float32 (T, D).
 
@@ -100,6 +88,8 @@ def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
             raise KdError(fault)
     try:
         samples = cut.load_audio()
+    except AudioFault as e:
+        raise KdError(str(e).split("\n")[0]) from e  # Lhotse adds lines of its own
     except Exception as e:  # Lhotse's readers raise whatever their backend raises; every one means 'unreadable audio'
         raise KdError(f"unreadable audio {audio_path(cut)}: {type(e).__name__} {e}") from e
     rate = extractor.config.sampling_rate
@@ -149,7 +139,7 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], sample_rate:
     from lhotse.features.io import NumpyFilesWriter
 
     torch.set_num_threads(1)
-    set_up_reading()
+    use_in_lhotse(MAX_SECONDS_OFF)
     # Not Lhotse's from_jsonl: it runs a command when the path begins with 'pipe:'.
     recordings = RecordingSet.from_dicts(read_jsonl(data / "recordings.jsonl.gz"))
     supervisions = split(list(SupervisionSet.from_dicts(read_jsonl(data / "supervisions.jsonl.gz"))), job, num_jobs)

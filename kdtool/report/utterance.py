@@ -126,9 +126,10 @@ def read_sound(data: Path, utt: str) -> tuple[np.ndarray, int]:
     """
     from lhotse import load_manifest
 
-    from kdtool.features.compute import set_up_reading
+    from kdtool.audio.backend import use_in_lhotse
+    from kdtool.features.compute import MAX_SECONDS_OFF
 
-    set_up_reading()
+    use_in_lhotse(MAX_SECONDS_OFF)
     supervisions = [s for s in load_manifest(data / "supervisions.jsonl.gz") if s.id == utt]
     if not supervisions:
         raise KdError(f"{data} has no utterance {utt}; give the data set of the features (--data)")

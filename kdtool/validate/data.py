@@ -136,21 +136,19 @@ def _check_recording(report: Report, row: dict[str, Any], folder: Path, level: L
 
 
 def _check_audio(report: Report, row: dict[str, Any], audio: Path, level: Level, digest: str | None) -> None:
+    from kdtool.audio.faults import AudioFault
+    from kdtool.audio.reader import check as read_through
+    from kdtool.audio.reader import header
     from kdtool.core.tensors import file_digest
-    from kdtool.corpus.utterance import audio_header, read_through
 
     try:
-        rate, samples, channels = audio_header(audio)
-        if (rate, samples) != (row["sampling_rate"], row["num_samples"]) or channels < 1:
-            found, wanted = f"{samples} samples at {rate} Hz", f"{row['num_samples']} at {row['sampling_rate']} Hz"
-            report.add("audio-differs", row["id"], audio, found, wanted)
-        if level == Level.DEEP:
-            decoded, constant = read_through(audio)
-            if decoded != samples:
-                report.add("audio-broken", row["id"], audio, f"{decoded} samples can be decoded", str(samples))
-            elif constant:
-                report.add("audio-broken", row["id"], audio, f"all {samples} samples are equal")
-    except ValueError as e:
+        sound = read_through(audio) if level == Level.DEEP else header(audio)
+        if (sound.rate, sound.samples) != (row["sampling_rate"], row["num_samples"]):
+            found, expected = f"{sound.samples} samples at {sound.rate} Hz", f"{row['num_samples']} at {row['sampling_rate']} Hz"
+            report.add("audio-differs", row["id"], audio, found, expected)
+        if level == Level.DEEP and sound.constant:
+            report.add("audio-broken", row["id"], audio, f"all {sound.samples} samples are equal")
+    except AudioFault as e:
         report.add("audio-broken", row["id"], audio, str(e))
     if digest and file_digest(audio) != digest:
         report.add("audio-changed", row["id"], audio, file_digest(audio), digest)

@@ -1,0 +1,114 @@
+"""What a file is, by its first bytes.  In: bytes, the name.  Out: why it is not read and the command that helps, or ''."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdtool.audio.faults import CONVERT
+
+# By suffix: what the aligner takes for audio in a folder. What is inside is decided by the content.
+READ = (
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".mpga", ".aif", ".aiff", ".aifc", ".au", ".snd", ".sph", ".nist",
+    ".wv1", ".wv2", ".w64", ".rf64", ".caf", ".gsm", ".voc", ".avr", ".paf", ".pvf", ".svx", ".8svx", ".wve", ".ircam", ".sf",
+)  # fmt: skip
+CONVERTED = (  # audio and video that has to be converted first
+    ".m4a", ".m4b", ".aac", ".mp4", ".m4v", ".mov", ".3gp", ".wma", ".wmv", ".asf", ".amr", ".awb", ".webm", ".mkv", ".mka", ".avi",
+    ".flv", ".mpg", ".mpeg", ".ape", ".wv", ".tta", ".mpc", ".ac3", ".dts", ".ra", ".rm", ".spx", ".dsf", ".dff", ".qcp", ".sd2",
+)  # fmt: skip
+HEADERLESS = (".raw", ".pcm", ".sw", ".s16", ".s16le", ".vox", ".ul", ".al", ".ulaw", ".alaw")
+RAW_COMMAND = "sox -t raw -r RATE -e signed -b 16 -c 1 IN OUT.wav"
+
+# (offset, bytes, what it is)
+FOREIGN = (
+    (4, b"ftyp", "MP4, M4A or MOV (AAC)"),
+    (4, b"moov", "MOV"),
+    (4, b"mdat", "MOV"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA or WMV (ASF)"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"#!SILK", "SILK"),
+    (0, b"\x02#!SILK", "SILK"),
+    (0, b"\x1a\x45\xdf\xa3", "WebM or Matroska"),
+    (0, b"FLV\x01", "Flash video"),
+    (0, b"\x00\x00\x01\xba", "MPEG video"),
+    (0, b"MAC ", "Monkey's Audio"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"TTA1", "True Audio"),
+    (0, b"MP+", "Musepack"),
+    (0, b"MPCK", "Musepack"),
+    (0, b"\x0b\x77", "AC-3"),
+    (0, b"\x7f\xfe\x80\x01", "DTS"),
+    (0, b".RMF", "RealAudio"),
+    (0, b".ra\xfd", "RealAudio"),
+    (0, b"ADIF", "AAC"),
+    (0, b"DSD ", "DSD"),
+    (0, b"FRM8", "DSD"),
+    (8, b"AVI ", "AVI video"),
+    (8, b"QLCM", "QCELP"),
+)
+OTHER = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the audio; fetch it with: git lfs pull"),
+    (b"\x1f\x8b", "is a gzip file; unpack it first: gunzip"),
+    (b"BZh", "is a bzip2 file; unpack it first: bunzip2"),
+    (b"\xfd7zXZ", "is an xz file; unpack it first: unxz"),
+    (b"PK\x03\x04", "is a zip file; unpack it first: unzip"),
+    (b"7z\xbc\xaf", "is a 7z file; unpack it first: 7z x"),
+    (b"Rar!", "is a rar file; unpack it first: unrar x"),
+    (b"MThd", "is a MIDI file: notes, no sound; use a recording"),
+    (b"<", "is a web page or XML, not audio; fetch the audio again"),
+    (b"%PDF", "is a PDF file, not audio; fetch the audio again"),
+)
+OGG = {
+    b"\x7fFLAC": "FLAC in Ogg",
+    b"Speex   ": "Speex",
+    b"\x80theora": "Ogg video",
+    b"fishead\0": "Ogg video",
+    b"BBCD\0": "Ogg video",
+}
+
+
+def foreign(head: bytes) -> str:
+    """'is WMA, which is not read; convert it: ..' when the first bytes (64 and more) are of something known; else ''."""
+    for offset, mark, name in FOREIGN:
+        if head.startswith(mark, offset):
+            return convert(name)
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        return convert("AAC")
+    if head.startswith(b"OggS"):
+        return next((convert(name) for mark, name in OGG.items() if head[28:].startswith(mark)), "")
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next((said for mark, said in OTHER if start.startswith(mark)), "")
+
+
+def convert(name: str) -> str:
+    """The words for a format that is not read."""
+    return f"is {name}, which is not read; convert it: {CONVERT}"
+
+
+def unknown(path: Path, head: bytes) -> str:
+    """What to say of a file that nothing recognises."""
+    suffix = path.suffix.lower()
+    if suffix in CONVERTED:
+        return f"({suffix}) is not read; convert it: {CONVERT}"
+    if suffix in HEADERLESS:
+        return f"({suffix}) has no header that says its rate and coding; write it as WAV, if it is 16-bit: {RAW_COMMAND}"
+    start = head[:8].hex(" ")
+    return (
+        f"cannot be decoded: it begins with {start}, which no known audio format does; fetch it again, or convert it: {CONVERT} "
+        f"(audio without a header: {RAW_COMMAND})"
+    )
+
+
+def looks_like_audio(path: Path) -> bool:
+    """Whether a file of any name is audio, by its first bytes: read here, or known and named with the command that converts it."""
+    with open(path, "rb") as f:
+        head = f.read(64)
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if any(text.startswith(mark) for mark, _ in OTHER):
+        return False
+    return head.startswith(MARKS) or head[8:12] == b"WAVE" or bool(foreign(head))
+
+
+MARKS = (
+    b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"dns.", b"caff", b"NIST_1A", b"RF64", b"BW64", b"riff", b"RIFX", b"Creative Voice File",
+    b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"2BIT", b"ALawSoundFile",
+)  # fmt: skip

@@ -1,0 +1,163 @@
+"""MPEG audio (MP3, MP2, MP1).  In: an open file.  Out: its layout, with the samples that its frames hold and announce.
+
+Without a Xing header libsndfile estimates the length from the first frame's bit rate, and stops reading there: of a file of
+variable rate it reads a part. So the frames are counted, and the decoder is shown a Xing header with their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from kdtool.audio.layout import Broken, Layout
+from kdtool.audio.window import Window
+
+RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version: 1, 2, 2.5
+KBPS = {
+    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+SEARCH = 1 << 16  # bytes in which the first frame must begin, and in which frames go on after a disturbance
+LAME = 36  # bytes of a LAME tag
+DECODER_DELAY = 529  # samples that mpg123 drops of a file with a header
+TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame: bytes, samples, Hz, layer, MPEG version's code, channels, whether a checksum follows the head."""
+
+    size: int
+    samples: int
+    rate: int
+    layer: int
+    version: int
+    channels: int
+    protected: bool
+
+    def fits(self, other: Frame) -> bool:
+        """Whether both can be of one stream."""
+        return (self.rate, self.layer, self.version) == (other.rate, other.layer, other.version)
+
+
+def frame(head: bytes) -> Frame | None:
+    """The frame that begins with these four bytes; None when none can."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    kbps, rate = head[2] >> 4, head[2] >> 2 & 3
+    if version == 1 or layer == 4 or kbps in (0, 15) or rate == 3:
+        return None
+    hertz, padding = RATES[version][rate], head[2] >> 1 & 1
+    bits = KBPS[1 if version == 3 else 2, layer][kbps - 1] * 1000
+    samples = {1: 384, 2: 1152, 3: 1152 if version == 3 else 576}[layer]
+    size = (12 * bits // hertz + padding) * 4 if layer == 1 else samples // 8 * bits // hertz + padding
+    return Frame(size, samples, hertz, layer, version, 1 if head[3] >> 6 == 3 else 2, not head[1] & 1)
+
+
+def first_frame(data: Window, at: int, last: int) -> int:
+    """The first place from `at` on at which two frames follow each other, or one ends the file; -1 for none."""
+    end = min(last, at + SEARCH)
+    while (at := data.find(b"\xff", at, end)) >= 0:
+        one = frame(data.get(at, 4))
+        if one:
+            after = at + one.size
+            two = frame(data.get(after, 4) if after + 4 <= last else b"")
+            if after == last or (two and one.fits(two)):
+                return at
+        at += 1
+    return -1
+
+
+def mpeg_layout(file: BinaryIO, first: int, last: int, kind: str = "") -> Layout:
+    """The layout of the stream from byte `first` to `last`.
+
+    Raises:
+        Broken: it is none.
+    """
+    if last <= first:
+        raise Broken("is empty")
+    data = Window(file, last)
+    begin = first_frame(data, data.skip_id3(first), last)
+    head = frame(data.get(begin, 4)) if begin >= 0 else None
+    if head is None:
+        raise Broken("cannot be decoded: it holds no MPEG audio frames; fetch it again")
+    promised, own = _promise(data.get(begin, head.size), head)
+    begin += head.size if own else 0
+    count, cut, lost = _count(data, begin, last, head)
+    kind = kind or f"MP{head.layer}"
+    notes = [f"{lost:,} bytes of it are no MPEG audio"] * (lost > 0)
+    if cut and promised is None:
+        notes.append(f"its last frame is cut ({cut} bytes), so its end may be missing; its format does not say how long it was")
+    if promised == count + 1:  # some encoders count the header too
+        promised = count
+    prefix = _xing(head, count) if promised is None and head.layer == 3 else b""
+    return Layout(kind, first=begin if prefix else first, last=last, held=last - begin, found=count * head.samples, prefix=prefix,
+                  promised=None if promised is None else promised * head.samples, notes=tuple(notes))  # fmt: skip
+
+
+def _promise(body: bytes, head: Frame) -> tuple[int | None, bool]:
+    """(frames that a Xing, Info or VBRI header announces, whether the first frame is such a header)."""
+    at = 4 + 2 * head.protected + _side(head)
+    if head.layer == 3 and body[at : at + 4] in (b"Xing", b"Info"):
+        counted = body[at + 7 : at + 8] and body[at + 7] & 1
+        return (int.from_bytes(body[at + 8 : at + 12], "big") or None) if counted else None, True
+    if head.layer == 3 and body[36:40] == b"VBRI":
+        return int.from_bytes(body[50:54], "big") or None, True
+    return None, False
+
+
+def _side(head: Frame) -> int:
+    """Bytes of Layer III's side information."""
+    return {(3, 2): 32, (3, 1): 17}.get((head.version, head.channels), 17 if head.channels == 2 else 9)
+
+
+def _count(data: Window, at: int, last: int, like: Frame) -> tuple[int, int, int]:
+    """(whole frames, bytes of the last one when it is cut, bytes that belong to no frame)."""
+    count = lost = 0
+    while at < last:
+        one = frame(data.get(at, 4))
+        if one and one.fits(like):
+            if at + one.size > last:
+                return count, last - at, lost
+            count += 1
+            at += one.size
+            continue
+        if data.get(at, 11).startswith(TAGS) or data.is_zero(at, last):
+            break
+        again = first_frame(data, at, last)
+        if again < 0:
+            return count, last - at if last - at < 4 else 0, lost + (last - at if last - at >= 4 else 0)
+        lost += again - at
+        at = again
+    return count, 0, lost
+
+
+def _xing(like: Frame, count: int) -> bytes:
+    """Two frames of the same stream: a header that says how many frames follow, and a silent one.
+
+    Where there is such a header, the decoder drops its own delay at the beginning; so that the audio stays where other
+    programs show it, it is told to drop one frame's samples in all, and these are silent.
+    """
+    silent = _empty_frame(like, 0)
+    body = bytearray(_empty_frame(like, 4 + _side(like) + 8 + 4 + LAME))
+    at = 4 + _side(like)
+    body[at : at + 12] = b"Xing" + (1).to_bytes(4, "big") + (count + 1).to_bytes(4, "big")
+    body[at + 12 : at + 21] = b"LAME3.100"
+    body[at + 33 : at + 36] = ((like.samples - DECODER_DELAY) << 12).to_bytes(3, "big")
+    return bytes(body) + silent
+
+
+def _empty_frame(like: Frame, size: int) -> bytes:
+    """A frame of zeros of at least `size` bytes, and so large that it holds its side information."""
+    for code in range(1, 15):
+        rate = RATES[like.version].index(like.rate)
+        head = bytes([0xFF, 0xE0 | like.version << 3 | 1 << 1 | 1, code << 4 | rate << 2, 0xC0 if like.channels == 1 else 0])
+        made = frame(head)
+        if made and made.size >= max(size, 4 + _side(like)):
+            return head + bytes(made.size - 4)
+    raise Broken("cannot be decoded: its MPEG frames are too small; convert it")

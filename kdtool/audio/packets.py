@@ -1,0 +1,128 @@
+"""FLAC and Ogg.  In: an open file.  Out: its layout: what is announced, and whether the file ends early.
+
+libsndfile reads a cut Ogg file to its last whole page without a word, and no FLAC stream whose length the encoder did not know.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+from kdtool.audio.layout import Broken, Layout
+from kdtool.audio.window import Window
+
+TAIL = 1 << 20  # bytes at the end in which the last FLAC frame is looked for
+TOTAL = (1 << 36) - 1
+
+
+def flac(file: BinaryIO, size: int) -> Layout:
+    """Native FLAC: the frames number themselves, so the last one says how long the audio is."""
+    data = Window(file, size)
+    start = data.skip_id3(0)
+    info = data.get(start + 8, 34)
+    if data.get(start, 4) != b"fLaC" or len(info) < 34:
+        raise Broken("cannot be decoded: its FLAC header is cut; fetch it again")
+    block, low = struct.unpack(">H", info[:2])[0], int.from_bytes(info[10:18], "big")
+    total, rate = low & TOTAL, low >> 44
+    found = _last_sample(file, start + 42, size, block, low >> 36 & 0xFF)
+    if total:
+        return Layout("FLAC", last=size, held=size, found=found, promised=total)
+    if found is None:
+        raise Broken("cannot be decoded: it holds no whole FLAC frame; fetch it again")
+    patched = (low | min(found, TOTAL)).to_bytes(8, "big")
+    return Layout("FLAC", last=size, held=size, found=found, patches=((start + 18, patched),)) if rate else Layout("FLAC", last=size)
+
+
+def _last_sample(file: BinaryIO, first: int, last: int, block: int, stream: int) -> int | None:
+    """The sample behind the last frame; None when no frame is found near the end. stream: 8 bits of channels and depth."""
+    file.seek(max(first, last - TAIL))
+    data = file.read(TAIL)
+    at = len(data)
+    while (at := data.rfind(b"\xff", 0, at)) >= 0:
+        if data[at + 1 : at + 2] in (b"\xf8", b"\xf9"):
+            ends = frame_end(data[at : at + 16], block, stream)
+            if ends is not None:
+                return ends
+    return None
+
+
+def frame_end(head: bytes, block: int, stream: int) -> int | None:
+    """The sample behind the frame that begins here; None when none does (its checksum says so)."""
+    if len(head) < 6 or head[3] & 1 or head[3] >> 1 & 7 == 3:
+        return None
+    channels = head[3] >> 4
+    if channels > 10 or (channels < 8 and channels != stream >> 5 & 7):
+        return None
+    number, at = _number(head, 4)
+    size, at = _block_size(head, at)
+    at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if number < 0 or size == 0 or head[2] & 15 == 15 or at >= len(head) or _crc8(head[:at]) != head[at]:
+        return None
+    return number + size if head[1] & 1 else number * block + size
+
+
+def _number(head: bytes, at: int) -> tuple[int, int]:
+    """(the number coded as in UTF-8, where it ends); -1 when it is none."""
+    first = head[at]
+    more = next((n for n in range(7) if not first & 0x80 >> n), 7)
+    if more in (1, 7) and first != 0xFE:
+        return -1, at
+    count = max(0, more - 1)
+    value = first & (0x7F >> more if more else 0x7F)
+    for byte in head[at + 1 : at + 1 + count]:
+        if byte & 0xC0 != 0x80:
+            return -1, at
+        value = value << 6 | byte & 0x3F
+    return value, at + 1 + count
+
+
+def _block_size(head: bytes, at: int) -> tuple[int, int]:
+    """(samples of the frame, where what follows begins); 0 for a code that is reserved."""
+    code = head[2] >> 4
+    if code in (6, 7):
+        return int.from_bytes(head[at : at + code - 5], "big") + 1, at + code - 5
+    return (0, at) if code == 0 else (192, at) if code == 1 else (576 << code - 2 if code < 6 else 256 << code - 8, at)
+
+
+def _crc8(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value << 1 ^ 0x07) & 0xFF if value & 0x80 else value << 1
+    return value
+
+
+def ogg(file: BinaryIO, size: int) -> Layout:
+    """Vorbis or Opus in Ogg: pages number themselves, and the last one says that it is."""
+    at = lost = 0
+    cut, ended, kind, serial, expected = "", False, "Ogg", b"", -1
+    notes: list[str] = []
+    data = Window(file, size)
+    while at < size:
+        head = data.get(at, 27)
+        if head[:4] != b"OggS":
+            again = data.find(b"OggS", at, size)
+            lost += (size if again < 0 else again) - at
+            at = size if again < 0 else again
+            continue
+        table = data.get(at + 27, head[26]) if len(head) == 27 else b""
+        whole = 27 + len(table) + sum(table)
+        if len(head) < 27 or len(table) < head[26] or at + whole > size:
+            cut = f"of its last page it holds {size - at} of {whole} bytes" + " and more" * (len(table) < (head[26:27] or b"\1")[0])
+            break
+        if head[5] & 2:
+            if ended or (serial and head[14:18] != serial):
+                raise Broken("holds several streams, of which only one is read; convert it: ffmpeg -i IN -ac 1 -ar 16000 OUT.wav")
+            serial = head[14:18]
+            kind = "Opus" if data.get(at + 28, 8) == b"OpusHead" else "Ogg Vorbis"
+        number = int.from_bytes(head[18:22], "little")
+        if expected not in (-1, number):
+            raise Broken(f"lacks pages {expected} to {number - 1} of its Ogg stream; fetch it again")
+        expected, ended = number + 1, bool(head[5] & 4)
+        at += whole
+    if not ended and not cut:
+        notes.append("its stream has no end mark, so the file may lack its end; its format does not say how long it was")
+    if lost:
+        notes.append(f"{lost:,} bytes of it are no Ogg pages")
+    return Layout(kind, last=size, held=size - lost, cut=cut, notes=tuple(notes))

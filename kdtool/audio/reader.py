@@ -1,0 +1,221 @@
+"""Audio of any format: what it is, how long it is, its samples.  In: a file.  Out: float32 samples at the file's own rate.
+
+The one place that reads audio: import, aligner, features, reports, validation. What counts is the content, not the suffix, and
+never less audio than a file announces is taken for the whole. What is done with what is `kdtool.audio.table`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from kdtool.audio import chunks, headers, kinds, mpeg, packets
+from kdtool.audio.faults import AudioFault, length, truncated, undecodable
+from kdtool.audio.layout import Broken, Layout
+from kdtool.audio.overlay import Overlay
+from kdtool.audio.verdict import Sound, sound_of
+from kdtool.audio.window import Window
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BLOCK = 1 << 18  # samples of all channels that are held at a time
+BEFORE = 5  # seconds of MPEG that are decoded before a part; one is too little at 8 kbit/s
+MAX_PEAK = 16.0  # of float samples; more are integers that were not scaled
+SCALE = "ffmpeg -i IN -af volume=1/32768 -c:a pcm_f32le OUT.wav"
+FLOATS = ("FLOAT", "DOUBLE")
+BY_MARK = (*chunks.BY_MARK, *headers.BY_MARK, (b"fLaC", packets.flac), (b"OggS", packets.ogg))
+
+
+class AudioFile:
+    """An open audio file; `sound` is what its header says, checked against the file."""
+
+    def __init__(self, path: Path, decoder: Any, layout: Layout) -> None:
+        self.path, self._decoder, self._layout, self._float = path, decoder, layout, decoder.subtype in FLOATS
+        self.sound = sound_of(path, decoder, layout)
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Samples from `start` to `stop` (None: the end) as float32 (n, channels), block by block.
+
+        Raises:
+            AudioFault: fewer can be decoded; a sample is NaN, infinite or far above full scale.
+        """
+        import soundfile
+
+        stop = self.sound.samples if stop is None else min(stop, self.sound.samples)
+        at = start
+        try:
+            if start:
+                self._seek(start)
+            while at < stop:
+                block = self._read(min(max(1, BLOCK // self.sound.channels), stop - at))
+                if not len(block):
+                    break
+                self._check(block, at)
+                at += len(block)
+                yield block
+        except (soundfile.LibsndfileError, RuntimeError) as e:
+            raise _damaged(self.path, self.sound, self._layout, e) from e
+        if at < stop:
+            raise truncated(self.path, length(at, self.sound.rate), length(self.sound.samples, self.sound.rate))
+
+    def samples(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """The same in one array, float32 (channels, n)."""
+        import numpy as np
+
+        blocks = [np.zeros((0, self.sound.channels), np.float32), *self.blocks(start, stop)]
+        return np.ascontiguousarray(np.concatenate(blocks).T)
+
+    def read_through(self) -> Sound:
+        """What the file holds, with its smallest and largest sample."""
+        low, high = float("inf"), float("-inf")
+        for block in self.blocks():
+            low, high = min(low, float(block.min())), max(high, float(block.max()))
+        loud = self._float and max(-low, high) > 1
+        note = [f"its float samples reach {max(-low, high):.3g}, above full scale (1.0); they are kept as they are"] * loud
+        return replace(self.sound, low=low, high=high, notes=(*self.sound.notes, *note))
+
+    def _read(self, count: int) -> Any:
+        return self._decoder.read(count, dtype="float32", always_2d=True)
+
+    def _seek(self, start: int) -> None:
+        """MPEG frames use bits of those before them: behind a jump the first ones are not what they are without it."""
+        before = min(start, BEFORE * self.sound.rate) if self._decoder.subtype.startswith("MPEG") else 0
+        self._decoder.seek(start - before)
+        while before and len(block := self._read(min(before, BLOCK))):
+            before -= len(block)
+
+    def _check(self, block: np.ndarray, at: int) -> None:
+        import numpy as np
+
+        low, high = float(block.min()), float(block.max())
+        if not np.isfinite(low + high):
+            row, channel = (int(i) for i in np.argwhere(~np.isfinite(block))[0])
+            what = "not a number (NaN)" if np.isnan(block[row, channel]) else "infinite"
+            where = f"sample {at + row:,} of channel {channel}, both from 0 ({(at + row) / self.sound.rate:.3f} s)"
+            raise AudioFault(f"{self.path} holds a sample that is {what}: {where}; convert it again from the original")
+        if self._float and max(-low, high) > MAX_PEAK:
+            peak = f"{self.path} has float samples up to {max(-low, high):g}, full scale is 1.0"
+            raise AudioFault(f"{peak}: integers that were not scaled, or damage; scale them, if they were 16-bit integers: {SCALE}")
+
+
+@contextmanager
+def open_audio(path: Path) -> Iterator[AudioFile]:
+    """Open a file of any name.
+
+    Raises:
+        AudioFault: it is not audio that can be read, or not all of what it announces is there.
+        OSError: there is no such file, or it may not be read.
+    """
+    import soundfile
+
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait
+        raise AudioFault(f"{path} is no file; name an audio file")
+    with open(path, "rb") as file:
+        layout = _find_layout(path, file)
+        try:
+            decoder = _decoder(file, layout)
+        except (soundfile.LibsndfileError, RuntimeError) as e:
+            if layout.announced is not None and layout.announced > layout.held:
+                raise truncated(path, f"{layout.held:,} bytes of audio", f"{layout.announced:,}") from e
+            raise undecodable(path, layout.kind, e) from e
+        with decoder:
+            yield AudioFile(path, decoder, layout)
+
+
+def _decoder(file: BinaryIO, layout: Layout) -> Any:
+    """libsndfile on what the layout shows of the file."""
+    import soundfile
+
+    class Decoder(soundfile.SoundFile):
+        """Reads on without a jump between blocks, which soundfile makes in what is seekable: MP3 is decoded wrongly behind one."""
+
+        def seekable(self) -> bool:
+            return False
+
+    size = os.fstat(file.fileno()).st_size
+    # By its number, not by its name: libsndfile takes anything that is called .au, .gsm or .vox for headerless audio.
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    source: Any = os.dup(file.fileno()) if layout.plain(size) else Overlay(file, layout)
+    if layout.raw is None:
+        return Decoder(source)
+    rate, subtype = layout.raw
+    return Decoder(source, samplerate=rate, channels=1, subtype=subtype, format="RAW")
+
+
+def header(path: Path) -> Sound:
+    """What a file holds, without decoding it. Raises as `open_audio`."""
+    with open_audio(path) as audio:
+        return audio.sound
+
+
+def check(path: Path) -> Sound:
+    """What a file holds, decoded to its end block by block. Raises as `open_audio` and `AudioFile.blocks`."""
+    with open_audio(path) as audio:
+        return audio.read_through()
+
+
+def read(path: Path, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, int]:
+    """(samples float32 (channels, n), rate in Hz); of `start` to `stop` only, as far as the file goes. Raises as `check`."""
+    with open_audio(path) as audio:
+        return audio.samples(start, stop), audio.sound.rate
+
+
+def _find_layout(path: Path, file: BinaryIO) -> Layout:
+    status = os.fstat(file.fileno())
+    if status.st_size == 0:
+        raise AudioFault(f"{path} is empty (0 bytes); fetch it again")
+    return _layout(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _layout(path: Path, size: int, _time: int) -> Layout:
+    """Where the audio lies; kept, because a long recording is read for each of its utterances."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+        try:
+            if said := kinds.foreign(head):
+                raise Broken(said)
+            for mark, parse in BY_MARK:
+                if head.startswith(mark):
+                    return parse(file, size)
+            if layout := headers.gsm(file, size) or headers.htk(file, size):
+                return layout
+            return _other(path, file, size, head)
+        except Broken as e:
+            raise AudioFault(f"{path} {e}") from e
+
+
+def _other(path: Path, file: BinaryIO, size: int, head: bytes) -> Layout:
+    """A file without a mark: MP3, or FLAC behind an ID3 tag, or what libsndfile knows besides."""
+    data = Window(file, size)
+    if data.get(data.skip_id3(0), 4) == b"fLaC":
+        return packets.flac(file, size)
+    try:
+        return mpeg.mpeg_layout(file, 0, size)
+    except Broken as e:
+        if head.startswith(b"ID3"):
+            raise
+        raise Broken(kinds.unknown(path, head)) from e
+
+
+def _damaged(path: Path, sound: Sound, layout: Layout, error: Exception) -> AudioFault:
+    """The fault of a file in the midst of which decoding fails, with the samples up to there."""
+    import soundfile
+
+    held = 0
+    with open(path, "rb") as file, _decoder(file, layout) as decoder:
+        try:
+            while count := len(decoder.read(1024, dtype="float32", always_2d=True)):
+                held += count
+        except (soundfile.LibsndfileError, RuntimeError):
+            pass  # the error that is told: it ends the count
+    said = " ".join(str(error).split())
+    return AudioFault(f"{path} is truncated or damaged: {length(held, sound.rate)} can be decoded, its header announces "
+                      f"{length(sound.samples, sound.rate)} ({said}); fetch it again")  # fmt: skip

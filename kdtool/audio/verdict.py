@@ -1,0 +1,98 @@
+"""What a file holds, by its header and its bytes.  In: its layout, the decoder.  Out: a Sound, or the fault.
+
+This is where a file is refused that holds less than it announces, or much more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdtool.audio.faults import CONVERT, AudioFault, length, truncated
+from kdtool.audio.layout import Layout
+
+MIN_RATE, MAX_RATE = 1000, 192000  # Hz; what speech needs is for the rooms above to say
+MAX_EXTRA = 0.1  # seconds of audio that may lie behind the announced end; more is taken for audio, not for a tag
+BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What an audio file holds.
+
+    Attributes:
+        kind: format; coding: of the samples, libsndfile's name; samples: of each channel; rate: Hz; channels.
+        low, high: smallest and largest sample of all channels, full scale is 1.0 (None before the file was read through).
+        notes: what a user should know though the file can be used; they begin with a verb's subject, not with the path.
+    """
+
+    kind: str
+    samples: int
+    rate: int
+    channels: int
+    coding: str = "PCM_16"
+    low: float | None = None
+    high: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.samples / self.rate
+
+    @property
+    def constant(self) -> bool:
+        """Whether all samples are equal: silence without any noise."""
+        return self.low == self.high
+
+
+def sound_of(path: Path, decoder: Any, layout: Layout) -> Sound:
+    """What the header says; AudioFault when it says what cannot be, or the file holds less or much more."""
+    rate, channels, frames = decoder.samplerate, decoder.channels, decoder.frames
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioFault(f"{path} has {rate} Hz by its header, {MIN_RATE} to {MAX_RATE} are read: the header is wrong, or this is no "
+                         "speech; fetch it again, or convert it")  # fmt: skip
+    unit = BYTES.get(decoder.subtype, 0) * channels
+    held, announced = _lengths(layout, frames, unit)
+    if layout.cut:
+        raise AudioFault(f"{path} is truncated: {length(frames, rate)} can be decoded, and {layout.cut}; fetch it again")
+    if announced > held:
+        sizes = ("", "") if layout.announced is None else (f" in {layout.held:,} bytes", f" in {layout.announced:,}")
+        raise truncated(path, length(held, rate) + sizes[0], length(announced, rate) + sizes[1])
+    if unit and layout.announced is not None and frames < announced:
+        raise AudioFault(f"{path} announces two lengths: {length(frames, rate)} and {length(announced, rate)}; convert it: {CONVERT}")
+    samples = announced if unit and layout.announced is not None else min(frames, held) if layout.promised is None else frames
+    if samples <= 0:
+        raise AudioFault(f"{path} holds no audio (0 samples behind its header); fetch it again, or remove it")
+    notes = (*layout.notes, *_extra(path, layout, samples, rate, unit))
+    return Sound(layout.kind, samples, rate, channels, decoder.subtype, notes=notes)
+
+
+def _lengths(layout: Layout, frames: int, unit: int) -> tuple[int, int]:
+    """(samples that the file holds, samples that it announces)."""
+    cut = layout.announced is not None and layout.announced > layout.held
+    if layout.found is not None and not cut:
+        return layout.found, layout.found if layout.promised is None else layout.promised
+    if layout.announced is None:
+        return frames, frames
+    if unit:
+        return layout.held // unit, layout.announced // unit
+    return frames, max(frames + 1, frames * layout.announced // max(1, layout.held)) if cut else frames
+
+
+def _extra(path: Path, layout: Layout, samples: int, rate: int, unit: int) -> tuple[str, ...]:
+    """A note on what lies behind the announced end; AudioFault when it may be audio."""
+    more = max(0, (layout.found or 0) - (layout.promised or layout.found or 0))
+    if layout.extra:
+        more = layout.extra // unit if unit else samples * layout.extra // max(1, layout.held)
+    if not more and not layout.extra:
+        return ()
+    said = f"it announces {length(samples, rate)}, behind which lie " + (
+        f"{layout.extra:,} bytes more (as many as {length(more, rate)})" if layout.extra else length(more, rate)
+    )
+    if layout.zeros or more < MAX_EXTRA * rate:
+        return (f"{said}; they are left out",)
+    end = path.stat().st_size - layout.extra
+    raise AudioFault(f"{path} holds more than it announces: {said}; if that is audio, write it anew: ffmpeg -ignore_length 1 -i IN "
+                     f"OUT.wav; if not, cut it off: head -c {end} IN >OUT")  # fmt: skip

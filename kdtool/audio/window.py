@@ -1,0 +1,52 @@
+"""The bytes of a file of any size.  In: an open file.  Out: slices and searches, a block at a time in memory.
+
+Not mapped into memory: a file that shrinks meanwhile, or a network disk that fails, would end the whole process.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+BLOCK = 1 << 18
+
+
+class Window:
+    """Bytes of `file`, which has `size`."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size = file, size
+        self.start, self.block = 0, b""
+
+    def get(self, at: int, count: int) -> bytes:
+        """`count` bytes from `at`, fewer at the end."""
+        if not self.start <= at <= at + count <= self.start + len(self.block):
+            self.file.seek(at)
+            self.start, self.block = at, self.file.read(max(count, BLOCK))
+        return self.block[at - self.start : at - self.start + count]
+
+    def find(self, mark: bytes, at: int, last: int) -> int:
+        """Where `mark` is, from `at` on and before `last`; -1 for nowhere."""
+        while at < last:
+            part = self.get(at, min(BLOCK, last - at))
+            if not part or (found := part.find(mark)) >= 0:
+                return at + found if part else -1
+            at += max(1, len(part) - len(mark) + 1)
+        return -1
+
+    def skip_id3(self, at: int) -> int:
+        """Where what follows the ID3v2 tags at `at` begins."""
+        while (head := self.get(at, 10))[:3] == b"ID3" and len(head) == 10:
+            size = 0
+            for byte in head[6:]:
+                size = size << 7 | byte & 127
+            at += 10 + size + (10 if head[5] & 16 else 0)
+        return at
+
+    def is_zero(self, at: int, last: int) -> bool:
+        """Whether all bytes from `at` to `last` are 0."""
+        while at < last:
+            part = self.get(at, min(BLOCK, last - at))
+            if not part or part.strip(b"\0"):
+                return not part
+            at += len(part)
+        return True

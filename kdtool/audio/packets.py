@@ -11,7 +11,7 @@ from typing import BinaryIO
 from kdtool.audio.layout import Broken, Layout
 from kdtool.audio.window import Window
 
-TAIL = 1 << 20  # bytes at the end in which the last FLAC frame is looked for
+TAILS = (1 << 15, 1 << 21)  # bytes at the end in which the last FLAC frame is looked for
 TOTAL = (1 << 36) - 1
 
 
@@ -35,14 +35,15 @@ def flac(file: BinaryIO, size: int) -> Layout:
 
 def _last_sample(file: BinaryIO, first: int, last: int, block: int, stream: int) -> int | None:
     """The sample behind the last frame; None when no frame is found near the end. stream: 8 bits of channels and depth."""
-    file.seek(max(first, last - TAIL))
-    data = file.read(TAIL)
-    at = len(data)
-    while (at := data.rfind(b"\xff", 0, at)) >= 0:
-        if data[at + 1 : at + 2] in (b"\xf8", b"\xf9"):
-            ends = frame_end(data[at : at + 16], block, stream)
-            if ends is not None:
+    for tail in TAILS:
+        file.seek(max(first, last - tail))
+        data = file.read(tail)
+        at = len(data)
+        while (at := data.rfind(b"\xff", 0, at)) >= 0:
+            if data[at + 1 : at + 2] in (b"\xf8", b"\xf9") and (ends := frame_end(data[at : at + 16], block, stream)) is not None:
                 return ends
+        if tail >= last - first:
+            break
     return None
 
 

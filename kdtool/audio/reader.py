@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -129,8 +129,8 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
             yield AudioFile(path, decoder, layout)
 
 
-def _decoder(file: BinaryIO, layout: Layout) -> Any:
-    """libsndfile on what the layout shows of the file."""
+@cache
+def _decoder_class() -> Any:
     import soundfile
 
     class Decoder(soundfile.SoundFile):
@@ -139,14 +139,19 @@ def _decoder(file: BinaryIO, layout: Layout) -> Any:
         def seekable(self) -> bool:
             return False
 
+    return Decoder
+
+
+def _decoder(file: BinaryIO, layout: Layout) -> Any:
+    """libsndfile on what the layout shows of the file."""
     size = os.fstat(file.fileno()).st_size
     # By its number, not by its name: libsndfile takes anything that is called .au, .gsm or .vox for headerless audio.
     os.lseek(file.fileno(), 0, os.SEEK_SET)
     source: Any = os.dup(file.fileno()) if layout.plain(size) else Overlay(file, layout)
     if layout.raw is None:
-        return Decoder(source)
+        return _decoder_class()(source)
     rate, subtype = layout.raw
-    return Decoder(source, samplerate=rate, channels=1, subtype=subtype, format="RAW")
+    return _decoder_class()(source, samplerate=rate, channels=1, subtype=subtype, format="RAW")
 
 
 def header(path: Path) -> Sound:

@@ -15,13 +15,14 @@ class Window:
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
-        self.start, self.block = 0, b""
+        self.start, self.block, self.step = 0, b"", 1 << 12
 
     def get(self, at: int, count: int) -> bytes:
         """`count` bytes from `at`, fewer at the end."""
         if not self.start <= at <= at + count <= self.start + len(self.block):
             self.file.seek(at)
-            self.start, self.block = at, self.file.read(max(count, BLOCK))
+            self.start, self.block = at, self.file.read(max(count, self.step))
+            self.step = min(2 * self.step, BLOCK)  # little for a header, much for a walk
         return self.block[at - self.start : at - self.start + count]
 
     def find(self, mark: bytes, at: int, last: int) -> int:

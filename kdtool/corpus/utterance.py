@@ -31,8 +31,8 @@ class Limits:
     """What the audio must be like.
 
     Attributes:
-        sampling_rate: Hz; None takes any from MIN_RATE on that the reader takes. Where a corpus is known to be 16 kHz, other rates are refused, not
-            resampled: 8 kHz audio lacks the upper half of the band, so the corpus was put together wrongly.
+        sampling_rate: Hz; None takes any from MIN_RATE on that the reader takes. Where a corpus is known to be 16 kHz, other rates
+            are refused, not resampled: 8 kHz audio lacks the upper half of the band, so the corpus was put together wrongly.
         min_seconds: shortest audio.
         max_chars_per_second: highest rate of transcript characters; read English has 6 to 20.
         mono: refuse audio with several channels.

@@ -36,7 +36,7 @@ def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> N
     from kdtool.core.jobs import run_array
     from kdtool.core.tables import write_json
     from kdtool.features.store import FeatureSet
-    from kdtool.gmm.fmllr import TRANSFORMS_FILE, load_transforms, save_transforms
+    from kdtool.formats.transforms import TRANSFORMS_FILE, load_transforms, save_transforms
     from kdtool.gmm.folder import check_fits, open_gmm, original_ids, phones_digest
     from kdtool.lang.lang import Lang
 

@@ -23,7 +23,7 @@ def align_part(feat_dir: Path, lang_dir: Path, gmm_dir: Path, work: Path, job: i
     from kdtool.core.progress import progress
     from kdtool.core.tables import read_json
     from kdtool.features.store import FeatureSet
-    from kdtool.gmm.fmllr import TRANSFORMS_FILE, save_transforms
+    from kdtool.formats.transforms import TRANSFORMS_FILE, save_transforms
     from kdtool.gmm.folder import open_gmm, original_ids, used_words
     from kdtool.graph.training import GraphBuilder
     from kdtool.lang.lang import Lang

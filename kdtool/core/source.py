@@ -1,17 +1,29 @@
-"""The code version of a step.  In: the modules that it starts from.  Out: one digest of all the source that decides its result.
+"""The code version of a step.  In: the modules that it starts from.  Out: one digest for each part of the source that decides its result.
 
-The modules' imports inside kdtool are followed, those inside functions and those named in strings (job arrays, registries)
-too, so that no list has to be kept by hand. C++ beside a module under the same name belongs to it. `kdtool.core` and
-`kdtool.validate` are left out: they carry and judge results, they do not make them.
+The modules' imports inside kdtool are followed, those inside functions and those named in strings (job arrays) too, so that no
+list has to be kept by hand. C++ beside a module under the same name belongs to it. What does not count, so that the toolkit
+can grow without making all that was made before stale:
+
+* ``kdtool.core`` and ``kdtool.validate``: they carry and judge results, they do not make them;
+* comments, layout, docstrings, what is imported for type checkers only;
+* registries (``NAME = Registry(..)``, kdtool.core.registry): the step names the entries that it has chosen, "module:attribute";
+* of classes of options (dataclasses called *Config, *Options or *Spec) the fields with defaults and, where the class is
+  frozen, ``__post_init__``, which can only refuse. Each default is a part, FILE:CLASS.FIELD: one that was changed or removed
+  counts, one that was added does not, unless it is not the first one, which metadata={"before": FIRST} says (kdtool.core.state).
+  The options of the step itself count by their values.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
 import re
+import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from kdtool.core.digest import combine
 
@@ -19,30 +31,117 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_CODE = ("kdtool.core", "kdtool.validate")
 NAME = re.compile(r"kdtool(?:\.\w+)+")
 SUFFIXES = (".py", ".cc")
+OPTIONS = re.compile(r"\w*(Config|Options|Spec)")
+DEFAULT = ".py:"  # in the name of a part that is a default
+Parts = dict[str, str]
+Defaults = dict[str, tuple[str, str]]  # CLASS.FIELD -> source of its default, and of the first one
 
 
-def code_digest(entries: Iterable[str]) -> str:
-    """Digest of the entries (modules or packages) and all that they import; comments, layout and docstrings do not count."""
-    waiting = [file for entry in entries for file in _files(entry)]
-    found: dict[Path, str] = {}
+def code_parts(entries: Iterable[str], options: Any = None) -> Parts:
+    """Part -> digest of all the source that decides a result.
+
+    Args:
+        entries: modules, packages, or chosen entries of registries ("module:attribute" with its traits).
+        options: the step's options; where they are a dataclass, its defaults are no parts.
+    """
+    entries = [*entries]
+    parts = {entry: "" for entry in entries if ":" in entry}
+    waiting = [file for entry in entries for file in _files(entry.partition(":")[0])]
+    own = _own(options)
+    found: set[Path] = set()
     while waiting:
         file = waiting.pop()
         if file in found:
             continue
-        found[file], named = _read(file, file.stat().st_mtime_ns)
-        waiting += [f for name in named if not name.startswith(NOT_CODE) for f in _files(name)]
-    return combine(f"{file.relative_to(ROOT)} {found[file]}" for file in sorted(found))
+        found.add(file)
+        digest, named, defaults = _read(file, file.stat().st_mtime_ns)
+        name = str(file.relative_to(ROOT))
+        parts[name] = digest
+        for field, (default, first) in defaults.items():
+            if (file, field.partition(".")[0]) not in own:
+                parts[f"{name}:{field}"] = combine([default])
+                if default != first:
+                    parts[f"{name}, no longer {first}: {field}"] = ""
+        waiting += [f for n in named if not n.startswith(NOT_CODE) for f in _files(n)]
+    return dict(sorted(parts.items()))
+
+
+def changed_parts(old: Parts, new: Parts) -> list[str]:
+    """Names of the parts that are not the same; a default that was added is none of them."""
+    return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and (name in old or DEFAULT not in name)]
+
+
+def _own(options: Any) -> set[tuple[Path, str]]:
+    """File and name of the classes that options are made of."""
+    if not dataclasses.is_dataclass(options):
+        return set()
+    files = {c.__qualname__: getattr(sys.modules.get(c.__module__), "__file__", None) for c in inspect.getmro(type(options))}
+    return {(Path(file).resolve(), name) for name, file in files.items() if file}
 
 
 @cache
-def _read(file: Path, _time: int) -> tuple[str, set[str]]:
-    """Digest of one file, and the modules that it names; parsed once, for asking about many steps in one process."""
+def _read(file: Path, _time: int) -> tuple[str, set[str], Defaults]:
+    """Digest of one file, the modules that it names, its defaults; parsed once, for asking about many steps in one process."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".py":
-        return combine([text]), set()
+        return combine([text]), set(), {}
     tree = ast.parse(text, str(file))
+    tree.body = [node for node in tree.body if not _is_registry(node) and not _is_for_types(node)]
+    defaults = take_defaults(tree)
     digest = _without_docstrings(tree)
-    return digest, _named(tree)
+    return digest, _named(tree), defaults
+
+
+def _is_registry(node: ast.stmt) -> bool:
+    value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Registry"
+
+
+def _is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def take_defaults(tree: ast.Module) -> Defaults:
+    """Take out of a module's classes of options the fields with a default, and what only refuses; returns the defaults."""
+    return {f"{node.name}.{name}": both for node in tree.body if isinstance(node, ast.ClassDef) and OPTIONS.fullmatch(node.name)
+            and _decorated(node, "dataclass") for name, both in _take_fields(node).items()}  # fmt: skip
+
+
+def _decorated(node: ast.ClassDef, word: str) -> bool:
+    return any(word in ast.dump(decorator) for decorator in node.decorator_list)
+
+
+def _take_fields(node: ast.ClassDef) -> Defaults:
+    stays: list[ast.stmt] = []
+    defaults: Defaults = {}
+    for part in node.body:
+        both = _default(part.value) if isinstance(part, ast.AnnAssign) else None
+        if both and isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+            defaults[part.target.id] = both
+        elif not (_decorated(node, "frozen") and _only_refuses(part)):
+            stays.append(part)
+    node.body = stays
+    return defaults
+
+
+def _only_refuses(node: ast.stmt) -> bool:
+    """Whether it is the check of a frozen dataclass: that cannot change a field but by object.__setattr__."""
+    return isinstance(node, ast.FunctionDef) and node.name == "__post_init__" and "__setattr__" not in ast.dump(node)
+
+
+def _default(value: ast.expr | None) -> tuple[str, str] | None:
+    """Source of a field's default and of the first one; None where there is none. Help and the like do not count."""
+    if not (isinstance(value, ast.Call) and getattr(value.func, "id", getattr(value.func, "attr", "")) == "field"):
+        return (ast.unparse(value), ast.unparse(value)) if value else None
+    told = {k.arg: k.value for k in value.keywords}
+    default = told.get("default", told.get("default_factory"))
+    if default is None:
+        return None
+    metadata = [n for n in ast.walk(told["metadata"])] if "metadata" in told else []
+    before = [n.value for n in metadata if isinstance(n, ast.keyword) and n.arg == "before"]
+    before += [v for n in metadata if isinstance(n, ast.Dict) for k, v in zip(n.keys, n.values, strict=True)
+               if isinstance(k, ast.Constant) and k.value == "before"]  # fmt: skip
+    return ast.unparse(default), ast.unparse((before or [default])[0])
 
 
 def _files(name: str) -> list[Path]:

@@ -1,6 +1,18 @@
 """What a step's output was made from, and whether that still holds.  In: inputs, options, code, the folder.  Out: a key; reasons.
 
 Nothing here writes. Running a step and asking what would run (kdtool.core.stages) go through the same functions.
+
+A key, as in a record (``.done.json``):
+
+    inputs    name -> digest of the content
+    options   name -> value of every option that counts
+    defaults  name -> what the option does where it is not known
+    code      part -> digest (kdtool.core.source)
+
+So that a new option makes nothing stale, a key that does not know an option counts as if it had the other key's default of it. Where both
+know it, its value counts: a changed default is a change. What is done before there is an option is what its first default does;
+whoever changes a default keeps the first one, ``metadata={"before": FIRST}``, for records that do not know the option
+(tests/unit/test_option_defaults.py sees to it). Records of older versions have one digest of all code: they are told as 'changed: code'.
 """
 
 from __future__ import annotations
@@ -13,7 +25,7 @@ from typing import Any
 
 from kdtool.core.digest import RECORD, Stats, altered_files, canonical, input_digest, is_key, read_record
 from kdtool.core.errors import KdError
-from kdtool.core.source import code_digest
+from kdtool.core.source import changed_parts, code_parts
 from kdtool.core.tables import read_json
 
 KEY = ".key.json"
@@ -59,7 +71,8 @@ class Step:
         return {
             "inputs": {n: input_digest(Path(p), known, sources) for n, p in sorted(self.inputs.items())},
             "options": plain_options(self.options),
-            "code": code_digest([*self.code]),
+            "defaults": defaults_of(self.options),
+            "code": code_parts(self.code, self.options),
         }
 
 
@@ -90,13 +103,25 @@ def plain_options(options: Any) -> dict[str, Any]:
     return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items() if not isinstance(v, Path)}
 
 
+def defaults_of(options: Any) -> dict[str, Any]:
+    """Of each option that counts what it does for a record without it: ``metadata["before"]``, else its default."""
+    if not dataclasses.is_dataclass(options):
+        return {}
+    first = {f.name: f.metadata.get("before", _default(f)) for f in dataclasses.fields(options) if f.name in plain_options(options)}
+    return {n: list(v) if isinstance(v, tuple) else v for n, v in first.items() if v is not dataclasses.MISSING}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def why(step: Step, key: Key, force: bool = False) -> str:
     """Why the step has to run, '' when its output is up to date."""
     reason = "forced" if force else why_not_current(step.out, key)
     if not reason or not (step.work / KEY).exists():
         return reason
-    begun = key_of(step.work) or {}
-    if step.resumable and not force and begun == key:
+    begun = key_of(step.work)
+    if step.resumable and not force and same(begun, key):
         how = "goes on where it stopped"
     else:
         changes = ", ".join(differences(begun, key)) if begun else ""
@@ -125,19 +150,32 @@ def differences(old: Key, new: Key) -> list[str]:
     """Inputs, options and code that are not the same, in words."""
     changes = [f"input {n}" for n in sorted({*new["inputs"], *old["inputs"]}) if new["inputs"].get(n) != old["inputs"].get(n)]
     for n in sorted({*new["options"], *old["options"]}):
-        before, now = old["options"].get(n), new["options"].get(n)
+        before, now = (one["options"].get(n, other.get("defaults", {}).get(n)) for one, other in ((old, new), (new, old)))
         if canonical(before) != canonical(now):
             changes.append(f"option {n} {before} -> {now}")
     # A developer's switch: source changes that are known not to matter do not redo hours of work.
-    if new["code"] != old["code"] and not os.environ.get("KD_IGNORE_CODE"):
-        changes.append("code")
+    if not os.environ.get("KD_IGNORE_CODE"):
+        changes += _code_changes(old["code"], new["code"])
     return changes
+
+
+def _code_changes(old: Any, new: dict[str, str]) -> list[str]:
+    """What of the code is not the same, in words: the first part, and how many others."""
+    if not isinstance(old, dict):
+        return ["code"]
+    parts = changed_parts(old, new)
+    return [f"code of {parts[0]}" + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")] if parts else []
+
+
+def same(old: Key | None, new: Key) -> bool:
+    """Whether two runs make the same thing; None is a run of which nothing is known."""
+    return old is not None and not differences(old, new)
 
 
 def is_whole(folder: Path, key: Key) -> bool:
     """Whether a folder holds a finished, unaltered output of this key."""
     record = read_record(folder)
-    return record is not None and record["key"] == key and not altered_files(folder, record)
+    return record is not None and same(record["key"], key) and not altered_files(folder, record)
 
 
 def interrupted(out: Path) -> dict[str, Any]:

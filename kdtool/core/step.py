@@ -29,7 +29,7 @@ from kdtool.core.ownership import check_output
 from kdtool.core.parts import JOBS, forget, salvage
 from kdtool.core.progress import clock
 from kdtool.core.slurm_calls import settle
-from kdtool.core.state import KEY, Key, Step, is_whole, key_of, why
+from kdtool.core.state import KEY, Key, Step, is_whole, key_of, same, why
 from kdtool.core.tables import write_json
 
 # Set by kdtool.core.stages, which asks what would run: it gets the step, and nothing is done.
@@ -120,11 +120,11 @@ def _make(step: Step, key: Key, sources: Stats, force: bool) -> float:
 def _prepare_work(step: Step, key: Key, force: bool) -> None:
     if step.work.exists():
         settle(step.work / "log" / JOBS)
-        same = key_of(step.work) == key and not force
-        if same and step.resumable:
+        goes_on = same(key_of(step.work), key) and not force
+        if goes_on and step.resumable:
             print(f"an interrupted run with the same inputs and options is resumed in {step.work}", file=sys.stderr)
             return
-        if same:
+        if goes_on:
             salvage(step.work, [KEY])
             return
         if read_record(step.work):  # whole, but not put in place: somebody may have looked at it and added notes

@@ -1,19 +1,20 @@
 """Acoustic scores for decoding, whatever the model.
 
 In: a model folder (GMM or student) and features. Out: per frame and pdf a log-likelihood, or a log-posterior with the
-model's log-priors beside it. A new kind of model is one class here and one line in ``KINDS``.
+model's log-priors beside it. A new kind of model is a file with a class and one line in ``MODELS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.registry import Registry
 from kdtool.features.store import FeatureSet
+from kdtool.formats.system import MODEL_FILES, System, read_system
 
 if TYPE_CHECKING:
     from kdtool.decode.adapt import SpeakerAdapter
@@ -33,51 +34,21 @@ class AcousticModel(Protocol):
     log_prior: np.ndarray | None
     adapter: SpeakerAdapter | None
 
+    def __init__(self, folder: Path) -> None: ...
+
+    @classmethod
+    def code(cls, system: System) -> tuple[str, ...]:
+        """What of the system was chosen from registries, for the code version of a step that decodes with it."""
+
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
         """float32 (T, num_pdfs), T being the utterance's 10 ms frames; nats, no prior subtracted."""
 
 
-class GmmScores:
-    """Log-likelihoods of a DiagGmm."""
-
-    log_prior: np.ndarray | None = None
-
-    def __init__(self, folder: Path) -> None:
-        from kdtool.decode.adapt import SpeakerAdapter
-        from kdtool.gmm.folder import open_gmm
-
-        self._gmm = open_gmm(folder)
-        self.feature_kind = self._gmm.front.kind
-        self.num_pdfs, self.tree_digest = self._gmm.model.num_pdfs, self._gmm.model.tree_digest
-        self.adapter = SpeakerAdapter(self._gmm) if self._gmm.front.adapted else None
-
-    def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
-        """Log-likelihoods (nats)."""
-        if self.adapter:
-            return self.adapter.scores(features, utterance)
-        return self._gmm.model.log_likelihood(self._gmm.front.features(features, utterance))
-
-
-class StudentScores:
-    """Log-posteriors of a student's main head."""
-
-    adapter: SpeakerAdapter | None = None
-
-    def __init__(self, folder: Path) -> None:
-        from kdtool.student.model import Student
-
-        self._model = Student.load(folder)
-        self.feature_kind, self.num_pdfs = self._model.feature_kind, self._model.num_pdfs
-        self.tree_digest = self._model.shape.tree_digest
-        self.log_prior: np.ndarray | None = self._model.log_priors.numpy().astype(np.float32)
-
-    def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
-        """Log-posteriors (nats)."""
-        return self._model.log_posteriors(features.get(utterance))
-
-
-# The file that tells a kind of model, and what reads it.
-KINDS: dict[str, Callable[[Path], Any]] = {"gmm.safetensors": GmmScores, "model.safetensors": StudentScores}
+# A kind of model as system.json names it.
+MODELS: Registry[type[AcousticModel]] = Registry("kind of model", {
+    "gmm": "kdtool.decode.gmm_scores:GmmScores",
+    "hybrid": "kdtool.decode.student_scores:StudentScores",
+})  # fmt: skip
 
 
 class Acoustic:
@@ -118,7 +89,14 @@ def load_acoustic(folder: Path) -> Acoustic:
         KdError: no model there, or a damaged one.
     """
     folder = Path(folder)
-    for name, kind in KINDS.items():
-        if (folder / name).is_file():
-            return Acoustic(folder, kind(folder))
-    raise KdError(f"{folder}: no model here (none of {', '.join(KINDS)}); train it first")
+    if not any((folder / name).is_file() for name in MODEL_FILES):
+        raise KdError(f"{folder}: no model here (none of {', '.join(MODEL_FILES)}); train it first")
+    return Acoustic(folder, MODELS[read_system(folder).kind](folder))
+
+
+def code_of(folder: Path) -> tuple[str, ...]:
+    """What a step that uses a model adds to its code: the model's kind, and what the kind has chosen; nothing where there is no folder."""
+    if not Path(folder).is_dir():
+        return ()
+    system = read_system(folder)
+    return (*MODELS.code(system.kind), *MODELS[system.kind].code(system))

@@ -18,6 +18,7 @@ import numpy as np
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
+from kdtool.decode.acoustic import code_of
 from kdtool.decode.tuned import inputs_of
 from kdtool.validate.registry import door
 
@@ -112,7 +113,7 @@ def search(
     from kdtool.core.tables import read_lines, write_json
     from kdtool.decode.candidates import read_candidates
     from kdtool.features.store import FeatureSet
-    from kdtool.gmm.fmllr import TRANSFORMS_FILE, load_transforms, save_transforms
+    from kdtool.formats.transforms import TRANSFORMS_FILE, load_transforms, save_transforms
 
     (work / "log").mkdir(exist_ok=True)
     write_json(work / "log" / "job.json", {
@@ -216,7 +217,7 @@ def main(argv: list[str] | None = None) -> None:
         inputs |= inputs_of(cfg.scales_from, cfg.rescore_lm is not None)
     doors = [door(kind, paths[name]) for name, kind in DOORS.items()] + ([door("ali", cfg.ref_ali)] if cfg.ref_ali else [])
     run_step(
-        "decode", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.decode.decode",), common=common,
+        "decode", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.decode.decode", *code_of(paths["model"])), common=common,
         body=lambda work: decode(paths, cfg, common, work),
         doors=doors,
     )  # fmt: skip

@@ -25,7 +25,7 @@ from kdtool.core.tables import read_json, write_json
 from kdtool.decode.acoustic import load_acoustic
 from kdtool.decode.candidates import Candidate, write_candidates
 from kdtool.features.store import FeatureSet
-from kdtool.gmm.fmllr import save_transforms
+from kdtool.formats.transforms import save_transforms
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.lattice import GRAPH, Lattice, best_paths, nbest, scale_weights
 from kdtool.graph.search import Beams, Searcher

@@ -27,7 +27,7 @@ from kdtool.core.tables import open_text, read_json, write_json
 FILE = "system.json"
 FORMAT = "kdtool system 1"
 GMM, HYBRID = "gmm", "hybrid"
-GMM_FILE = "gmm.safetensors"
+GMM_FILE, STUDENT_FILE = MODEL_FILES = ("gmm.safetensors", "model.safetensors")
 # Losses whose targets are labels of the alignment; all others need a teacher's posteriors.
 LABEL_LOSSES = frozenset({"ce", "hard"})
 SHORT = {"soft": "hmt"}  # the heads' losses as `objective` names them, where that is not the loss's own name

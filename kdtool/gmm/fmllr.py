@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from kdtool.core.errors import KdError
 from kdtool.gmm.em import posteriors
 from kdtool.gmm.model import DiagGmm
 
-PRIOR_FILE, TRANSFORMS_FILE = "fmllr_prior.safetensors", "transforms.safetensors"
+PRIOR_FILE = "fmllr_prior.safetensors"
 BLOCK = 2048  # frames in one float32 product; the sums over blocks are float64
 SWEEPS, CONVERGED = 20, 1e-5  # sweeps over the rows; gain a frame (nats) below which they end
 
@@ -202,17 +201,3 @@ def best_row(inverse: np.ndarray, k: np.ndarray, cofactor: np.ndarray, frames: f
     steps = ((-b + root) / (2.0 * a), (-b - root) / (2.0 * a))
     step = max(steps, key=lambda s: frames * np.log(abs(s * a + b)) - 0.5 * s * s * a)
     return step * p + inverse @ k
-
-
-def save_transforms(path: Path, transforms: dict[str, np.ndarray]) -> None:
-    """Transforms by speaker."""
-    from kdtool.core.tensors import save_tensors
-
-    save_tensors(path, {speaker: w.astype(np.float32) for speaker, w in transforms.items()})
-
-
-def load_transforms(paths: Iterable[Path]) -> dict[str, np.ndarray]:
-    """Transforms by speaker, of one file or of several jobs'."""
-    from kdtool.core.tensors import load_tensors
-
-    return {speaker: w for path in paths for speaker, w in load_tensors(path).items()}

@@ -86,7 +86,7 @@ def start_adapted(pool: ShardPool, sources: Sources, before: Gmm, ali_dir: Path,
     """First transforms, by the model that made the alignment; one that was adapted itself has left its own beside it."""
     import numpy as np
 
-    from kdtool.gmm.fmllr import TRANSFORMS_FILE, load_transforms
+    from kdtool.formats.transforms import TRANSFORMS_FILE, load_transforms
     from kdtool.gmm.trainer import say
 
     if before.front.adapted:

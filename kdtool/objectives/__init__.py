@@ -2,30 +2,27 @@
 
 In: logits of a head and the frame targets of its unit.  Out: a loss in nats for each frame that has a target.
 """
+
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdtool.core.errors import UsageError
-from kdtool.objectives.ce import CrossEntropy
-from kdtool.objectives.decoupled import Decoupled
-from kdtool.objectives.hard import HardLabels
-from kdtool.objectives.interpolate import LabelInterpolation
-from kdtool.objectives.soft import SoftLabels
-from kdtool.objectives.targets import FrameTargets, Objective, Posteriors
+from kdtool.core.registry import Registry
 
-__all__ = ["AUX_OBJECTIVES", "MAIN_OBJECTIVES", "FrameTargets", "Objective", "Posteriors", "make_objective"]
+if TYPE_CHECKING:
+    from kdtool.objectives.targets import Objective
 
-MAIN_OBJECTIVES: dict[str, type] = {
-    "ce": CrossEntropy,
-    "interpolate": LabelInterpolation,
-}
-AUX_OBJECTIVES: dict[str, type] = {
-    "decoupled": Decoupled,
-    "hard": HardLabels,
-    "interpolate": LabelInterpolation,
-    "soft": SoftLabels,
-}
+MAIN_OBJECTIVES: Registry[type[Objective]] = Registry("objective for the main head", {
+    "ce": "kdtool.objectives.ce:CrossEntropy",
+    "interpolate": "kdtool.objectives.interpolate:LabelInterpolation",
+})  # fmt: skip
+AUX_OBJECTIVES: Registry[type[Objective]] = Registry("objective for an auxiliary head", {
+    "decoupled": "kdtool.objectives.decoupled:Decoupled",
+    "hard": "kdtool.objectives.hard:HardLabels",
+    "interpolate": "kdtool.objectives.interpolate:LabelInterpolation",
+    "soft": "kdtool.objectives.soft:SoftLabels",
+})  # fmt: skip
 
 
 def make_objective(name: str, options: dict[str, Any], *, auxiliary: bool) -> Objective:
@@ -33,12 +30,9 @@ def make_objective(name: str, options: dict[str, Any], *, auxiliary: bool) -> Ob
 
     Raises UsageError when there is none of that name for such a head, or an option is unknown or out of range.
     """
-    registry = AUX_OBJECTIVES if auxiliary else MAIN_OBJECTIVES
-    role = "an auxiliary head" if auxiliary else "the main head"
-    if name not in registry:
-        raise UsageError(f"no objective '{name}' for {role}; there are: {', '.join(sorted(registry))}")
+    kind = (AUX_OBJECTIVES if auxiliary else MAIN_OBJECTIVES)[name]
     try:
-        objective: Objective = registry[name](**options)
+        return kind(**options)
     except (TypeError, ValueError) as error:
+        role = "an auxiliary head" if auxiliary else "the main head"
         raise UsageError(f"objective '{name}' of {role}, options {options}: {error}") from error
-    return objective

@@ -20,6 +20,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_array, split
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json
+from kdtool.teacher.registry import code_of
 from kdtool.validate.registry import door
 
 JOB_MB = 1000  # of one job: libraries, one utterance's distributions; on top, twice the teacher's file: as read and as used
@@ -158,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     run_step(
         f"posteriors {paths['out'].name} of {paths['teacher'].name}", out=paths["out"],
         inputs={n: paths[n] for n in ("lang", "teacher", "ali")}, options=cfg,
-        code=("kdtool.posteriors.make",),
+        code=("kdtool.posteriors.make", *code_of(paths["teacher"])),
         body=lambda work: dump(paths, cfg, work, common.nj), common=common,
         doors=[door("lang", paths["lang"]), door("model", paths["teacher"]), door("ali", paths["ali"])],
     )  # fmt: skip

@@ -16,8 +16,11 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_json
+from kdtool.formats.system import read_system
 from kdtool.report.choice import places, relative, sets
 from kdtool.report.config import PICTURE, Chosen, Config, choose
+from kdtool.student.encoders import code_of as encoder_code
+from kdtool.teacher.registry import code_of as teacher_code
 from kdtool.validate.registry import door
 
 PAGE = "index.html"
@@ -44,6 +47,17 @@ def _data_inputs(data: Path) -> dict[str, Path]:
     from kdtool.features.extract import data_inputs
 
     return data_inputs(data)
+
+
+def chosen_code(inputs: dict[str, Path]) -> list[str]:
+    """The code of the students' encoders and of the teachers."""
+    entries: set[str] = set()
+    for name, folder in inputs.items():
+        if name.startswith("student "):
+            entries |= {*encoder_code(read_system(folder))}
+        elif name.startswith("teacher "):
+            entries |= {*teacher_code(folder)}
+    return sorted(entries)
 
 
 def page(root: Path, content: dict[str, Any], cfg: Config) -> str:
@@ -126,9 +140,10 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.data is not None and cfg.feats is None:
         raise UsageError("--data is for the picture of an utterance, which also needs --feats, --ali, --gmm and --lang")
     kinds = {"feats": "features", "ali": "ali", "lang": "lang"}
+    inputs = {"ablation": table, **inputs_of(root, content, cfg)}
     run_step(
-        "report", out=paths["out"], inputs={"ablation": table, **inputs_of(root, content, cfg)}, options=cfg, code=("kdtool.report.make",),
-        common=common, body=lambda work: make(root, content, cfg, work),
+        "report", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.report.make", *chosen_code(inputs)), common=common,
+        body=lambda work: make(root, content, cfg, work),
         doors=[door(kind, p) for name, kind in kinds.items() if (p := getattr(cfg, name)) is not None],
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdtool.core.device import DEVICE_HELP, PRECISIONS, check_device
 from kdtool.core.errors import UsageError
-from kdtool.student.kinds import check_kind
+from kdtool.student.kinds import KINDS
 
 UNITS = ("senone", "phone", "subword")
 TARGETS = {"current": 0, "next": 1, "previous": -1}
@@ -65,7 +65,7 @@ class StudentConfig:
         if self.chunk < 0:
             raise UsageError(f"chunk {self.chunk}: a number of frames, or 0 for whole utterances")
         check_device(self.device)
-        check_kind(self.kind)
+        KINDS.check(self.kind)
         for name in ("epochs", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden", "accumulate"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} {getattr(self, name)}: it must be above 0")

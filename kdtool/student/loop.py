@@ -27,7 +27,7 @@ from kdtool.student.augment import mask_features, warp_features
 from kdtool.student.batches import Batch, Sampler, make_batch
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import TrainingSet
-from kdtool.student.kinds import student_kind
+from kdtool.student.kinds import KINDS
 from kdtool.student.kinds.base import Inputs, Term
 from kdtool.student.model import load_state
 from kdtool.student.optim import Average, clip_gradient, learning_rate, load_checkpoint, make_optimizer, save_checkpoint
@@ -44,7 +44,7 @@ class Trainer:
         torch.set_num_threads(1)
         self.compute = Compute.choose(cfg.device, cfg.precision)
         torch.manual_seed(cfg.seed)
-        self.kind = student_kind(cfg.kind)(cfg, train_set, self.compute)
+        self.kind = KINDS[cfg.kind](cfg, train_set, self.compute)
         self.model, self.encoder = self.kind.model, self.kind.encoder
         self._candidate = copy.deepcopy(self.model)  # now, as an encoder may keep what cannot be copied from its forward pass
         self.sampler = Sampler(train_set, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling,

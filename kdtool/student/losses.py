@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from kdtool.core.errors import KdError
-from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES, FrameTargets, Objective, Posteriors, make_objective
+from kdtool.core.registry import Registry
+from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES, make_objective
+from kdtool.objectives.targets import FrameTargets, Objective, Posteriors
 from kdtool.student.batches import Batch
 from kdtool.student.config import HeadSpec, StudentConfig
 from kdtool.student.data import TrainingSet, UnitTable
@@ -56,9 +58,9 @@ class HeadLosses:
         if senones and senones[0].num_units != train_set.num_pdfs:
             raise KdError(f"the senone dump has {senones[0].num_units} units, the tree {train_set.num_pdfs}; dump this teacher again")
 
-    def _teacher_options(self, kind: str, options: dict[str, Any], unit: str, registry: dict[str, type]) -> dict[str, Any]:
+    def _teacher_options(self, kind: str, options: dict[str, Any], unit: str, registry: Registry[type[Objective]]) -> dict[str, Any]:
         """A dump may have been tempered when it was made; the loss must not do it twice."""
-        if not getattr(registry.get(kind), "uses_posteriors", False):
+        if not registry[kind].uses_posteriors:
             return options
         made_at = self.train_set.tables[self.train_set.table(unit)].temperature
         return {**options, "teacher_temperature": made_at}

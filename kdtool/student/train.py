@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
+from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES
 from kdtool.student.config import StudentConfig
+from kdtool.student.encoders import ENCODERS
+from kdtool.student.kinds import KINDS
 from kdtool.student.precision import resolved
 from kdtool.validate.registry import door
 
@@ -51,12 +54,18 @@ def main(argv: list[str] | None = None) -> None:
         out=paths["out"],
         inputs={**inputs, **{f"posts {i}": p for i, p in enumerate(posts)}},
         options=cfg,
-        code=("kdtool.student.train",),
+        code=("kdtool.student.train", *chosen_code(cfg)),
         body=lambda work: train(cfg, inputs, posts, work),
         common=common,
         resumable=True,
         doors=[door(kind, inputs[name]) for name, kind in DOORS.items()] + [door("dump", p) for p in posts],
     )
+
+
+def chosen_code(cfg: StudentConfig) -> list[str]:
+    """The code of the kind, of the encoder and of the heads' losses."""
+    losses = sorted({spec.kind for spec in cfg.head_specs()})
+    return [*KINDS.code(cfg.kind), *ENCODERS.code(cfg.encoder), *MAIN_OBJECTIVES.code(cfg.main), *AUX_OBJECTIVES.code(*losses)]
 
 
 def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: Path) -> None:

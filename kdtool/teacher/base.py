@@ -61,6 +61,11 @@ class Teacher(ABC):
     def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> Teacher:
         """Train on `text`; `options` are the kind's own, unknown ones are a UsageError. `work` is for scratch files."""
 
+    @classmethod
+    def trains(cls, options: dict[str, Any], given: int) -> list[str]:
+        """Kinds, by their registry's names, that training with `options` and so many `given` teachers trains as its parts."""
+        return []
+
     @abstractmethod
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         """log P(. | u_<i), or of a masked teacher P(. | u_<i, u_>i), at each position of one sentence: unit_ids int (N,) ->

@@ -71,10 +71,10 @@ class MaskedTreeTeacher(Teacher):
 
     @classmethod
     def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> MaskedTreeTeacher:
-        from kdtool.teacher.registry import teacher_class
+        from kdtool.teacher.registry import KINDS
 
         own = {name.removeprefix("phone."): value for name, value in tensors.items() if name.startswith("phone.")}
-        phone = teacher_class(info["phone_kind"]).from_tensors("phone", info["phone_units"], own, info["phone"])
+        phone = KINDS[info["phone_kind"]].from_tensors("phone", info["phone_units"], own, info["phone"])
         phone.info = info["phone"]
         return cls(phone, Tree(tensors["pdf_map"]), tensors["pause"], info["smooth"], info["neighbours"])
 

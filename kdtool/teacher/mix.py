@@ -16,6 +16,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.teacher.base import Teacher, TrainingText
 
 HELD_OUT_UNITS = 40_000
+DEFAULT: dict[str, Any] = {"ngram": {}, "lstm": {}}
 
 
 class MixTeacher(Teacher):
@@ -31,22 +32,22 @@ class MixTeacher(Teacher):
 
     @classmethod
     def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> MixTeacher:
-        """`options`: kind -> its options; with trained teachers in text.extras["teachers"] these are parts, too. {"ngram": {},
-        "lstm": {}} if there is neither."""
-        from kdtool.teacher.registry import teacher_class
+        """`options`: kind -> its options; with trained teachers in text.extras["teachers"] these are parts, too. DEFAULT if there is
+        neither."""
+        from kdtool.teacher.registry import KINDS
 
         given: list[Teacher] = text.extras.get("teachers", [])
-        options = options if options or given else {"ngram": {}, "lstm": {}}
+        options = options if options or given else DEFAULT
         if len(options) + len(given) < 2 or cls.kind in options or not all(isinstance(v, dict) for v in options.values()):
             raise UsageError(f"a mix is made of two teachers or more, kinds with a mapping of options each or trained ones, not of "
                              f"{options} and {len(given)} trained ones")  # fmt: skip
         if len(text.held_out.ids) == 0:
             raise KdError("no held-out sentences to choose the mixture's weights on; lower --held-out or give more LM text")
-        contexts = {teacher_class(kind).context for kind in options} | {teacher.context for teacher in given}
+        contexts = {KINDS[kind].context for kind in options} | {teacher.context for teacher in given}
         if len(contexts) > 1:
             raise UsageError("a mix is of causal teachers or of masked ones, not of both: they answer different questions")
         alone = dataclasses.replace(text, extras={n: v for n, v in text.extras.items() if n != "teachers"})
-        made = [teacher_class(kind).train(alone, own, seed=seed, work=work) for kind, own in sorted(options.items())]
+        made = [KINDS[kind].train(alone, own, seed=seed, work=work) for kind, own in sorted(options.items())]
         parts: dict[str, Teacher] = {}
         for part in [*given, *made]:
             again = sum(name.split(".")[0] == part.kind for name in parts)
@@ -62,6 +63,10 @@ class MixTeacher(Teacher):
             part.to(device)
         return self
 
+    @classmethod
+    def trains(cls, options: dict[str, Any], given: int) -> list[str]:
+        return sorted(options if options or given else DEFAULT)
+
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         probs = sum(w * np.exp(part.log_probs(unit_ids)) for w, part in zip(self.weights, self.parts.values(), strict=True))
         with np.errstate(divide="ignore"):
@@ -73,12 +78,12 @@ class MixTeacher(Teacher):
 
     @classmethod
     def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> MixTeacher:
-        from kdtool.teacher.registry import teacher_class
+        from kdtool.teacher.registry import KINDS
 
         parts: dict[str, Teacher] = {}
         for name in sorted(info["weights"]):
             own = {n.removeprefix(f"{name}/"): v for n, v in tensors.items() if n.startswith(f"{name}/")}
-            parts[name] = teacher_class(name.split(".")[0]).from_tensors(unit, num_units, own, info["parts"][name])
+            parts[name] = KINDS[name.split(".")[0]].from_tensors(unit, num_units, own, info["parts"][name])
             parts[name].info = info["parts"][name]
         return cls(parts, tensors["weights"])
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kdtool.core.errors import KdError, UsageError
+from kdtool.core.errors import KdError
+from kdtool.core.registry import Registry
 
 if TYPE_CHECKING:
     from kdtool.teacher.base import Teacher
 
-# Named, not imported: listing the kinds must not load torch.
-KINDS = {
+KINDS: Registry[type[Teacher]] = Registry("teacher kind", {
     "ngram": "kdtool.teacher.ngram:NgramTeacher",
     "tree": "kdtool.teacher.tree_senone:TreeSenoneTeacher",
     "masked_ngram": "kdtool.teacher.masked_ngram:MaskedNgramTeacher",
@@ -21,19 +20,30 @@ KINDS = {
     "blstm": "kdtool.teacher.blstm:BlstmTeacher",
     "hf": "kdtool.teacher.hf:HfTeacher",
     "mix": "kdtool.teacher.mix:MixTeacher",
-}
-# Senones through a phone teacher and the tree.
-THROUGH_TREE = ("tree", "masked_tree")
-# Made from trained teachers over the same units.
-OVER_TEACHERS = ("masked_ngram", "mix")
+}, through_tree=("tree", "masked_tree"), over_teachers=("masked_ngram", "mix"), over_kinds=("mix",))  # fmt: skip
+# through_tree: senones through a phone teacher and the tree. over_teachers: made from trained teachers over the same units.
+# over_kinds: trains teachers of other kinds inside (Teacher.trains).
 
 
-def teacher_class(kind: str) -> type[Teacher]:
-    """The class of a kind; UsageError when there is none of that name."""
-    if kind not in KINDS:
-        raise UsageError(f"teacher kind {kind!r}: known are {', '.join(sorted(KINDS))}")
-    module, name = KINDS[kind].split(":")
-    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+def kinds_of(kind: str, info: dict[str, Any]) -> set[str]:
+    """A trained teacher's kind and those of the teachers inside it; ``info`` as in teacher.json."""
+    inside = [(name.split(".")[0], part) for name, part in info.get("parts", {}).items()]
+    inside += [(info["phone_kind"], info["phone"])] if "phone_kind" in info else []
+    return {kind}.union(*(kinds_of(*one) for one in inside))
+
+
+def code_of(folder: Path) -> tuple[str, ...]:
+    """What a step that uses a trained teacher adds to its code: the teacher's kind and those inside it; nothing where there is none.
+
+    Raises:
+        KdError: a damaged folder, or a kind that is not known.
+    """
+    from kdtool.teacher.base import TEACHER_FILE, read_meta
+
+    if not (Path(folder) / TEACHER_FILE).is_file():
+        return ()
+    meta = read_meta(folder)
+    return KINDS.code(*sorted(kinds_of(meta["kind"], meta["info"])))
 
 
 def load_teacher(folder: Path | str, device: str = "cpu") -> Teacher:
@@ -55,8 +65,7 @@ def load_teacher(folder: Path | str, device: str = "cpu") -> Teacher:
         raise KdError(f"{path}: digest is {found}, teacher.json says {meta['model_digest']}; train this teacher again")
     if meta["kind"] not in KINDS:
         raise KdError(f"{folder}: teacher kind {meta['kind']!r}: known are {', '.join(sorted(KINDS))}; train this teacher again")
-    cls = teacher_class(meta["kind"])
-    teacher = cls.from_tensors(meta["unit"], meta["num_units"], load_tensors(path), meta["info"])
+    teacher = KINDS[meta["kind"]].from_tensors(meta["unit"], meta["num_units"], load_tensors(path), meta["info"])
     teacher.info = meta["info"]
     teacher.digest = meta_digest(meta)
     return teacher.to(device)

@@ -18,7 +18,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.device import DEVICE_HELP, check_device
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
-from kdtool.teacher.registry import KINDS, OVER_TEACHERS, THROUGH_TREE, load_teacher, teacher_class
+from kdtool.teacher.registry import KINDS, code_of, load_teacher
 from kdtool.units.table import UNITS, check_tree_fits, num_units, units_digest
 from kdtool.validate.registry import door
 
@@ -61,10 +61,11 @@ def check(cfg: Config) -> None:
     check_device(cfg.device)
     if min(cfg.max_sentences, cfg.held_out) < 0:
         raise UsageError(f"--max-sentences {cfg.max_sentences} --held-out {cfg.held_out}: at least 0")
-    if (cfg.kind in THROUGH_TREE and cfg.unit != "senone") or (cfg.phone_teacher and cfg.kind not in THROUGH_TREE):
-        raise UsageError(f"kinds {', '.join(THROUGH_TREE)} are for senones, and --phone-teacher is for them")
-    if cfg.teachers and cfg.kind not in OVER_TEACHERS:
-        raise UsageError(f"--teachers is for kinds {', '.join(OVER_TEACHERS)}, not for {cfg.kind}")
+    through_tree, over_teachers = KINDS.traits["through_tree"], KINDS.traits["over_teachers"]
+    if (cfg.kind in through_tree and cfg.unit != "senone") or (cfg.phone_teacher and cfg.kind not in through_tree):
+        raise UsageError(f"kinds {', '.join(through_tree)} are for senones, and --phone-teacher is for them")
+    if cfg.teachers and cfg.kind not in over_teachers:
+        raise UsageError(f"--teachers is for kinds {', '.join(over_teachers)}, not for {cfg.kind}")
     if bool(cfg.hf_lm) != (cfg.kind == "hf") or (cfg.hf_lm and cfg.unit != "subword"):
         raise UsageError("kind hf is for subwords and needs --hf-lm, which no other kind takes")
 
@@ -137,7 +138,7 @@ class Material:
         from kdtool.units.text import Sequences
 
         extras: dict[str, Any] = {}
-        if self.cfg.kind in THROUGH_TREE and unit == "senone":
+        if self.cfg.kind in KINDS.traits["through_tree"] and unit == "senone":
             extras = {"tree": self.tree, "pause": pause_shares(self.ali, self.lang, self.tree)}
             extras["phone_text"] = lambda: self.training_text("phone")
         if self.cfg.hf_lm:
@@ -176,6 +177,14 @@ def pause_shares(ali: AlignmentSet, lang: Lang, tree: Tree) -> np.ndarray:
     return (paused + 20.0 * mean) / (spoken + 20.0)
 
 
+def chosen_code(cfg: Config) -> list[str]:
+    """The code of the kind, of the kinds that a mix is to train, and of the given teachers."""
+    given = given_teachers(cfg).values()
+    # Others are not asked, so that asking what is up to date does not load torch.
+    inside = KINDS[cfg.kind].trains(cfg.options, len(given)) if cfg.kind in KINDS.traits["over_kinds"] else []
+    return [*KINDS.code(cfg.kind, *inside), *(entry for folder in given for entry in code_of(folder))]
+
+
 def train(paths: dict[str, Path], cfg: Config, work: Path) -> None:
     """Train one teacher into `work` and measure it."""
     from kdtool.ali.store import AlignmentSet
@@ -191,7 +200,7 @@ def train(paths: dict[str, Path], cfg: Config, work: Path) -> None:
     text = Material(paths["lm_text"], lang, tree, ali_train, cfg).training_text(cfg.unit)
     scratch = work / "scratch"
     scratch.mkdir()
-    teacher = teacher_class(cfg.kind).train(text, cfg.options, seed=cfg.seed, work=scratch)
+    teacher = KINDS[cfg.kind].train(text, cfg.options, seed=cfg.seed, work=scratch)
     shutil.rmtree(scratch)
     dev = aligned_units(ali_dev, cfg.unit, lang, tree)
     held: Iterable[np.ndarray] = (ids for ids, _ in zip(text.held_out, range(200), strict=False))
@@ -218,7 +227,7 @@ def main(argv: list[str] | None = None) -> None:
         inputs["hf_lm"] = cfg.hf_lm
     run_step(
         f"{cfg.unit} teacher {paths['out'].name}", out=paths["out"], inputs=inputs, options=cfg,
-        code=("kdtool.teacher.train",), body=lambda work: train(paths, cfg, work), common=common,
+        code=("kdtool.teacher.train", *chosen_code(cfg)), body=lambda work: train(paths, cfg, work), common=common,
         doors=[door("lang", paths["lang"]), *(door("ali", paths[n]) for n in ("ali_train", "ali_dev"))],
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from kdtool.ali.store import ALI_FILE, Alignment, AlignmentSet
 from kdtool.core.errors import KdError
-from kdtool.gmm.fmllr import TRANSFORMS_FILE
+from kdtool.formats.transforms import TRANSFORMS_FILE
 from kdtool.validate.report import Class, Level, Report
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _check_prons(report: Report, one: Alignment, folder: Path, lang: Lang) -> No
 
 
 def _check_transforms(report: Report, path: Path) -> None:
-    from kdtool.gmm.fmllr import load_transforms
+    from kdtool.formats.transforms import load_transforms
 
     try:
         transforms = load_transforms([path])

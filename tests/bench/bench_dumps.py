@@ -185,7 +185,7 @@ def neural(lang_dir: Path, ali_dir: Path, unit: str, kind: str, updates: int, ut
     from kdtool.posteriors.dump_job import TOGETHER, Tally, posteriors
     from kdtool.posteriors.make import Config, learn_coder
     from kdtool.teacher.base import TrainingText
-    from kdtool.teacher.registry import teacher_class
+    from kdtool.teacher.registry import KINDS
     from kdtool.units.segments import unit_segments
     from kdtool.units.table import num_units
     from kdtool.units.text import Sequences
@@ -195,7 +195,7 @@ def neural(lang_dir: Path, ali_dir: Path, unit: str, kind: str, updates: int, ut
     size = int(text.ids.max()) + 1 if unit == "senone" else num_units(unit, lang, None)
     with tempfile.TemporaryDirectory() as folder:
         known = TrainingText(unit, size, lambda: iter([text]), text)
-        teacher = teacher_class(kind).train(known, {"updates": updates}, seed=0, work=Path(folder))
+        teacher = KINDS[kind].train(known, {"updates": updates}, seed=0, work=Path(folder))
         coder = learn_coder(teacher, ali, lang, Config(sample=4000))
         ids = ali.ids[:utterances]
         units = [unit_segments(ali.get(u), unit, lang).ids for u in ids]

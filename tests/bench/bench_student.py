@@ -31,7 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdtool.core.cli import parse_args
-from kdtool.objectives import FrameTargets, Posteriors, make_objective
+from kdtool.objectives import make_objective
+from kdtool.objectives.targets import FrameTargets, Posteriors
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import SpeedCopy, TrainingSet, UnitTable
 from kdtool.student.loop import Trainer

@@ -36,18 +36,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("b/lib.cc", True), ("f/far.cc", False),
 ])  # fmt: skip
 def test_what_counts(root: Path, name: str, counts: bool) -> None:
-    before = source.code_digest(["kdtool.a.step"])
+    before = source.code_parts(["kdtool.a.step"])
     (root / name).write_text((root / name).read_text() + "new = 2\n")
-    assert (source.code_digest(["kdtool.a.step"]) != before) == counts
+    assert (source.code_parts(["kdtool.a.step"]) != before) == counts
 
 
 def test_how_it_reads_does_not_count(root: Path) -> None:
-    before = source.code_digest(["kdtool.a.step"])
+    before = source.code_parts(["kdtool.a.step"])
     text = (root / "a/step.py").read_text().replace('"""Doc."""', '"""Another text.\n"""\n# why\n')
     (root / "a/step.py").write_text(text)
-    assert source.code_digest(["kdtool.a.step"]) == before
+    assert source.code_parts(["kdtool.a.step"]) == before
     shutil.rmtree(root / "f")
-    assert source.code_digest(["kdtool.a.step"]) == before
+    assert source.code_parts(["kdtool.a.step"]) == before
 
 
 def test_what_a_step_reads_with_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,10 +56,10 @@ def test_what_a_step_reads_with_counts(monkeypatch: pytest.MonkeyPatch, tmp_path
     shutil.copytree(repository / "kdtool", tmp_path / "kdtool")
     monkeypatch.setattr(source, "ROOT", tmp_path)
     steps = ("kdtool.lang.prepare", "kdtool.lm.text", "kdtool.lm.ngram", "kdtool.corpus.split", "kdtool.corpus.kaldi_import")
-    before = [source.code_digest([step]) for step in steps]
+    before = [source.code_parts([step]) for step in steps]
     rows = tmp_path / "kdtool/formats/rows.py"
     rows.write_text(rows.read_text().replace('"text": (str, type(None))', '"text": (str,)'))
-    assert all(source.code_digest([step]) != was for step, was in zip(steps, before, strict=True))
+    assert all(source.code_parts([step]) != was for step, was in zip(steps, before, strict=True))
 
 
 def test_only_checks_are_imported_from_what_does_not_count() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdtool.core.errors import UsageError
-from kdtool.objectives import FrameTargets, Posteriors, make_objective
+from kdtool.objectives import make_objective
 from kdtool.objectives.soft import tempered
 from kdtool.objectives.sparse import exp_, truncated_cross_entropy
+from kdtool.objectives.targets import FrameTargets, Posteriors
 
 V = 11
 

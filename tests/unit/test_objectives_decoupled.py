@@ -9,7 +9,8 @@ from test_objectives import V, completed, dense_kl, logits, teacher
 from torch import Tensor
 
 from kdtool.core.errors import UsageError
-from kdtool.objectives import FrameTargets, make_objective
+from kdtool.objectives import make_objective
+from kdtool.objectives.targets import FrameTargets
 
 
 def dense_parts(z: Tensor, logp: Tensor, label: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:

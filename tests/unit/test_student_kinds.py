@@ -24,7 +24,7 @@ from kdtool.student.config import StudentConfig
 from kdtool.student.data import TrainingSet, load_training_set, open_dumps
 from kdtool.student.encoders import ENCODERS, make_encoder
 from kdtool.student.encoders.tdnn import Tdnn
-from kdtool.student.kinds import KINDS, student_kind
+from kdtool.student.kinds import KINDS
 from kdtool.student.kinds.base import Inputs, Score, StudentKind, Term
 from kdtool.student.loop import Trainer
 from kdtool.student.optim import Average
@@ -203,7 +203,7 @@ class Hooked(Tdnn):
 
 
 def test_an_encoders_penalties_constraints_and_totals_are_trained_with_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENCODERS, "hooked", Hooked)
+    monkeypatch.setitem(ENCODERS.entries, "hooked", f"{__name__}:Hooked")
     train_set, dev = make_training_set(4, 90), make_training_set(2, 60, seed=3)
     cfg = config("hooked", epochs=2, checkpoint_every=2, eval_epochs=1)
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
@@ -222,7 +222,7 @@ def test_an_encoders_penalties_constraints_and_totals_are_trained_with_and_resum
 
 
 def test_a_penalty_moves_the_weights_by_its_mean_over_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENCODERS, "hooked", Hooked)
+    monkeypatch.setitem(ENCODERS.entries, "hooked", f"{__name__}:Hooked")
     train_set = make_training_set(4, 90)
     trainer = Trainer(config("hooked"), train_set, train_set, tmp_path)
     part = trainer.kind.inputs(trainer.next_batch())
@@ -290,7 +290,7 @@ class RunCounter(StudentKind):
 
 @pytest.mark.parametrize("encoder", ["tdnnf", "conformer"])
 def test_another_kind_is_one_class_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
-    monkeypatch.setitem(KINDS, "runs", f"{__name__}:RunCounter")
+    monkeypatch.setitem(KINDS.entries, "runs", f"{__name__}:RunCounter")
     train_set, dev = make_training_set(6, 120, copies=2), make_training_set(2, 60, seed=3)
     cfg = config(encoder, kind="runs", epochs=6, checkpoint_every=3, accumulate=2)
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
@@ -306,8 +306,8 @@ def test_another_kind_is_one_class_and_one_line(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_unknown_kind_is_a_usage_error() -> None:
-    for ask in (lambda: StudentConfig(kind="rnnt"), lambda: student_kind("rnnt")):
-        with pytest.raises(UsageError, match="kind rnnt: known are hybrid"):
+    for ask in (lambda: StudentConfig(kind="rnnt"), lambda: KINDS["rnnt"]):
+        with pytest.raises(UsageError, match="no kind of student 'rnnt'; there are: hybrid"):
             ask()
 
 

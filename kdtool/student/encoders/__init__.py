@@ -4,31 +4,32 @@ In: features (B, D, T) of 10 ms frames.  Out: the hidden layers at one frame in 
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdtool.core.errors import UsageError
-from kdtool.student.encoders.base import Encoder
-from kdtool.student.encoders.blstm import Blstm
-from kdtool.student.encoders.conformer import Conformer
-from kdtool.student.encoders.tdnn import Tdnn
-from kdtool.student.encoders.tdnnf import TdnnF
+from kdtool.core.registry import Registry
 
-__all__ = ["ENCODERS", "Encoder", "make_encoder"]
+if TYPE_CHECKING:
+    from kdtool.formats.system import System
+    from kdtool.student.encoders.base import Encoder
 
-ENCODERS: dict[str, type] = {
-    "tdnn": Tdnn,
-    "tdnnf": TdnnF,
-    "blstm": Blstm,
-    "conformer": Conformer,
-}
+ENCODERS: Registry[type[Encoder]] = Registry("encoder", {
+    "tdnn": "kdtool.student.encoders.tdnn:Tdnn",
+    "tdnnf": "kdtool.student.encoders.tdnnf:TdnnF",
+    "blstm": "kdtool.student.encoders.blstm:Blstm",
+    "conformer": "kdtool.student.encoders.conformer:Conformer",
+})  # fmt: skip
+
+
+def code_of(system: System) -> tuple[str, ...]:
+    """What a step that uses a student adds to its code: the student's encoder; all of them where nothing says which it is."""
+    return ENCODERS.code(*([system.encoder["name"]] if system.encoder else ENCODERS))
 
 
 def make_encoder(name: str, input_dim: int, options: dict[str, Any]) -> Encoder:
     """The encoder ``name`` for features of ``input_dim`` coefficients; UsageError on an unknown name or option."""
-    if name not in ENCODERS:
-        raise UsageError(f"no encoder '{name}'; there are: {', '.join(sorted(ENCODERS))}")
+    kind = ENCODERS[name]
     try:
-        encoder: Encoder = ENCODERS[name](input_dim, **options)
+        return kind(input_dim, **options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"encoder '{name}', options {options}: {error}") from error
-    return encoder

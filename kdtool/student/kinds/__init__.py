@@ -5,28 +5,13 @@ The trainer, exact resume, averaging, schedules and records are shared; they kno
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
-from kdtool.core.errors import UsageError
+from kdtool.core.registry import Registry
 
 if TYPE_CHECKING:
     from kdtool.student.kinds.base import StudentKind
 
-# Named, not imported: checking a config must not load torch.
-KINDS = {
+KINDS: Registry[type[StudentKind]] = Registry("kind of student", {
     "hybrid": "kdtool.student.kinds.hybrid:Hybrid",
-}
-
-
-def check_kind(name: str) -> str:
-    """``name`` when there is such a kind, else UsageError."""
-    if name not in KINDS:
-        raise UsageError(f"kind {name}: known are {', '.join(sorted(KINDS))}")
-    return name
-
-
-def student_kind(name: str) -> type[StudentKind]:
-    """The class of a kind; UsageError when there is none of that name."""
-    module, attribute = KINDS[check_kind(name)].split(":")
-    return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+})  # fmt: skip

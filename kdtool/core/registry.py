@@ -1,0 +1,52 @@
+"""Names that a user may choose from.  In: name -> "module:attribute".  Out: the chosen one, imported when it is asked for.
+
+    ENCODERS: Registry[type[Encoder]] = Registry("encoder", {"tdnn": "kdtool.student.encoders.tdnn:Tdnn", ..})
+
+One line more makes no record stale: the code version of a step (kdtool.core.source) leaves out all statements
+``NAME = Registry(..)``, and follows none of their modules. Instead the step names what was chosen, ``*ENCODERS.code("tdnn")``
+among its ``code``. So entries are text, not imports, and a registry stands alone in its statement at the top of a module.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from kdtool.core.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """``what``: the word for one of them, in messages. ``entries``: their text. ``traits``: trait -> names of the entries that have it."""
+
+    def __init__(self, what: str, entries: Mapping[str, str], **traits: Collection[str]) -> None:
+        self.what, self.entries, self.traits = what, dict(entries), {trait: tuple(names) for trait, names in traits.items()}
+
+    def __getitem__(self, name: str) -> T:
+        module, _, attribute = self._target(name).partition(":")
+        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def check(self, name: str) -> str:
+        """``name`` when there is such an entry, else UsageError."""
+        self._target(name)
+        return name
+
+    def code(self, *names: str) -> tuple[str, ...]:
+        """What a step that has chosen these names adds to its ``code``; UsageError on an unknown name."""
+        return tuple(" ".join([self._target(name), *(t for t, having in self.traits.items() if name in having)]) for name in names)
+
+    def _target(self, name: str) -> str:
+        if name not in self.entries:
+            raise UsageError(f"no {self.what} '{name}'; there are: {', '.join(sorted(self.entries))}")
+        return self.entries[name]

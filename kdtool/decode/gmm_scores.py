@@ -1,0 +1,38 @@
+"""Scores of a GMM.  In: a GMM folder, features.  Out: per frame and pdf a log-likelihood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from kdtool.features.store import FeatureSet
+    from kdtool.formats.system import System
+
+
+class GmmScores:
+    """Log-likelihoods of a DiagGmm."""
+
+    log_prior: np.ndarray | None = None
+
+    def __init__(self, folder: Path) -> None:
+        from kdtool.decode.adapt import SpeakerAdapter
+        from kdtool.gmm.folder import open_gmm
+
+        self._gmm = open_gmm(folder)
+        self.feature_kind = self._gmm.front.kind
+        self.num_pdfs, self.tree_digest = self._gmm.model.num_pdfs, self._gmm.model.tree_digest
+        self.adapter = SpeakerAdapter(self._gmm) if self._gmm.front.adapted else None
+
+    @classmethod
+    def code(cls, system: System) -> tuple[str, ...]:
+        """A GMM has no parts to choose from."""
+        return ()
+
+    def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
+        """Log-likelihoods (nats)."""
+        if self.adapter:
+            return self.adapter.scores(features, utterance)
+        return self._gmm.model.log_likelihood(self._gmm.front.features(features, utterance))

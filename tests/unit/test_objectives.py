@@ -186,7 +186,7 @@ def test_a_small_rest_does_not_cancel_in_float32() -> None:
 
 
 def test_unknown_objective_and_options_are_usage_errors() -> None:
-    with pytest.raises(UsageError, match="no objective 'sof'"):
+    with pytest.raises(UsageError, match="no objective for an auxiliary head 'sof'"):
         make_objective("sof", {}, auxiliary=True)
     with pytest.raises(UsageError, match="temperature"):
         make_objective("soft", {"temperature": 0.0}, auxiliary=True)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_input_data import ROOT, snapshot, without_privilege
+from bad_input_changes import Case
+from bad_input_data import ROOT, Caller, snapshot, without_privilege
+from bad_input_files import CASES, DISKS
 from odd_files import GOOD_AUDIO, SOUND, content, put, sound, write_model
 
 from kdtool.core import sound as writing
@@ -52,12 +54,25 @@ def recordings(folder: Path, *names: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("limit", "place"), [(9000, "temporary/audio/000000"), (20000, "report.html")], ids=["staging", "outputs"])
-def test_a_full_disk_while_aligning(limit: int, place: str, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_file_that_cannot_be_used(
+    case: Case, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").symlink_to(model)
+    case.change(tmp_path)
+    status, said = Caller(monkeypatch, capsys)(case.step, tmp_path, *case.options)
+    assert status == case.status and "Traceback" not in said, said
+    assert all(word in said for word in case.words), said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("case", DISKS, ids=str)
+def test_a_full_disk_while_aligning(case: Case, model: Path, tmp_path: Path) -> None:
     argv = [recordings(tmp_path / "in", "a", "b"), "--model", model, "--out", tmp_path / "out", "--g2p", "false"]
     before = snapshot(tmp_path / "in")
-    refused(step(limit, ALIGN, *argv), tmp_path / "out", str(tmp_path / ".out.work"), place, "File too large", "run the same command again")
-    assert place == "report.html" or not (tmp_path / ".out.work" / "temporary").exists()
+    refused(step(int(case.options[0]), ALIGN, *argv), tmp_path / "out", str(tmp_path / ".out.work"), *case.words)
+    if "temporary" in case.words[0]:
+        assert not (tmp_path / ".out.work" / "temporary").exists(), "what was copied is not left on the full disk"
     done = step(0, ALIGN, *argv)
     assert done.returncode == 0, done.stderr
     assert [line.split("\t")[0] for line in read_lines(tmp_path / "out" / "files.tsv")][1:] == ["a", "b"]

@@ -1,9 +1,15 @@
 """Align any folder of audio and text.  In: audio with its text, a GMM folder, its lang folder.  Out: a folder.
 
 The folder: textgrid/ and json/ (a file each), words.ctm, phones.ctm, recordings, supervisions and cuts for Lhotse, files.tsv
-(confidence and log-likelihood of each file), words.tsv (words that no lexicon has), dropped.tsv (name and reason of each file
-that could not be aligned; tabs, newlines and bytes that are not UTF-8 are written as \\t, \\n, \\xe9), report.html (pictures of the
-least certain files), and where a name cannot be that of an output, renamed.tsv (name of the output, name in the folder).
+(of each file: confidence, log-likelihood, and how well the text fits the audio), word_scores.tsv (the same of each word, and the
+phones heard there), words.tsv (words that no lexicon has), dropped.tsv (name and reason of each file
+that could not be aligned; tabs, newlines and bytes that are not UTF-8 are written as \\t, \\n, \\xe9), report.html (pictures and
+sound of the files that fit worst), and where a name cannot be that of an output, renamed.tsv (name of the output, name in the folder).
+
+Confidence says how sure the boundaries are if the text is right. Whether it is, says `fit`, from 1 (perfect) to 0: the aligned phones
+against a free loop of all phones, over the worst stretch of the file, and each two neighbouring words against the same the other way
+round. llr_per_frame: mean log-likelihood ratio of text and loop, nats. What has a fit below 0.5 looks wrong and is named at the end.
+
 Exit status 1 when more than --max-failed of the files could not be aligned; what could be is written all the same.
 """
 
@@ -37,7 +43,7 @@ class Config:
     posterior_scale: float = field(default=0.1, metadata={"help": "scores are multiplied by this for the confidence"})
     min_silence: float = field(default=0.06, metadata={"help": "shorter silences (s) between words become part of the next phone"})
     refine: bool = field(default=True, metadata={"help": "move the edges of silence to where the waveform's energy steps"})
-    report: int = field(default=10, metadata={"help": "files on the report page, those with the lowest confidence"})
+    report: int = field(default=10, metadata={"help": "files on the report page, those that fit worst"})
     report_files: list[str] = field(default_factory=list, metadata={"help": "their names instead, as in files.tsv: [a, b/c]"})
     max_failed: float = field(default=0.0, metadata={"help": "exit status 0 when at most this share of the files fails", "key": False})
 
@@ -55,6 +61,7 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
     """Everything, into `work`."""
     import soundfile
 
+    from kdtool.aligner.doubt import add_fit
     from kdtool.aligner.prepare import prepare
     from kdtool.aligner.report import choose, write_report
     from kdtool.aligner.times import to_aligned
@@ -89,9 +96,12 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
             continue
         words = [(w.written, w.key) for w in one.words]
         try:
-            files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.plain_names))
+            aligned = to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.plain_names)
         except KdError as e:
             dropped.append((one.item.called, str(e)))
+            continue
+        add_fit(aligned, row, lang.plain_names)
+        files.append(aligned)
     files.sort(key=lambda a: a.name)
     if files:
         write_all(work, files, ready.utterances.values(), states=cfg.states)
@@ -119,6 +129,7 @@ def report_failures(out: Path, max_failed: float) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
+    from kdtool.aligner.doubt import say_doubts
     from kdtool.aligner.kaldi_inputs import is_kaldi, kaldi_audio
 
     paths, cfg, common = parse_args(
@@ -146,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         doors=[door("model", model, lang=lang), door("lang", lang)],
     )
     if not common.dry_run:
+        say_doubts(out)
         report_failures(out, cfg.max_failed)
 
 

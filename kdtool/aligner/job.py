@@ -1,7 +1,7 @@
 """One job of `kdtool align`.  In: features, audio, pronunciations, a GMM folder.  Out: WORK/part.J.jsonl, an utterance a line.
 
-A line: id, frames, loglike, words and phones as `posterior.Piece` holds them, edges (times of the phones' boundaries, seconds);
-or id and `failed`, the reason.
+A line: id, frames, loglike, words and phones as `posterior.Piece` holds them, edges (times of the phones' boundaries, seconds), fit
+(as `fit.TextFit`); or id and `failed`, the reason.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from kdtool.features.store import FRAME_SHIFT
 if TYPE_CHECKING:
     import numpy as np
 
+    from kdtool.aligner.loop import PhoneLoop
     from kdtool.aligner.posterior import Found
     from kdtool.features.store import FeatureSet
     from kdtool.gmm.folder import Gmm
@@ -43,6 +44,8 @@ class Aligner:
     features: FeatureSet
     builder: GraphBuilder
     gmm: Gmm
+    loop: PhoneLoop
+    units: GraphBuilder  # graphs over the loop's units
     silence: int
     staged: dict[str, dict[str, Any]]
     options: Options
@@ -53,6 +56,7 @@ def align_part(work: Path, lang_dir: Path, gmm_dir: Path, options: Options, job:
     import torch
 
     from kdtool.ali import aligner as adapting
+    from kdtool.aligner.loop import PhoneLoop
     from kdtool.core.jobs import split_groups
     from kdtool.core.progress import progress
     from kdtool.core.tables import read_jsonl, write_jsonl
@@ -65,10 +69,11 @@ def align_part(work: Path, lang_dir: Path, gmm_dir: Path, options: Options, job:
     lang, features = Lang.load(lang_dir), FeatureSet.open(work / "feats")
     gmm = open_gmm(gmm_dir)
     prons = read_prons(work / "prons.txt", lang.phones)
-    builder = GraphBuilder(prons, lang.sil, lang.oov, gmm.tree, lang.probs.part(prons) if lang.probs else None)
+    probs, loop = lang.probs.part(prons) if lang.probs else None, PhoneLoop(gmm.tree, lang)
+    builder, units = (GraphBuilder(prons, lang.sil, lang.oov, tree, probs) for tree in (gmm.tree, loop.units))
     speakers = split_groups(features.by_speaker(features.ids), job, num_jobs)
     staged = {row["id"]: row for row in read_jsonl(work / AUDIO_TABLE)}
-    aligner, rows = Aligner(features, builder, gmm, lang.sil, staged, options), []
+    aligner, rows = Aligner(features, builder, gmm, loop, units, lang.sil, staged, options), []
     adapter = adapting.Aligner(features, builder, gmm)
     for ids in progress(speakers, len(speakers), f"align, job {job}"):
         transform = adapter.learn(ids)
@@ -88,22 +93,22 @@ def try_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) -> d
 
 def align_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:
     """One utterance's line. transform: its speaker's, if the model wants one."""
-    import numpy as np
-
+    from kdtool.aligner.fit import text_fit
     from kdtool.aligner.posterior import align_scores
     from kdtool.gmm.shard import too_short
 
     info = aligner.features.info(utterance)
-    graph = aligner.builder.build(aligner.builder.known_words(info.text)[0])
+    words = aligner.builder.known_words(info.text)[0]
+    graph = aligner.builder.build(words)
     if info.num_frames < graph.min_frames:
         return {"id": utterance, "failed": too_short(graph.min_frames, info.num_frames)}
-    pdfs = graph.used_pdfs()
-    scores = np.zeros((info.num_frames, 1 + len(pdfs)), np.float32)
-    scores[:, 1:] = aligner.gmm.model.log_likelihood(aligner.gmm.front.features(aligner.features, utterance, transform), pdfs)
+    feats = aligner.gmm.front.features(aligner.features, utterance, transform)
+    scores, units = aligner.loop.scores(aligner.gmm.model, feats, graph.used_pdfs())
     found = align_scores(graph, graph.to_fsa(), scores, aligner.options.scale)
     if found is None:
         return {"id": utterance, "failed": "no path through the text was found; does the text belong to this audio?"}
-    return {"id": utterance, "frames": info.num_frames, **_finished(aligner, found, aligner.staged[utterance])}
+    judged = {"fit": asdict(text_fit(aligner.loop, aligner.units, words, found, units))}
+    return {"id": utterance, "frames": info.num_frames, **judged, **_finished(aligner, found, aligner.staged[utterance])}
 
 
 def _finished(aligner: Aligner, found: Found, staged: dict[str, Any]) -> dict[str, Any]:

@@ -1,33 +1,36 @@
 """The report page.  In: aligned files and their audio.  Out: report.html, one file that needs no network.
 
-Of each shown file: waveform, spectrogram, word and phone boundaries with confidence. Everything that came from outside is escaped.
+Of each shown file: its sound, played by a click, waveform, spectrogram, word and phone boundaries with confidence, words that look
+wrong with what was heard instead. Everything that came from outside is escaped.
 """
 
 from __future__ import annotations
 
-import html
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from kdtool.aligner.doubt import LOOKS_WRONG, doubtful, ranked
 from kdtool.aligner.times import Aligned, Interval
 from kdtool.core.tables import open_text
-from kdtool.pictures.page import document
+from kdtool.pictures import player
+from kdtool.pictures.page import STYLE, Html, document, esc, table
 from kdtool.pictures.timeline import AXIS, SPECTRUM, TIER, WAVE, Mark, Timeline
 
 PIXELS_A_SECOND = 240
-LONGEST = 30.0  # seconds shown of one file
+LONGEST = 30.0  # seconds shown and embedded of one file
 DOUBTFUL = 0.9  # confidence below which an interval is marked
+OWN_STYLE = ".bad { color: #b00; font-weight: 600 }"
 
 Sound = tuple[np.ndarray, int]  # samples, rate
 
 
 def choose(files: Sequence[Aligned], count: int, names: Sequence[str]) -> list[Aligned]:
-    """The named files, or the `count` with the lowest confidence (then the lowest log-likelihood a frame)."""
+    """The named files, or the `count` that fit worst, worst first."""
     if not names:
-        return sorted(files, key=lambda a: (a.confidence, a.loglike))[:count]
+        return ranked(files)[:count]
     by_name = {a.name: a for a in files}
     for name in [n for n in names if n not in by_name]:  # hours of alignment are not lost over a name
         print(f"note: --report-files {name}: not among the aligned files (named as in files.tsv, without suffix)", file=sys.stderr)
@@ -42,58 +45,102 @@ def write_report(
     words = sum(len(a.words) for a in files)
     parts = [
         f"<h1>Alignment of {len(files)} files</h1>",
-        f'<p class="note">{seconds / 60:.1f} minutes, {words} words, {len(failed)} files failed. Confidence: mean posterior probability, '
-        f"over a word's frames, that the frame belongs to it; intervals below {DOUBTFUL:g} are shaded.</p>",
+        f'<p class="note">{seconds / 60:.1f} minutes, {words} words, {len(failed)} files failed; '
+        f"{sum(doubtful(a.fit) for a in files)} files and {sum(doubtful(w.fit) for a in files for w in a.words)} words look wrong.</p>",
+        f'<p class="note">Fit: how well the text fits the audio, from 1 to 0, against a free loop of all phones; what is below '
+        f"{LOOKS_WRONG:g} looks wrong and is red. Log-likelihood ratio: of text and loop, nats a frame. Confidence: how sure the "
+        f"boundaries are if the text is right: mean posterior probability, over a word's frames, that the frame belongs to it; below "
+        f"{DOUBTFUL:g} an interval is yellow. A click on a word, a phone or &#9654; plays it, one on the waveform plays from there.</p>",
         _failures(failed),
         _index(shown, len(files)),
     ]
     parts += [_section(number, one, *samples(one.name)) for number, one in enumerate(shown)]
     with open_text(path, "w") as f:
-        f.write(document("Alignment report", parts))
+        f.write(document("Alignment report", parts, STYLE + player.STYLE + OWN_STYLE, player.SCRIPT))
 
 
 def _failures(failed: Sequence[tuple[str, str]]) -> str:
     if not failed:
         return ""
-    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(reason)}</td></tr>" for name, reason in failed)
-    return f"<h2>Not aligned</h2><table><tr><th>file</th><th>why</th></tr>{rows}</table>"
+    return f"<h2>Not aligned</h2>{table(['file', 'why'], failed)}"
 
 
 def _index(shown: Sequence[Aligned], total: int) -> str:
-    rows = "".join(
-        f'<tr><td><a href="#file{n}">{html.escape(a.name)}</a></td><td class="n">{a.duration:.2f}</td><td class="n">{a.confidence:.3f}</td>'
-        f'<td class="n">{a.loglike:.2f}</td></tr>'
-        for n, a in enumerate(shown)
-    )
-    head = '<tr><th>file</th><th class="n">seconds</th><th class="n">confidence</th><th class="n">log-likelihood a frame</th></tr>'
-    return f"<h2>Shown: {len(shown)} of {total} files</h2><table>{head}{rows}</table>"
+    head = ["", "file", "seconds", "fit", "log-likelihood ratio", "words that look wrong", "confidence", "log-likelihood a frame"]
+    rows = []
+    for n, a in enumerate(shown):
+        line = window(a)
+        play = Html(f'<button{player.plays(f"sound{n}", 0.0, line.end - line.start)}>&#9654;</button>')
+        fit = Html(f'<span class="bad">{a.fit:.3f}</span>') if doubtful(a.fit) else f"{a.fit:.3f}"
+        wrong = f"{sum(doubtful(w.fit) for w in a.words)} of {len(a.words)}"
+        name = Html(f'<a href="#file{n}">{esc(a.name)}</a>')
+        rows.append([play, name, f"{a.duration:.2f}", fit, f"{a.llr:.2f}", wrong, f"{a.confidence:.3f}", f"{a.loglike:.2f}"])
+    return f"<h2>Shown: {len(shown)} of {total} files, what fits worst first</h2>{table(head, rows, range(2, len(head)))}"
+
+
+def window(one: Aligned) -> Timeline:
+    """What is shown of a file: all, or LONGEST seconds around what fits worst."""
+    start = 0.0
+    if one.duration > LONGEST and one.doubt and doubtful(one.fit):
+        middle = (one.doubt.start + min(one.doubt.end, one.doubt.start + LONGEST)) / 2
+        start = round(min(max(middle - LONGEST / 2, 0.0), one.duration - LONGEST), 1)
+    return Timeline(min(one.duration, start + LONGEST), PIXELS_A_SECOND, start)
 
 
 def _section(number: int, one: Aligned, audio: np.ndarray, rate: int) -> str:
-    """One file's picture."""
-    line = Timeline(min(one.duration, LONGEST), PIXELS_A_SECOND)
+    """One file's picture, its sound, and its text."""
+    line, name = window(one), f"sound{number}"
     height = WAVE + SPECTRUM + 2 * TIER + AXIS
     body = [
-        *line.sound(audio, rate),
-        line.tier(_marks(one.words), WAVE + SPECTRUM, 0, "#c22"),
-        line.tier(_marks(one.phones), WAVE + SPECTRUM + TIER, WAVE, "#27a"),
+        f"<g{player.follows(name, line.end - line.start)}>{''.join(line.sound(audio, rate))}</g>",
+        line.tier(_marks(one.words, name), WAVE + SPECTRUM, 0, "#c22"),
+        line.tier(_marks(one.phones, name), WAVE + SPECTRUM + TIER, WAVE, "#27a"),
         line.axis(height - AXIS),
+        player.cursor(height - AXIS, line.scale),
     ]
-    cut = f" First {LONGEST:g} s." if line.end < one.duration else ""
-    text = " ".join(w.label for w in one.words)
+    part = f" Shown: {line.start:g} to {line.end:g} s." if line.end - line.start < one.duration else ""
     return (
-        f'<h2 id="file{number}">{html.escape(one.name)}</h2><p class="note">confidence {one.confidence:.3f}, {one.duration:.2f} s.{cut} '
-        f"{html.escape(text)}</p>"
-        f'<div class="wide">{line.svg(body, height)}</div>'
+        f'<section><h2 id="file{number}">{esc(one.name)}</h2><p class="note">fit {one.fit:.3f}, log-likelihood ratio {one.llr:.2f}, '
+        f"confidence {one.confidence:.3f}, {one.duration:.2f} s.{part}{_doubt(one, line, name)}</p>"
+        f"{player.element(name, line.cut(audio, rate), rate)}<p>{' '.join(_word(w, line, name) for w in one.words)}</p>"
+        f'<div class="wide">{line.svg(body, height)}</div></section>'
     )
 
 
-def _marks(items: Sequence[Interval]) -> list[Mark]:
-    """The intervals as they are drawn: silence faint, what is doubtful shaded."""
+def _doubt(one: Aligned, line: Timeline, name: str) -> str:
+    """What fits worst, as a sentence."""
+    d = one.doubt
+    if d is None or not doubtful(one.fit):
+        return ""
+    why = ", which fit better the other way round" if d.exchanged else ""
+    attributes = _plays(line, name, d.start, d.end)
+    place = f"<span{attributes}>{d.start:.2f} to {d.end:.2f} s</span>"
+    return f' <span class="bad">Looks wrong</span> from {place}: <b>{esc(d.words)}</b>{why}; heard <b>{esc(d.heard)}</b>.'
+
+
+def _plays(line: Timeline, name: str, start: float, end: float) -> str:
+    """Attributes that make a click play what is shown of an interval; none when nothing is."""
+    low, high = max(start, line.start), min(end, line.end)
+    return player.plays(name, low - line.start, high - line.start) if low < high else ""
+
+
+def _word(word: Interval, line: Timeline, name: str) -> str:
+    """A word of the text."""
+    bad = ' class="bad"' if doubtful(word.fit) else ""
+    return f'<span{bad}{_plays(line, name, word.start, word.end)} title="{esc(_about(word))}">{esc(word.label)}</span>'
+
+
+def _about(item: Interval) -> str:
+    """What is said of an interval that is pointed at."""
+    fit = f", fit {item.fit:.3f}, log-likelihood ratio {item.llr:.2f}, heard {item.heard}" if item.heard else ""
+    return f"{item.label} {item.start:.3f} to {item.end:.3f} s, confidence {item.confidence:.3f}{fit}"
+
+
+def _marks(items: Sequence[Interval], name: str) -> list[Mark]:
+    """The intervals as they are drawn: silence faint, what looks wrong red, boundaries that are not sure yellow."""
     marks = []
     for item in items:
         silent = item.label == "SIL"
-        fill = "#fff" if silent else "#fd9" if item.confidence < DOUBTFUL else "#eef4fa"
-        about = f"{item.label} {item.start:.3f} to {item.end:.3f} s, confidence {item.confidence:.3f}"
-        marks.append(Mark(item.label, item.start, item.end, about, fill, silent))
+        fill = "#fff" if silent else "#fbb" if doubtful(item.fit) else "#fd9" if item.confidence < DOUBTFUL else "#eef4fa"
+        marks.append(Mark(item.label, item.start, item.end, _about(item), fill, silent, name))
     return marks

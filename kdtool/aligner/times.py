@@ -19,7 +19,8 @@ from kdtool.core.errors import KdError
 class Interval:
     """A word, phone or HMM state; seconds; confidence 0 to 1; log-likelihood a frame in nats.
 
-    `word`: for a phone, the word's place in the text, -1 for silence; `key`: for a word, its form in the lexicon.
+    `word`: for a phone, the word's place in the text, -1 for silence; `key`: for a word, its form in the lexicon; `llr`, `fit`,
+    `heard`: for a word, as in `fit.WordFit`, phones by name.
     """
 
     label: str
@@ -29,13 +30,28 @@ class Interval:
     loglike: float
     word: int = -1
     key: str = ""
+    llr: float = 0.0
+    fit: float = 1.0
+    heard: str = ""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What fits worst in an utterance: seconds, the words there, the phones heard; whether it is two words that look exchanged."""
+
+    start: float
+    end: float
+    words: str
+    heard: str
+    exchanged: bool
 
 
 @dataclass
 class Aligned:
     """One utterance: a file, or a part of a longer recording.
 
-    `phones` (and `states`) cover 0 to `duration` without gap; between `words` there may be silence.
+    `phones` (and `states`) cover 0 to `duration` without gap; between `words` there may be silence. `llr`, `fit`: as in
+    `fit.TextFit`.
     """
 
     name: str
@@ -45,6 +61,9 @@ class Aligned:
     phones: list[Interval]
     states: list[Interval] = field(default_factory=list)
     loglike: float = 0.0
+    llr: float = 0.0
+    fit: float = 1.0
+    doubt: Doubt | None = None
 
     @property
     def confidence(self) -> float:

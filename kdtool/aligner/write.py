@@ -1,5 +1,5 @@
 """What `kdtool align` leaves.  In: aligned utterances.  Out: textgrid/, json/, words.ctm, phones.ctm (states.ctm), Lhotse manifests,
-files.tsv.
+files.tsv, word_scores.tsv.
 
 Times count from the start of the recording; an utterance that is a part of one is moved to its place there.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdtool.aligner.doubt import COLUMNS, doubtful, fields
 from kdtool.aligner.names import ctm_names
 from kdtool.aligner.prepare import Utterance
 from kdtool.aligner.textgrid import Tier, write_textgrid
@@ -64,8 +65,13 @@ def write_all(work: Path, files: Sequence[Aligned], utterances: Iterable[Utteran
             ordered = (p for name in sorted(recordings) for p in sorted(recordings[name], key=lambda p: p.offset))
             f.writelines(line for one in ordered for line in ctm_lines(one, plain[one.recording], getattr(one.aligned, kind)))
     with open_text(work / "files.tsv", "w") as f:
-        f.write("file\tseconds\twords\tconfidence\tloglike_per_frame\n")
-        f.writelines(f"{a.name}\t{a.duration:.3f}\t{len(a.words)}\t{a.confidence:.4f}\t{a.loglike:.3f}\n" for a in files)
+        f.write("\t".join(["file", "seconds", "words", "confidence", "loglike_per_frame", *COLUMNS]) + "\n")
+        for a in files:
+            row = [a.name, f"{a.duration:.3f}", str(len(a.words)), f"{a.confidence:.4f}", f"{a.loglike:.3f}", *fields(a)]
+            f.write("\t".join(row) + "\n")
+    with open_text(work / "word_scores.tsv", "w") as f:
+        f.write("file\tstart\tend\tword\tconfidence\tllr_per_frame\tfit\theard\n")
+        f.writelines(line for one in placed for line in score_lines(one))
     write_lhotse(work, placed, states)
 
 
@@ -101,10 +107,12 @@ def to_json(one: Placed, states: bool) -> dict[str, Any]:
 
     phones = [{**plain(p), "word": None if p.word < 0 else p.word, "silence": p.word < 0} for p in a.phones]
     more = {"states": [{"label": s.label, "start": one.at(s.start), "end": one.at(s.end)} for s in a.states]} if states else {}
+    d = a.doubt if doubtful(a.fit) else None
+    doubt = d and {"start": one.at(d.start), "end": one.at(d.end), "words": d.words, "heard": d.heard, "exchanged": d.exchanged}
     return {
         "file": a.audio, "recording": one.recording, "start": one.offset, "duration": a.duration,
-        "confidence": round(a.confidence, 4), "loglike_per_frame": a.loglike,
-        "words": [{**plain(w), "key": w.key} for w in a.words], "phones": phones, **more,
+        "confidence": round(a.confidence, 4), "loglike_per_frame": a.loglike, "llr_per_frame": a.llr, "fit": a.fit, "doubt": doubt,
+        "words": [{**plain(w), "key": w.key, "llr": w.llr, "fit": w.fit, "heard": w.heard} for w in a.words], "phones": phones, **more,
     }  # fmt: skip
 
 
@@ -114,11 +122,26 @@ def ctm_lines(one: Placed, plain: str, items: Sequence[Interval]) -> list[str]:
     return [f"{plain} {channel} {one.at(i.start):.3f} {i.end - i.start:.3f} {i.label} {i.confidence:.3f}\n" for i in items]
 
 
+def score_lines(one: Placed) -> list[str]:
+    """A line of word_scores.tsv for each word."""
+    return [
+        f"{one.aligned.name}\t{one.at(w.start):.3f}\t{one.at(w.end):.3f}\t{w.label}\t{w.confidence:.4f}\t{w.llr:.3f}\t{w.fit:.4f}\t{w.heard}\n"
+        for w in one.aligned.words
+    ]
+
+
 def write_lhotse(work: Path, placed: Sequence[Placed], states: bool) -> None:
-    """recordings, supervisions with alignment items 'word', 'phone' (and 'state'; score = confidence), and cuts, an utterance each."""
+    """recordings, supervisions with alignment items 'word', 'phone' (and 'state'; score = confidence), and cuts, an utterance each.
+
+    A supervision's custom fields: fit and llr_per_frame; word_fit, word_llr and word_heard, a list each.
+    """
     from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
     from lhotse.audio import AudioSource
     from lhotse.supervision import AlignmentItem
+
+    def custom(a: Aligned) -> dict[str, Any]:
+        each = {f"word_{name}": [getattr(w, name) for w in a.words] for name in ("llr", "fit", "heard")}
+        return {"llr_per_frame": a.llr, "fit": a.fit, **each}
 
     def items(one: Placed, intervals: Sequence[Interval]) -> list[Any]:
         return [AlignmentItem(i.label, one.at(i.start), round(i.end - i.start, 8), i.confidence) for i in intervals]
@@ -134,7 +157,7 @@ def write_lhotse(work: Path, placed: Sequence[Placed], states: bool) -> None:
         supervisions.append(
             SupervisionSegment(
                 a.name, one.recording, one.offset, a.duration, channel, " ".join(w.label for w in a.words), speaker=item.speaker,
-                alignment={k.removesuffix("s"): items(one, getattr(a, k)) for k in (KINDS if states else KINDS[:2])},
+                custom=custom(a), alignment={k.removesuffix("s"): items(one, getattr(a, k)) for k in (KINDS if states else KINDS[:2])},
             )
         )  # fmt: skip
     both = RecordingSet.from_recordings(recordings.values()), SupervisionSet.from_segments(supervisions)

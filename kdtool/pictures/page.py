@@ -1,10 +1,12 @@
-"""A page in one file.  In: parts of HTML.  Out: a document without scripts that asks nothing of the network.
+"""A page in one file.  In: parts of HTML.  Out: a document that asks nothing of the network and runs no script but one that it is given.
 
 All text that came from outside goes through ``esc``; ``table`` escapes what it is not told to be HTML.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 from collections.abc import Sequence
 
@@ -29,10 +31,16 @@ def esc(text: object) -> str:
     return html.escape(str(text))
 
 
-def document(title: str, parts: Sequence[str], style: str = STYLE) -> str:
-    """The whole page; ``parts`` are HTML."""
-    head = f'<meta charset="utf-8"><title>{esc(title)}</title><style>{style}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+def document(title: str, parts: Sequence[str], style: str = STYLE, script: str = "") -> str:
+    """The whole page; ``parts`` are HTML. With a ``script`` the browser is told to run that alone, and to load nothing from outside."""
+    policy, tail = "", ""
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        allowed = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; media-src data:"
+        policy = f'<meta http-equiv="Content-Security-Policy" content="{allowed}">'
+        tail = f"<script>{script}</script>\n"
+    head = f'<meta charset="utf-8">{policy}<title>{esc(title)}</title><style>{style}</style>'
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + f"\n{tail}</body></html>\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdtool.pictures.page import esc
+from kdtool.pictures.player import plays
 from kdtool.pictures.sound import png, spectrogram, waveform
 
 WAVE, SPECTRUM, TIER, AXIS = 60, 120, 26, 18  # heights in pixels
@@ -19,7 +20,8 @@ WAVE, SPECTRUM, TIER, AXIS = 60, 120, 26, 18  # heights in pixels
 
 @dataclass(frozen=True)
 class Mark:
-    """A labelled interval, in seconds; ``about``: what is shown of it when pointed at; ``faint``: silence and the like."""
+    """A labelled interval, in seconds; ``about``: what is shown of it when pointed at; ``faint``: silence and the like; ``sound``: id
+    of the audio element in the page that a click plays, see ``player.py``."""
 
     label: str
     start: float
@@ -27,19 +29,21 @@ class Mark:
     about: str
     fill: str = "#eef4fa"
     faint: bool = False
+    sound: str = ""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The first ``end`` seconds of an utterance."""
+    """An utterance from ``start`` to ``end``, seconds."""
 
     end: float
     scale: float  # pixels a second
+    start: float = 0.0
 
     @property
     def width(self) -> int:
         """Pixels of the whole."""
-        return max(1, round(self.end * self.scale))
+        return max(1, round((self.end - self.start) * self.scale))
 
     def svg(self, parts: Sequence[str], height: int, left: int = 0, least: int = 0) -> str:
         """The picture, with ``left`` pixels for names before the axis begins, and ``least`` pixels wide for what is written in it."""
@@ -48,9 +52,13 @@ class Timeline:
 
     def sound(self, samples: np.ndarray, rate: int) -> list[str]:
         """Waveform and below it the spectrogram: the topmost WAVE + SPECTRUM pixels."""
-        samples = samples[: round(self.end * rate)]
+        samples = self.cut(samples, rate)
         path = f'<path d="{waveform(samples, self.width, WAVE)}" stroke="#357" stroke-width="1" fill="none"/>'
         return [path, self.image(spectrogram(samples, rate), WAVE, SPECTRUM)]
+
+    def cut(self, samples: np.ndarray, rate: int) -> np.ndarray:
+        """The samples of what is shown."""
+        return samples[round(self.start * rate) : round(self.end * rate)]
 
     def image(self, grey: np.ndarray, top: float, height: float, crisp: bool = False) -> str:
         """A grey picture (uint8 (rows, columns)) over the whole axis; ``crisp``: its points stay rectangles."""
@@ -67,9 +75,13 @@ class Timeline:
         for mark in marks:
             if mark.start >= self.end:
                 break
-            x, right = mark.start * self.scale, min(mark.end, self.end) * self.scale
+            if mark.end <= self.start:
+                continue
+            low, high = max(mark.start - self.start, 0.0), min(mark.end, self.end) - self.start
+            x, right = low * self.scale, high * self.scale
+            played = plays(mark.sound, low, high) if mark.sound else ""
             parts.append(
-                f'<g><title>{esc(mark.about)}</title><rect x="{x:.1f}" y="{top}" width="{right - x:.1f}" height="{TIER}" '
+                f'<g{played}><title>{esc(mark.about)}</title><rect x="{x:.1f}" y="{top}" width="{right - x:.1f}" height="{TIER}" '
                 f'fill="{mark.fill}" stroke="{colour}" stroke-width=".6"/>'
                 f'<path d="M{x:.1f} {lines_from}V{top}M{right:.1f} {lines_from}V{top}" stroke="{colour}" stroke-width=".7" opacity=".7"/>'
                 f"{_label(mark, x, right, top)}</g>"
@@ -79,9 +91,9 @@ class Timeline:
     def axis(self, top: int) -> str:
         """Seconds, every half of one, AXIS pixels high."""
         return "".join(
-            f'<path d="M{t * self.scale:.0f} {top}v4" stroke="#555"/>'
-            f'<text x="{t * self.scale + (10 if t == 0 else 0):.0f}" y="{top + 15}" fill="#555">{t:.1f}</text>'
-            for t in np.arange(0, self.end + 1e-9, 0.5)
+            f'<path d="M{(t - self.start) * self.scale:.0f} {top}v4" stroke="#555"/>'
+            f'<text x="{(t - self.start) * self.scale + (10 if t == self.start else 0):.0f}" y="{top + 15}" fill="#555">{t:.1f}</text>'
+            for t in np.arange(np.ceil(2 * self.start) / 2, self.end + 1e-9, 0.5)
         )
 
 

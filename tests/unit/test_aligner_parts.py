@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html.parser
+import io
 import itertools
 import re
 import struct
@@ -25,11 +27,12 @@ from kdtool.aligner.posterior import align_scores
 from kdtool.aligner.report import choose, write_report
 from kdtool.aligner.score import errors, figures, match, single_phones
 from kdtool.aligner.textgrid import fill, write_textgrid
-from kdtool.aligner.times import Aligned, Interval, to_aligned
+from kdtool.aligner.times import Aligned, Doubt, Interval, to_aligned
 from kdtool.aligner.words import split_words
 from kdtool.core.errors import KdError, UsageError
 from kdtool.gmm.tree import Tree
 from kdtool.graph.training import GraphBuilder
+from kdtool.pictures import player
 
 LABELS = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=8)
 RNG = np.random.default_rng(0)
@@ -324,13 +327,13 @@ def test_times_end_with_the_file_and_wrong_ones_are_refused() -> None:
         to_aligned({**row, "edges": [0.0, 0.03, 0.03]}, "a", "a.wav", 0.03, [("A", "A")], ["<eps>", "SIL", "AA"])
 
 
-def test_the_report_shows_the_least_certain_or_the_chosen_files_and_nothing_runs_in_it(
+def test_the_report_shows_what_fits_worst_or_the_chosen_files_and_runs_its_own_script_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def one(name: str, confidence: float) -> Aligned:
-        word = Interval(f"<b>{name}</b>", 0.1, 0.4, confidence, -1.0, 0, "X")
-        phones = [Interval("SIL", 0.0, 0.1, 1.0, -1.0), Interval("AA", 0.1, 0.4, confidence, -1.0, 0), Interval("SIL", 0.4, 0.5, 1.0, -1.0)]
-        return Aligned(name, f"{name}.wav", 0.5, [word], phones)
+    def one(name: str, fit: float) -> Aligned:
+        word = Interval(f"<b>{name}</b>", 0.1, 0.4, 0.99, -1.0, 0, "X", -3.0, fit, "<i>K")
+        phones = [Interval("SIL", 0.0, 0.1, 1.0, -1.0), Interval("AA", 0.1, 0.4, 0.8, -1.0, 0), Interval("SIL", 0.4, 0.5, 1.0, -1.0)]
+        return Aligned(name, f"{name}.wav", 0.5, [word], phones, [], -50.0, -2.0, fit, Doubt(0.1, 0.3, f"<b>{name}</b>", "<i>K", False))
 
     files = [one("a", 0.99), one('"><script>', 0.4), one("c", 0.7)]
     assert [f.name for f in choose(files, 2, [])] == ['"><script>', "c"]
@@ -338,7 +341,14 @@ def test_the_report_shows_the_least_certain_or_the_chosen_files_and_nothing_runs
     assert "--report-files gone" in capsys.readouterr().err
     write_report(tmp_path / "r.html", files, files, [("<i>bad</i>", "no <audio>")], lambda name: (RNG.normal(0, 0.1, 8000), 16000))
     page = (tmp_path / "r.html").read_text()
-    assert page.count("<svg") == 3 and not re.search(r"<(script|b|i|audio)>|https?:", page)
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert scripts == [player.SCRIPT] and f"script-src 'sha256-{digest}'" in page and page.count("<script") == 1
+    assert page.count("<svg") == 3 and not re.search(r"<(i|audio)>|<b><|https?:|\son\w+=", page)
+    assert page.index("file0") < page.index("file1") and page.count('fill="#fbb"') == 1 and "Looks wrong" in page
+    sounds = [soundfile.read(io.BytesIO(base64.b64decode(data))) for data in re.findall(r"data:audio/flac;base64,([^\"]+)", page)]
+    assert [(len(samples), rate) for samples, rate in sounds] == [(8000, 16000)] * 3
+    assert re.search(r'<g data-sound="sound1" data-from="0.1000" data-to="0.4000"><title>', page)
     png_bytes = base64.b64decode(re.findall(r"data:image/png;base64,([^\"]+)", page)[0])
     width, height, depth = struct.unpack(">IIB", png_bytes[16:25])
     rows = zlib.decompress(png_bytes[png_bytes.index(b"IDAT") + 4 : -16])

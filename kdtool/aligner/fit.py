@@ -1,0 +1,143 @@
+"""Whether a text says what its audio says.  In: an alignment, scores of the free phone loop's units.  Out: evidence against the text.
+
+Three questions, each a comparison of log-likelihoods that needs no second model:
+
+- word: by how much does the loop fit better than the aligned phones, over the word's frames?
+- stretch: is there any part of the file, silence and boundaries of words included, in which it fits much better?
+- order: do two neighbouring words fit better the other way round? (Between `the` and `of` the loop hardly sees a difference.)
+
+All are told in units of the utterance itself: 1 is the mean distance of a phone picked at random from the loop's best path. That
+makes them alike for a monophone model and an adapted triphone one, and for loud and noisy recordings. Each has a limit; the
+evidence over its limit is `mismatch`, and fit = 1 / (1 + mismatch): 1 is perfect, below 0.5 looks wrong.
+
+The limits were set on right transcripts of one half of the sample's dev speakers: see tests/bench/bench_confidence.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdtool.aligner.loop import LoopPath, PhoneLoop
+from kdtool.aligner.posterior import Found, Piece
+from kdtool.graph.training import GraphBuilder
+from kdtool.graph.viterbi import viterbi
+
+WORD_LIMIT = 0.3  # a word's mean
+STRETCH_FREE = 0.15  # so much a frame is no evidence: right texts have 0.03 to 0.06
+STRETCH_LIMIT = 10.0  # frames' worth of random phones, summed over the worst stretch
+ORDER_FREE = 2.0  # frames' worth by which the exchanged words must fit better
+ORDER_CONTEXT = 2  # words to each side that are aligned again: a wrong word moves its neighbours
+LEAST_UNIT = 1.0  # nats a frame: no model is so flat
+
+
+@dataclass(frozen=True)
+class WordFit:
+    """llr: log-likelihood of the aligned phones less the loop's, nats a frame; heard: the loop's phones over the word's frames."""
+
+    llr: float
+    fit: float
+    heard: list[int]
+
+
+@dataclass(frozen=True)
+class TextFit:
+    """Of an utterance. llr: as of a word, over all frames; start, stop: frames of what fits worst; heard: the loop's phones there;
+    exchanged: index of the first of two words that fit better the other way round (then start and stop are theirs), -1 for none."""
+
+    llr: float
+    fit: float
+    start: int
+    stop: int
+    heard: list[int]
+    exchanged: int
+    words: list[WordFit]
+
+
+def text_fit(loop: PhoneLoop, builder: GraphBuilder, words: Sequence[str], found: Found, scores: np.ndarray) -> TextFit:
+    """Compare an alignment with the loop, and its words with their neighbours.
+
+    Args:
+        builder: graphs over the loop's units; words: those that were aligned, all known to it.
+        scores: float32 (T, units), of the frames that `found` covers.
+    """
+    path = loop.best_path(scores)
+    frames = np.arange(len(scores))
+    best = scores[frames, path.unit].astype(np.float64)
+    lost = best - scores[frames, aligned_units(loop, found.phones)]
+    unit = max(float((best - loop.phone_means(scores)).mean()), LEAST_UNIT)
+    evidence, start, stop = worst_stretch(lost / unit)
+    mismatch, exchanged = evidence / STRETCH_LIMIT, -1
+    orders = [1 + (x / unit - ORDER_FREE) / STRETCH_LIMIT for x in exchange_gains(builder, words, found.words, scores)]
+    if orders and max(orders) > mismatch:
+        mismatch = max(orders)
+        if mismatch >= 1:
+            exchanged = int(np.argmax(orders))
+            start, stop = found.words[exchanged].start, end(found.words[exchanged + 1])
+    each = [
+        _word(loop, path, lost, unit, piece, max([0.0, *(x for x in orders[max(0, n - 1) : n + 1] if x >= 1)]))
+        for n, piece in enumerate(found.words)
+    ]
+    return TextFit(-float(lost.mean()), fit(mismatch), start, stop, heard(loop, path, start, stop), exchanged, each)
+
+
+def _word(loop: PhoneLoop, path: LoopPath, lost: np.ndarray, unit: float, piece: Piece, order: float) -> WordFit:
+    mean = float(lost[piece.start : end(piece)].mean())
+    return WordFit(-mean, fit(max(mean / unit / WORD_LIMIT, order)), heard(loop, path, piece.start, end(piece)))
+
+
+def fit(mismatch: float) -> float:
+    """Evidence over its limit as a score between 0 and 1, 0.5 at the limit."""
+    return 1 / (1 + max(mismatch, 0.0))
+
+
+def end(piece: Piece) -> int:
+    """The frame behind a piece's last."""
+    return piece.start + piece.length
+
+
+def aligned_units(loop: PhoneLoop, phones: Sequence[Piece]) -> np.ndarray:
+    """The loop's unit of each frame of an alignment, int32 (T,)."""
+    phone = np.repeat([p.id for p in phones], [p.length for p in phones])
+    state = np.concatenate([np.repeat(np.arange(len(p.states)), p.states) for p in phones])
+    return loop.unit(phone, state)
+
+
+def worst_stretch(lost: np.ndarray) -> tuple[float, int, int]:
+    """The largest sum of (lost - STRETCH_FREE) over neighbouring frames, and the stretch's first frame and the one behind its last."""
+    sums = np.concatenate([[0.0], np.cumsum(lost - STRETCH_FREE)])
+    low = np.minimum.accumulate(sums)
+    stop = int((sums - low).argmax())
+    start = int(sums[: stop + 1].argmin())
+    return float(sums[stop] - sums[start]), start, max(stop, start + 1)
+
+
+def exchange_gains(builder: GraphBuilder, words: Sequence[str], pieces: Sequence[Piece], scores: np.ndarray) -> list[float]:
+    """For each two neighbouring words, by how many nats they and ORDER_CONTEXT words beside them fit better the other way round."""
+    gains = []
+    for n in range(len(words) - 1):
+        low, high = max(0, n - ORDER_CONTEXT), min(len(words), n + 2 + ORDER_CONTEXT)
+        part = scores[pieces[low].start if low else 0 : end(pieces[high - 1]) if high < len(words) else len(scores)]
+        said = list(words[low:high])
+        other = [*words[low:n], words[n + 1], words[n], *words[n + 2 : high]]
+        same = {*builder.prons[words[n]]} == {*builder.prons[words[n + 1]]}
+        gains.append(-np.inf if same else _score(builder, other, part) - _score(builder, said, part))
+    return gains
+
+
+def _score(builder: GraphBuilder, words: Sequence[str], scores: np.ndarray) -> float:
+    graph = builder.build(words)
+    found = viterbi(graph, np.ascontiguousarray(scores[:, graph.used_pdfs()]))
+    return found[1] if found else -np.inf  # no path: the words are as long either way, so that both have one or none has
+
+
+def heard(loop: PhoneLoop, path: LoopPath, start: int, stop: int) -> list[int]:
+    """Phones of the loop whose middle lies from frame `start` to before `stop`; what is the whole stretch's when none does."""
+    first = np.flatnonzero(path.begins)
+    edges = [*first.tolist(), len(path.unit)]
+    spans = [(a, b) for a, b in itertools.pairwise(edges) if start <= (a + b - 1) // 2 < stop]
+    spans = spans or [(a, b) for a, b in itertools.pairwise(edges) if a < stop and b > start]
+    return [int(loop.units.pdf_phone[path.unit[a]]) for a, _ in spans]

@@ -109,7 +109,8 @@ def check_outputs(out: Path, audio: Path) -> None:
     assert len(read_lines(out / "states.ctm")) == sum(len(s.alignment["state"]) for s in supervisions.values())
     assert {len(line) for line in ctm} == {6} and {line[0] for line in ctm} == {"plain", "rate", "sub_folder/zwei_é"}
     page = (out / "report.html").read_text()
-    assert page.count("<script") == 1 and "alert(" in page and "<script>alert" not in page and "&lt;script&gt;" in page and "http" not in page.replace("http-equiv", "")
+    assert page.count("<script") == 1 and "<script>alert" not in page and "&lt;script&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")
     assert page.count("<svg") == 3 and "broken" in page
     word = next(line for line in read_lines(out / "words.tsv"))
     assert word.split("\t")[1:3] == ["1", "spoken noise"]

@@ -32,7 +32,7 @@ def install(path: str, registry: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make the block a module and enter the registry's line as the README gives it; returns the entry's name."""
     module = types.ModuleType(path.removesuffix(".py").replace("/", "."))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(BLOCKS[path], path, "exec"), module.__dict__)  # noqa: S102
+    exec(compile(BLOCKS[path], path, "exec"), module.__dict__)
     line = re.search(rf'`"(\w+)": "({re.escape(module.__name__)}:\w+)",`', TEXT)
     assert line, f"no registry line for {module.__name__}"
     monkeypatch.setitem(registry.entries, line[1], line[2])
@@ -89,7 +89,8 @@ def test_the_corpus(tmp_path: Path) -> None:
     recipe.chmod(0o755)
 
     def run(*options: str) -> str:
-        done = subprocess.run([recipe, "--corpus", corpus, "--work", tmp_path / "work", *options], capture_output=True, text=True, check=False)
+        command = [recipe, "--corpus", corpus, "--work", tmp_path / "work", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

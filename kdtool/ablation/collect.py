@@ -110,11 +110,20 @@ def trained_digest(path: Path) -> str:
 
 
 def options_digest(cfg: Any) -> str:
-    """Digest of a student's options, its seed and where its teachers' dumps lie apart."""
-    from kdtool.core.state import plain_options
+    """Digest of a student's options, its seed and where its teachers' dumps lie apart.
 
-    dumps = sorted("/".join(Path(p).parts[-2:]) for p in cfg.posts.split(",") if p)
-    return combine([canonical({**plain_options(cfg), "seed": 0}), *dumps])
+    Options that are younger than published results (metadata "younger") do not count where they stand at their default: what was
+    trained before they were there is what would be trained now.
+    """
+    import dataclasses
+
+    from kdtool.core.state import plain_options
+    from kdtool.student.config import parse_posts
+
+    absent = {f.name for f in dataclasses.fields(cfg) if f.metadata.get("younger") and getattr(cfg, f.name) == f.default}
+    options = {n: v for n, v in plain_options(cfg).items() if n not in absent}
+    dumps = sorted((f"{p.name}=" if p.named else "") + "/".join(p.folder.parts[-2:]) for p in parse_posts(cfg.posts))
+    return combine([canonical({**options, "seed": 0}), *dumps])
 
 
 def collect(root: Path, earlier: Path | None = None) -> dict[str, Any]:

@@ -9,7 +9,8 @@ ablation.yaml:
     options: {epochs: 10}        those that differ from it in all systems
     seeds: [0, 1, 2]
     references: [ce, mtl]        every system is compared with these
-    teachers: {UNIT: FOLDER}     whose posteriors are given; folders below the experiment folder
+    teachers: {UNIT: FOLDER}     whose posteriors are given; folders below the experiment folder. A second one over a unit has a name
+                                 instead of the unit, which heads give in ``posts``
     graphs: [loop, 3gram]        names of the LMs, in the order of the table's columns
     systems:
       NAME: {about, from, options, heads, each_head, layers, weights, teachers, control}    control: a system that it is compared
@@ -37,7 +38,7 @@ from kdtool.core.cli import cli_main, config_file, parse_args, read_config
 from kdtool.core.errors import UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json
-from kdtool.student.config import StudentConfig
+from kdtool.student.config import UNITS, StudentConfig
 
 PLAN, NAMES, TEACHERS = "plan.json", "names", "teachers"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
@@ -223,7 +224,8 @@ def student_yaml(system: System, seed: int, exp: Path) -> str:
     """The text of one student's file, keys in alphabetical order."""
     import yaml
 
-    posts = ",".join(str(exp / folder / "post_train") for _, folder in sorted(system.teachers.items()))
+    folders = {name: exp / folder / "post_train" for name, folder in sorted(system.teachers.items())}
+    posts = ",".join(str(folder) if name in UNITS else f"{name}={folder}" for name, folder in folders.items())
     return str(yaml.safe_dump({**system.options, "seed": seed, "posts": posts}, sort_keys=True, allow_unicode=True))
 
 

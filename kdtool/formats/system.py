@@ -7,8 +7,8 @@ made before there was such a file is described from its ``config.yaml`` (``_from
     objective      name of what was trained on, for tables: "gmm", "ce", "ce+multitask", "ce+hmt", "interpolate+decoupled", ..
     seed, step     of the training; its script's name
     main           {loss, options} of the main head; null for a GMM
-    heads          auxiliary heads: [{unit, layer, loss, weight, temperature, options, hidden, top_k, stride, target, average}, ..]
-    teachers       dumps that it learned from: [{unit, dump, teacher_kind, teacher_digest, temperature}, ..]
+    heads          auxiliary heads: [{unit, layer, loss, weight, temperature, options, hidden, top_k, stride, target, average, posts}, ..]
+    teachers       dumps that it learned from: [{name, unit, dump, rows, teacher_kind, teacher_digest, temperature}, ..]
     encoder        {name, options}; null for a GMM
     minutes        of training speech asked for; null: all
     precision      arithmetic of the training: "float32" or "bfloat16"
@@ -34,7 +34,7 @@ SHORT = {"soft": "hmt"}  # the heads' losses as `objective` names them, where th
 ROW_FIELDS = ("unit", "layer", "weight", "kind", "temperature")
 # The defaults of a head in configs without system.json. They must stay as they are, whatever a head's defaults become.
 OLD_HEAD: dict[str, Any] = {
-    "kind": "soft", "options": {}, "hidden": 64, "top_k": 0, "stride": 1, "target": "current", "average": False,
+    "kind": "soft", "options": {}, "hidden": 64, "top_k": 0, "stride": 1, "target": "current", "average": False, "posts": "",
 }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def learns_of(objective: str, heads: Sequence[Mapping[str, Any]]) -> str:
 
 def head(entry: Mapping[str, Any]) -> dict[str, Any]:
     """One head of the file from a complete entry of a student's options, where the loss is called kind."""
-    names = ("unit", "layer", "weight", "options", "hidden", "top_k", "stride", "target", "average")
+    names = ("unit", "layer", "weight", "options", "hidden", "top_k", "stride", "target", "average", "posts")
     temperature = float(entry["options"].get("temperature", 1.0))
     return {**{n: entry[n] for n in names}, "loss": entry["kind"], "temperature": temperature}
 
@@ -125,7 +125,7 @@ def _from_config(folder: Path) -> System:
     if (folder / GMM_FILE).is_file():
         return System(GMM, config.get("seed"))
     heads = tuple(head({**OLD_HEAD, **{k: v for k, v in entry.items() if v is not None}}) for entry in config.get("heads") or [])
-    dumps = [Path(p) for p in str(config.get("posts") or "").split(",") if p]
+    dumps = [Path(p) for p in str(config.get("posts") or "").split(",") if p]  # names of dumps are younger than system.json
     about = folder / "student.json"
     known = read_json(about) if about.is_file() else {}
     return System(

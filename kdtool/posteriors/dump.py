@@ -4,8 +4,8 @@ In: per utterance the unit segments and the teacher's distributions over units. 
 ``shard-00000.safetensors`` ... (a fixed number of utterances each), ``index.jsonl.gz`` (id -> shard and number of units) and
 ``meta.json`` (teacher, unit table, alignment, temperature, what was kept and lost, a sha256 a file), read by ``PosteriorDump``.
 
-One row stands for one unit, that is for all the frames of its segment; frames of silence have none. How rows become bytes is
-``kdtool.posteriors.codec``'s.
+One row stands for one unit, that is for all the frames of its segment, and frames of silence have none (meta.json: rows "unit"); or
+for one frame, silence included (rows "frame", one every ``frame_shift`` seconds). How rows become bytes is ``kdtool.posteriors.codec``'s.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from kdtool.core.errors import KdError
 from kdtool.posteriors.codec import Coder, Levels, before_units, pack, unpack
 
 FORMAT = "kdtool posteriors 3"
+UNIT, FRAME = "unit", "frame"  # what a row stands for
 INDEX_FILE, META_FILE, CODER_FILE = "index.jsonl.gz", "meta.json", "coder.safetensors"
 _ARRAYS = {"rank", "gap", "length", "counts", "rest", "words", "others"}
 
@@ -33,7 +34,8 @@ _ARRAYS = {"rank", "gap", "length", "counts", "rest", "words", "others"}
 class UnitPosteriors:
     """One utterance: N units, M kept entries.
 
-    ``unit_ids``, ``start``, ``length`` int32 (N,): the unit itself and its 10 ms frames in the original utterance.
+    ``unit_ids``, ``start``, ``length`` int32 (N,): the unit itself and its 10 ms frames in the original utterance. In a dump of rows by
+    frame the unit is the label that the teacher's writer gave the row, the likeliest one unless it knew better.
     Entries ``offsets[i]:offsets[i + 1]`` of ``ids`` int32 (M,) and ``logp`` float32 (M,) are the kept units of row i
     and their log-probabilities (nats), the likeliest first; ``rest_logp`` float32 (N,) is the log mass of all units
     not kept, -inf where none is left.
@@ -168,6 +170,7 @@ class PosteriorDump:
         self.folder, self.meta, self.rows = folder, meta, rows
         self.unit: str = meta["unit"]
         self.num_units: int = meta["num_units"]
+        self.per_frame = meta.get("rows", UNIT) == FRAME
         self.ids: list[str] = [row["id"] for row in rows]
         self._rows = {row["id"]: row for row in rows}
         self._lengths: dict[int, list[int]] = {}
@@ -190,7 +193,8 @@ class PosteriorDump:
             cache: shards kept in memory.
 
         Raises:
-            KdError: not a dump, or made for other units or another alignment (both digests are named).
+            KdError: not a dump, or made for other units or another alignment (both digests are named). A dump of rows by frame that
+                was made without an alignment fits any: its rows have to be as many as the frames.
         """
         from kdtool.core.tables import read_json, read_jsonl
 
@@ -198,8 +202,11 @@ class PosteriorDump:
         meta = read_json(folder / META_FILE)
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise KdError(f"{folder / META_FILE} does not describe a dump of this version ({FORMAT}); dump again")
+        if meta.get("rows", UNIT) not in (UNIT, FRAME):
+            raise KdError(f"{folder / META_FILE}: rows {meta['rows']!r}, known are {UNIT} and {FRAME}; dump again")
         for what, wanted in (("units_digest", units_digest), ("alignment_digest", alignment_digest)):
-            if wanted is not None and meta[what] != wanted:
+            free = meta.get("rows") == FRAME and not meta[what]
+            if wanted is not None and meta[what] != wanted and not free:
                 raise KdError(
                     f"{folder} was dumped for {what.replace('_digest', '')} {meta[what][:16]}, yours is {wanted[:16]}; "
                     "dump this teacher again for your alignment (steps/dump_posteriors.sh)"

@@ -18,10 +18,9 @@ from kdtool.core.jobs import split
 if TYPE_CHECKING:
     import numpy as np
 
-    from kdtool.ali.store import AlignmentSet, Segments
-    from kdtool.lang.lang import Lang
+    from kdtool.ali.store import Segments
     from kdtool.posteriors.codec import Coder, Levels
-    from kdtool.teacher.base import Teacher
+    from kdtool.posteriors.source import Rows, RowSource
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ TOGETHER = 16  # utterances that a teacher is asked for at once: 20 MB of senone
 
 
 class Tally:
-    """Sums over the units that were dumped, and the utterances that could not be.
+    """Sums over the rows that were dumped, and the utterances that could not be.
 
     ``lost``: nats that truncation and quantising lose; ``unseen``: units that the teacher gives no probability, which count in
     ``units`` and not in ``nats``.
@@ -77,17 +76,15 @@ class Tally:
 
 
 def posteriors(
-    teacher: Teacher, coder: Coder, ali: AlignmentSet, ids: Sequence[str], lang: Lang, temperature: float, tally: Tally
+    source: RowSource, coder: Coder, ids: Sequence[str], temperature: float, tally: Tally
 ) -> Iterator[tuple[str, Segments, Levels]]:
     """The quantised posteriors of some utterances; the teacher is asked for TOGETHER of them at a time."""
     import numpy as np
 
     from kdtool.posteriors.codec import temper
-    from kdtool.units.segments import unit_segments
 
     for first in range(0, len(ids), TOGETHER):
-        found = [(u, unit_segments(ali.get(u), teacher.unit, lang)) for u in ids[first : first + TOGETHER]]
-        for utterance, segments, log_probs in _scored(teacher, found, tally):
+        for utterance, segments, log_probs in _read(source, ids[first : first + TOGETHER], tally):
             tempered = temper(log_probs, temperature)
             levels = coder.quantise(tempered)
             own = log_probs[np.arange(len(segments)), segments.ids]
@@ -95,16 +92,15 @@ def posteriors(
             yield utterance, segments, levels
 
 
-def _scored(teacher: Teacher, found: list[tuple[str, Segments]], tally: Tally) -> list[tuple[str, Segments, Any]]:
-    """Utterances with the teacher's log-probabilities (N, V); those that it cannot read are tallied as dropped."""
+def _read(source: RowSource, ids: Sequence[str], tally: Tally) -> list[Rows]:
+    """The rows of utterances; those that the teacher cannot read are tallied as dropped."""
     try:
-        rows = teacher.log_probs_many([segments.ids for _, segments in found])
-        return [(u, s, r) for (u, s), r in zip(found, rows, strict=True)]
+        return source.read_many(ids)
     except KdError as e:
-        if len(found) == 1:
-            tally.dropped.append((found[0][0], str(e)))
+        if len(ids) == 1:
+            tally.dropped.append((ids[0], str(e)))
             return []
-        return [one for pair in found for one in _scored(teacher, [pair], tally)]
+        return [rows for utterance in ids for rows in _read(source, [utterance], tally)]
 
 
 def run(paths: dict[str, Any], cfg: Config) -> None:
@@ -116,15 +112,16 @@ def run(paths: dict[str, Any], cfg: Config) -> None:
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.codec import Coder
     from kdtool.posteriors.dump import CODER_FILE, write_shard
+    from kdtool.posteriors.source import UnitRows
     from kdtool.teacher.registry import load_teacher
 
-    lang, teacher, ali = Lang.load(paths["lang"]), load_teacher(paths["teacher"], cfg.device), AlignmentSet.open(paths["ali"])
+    ali = AlignmentSet.open(paths["ali"])
+    source = UnitRows(load_teacher(paths["teacher"], cfg.device), ali, Lang.load(paths["lang"]))
     coder = Coder.from_tensors(load_tensors(paths["work"] / CODER_FILE))
     mine = split(shard_plan(ali.ids, cfg.shard_size), cfg.job, cfg.num_jobs)
     for number, ids in progress(mine, len(mine), f"posteriors, job {cfg.job}, shards"):
         tally = Tally()
-        rows = write_shard(paths["work"] / shard_name(number), coder,
-                           posteriors(teacher, coder, ali, ids, lang, cfg.temperature, tally))  # fmt: skip
+        rows = write_shard(paths["work"] / shard_name(number), coder, posteriors(source, coder, ids, cfg.temperature, tally))
         write_json(part_file(paths["work"], number), {"rows": rows, **vars(tally)})
 
 

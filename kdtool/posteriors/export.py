@@ -1,8 +1,9 @@
 """Posteriors for other programs.  In: dumps.  Out: dense arrays (safetensors, npy), an Arrow table, or Lhotse cuts.
 
 safetensors, npy: log-probabilities (units, V) of each utterance, or (frames, V) with --frames, where frames without a unit (silence)
-are -inf throughout. What a dump does not keep shares the rest evenly, so that each row sums to one. Units' segments come beside
-them, int32 (units, 3): unit, first frame, number of frames. Arrow: a row a unit, exactly what the dump holds.
+are -inf throughout; of a dump of rows by frame (rows, V), and with --frames each row at all its 10 ms frames. What a dump does not
+keep shares the rest evenly, so that each row sums to one. Units' segments come beside them, int32 (units, 3): unit, first frame,
+number of frames. Arrow: one row per unit or frame, exactly what the dump holds.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _write_dense(dump: PosteriorDump, work: Path, cfg: ExportConfig) -> None:
     from kdtool.core.tensors import save_tensors
 
     ali = AlignmentSet.open(cfg.ali) if cfg.ali else None
-    if ali is not None and ali.digest != dump.meta["alignment_digest"]:
+    if ali is not None and dump.meta["alignment_digest"] and ali.digest != dump.meta["alignment_digest"]:
         raise KdError(f"{dump.folder} was dumped for alignment {dump.meta['alignment_digest'][:16]}, {cfg.ali} is {ali.digest[:16]}; "
                       "name the one it was made for")  # fmt: skip
     for shard, names in _by_shard(dump):
@@ -103,7 +104,8 @@ def write_arrow(dump: PosteriorDump, path: Path) -> None:
 
     kinds = {"utterance": pa.string(), "unit": pa.int32(), "start": pa.int32(), "length": pa.int32(), "ids": pa.list_(pa.int32()),
              "logp": pa.list_(pa.float32()), "rest_logp": pa.float32()}  # fmt: skip
-    facts = {k: str(dump.meta[k]) for k in ("unit", "num_units", "units_digest", "alignment_digest", "temperature") if k in dump.meta}
+    named = ("unit", "num_units", "units_digest", "alignment_digest", "temperature", "rows", "frame_shift")
+    facts = {k: str(dump.meta[k]) for k in named if k in dump.meta}
     schema = pa.schema(list(kinds.items()), metadata=facts)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as sink:
         for _, names in _by_shard(dump):

@@ -9,9 +9,10 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.device import DEVICE_HELP, check_device
@@ -20,13 +21,15 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_array, split
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json
+from kdtool.posteriors.source import FRAME_SHIFT
 from kdtool.teacher.registry import code_of
 from kdtool.validate.registry import door
 
-JOB_MB = 1000  # of one job: libraries, one utterance's distributions; on top, twice the teacher's file: as read and as used
+if TYPE_CHECKING:
+    from kdtool.posteriors.codec import Coder
+    from kdtool.posteriors.source import RowSource
 
-# Steps that lose less than 0.01 nats a unit: 0.008 for senones, 0.009 for phones, 0.010 for BPE-500.
-STEPS = {"senone": 0.32, "phone": 0.12, "subword": 0.042}
+JOB_MB = 1000  # of one job: libraries, one utterance's distributions; on top, twice the teacher's file: as read and as used
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,15 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.dump import finish_dump, save_coder
     from kdtool.posteriors.dump_job import part_file, shard_name, shard_plan
+    from kdtool.posteriors.source import UnitRows
     from kdtool.teacher.base import meta_digest, read_meta
     from kdtool.teacher.registry import load_teacher
 
     teacher, ali = read_meta(paths["teacher"]), AlignmentSet.open(paths["ali"])
     lang = Lang.load(paths["lang"])
     check_fit(teacher, ali.meta, lang, paths)
-    save_coder(work, learn_coder(load_teacher(paths["teacher"], cfg.device), ali, lang, cfg))
+    source = UnitRows(load_teacher(paths["teacher"], cfg.device), ali, lang)
+    save_coder(work, learn_coder(source, cfg))
     plan = shard_plan(ali.ids, cfg.shard_size)
     nj = max(1, min(nj, len(plan)))
     (work / "parts").mkdir()
@@ -97,45 +102,52 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     dropped = [(u, r) for part in parts for u, r in part["dropped"]]
     kept = sum(len(part["rows"]) for part in parts)
     account(len(ali), kept, dropped, max_share=cfg.max_dropped, where=f"{teacher['unit']} posteriors", work=work)
-    units, unseen = (sum(part[name] for part in parts) for name in ("units", "unseen"))
     meta = finish_dump(work, [(shard_name(n), part["rows"]) for (n, _), part in zip(plan, parts, strict=True)], {
         "unit": teacher["unit"], "num_units": teacher["num_units"], "units_digest": teacher["units_digest"],
         "teacher_kind": teacher["kind"], "teacher_context": teacher.get("context", "causal"),
         "teacher_digest": meta_digest(teacher), "alignment_digest": ali.digest,
         "tree_digest": teacher["tree_digest"], "lang_digest": teacher["lang_digest"],
-        "temperature": cfg.temperature, "top_k": cfg.top_k, "mass": cfg.mass, "step": cfg.step,
-        "nats_lost_per_unit": sum(p["lost"] for p in parts) / max(units, 1),
-        "mean_mass_kept": sum(p["kept_mass"] for p in parts) / max(units, 1), "frames": sum(p["frames"] for p in parts),
-        "aligned_frames": sum(ali.get(u).num_frames for u in ali.ids),
-        "teacher_nats_per_unit": sum(p["nats"] for p in parts) / max(units - unseen, 1), "unseen": unseen,
+        "aligned_frames": sum(ali.get(u).num_frames for u in ali.ids), **kept_meta(source, cfg), **tally_meta(parts),
     })  # fmt: skip
     report(meta, seconds)
 
 
-def learn_coder(teacher: Any, ali: Any, lang: Any, cfg: Config) -> Any:
+def kept_meta(source: RowSource, cfg: Config) -> dict[str, Any]:
+    """What meta.json says of a dump's rows and of what is kept of them."""
+    return {"rows": source.rows, "frame_shift": round(FRAME_SHIFT * source.frames_per_row, 6), "temperature": cfg.temperature,
+            "top_k": cfg.top_k, "mass": cfg.mass, "step": cfg.step}  # fmt: skip
+
+
+def tally_meta(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What meta.json says of what was lost, from the tallies of all shards."""
+    total = {name: sum(part[name] for part in parts) for name in ("units", "unseen", "frames", "lost", "kept_mass", "nats")}
+    units = max(total["units"], 1)
+    return {"nats_lost_per_unit": total["lost"] / units, "mean_mass_kept": total["kept_mass"] / units, "frames": total["frames"],
+            "teacher_nats_per_unit": total["nats"] / max(total["units"] - total["unseen"], 1), "unseen": total["unseen"]}  # fmt: skip
+
+
+def learn_coder(source: RowSource, cfg: Config) -> Coder:
     """The code of a dump, from utterances spread evenly over the set: the same whatever the number of jobs."""
     import numpy as np
 
     from kdtool.posteriors.codec import Coder, before_units, temper
-    from kdtool.units.segments import unit_segments
 
     rows, before, found = [], [], 0
-    total = sum(len(unit_segments(ali.get(u), teacher.unit, lang)) for u in ali.ids)
-    for utterance in ali.ids[:: max(1, round(total / cfg.sample))]:
-        ids = unit_segments(ali.get(utterance), teacher.unit, lang).ids
+    for utterance in source.ids[:: max(1, round(source.count() / cfg.sample))]:
         try:
-            rows.append(temper(teacher.log_probs(ids), cfg.temperature))
+            _, segments, log_probs = source.read(utterance)
         except KdError:
             continue  # the job that meets it says why it is dropped
-        before.append(before_units(ids, teacher.num_units))
-        found += len(ids)
+        rows.append(temper(log_probs, cfg.temperature))
+        before.append(before_units(segments.ids, source.num_units))
+        found += len(segments)
     if not found:
-        raise KdError(f"none of the {len(ali.ids)} utterances of {ali.folder} gave posteriors; see the messages above, align again")
-    after = teacher.after_one()
+        raise KdError(f"none of the {len(source.ids)} utterances of {source.name} gave posteriors; see the messages above, {source.again}")
+    after = source.after_one()
     if after is not None:
         after = temper(after, cfg.temperature)
-    return Coder.fit(np.concatenate(rows), np.concatenate(before), mass=cfg.mass, top_k=cfg.top_k,
-                     step=cfg.step or STEPS[teacher.unit], after_one=after)  # fmt: skip
+    return Coder.fit(np.concatenate(rows), np.concatenate(before), mass=cfg.mass, top_k=cfg.top_k, step=cfg.step or source.step,
+                     after_one=after)  # fmt: skip
 
 
 def report(meta: dict[str, Any], seconds: float) -> None:

@@ -142,7 +142,7 @@ def _rows(
     wanted: dict[tuple[str, int], list[tuple[System, HeadSpec]]] = {}
     for s in systems:
         for spec in soft_heads(s):
-            wanted.setdefault((s["teachers"][spec.unit], spec.offset), []).append((s, spec))
+            wanted.setdefault((s["teachers"][spec.teacher], spec.offset), []).append((s, spec))
     rows = []
     for (name, offset), pairs in wanted.items():
         if not (root / content["teachers"][name]["folder"] / "teacher.json").is_file():
@@ -162,4 +162,4 @@ def _rows(
 def soft_heads(system: System) -> list[HeadSpec]:
     """Its heads with a teacher's distributions as targets, at temperature 1 (others answer another question)."""
     specs = [HeadSpec.make(h) for h in heads_of(system)]
-    return [s for s in specs if s.kind == "soft" and s.options.get("temperature", 1.0) == 1.0 and s.unit in system["teachers"]]
+    return [s for s in specs if s.kind == "soft" and s.options.get("temperature", 1.0) == 1.0 and s.teacher in system["teachers"]]

@@ -118,7 +118,7 @@ def _gains(
     rows = []
     for s in systems:
         teacher = s["teachers"].get(unit, "")
-        known = _perplexity(content, teacher) if any(h["unit"] == unit for h in _soft(s)) else None
+        known = _perplexity(content, teacher) if any(h["unit"] == unit and not h.get("posts") for h in _soft(s)) else None
         if known is None:
             continue
         cells = []

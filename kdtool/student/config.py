@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from kdtool.core.device import DEVICE_HELP, PRECISIONS, check_device
@@ -12,6 +14,7 @@ from kdtool.core.errors import UsageError
 from kdtool.student.kinds import KINDS
 
 UNITS = ("senone", "phone", "subword")
+POSTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 TARGETS = {"current": 0, "next": 1, "previous": -1}
 CHOICES = {"optimizer": ("adamw", "sgd"), "decay": ("cosine", "exponential", "linear"), "precision": PRECISIONS}
 
@@ -24,10 +27,10 @@ def _help(text: str, **metadata: Any) -> dict[str, Any]:
 class StudentConfig:
     """What ``steps/train_student.sh`` can be told."""
 
-    posts: str = field(default="", metadata=_help("posterior dumps of the teachers, comma-separated folders, one a unit", key=False))
+    posts: str = field(default="", metadata=_help("posterior dumps of the teachers, comma-separated [NAME=]FOLDER", key=False))
     # None, not 0, by default: a record that was written before there was this option stays valid.
     minutes: float | None = field(default=None, metadata=_help("train on the first so many minutes of speech only; none: on all of it"))
-    kind: str = field(default="hybrid", metadata=_help("kind of student: a name of kdtool/student/kinds"))
+    kind: str = field(default="hybrid", metadata=_help("kind of student: a name of kdtool/student/kinds", younger=True))
     seed: int = field(default=0, metadata=_help("seed of the weights, the order, the dropout and the masks"))
     encoder: str = field(default="tdnnf", metadata=_help("a name of kdtool/student/encoders"))
     encoder_options: dict = field(default_factory=dict, metadata=_help("the encoder's own options, {dim: 512, ...}"))
@@ -35,6 +38,7 @@ class StudentConfig:
     head_dropout: float = field(default=0.0, metadata=_help("dropout in the heads' projections"))
     main: str = field(default="ce", metadata=_help("objective of the main head: ce or interpolate"))
     main_options: dict = field(default_factory=dict, metadata=_help("its options, such as {label_smoothing: 0.1} or {weight: 0.1}"))
+    main_posts: str = field(default="", metadata=_help("dump that the main head learns from, as posts of a head", younger=True))
     heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind, ..}, ..], see HeadSpec"))
     epochs: float = field(default=10.0, metadata=_help("passes over the utterances, each in one of its speeds a pass"))
     chunk: int = field(default=150, metadata=_help("frames (10 ms) of a training chunk; 0: whole utterances"))
@@ -56,7 +60,7 @@ class StudentConfig:
     precision: str = field(default="float32", metadata=_help("arithmetic: float32, bfloat16, or auto (bfloat16 if the device has it)"))
     # Not in the record: a student that was trained on a GPU is up to date on a machine without one. student.json names the device.
     device: str = field(default="auto", metadata=_help(DEVICE_HELP, key=False))
-    accumulate: int = field(default=1, metadata=_help("compute each update's batch in so many parts, for devices of little memory"))
+    accumulate: int = field(default=1, metadata=_help("compute each batch in so many parts, for little memory", younger=True))
     checkpoint_every: int = field(default=100, metadata=_help("updates between two checkpoints", key=False))
     eval_epochs: float = field(default=1.0, metadata=_help("passes between two looks at dev; the best average there is kept"))
     max_dropped: float = field(default=0.1, metadata=_help("largest share of training utterances without an alignment or posteriors"))
@@ -88,8 +92,37 @@ class StudentConfig:
         return specs
 
     def needs_posts(self) -> set[str]:
-        """Units of which a dump must be given (hard heads take their labels from the same segments)."""
-        return {s.unit for s in self.head_specs()} | ({"senone"} if self.main == "interpolate" else set())
+        """Names, or else units, of which a dump must be given (hard heads take their labels from the same segments)."""
+        main = {self.main_posts or "senone"} if self.main == "interpolate" else set()
+        return {s.teacher for s in self.head_specs()} | main
+
+
+@dataclass(frozen=True)
+class Posts:
+    """A teacher's dump as given to training. ``name``: what heads call it; ``named``: whether the user gave that name."""
+
+    name: str
+    folder: Path
+    named: bool = False
+
+    @classmethod
+    def of(cls, text: str) -> Posts:
+        """From [NAME=]FOLDER. Without a name it is called after its teacher: exp/teacher_phone/post_train is teacher_phone."""
+        name, sign, folder = text.partition("=")
+        if sign and POSTS_NAME.fullmatch(name):
+            return cls(name, Path(folder), True)
+        path = Path(text)
+        return cls(path.parent.name if path.name.startswith("post") and path.parent.name else path.name, path)
+
+
+def parse_posts(text: str) -> list[Posts]:
+    """The dumps of the option posts; UsageError when two were given one name."""
+    posts = [Posts.of(part) for part in text.split(",") if part]
+    names = [p.name for p in posts if p.named]
+    if doubled := sorted({n for n in names if names.count(n) > 1}):
+        folders = ", ".join(str(p.folder) for p in posts if p.name == doubled[0])
+        raise UsageError(f"--posts: {folders} are all called {doubled[0]}; give them different names: --posts A=DIR,B=DIR")
+    return posts
 
 
 @dataclass(frozen=True)
@@ -103,7 +136,8 @@ class HeadSpec:
     objective's own, such as {temperature: 2}.  ``target``: which unit a frame's target is about: current, next or previous,
     or how many units after its own (negative: before); several at once are several heads.  ``average``: instead of a unit's own
     posterior take the mean of all those of the same unit, so that nothing is left of its context: the control that tells what
-    the teacher knows of the sentence from what it knows of the unit.
+    the teacher knows of the sentence from what it knows of the unit.  ``posts``: name of the dump that it learns from ([NAME=]FOLDER of
+    --posts; a folder without a name is called after its teacher); by default the one over its unit.
     """
 
     unit: str
@@ -116,6 +150,7 @@ class HeadSpec:
     stride: int = 1
     target: Any = "current"
     average: bool = False
+    posts: str = ""
 
     @classmethod
     def make(cls, entry: Any) -> HeadSpec:
@@ -134,8 +169,15 @@ class HeadSpec:
             raise UsageError(f"head {entry}: target {spec.target!r} is neither {', '.join(TARGETS)} nor a whole number of units")
         if type(spec.average) is not bool:
             raise UsageError(f"head {entry}: average {spec.average!r} is neither true nor false")
+        if not isinstance(spec.posts, str) or not (spec.posts == "" or POSTS_NAME.fullmatch(spec.posts)):
+            raise UsageError(f"head {entry}: posts {spec.posts!r}: the name of a dump, letters, digits, '_', '.', '+' and '-'")
         check_weight(spec.weight, f"head {entry}")
         return spec
+
+    @property
+    def teacher(self) -> str:
+        """What it learns from: the dump's name, or the unit when any dump over it will do."""
+        return self.posts or self.unit
 
     @property
     def offset(self) -> int:
@@ -146,7 +188,8 @@ class HeadSpec:
     def name(self) -> str:
         """Name in progress lines and checkpoints."""
         other = next((f"_{name}" for name, offset in TARGETS.items() if offset == self.offset), f"_{self.offset:+d}")
-        return f"{self.unit}_{self.kind}_{self.layer}{'' if self.offset == 0 else other}".replace("-", "m").replace("+", "p")
+        name = f"{self.unit}_{self.kind}_{self.layer}{'' if self.offset == 0 else other}".replace("-", "m").replace("+", "p")
+        return name + (f"_{re.sub('[^A-Za-z0-9]', '_', self.posts)}" if self.posts else "")
 
     def weight_at(self, share: float) -> float:
         """The weight when ``share`` (0 to 1) of the updates is done."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +18,9 @@ from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError
 from kdtool.features.store import FRAME_SHIFT, FeatureSet, source_frames
 from kdtool.posteriors.dump import PosteriorDump
+from kdtool.student.config import Posts
 from kdtool.student.subset import first_minutes
+from kdtool.student.table import PosteriorTable
 
 
 @dataclass
@@ -34,108 +35,13 @@ class SpeedCopy:
     rows: list[np.ndarray]
 
 
-class UnitTable:
-    """Posteriors of one unit for all utterances, end to end: row r keeps entries offsets[r]:offsets[r + 1].
-
-    ``utterance`` int32 (R,): which utterance a row is of, counted as they were added.
-    """
-
-    def __init__(self, unit: str, num_units: int, temperature: float) -> None:
-        self.unit, self.num_units, self.temperature = unit, num_units, temperature
-        self._parts: dict[str, list[np.ndarray]] = {"unit_ids": [], "counts": [], "ids": [], "logp": [], "rest": [], "utterance": []}
-        self._rows = self._utterances = 0
-        self.unit_ids = self.utterance = self.offsets = self.ids = self.logp = self.rest = np.zeros(0)
-
-    def add(self, dump: PosteriorDump, source_id: str, num_frames: int) -> np.ndarray:
-        """Append an utterance; its row of each of ``num_frames`` frames, -1 where no unit is (int32)."""
-        post = dump.get(source_id)
-        if np.diff(post.offsets).min(initial=1) < 1:
-            raise KdError(f"{dump.folder}: a unit of {source_id} keeps nothing; dump again")
-        frames = post.frame_rows(num_frames, f"{dump.folder}: {source_id}")
-        frames[frames >= 0] += self._rows
-        whose = np.full(len(post), self._utterances, dtype=np.int32)
-        parts = (post.unit_ids, np.diff(post.offsets), post.ids, post.logp, post.rest_logp, whose)
-        for name, part in zip(self._parts, parts, strict=True):
-            self._parts[name].append(part)
-        self._rows, self._utterances = self._rows + len(post), self._utterances + 1
-        return frames
-
-    def finish(self) -> None:
-        """Join what was added."""
-        joined = {name: np.concatenate(parts) if parts else np.zeros(0, np.int32) for name, parts in self._parts.items()}
-        self.unit_ids, self.ids = joined["unit_ids"].astype(np.int32), joined["ids"].astype(np.int32)
-        self.logp, self.rest = joined["logp"].astype(np.float32), joined["rest"].astype(np.float32)
-        self.utterance = joined["utterance"].astype(np.int32)
-        self.offsets = np.concatenate([[0], np.cumsum(joined["counts"], dtype=np.int64)])
-        top = max(int(self.ids.max(initial=-1)), int(self.unit_ids.max(initial=-1)))
-        if top >= self.num_units:
-            raise KdError(f"a {self.unit} dump holds unit {top}, its table has {self.num_units}; dump again")
-        self._parts.clear()
-
-    def neighbours(self, rows: np.ndarray, offset: int) -> np.ndarray:
-        """Rows of the units ``offset`` places after those of ``rows`` (before them where negative); -1 for none in the utterance.
-
-        Units are counted as the teacher reads them: silence is none and stands between no two, a subword of no frame is one.
-        A frame without a unit (-1) has no neighbour either.
-        """
-        if offset == 0:
-            return rows
-        wanted = rows.astype(np.int64) + offset
-        inside = (rows >= 0) & (wanted >= 0) & (wanted < len(self.utterance))
-        same = self.utterance[np.where(inside, wanted, 0)] == self.utterance[np.where(inside, rows, 0)] if inside.any() else inside
-        return np.where(inside & same, wanted, -1)
-
-    def padded(self, rows: np.ndarray, top_k: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(ids int64 (N, K), logp (N, K) padded with -inf, rest (N,)) of some rows; K is the most that one of them keeps.
-
-        With ``top_k`` the entries beyond it go to the rest bucket, so no mass is lost.
-        """
-        begin, counts = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        columns = np.arange(int(counts.max(initial=1)))
-        filled = columns < counts[:, None]
-        source = np.where(filled, begin[:, None] + columns, begin[:, None])
-        ids = np.where(filled, self.ids[source], 0).astype(np.int64)
-        logp = np.where(filled, self.logp[source], np.float32(-np.inf))
-        rest = self.rest[rows]
-        if 0 < top_k < len(columns):
-            extra = np.exp(logp[:, top_k:]).sum(1) + np.exp(rest)
-            with np.errstate(divide="ignore"):
-                rest = np.log(extra)
-            ids, logp = ids[:, :top_k], logp[:, :top_k]
-        return np.ascontiguousarray(ids), np.ascontiguousarray(logp), rest
-
-    def averaged(self) -> UnitTable:
-        """A table of ``num_units`` rows: row u is the mean of all rows whose own unit is u, or certain of u where there is none.
-
-        What was not kept of a row is shared evenly by the units that it did not keep.
-        """
-        size, counts = self.num_units, np.diff(self.offsets)
-        own = self.unit_ids.astype(np.int64)
-        share = np.exp(self.rest.astype(np.float64)) / np.maximum(1, size - counts)
-        mass = np.repeat(np.bincount(own, weights=share, minlength=size)[:, None], size, axis=1)
-        place = np.repeat(own, counts) * size + self.ids
-        extra = np.exp(self.logp.astype(np.float64)) - np.repeat(share, counts)
-        mass += np.bincount(place, weights=extra, minlength=size * size).reshape(size, size)
-        mass = np.maximum(mass, 0.0)  # a share taken away again may leave a rounding error below nothing
-        absent = np.flatnonzero(np.bincount(own, minlength=size) == 0)
-        mass[absent, absent] = 1.0
-        mass /= mass.sum(axis=1, keepdims=True)
-        mean = UnitTable(self.unit, size, self.temperature)
-        kept = mass > 0.0
-        mean.unit_ids, mean.utterance = np.arange(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
-        mean.offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1), dtype=np.int64)])
-        mean.ids, mean.logp = np.nonzero(kept)[1].astype(np.int32), np.log(mass[kept]).astype(np.float32)
-        mean.rest = np.full(size, -np.inf, dtype=np.float32)
-        return mean
-
-
 @dataclass
 class TrainingSet:
     """All copies, grouped by original: ``groups[i]`` are the indices of the copies of one utterance."""
 
     copies: list[SpeedCopy]
     groups: list[list[int]]
-    tables: list[UnitTable]
+    tables: list[PosteriorTable]
     input_dim: int
     feature_kind: str
     num_pdfs: int
@@ -154,20 +60,35 @@ class TrainingSet:
         each = np.repeat(weights, [len(part) for part in labels])
         return np.bincount(np.concatenate(labels), weights=each, minlength=self.num_pdfs)
 
-    def table(self, unit: str) -> int:
-        """Index of the unit's table; KdError when no dump of it was given."""
-        for i, table in enumerate(self.tables):
-            if table.unit == unit:
-                return i
-        raise KdError(f"no posteriors for unit '{unit}': a head or the main objective needs them; give their folder with --posts")
+    def table(self, unit: str, name: str = "") -> int:
+        """Index of the table of the dump ``name``, or without a name of the dump over ``unit``: the one that was given without a name, or
+        else the only one.
+
+        Raises:
+            KdError: there is no such dump, several that it could be, or it is over another unit.
+        """
+        given = ", ".join(f"{t.name} ({t.unit}s)" for t in self.tables) or "none"
+        if name:
+            found = [i for i, table in enumerate(self.tables) if table.name == name]
+            if len(found) != 1 or self.tables[found[0]].unit != unit:
+                units = {self.tables[i].unit for i in found}
+                what = ("was not given" if not found else f"is over {units.pop()}s, not over {unit}s" if len(found) == 1 else
+                        f"was given {len(found)} times")  # fmt: skip
+                raise KdError(f"the dump '{name}' that a head learns from {what}; dumps given: {given}; give it with --posts {name}=DIR")
+            return found[0]
+        found = [i for i, table in enumerate(self.tables) if table.unit == unit]
+        found = [i for i in found if not self.tables[i].named] or found
+        if not found:
+            raise KdError(f"no posteriors for unit '{unit}': a head or the main loss needs them; give their folder with --posts")
+        if len(found) > 1:
+            raise KdError(f"{len(found)} dumps are over {unit}s; dumps given: {given}; say which one a head learns from: posts: NAME in "
+                          "its entry, main_posts for the main head")  # fmt: skip
+        return found[0]
 
 
-def open_dumps(folders: Sequence[Path], alignment: AlignmentSet) -> list[PosteriorDump]:
-    """Open dumps; KdError when one is of another alignment or of another tree's senones, or two are of one unit."""
-    dumps = [PosteriorDump.open(f, alignment_digest=alignment.digest) for f in folders]
-    units = [d.unit for d in dumps]
-    if len(set(units)) != len(units):
-        raise KdError(f"--posts {', '.join(map(str, folders))}: units {', '.join(units)}; one dump a unit is wanted")
+def open_dumps(posts: Sequence[Posts], alignment: AlignmentSet) -> list[PosteriorDump]:
+    """Open dumps; KdError when one is of another alignment or of another tree's senones."""
+    dumps = [PosteriorDump.open(p.folder, alignment_digest=alignment.digest) for p in posts]
     own = alignment.meta.get("tree_digest", "")
     for dump in dumps:
         # Only senones are the tree's: phones and subwords of another tree's teacher are the same units.
@@ -178,18 +99,21 @@ def open_dumps(folders: Sequence[Path], alignment: AlignmentSet) -> list[Posteri
 
 
 def load_training_set(
-    features: FeatureSet, alignment: AlignmentSet, dumps: Sequence[PosteriorDump] = (), *, num_pdfs: int, minutes: float | None = None
+    features: FeatureSet, alignment: AlignmentSet, posts: Sequence[Posts] = (), *, num_pdfs: int, minutes: float | None = None
 ) -> TrainingSet:
     """Read everything into memory (float16 features: 16 kB a second of speech and speed).
 
     Args:
+        posts: dumps of teachers.
         num_pdfs: number of senones of the tree that the alignment was made with.
         minutes: use the first so many minutes of speech only (kdtool.student.subset); the others do not count as dropped.
 
     Raises:
         KdError: features and alignment of one utterance differ in length, a senone outside the tree, damaged input.
     """
-    tables = [UnitTable(d.unit, d.num_units, float(d.meta.get("temperature", 1.0))) for d in dumps]
+    dumps = open_dumps(posts, alignment)
+    tables = [PosteriorTable(d.unit, d.num_units, float(d.meta.get("temperature", 1.0)), name=p.name, named=p.named, per_frame=d.per_frame)
+              for p, d in zip(posts, dumps, strict=True)]  # fmt: skip
     copies: list[SpeedCopy] = []
     groups: dict[str, list[int]] = {}
     dropped: list[tuple[str, str]] = []
@@ -203,7 +127,8 @@ def load_training_set(
         info = features.info(utt)
         source = info.source_id
         reason = "" if source in alignment else "no alignment"
-        reason = reason or next((f"no {d.unit} posteriors" for d in dumps if source not in d), "")
+        reason = reason or next((f"no {t.name if t.named else t.unit} posteriors" for t, d in zip(tables, dumps, strict=True)
+                                 if source not in d), "")  # fmt: skip
         if reason:
             dropped.append((utt, reason))
             continue

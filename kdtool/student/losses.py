@@ -19,9 +19,10 @@ from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES, make_objective
 from kdtool.objectives.targets import FrameTargets, Objective, Posteriors
 from kdtool.student.batches import Batch
 from kdtool.student.config import HeadSpec, StudentConfig
-from kdtool.student.data import TrainingSet, UnitTable
+from kdtool.student.data import TrainingSet
 from kdtool.student.kinds.base import Inputs, Term
 from kdtool.student.model import AuxShape
+from kdtool.student.table import PosteriorTable
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class HeadTask:
     table: int
     top_k: int
     stride: int
-    means: UnitTable | None = None
+    means: PosteriorTable | None = None
 
 
 class HeadLosses:
@@ -46,24 +47,27 @@ class HeadLosses:
     def __init__(self, cfg: StudentConfig, train_set: TrainingSet) -> None:
         self.train_set = train_set
         self.aux_shapes: list[AuxShape] = []
-        main = make_objective(cfg.main, self._teacher_options(cfg.main, cfg.main_options, "senone", MAIN_OBJECTIVES), auxiliary=False)
-        self.tasks = [HeadTask("main", main, None, train_set.table("senone") if main.uses_posteriors else -1, 0, 1)]
+        table = train_set.table("senone", cfg.main_posts) if MAIN_OBJECTIVES[cfg.main].uses_posteriors else -1
+        main = make_objective(cfg.main, self._options(cfg.main, cfg.main_options, table, MAIN_OBJECTIVES), auxiliary=False)
+        self.tasks = [HeadTask("main", main, None, table, 0, 1)]
         for spec in cfg.head_specs():
-            table = train_set.table(spec.unit)
-            objective = make_objective(spec.kind, self._teacher_options(spec.kind, spec.options, spec.unit, AUX_OBJECTIVES), auxiliary=True)
+            table = train_set.table(spec.unit, spec.posts)
+            if spec.offset and train_set.tables[table].per_frame:
+                raise KdError(f"head {spec.name}: target {spec.target} of dump {train_set.tables[table].name}, which has a row for each "
+                              "frame: its next row is the next frame, not the next unit; take target current, or a dump of rows by unit")
+            objective = make_objective(spec.kind, self._options(spec.kind, spec.options, table, AUX_OBJECTIVES), auxiliary=True)
             means = train_set.tables[table].averaged() if spec.average else None
             self.tasks.append(HeadTask(spec.name, objective, spec, table, spec.top_k, spec.stride, means))
             self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, train_set.tables[table].num_units, spec.stride))
-        senones = [t for t in train_set.tables if t.unit == "senone"]
-        if senones and senones[0].num_units != train_set.num_pdfs:
-            raise KdError(f"the senone dump has {senones[0].num_units} units, the tree {train_set.num_pdfs}; dump this teacher again")
+        for t in train_set.tables:
+            if t.unit == "senone" and t.num_units != train_set.num_pdfs:
+                raise KdError(f"the senone dump {t.name} has {t.num_units} units, the tree {train_set.num_pdfs}; dump this teacher again")
 
-    def _teacher_options(self, kind: str, options: dict[str, Any], unit: str, registry: Registry[type[Objective]]) -> dict[str, Any]:
+    def _options(self, kind: str, options: dict[str, Any], table: int, registry: Registry[type[Objective]]) -> dict[str, Any]:
         """A dump may have been tempered when it was made; the loss must not do it twice."""
         if not registry[kind].uses_posteriors:
             return options
-        made_at = self.train_set.tables[self.train_set.table(unit)].temperature
-        return {**options, "teacher_temperature": made_at}
+        return {**options, "teacher_temperature": self.train_set.tables[table].temperature}
 
     def targets(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
         """(tensors named HEAD.labels, HEAD.row, HEAD.ids, HEAD.logp, HEAD.rest; how many frames of each head have a loss).

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from kdtool.core.tables import read_json
 from kdtool.formats.system import System, head
-from kdtool.posteriors.dump import META_FILE
-from kdtool.student.config import StudentConfig
+from kdtool.posteriors.dump import META_FILE, UNIT
+from kdtool.student.config import Posts, StudentConfig
 
 
-def system_of(cfg: StudentConfig, posts: Sequence[Path], precision: str) -> System:
-    """The system that ``cfg`` describes; ``posts`` are dump folders, ``precision`` is the arithmetic that is used."""
+def system_of(cfg: StudentConfig, posts: Sequence[Posts], precision: str) -> System:
+    """The system that ``cfg`` describes; ``posts`` are the dumps, ``precision`` is the arithmetic that is used."""
     return System(
         kind=cfg.kind, seed=cfg.seed, step="train_student", minutes=cfg.minutes, precision=precision,
         main={"loss": cfg.main, "options": dict(cfg.main_options)},
@@ -23,8 +22,8 @@ def system_of(cfg: StudentConfig, posts: Sequence[Path], precision: str) -> Syst
     )  # fmt: skip
 
 
-def _teacher(dump: Path) -> dict[str, Any]:
-    """One teacher: the last two parts of its dump's path name it, wherever the experiment folder is."""
-    meta = read_json(dump / META_FILE)
-    named = {"unit": "unit", "teacher_kind": "teacher_kind", "teacher_digest": "teacher_digest", "temperature": "temperature"}
-    return {"dump": "/".join(dump.resolve().parts[-2:]), **{name: meta.get(field) for name, field in named.items()}}
+def _teacher(posts: Posts) -> dict[str, Any]:
+    """One teacher: ``name`` is what heads call its dump; the last two parts of the path find it, wherever the experiment folder is."""
+    meta = read_json(posts.folder / META_FILE)
+    facts = {name: meta.get(name) for name in ("unit", "teacher_kind", "teacher_digest", "temperature")}
+    return {"name": posts.name, "dump": "/".join(posts.folder.resolve().parts[-2:]), "rows": meta.get("rows", UNIT), **facts}

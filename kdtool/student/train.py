@@ -19,7 +19,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES
-from kdtool.student.config import StudentConfig
+from kdtool.student.config import Posts, StudentConfig, parse_posts
 from kdtool.student.encoders import ENCODERS
 from kdtool.student.kinds import KINDS
 from kdtool.student.precision import resolved
@@ -45,20 +45,20 @@ def main(argv: list[str] | None = None) -> None:
     """Command line."""
     paths, cfg, common = parse_args(StudentConfig, POSITIONALS, argv, prog="steps/train_student.sh", description=__doc__ or "")
     cfg = dataclasses.replace(cfg, precision=resolved(cfg.precision, cfg.device, paths["out"]))
-    posts = [Path(p) for p in cfg.posts.split(",") if p]
+    posts = parse_posts(cfg.posts)
     if cfg.needs_posts() and not posts:
         raise UsageError(f"this config needs posteriors of {', '.join(sorted(cfg.needs_posts()))}: give --posts DIR,DIR,..")
     inputs = {name: paths[name] for name in ("feats", "ali", "dev_feats", "dev_ali")}
     run_step(
         f"student {paths['out'].name}",
         out=paths["out"],
-        inputs={**inputs, **{f"posts {i}": p for i, p in enumerate(posts)}},
+        inputs={**inputs, **{f"posts {i}": p.folder for i, p in enumerate(posts)}},
         options=cfg,
         code=("kdtool.student.train", *chosen_code(cfg)),
         body=lambda work: train(cfg, inputs, posts, work),
         common=common,
         resumable=True,
-        doors=[door(kind, inputs[name]) for name, kind in DOORS.items()] + [door("dump", p) for p in posts],
+        doors=[door(kind, inputs[name]) for name, kind in DOORS.items()] + [door("dump", p.folder) for p in posts],
     )
 
 
@@ -68,7 +68,7 @@ def chosen_code(cfg: StudentConfig) -> list[str]:
     return [*KINDS.code(cfg.kind), *ENCODERS.code(cfg.encoder), *MAIN_OBJECTIVES.code(cfg.main), *AUX_OBJECTIVES.code(*losses)]
 
 
-def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: Path) -> None:
+def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Posts], work: Path) -> None:
     """Load, train (or go on), export."""
     from kdtool.core.dropped import account
     from kdtool.student.loop import BEST, CHECKPOINT, Trainer
@@ -89,17 +89,17 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Path], work: 
     export(trainer, work)
 
 
-def load(inputs: dict[str, Path], posts: list[Path], minutes: float | None = None) -> tuple[TrainingSet, TrainingSet]:
+def load(inputs: dict[str, Path], posts: list[Posts], minutes: float | None = None) -> tuple[TrainingSet, TrainingSet]:
     """Training and dev train_set; KdError when their alignments are not of one tree."""
     from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
-    from kdtool.student.data import load_training_set, open_dumps
+    from kdtool.student.data import load_training_set
 
     ali, dev_ali = AlignmentSet.open(inputs["ali"]), AlignmentSet.open(inputs["dev_ali"])
     if (one := ali.meta.get("tree_digest")) != (other := dev_ali.meta.get("tree_digest")):
         raise KdError(f"{inputs['ali']} was made with tree {one}, {inputs['dev_ali']} with {other}; align both with one model")
     num_pdfs = senones(ali)
-    train_set = load_training_set(FeatureSet.open(inputs["feats"]), ali, open_dumps(posts, ali), num_pdfs=num_pdfs, minutes=minutes)
+    train_set = load_training_set(FeatureSet.open(inputs["feats"]), ali, posts, num_pdfs=num_pdfs, minutes=minutes)
     dev = load_training_set(FeatureSet.open(inputs["dev_feats"]), dev_ali, num_pdfs=num_pdfs)
     if (dev.input_dim, dev.feature_kind) != (train_set.input_dim, train_set.feature_kind):
         raise KdError(f"{inputs['feats']} has {train_set.feature_kind} of {train_set.input_dim}, {inputs['dev_feats']} {dev.feature_kind} "

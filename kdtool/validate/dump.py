@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError
 from kdtool.formats.rows import row_faults
 from kdtool.posteriors.dump import INDEX_FILE, META_FILE, PosteriorDump, UnitPosteriors
@@ -27,7 +28,7 @@ CLASSES = {
     "log-probability": Class("a log-probability above 0, or NaN", AGAIN),
     "mass": Class("a posterior that does not sum to 1 with its rest", AGAIN),
     "nothing-kept": Class("a unit whose posterior keeps nothing", AGAIN),
-    "segment": Class("units that pass the end of the alignment, or frames that are in none and not silence", AGAIN),
+    "segment": Class("units that pass the end of the alignment; in a dump of rows by frame also frames without a row", AGAIN),
     "alignment": Class("a dump of another alignment", "dump this teacher again for this alignment"),
     "units-table": Class("a dump over other units than the lang folder's or the tree's", "train this teacher again with this lang and GMM"),
     "unaccounted": Class("an aligned utterance with neither posteriors nor a reason in dropped.tsv", AGAIN),
@@ -62,10 +63,11 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
     if not report.problems and level > Level.DOOR:
         _check_content(report, dump, level)
     try:
-        _check_others(report, dump, others)
+        _check_others(report, dump, others, level)
     except KdError as e:
         report.add("unreadable", folder.name, folder, str(e))
-    report.summary = f"{len(dump)} utterances, {dump.meta['units']} {dump.unit}s of {dump.num_units}, {len(dump.meta['shards'])} shards"
+    what = f"rows by frame over {dump.num_units} {dump.unit}s" if dump.per_frame else f"{dump.unit}s of {dump.num_units}"
+    report.summary = f"{len(dump)} utterances, {dump.meta['units']} {what}, {len(dump.meta['shards'])} shards"
 
 
 def _check_content(report: Report, dump: PosteriorDump, level: Level) -> None:
@@ -81,6 +83,10 @@ def _check_content(report: Report, dump: PosteriorDump, level: Level) -> None:
             report.add("shard", path.name, path, str(e))
             continue
         _check_posteriors(report, row["id"], post, dump.num_units, path)
+        before = np.concatenate([[0], (post.start + post.length)[:-1]])[: len(post)]
+        if dump.per_frame and (gaps := post.start != before).any():
+            first = int(gaps.argmax())
+            report.add("segment", f"{row['id']}, row {first}", path, f"starts at frame {post.start[first]}", f"{before[first]}")
 
 
 def _check_posteriors(report: Report, name: str, post: UnitPosteriors, num_units: int, path: Path) -> None:
@@ -101,8 +107,7 @@ def _check_posteriors(report: Report, name: str, post: UnitPosteriors, num_units
             report.add("mass", f"{name}, unit {unit}", path, f"{mass[unit]:.4f}; {int(bad.sum())} of {len(mass)} units", "1")
 
 
-def _check_others(report: Report, dump: PosteriorDump, others: Mapping[str, Path]) -> None:
-    from kdtool.ali.store import AlignmentSet
+def _check_others(report: Report, dump: PosteriorDump, others: Mapping[str, Path], level: Level) -> None:
     from kdtool.core.tables import read_lines
     from kdtool.gmm.tree import Tree
     from kdtool.lang.lang import Lang
@@ -118,7 +123,7 @@ def _check_others(report: Report, dump: PosteriorDump, others: Mapping[str, Path
     if "ali" not in others:
         return
     alignments = AlignmentSet.open(others["ali"])
-    if dump.meta["alignment_digest"] != alignments.digest:
+    if dump.meta["alignment_digest"] != alignments.digest and not (dump.per_frame and not dump.meta["alignment_digest"]):
         report.add("alignment", META_FILE, meta, dump.meta["alignment_digest"][:16], alignments.digest[:16])
         return
     dropped = dump.folder / "dropped.tsv"
@@ -126,3 +131,16 @@ def _check_others(report: Report, dump: PosteriorDump, others: Mapping[str, Path
     for name in alignments.ids:
         if name not in dump and name not in gone:
             report.add("unaccounted", name, others["ali"], "no posteriors", "some, or a reason in dropped.tsv")
+    if level > Level.DOOR and not report.problems:
+        _check_ends(report, dump, alignments, level)
+
+
+def _check_ends(report: Report, dump: PosteriorDump, alignments: AlignmentSet, level: Level) -> None:
+    """The rows of an utterance must not pass its end; rows by frame must reach it."""
+    for row in dump.rows:
+        if (level < Level.DEEP and row["shard"] > 0) or row["id"] not in alignments:
+            continue
+        post, frames = dump.get(row["id"]), alignments.get(row["id"]).num_frames
+        end = int((post.start + post.length).max(initial=0))
+        if end > frames or (dump.per_frame and end < frames):
+            report.add("segment", row["id"], dump.folder, f"its rows end at frame {end}", f"{'' if dump.per_frame else 'at most '}{frames}")

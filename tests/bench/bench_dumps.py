@@ -41,16 +41,18 @@ def dump_rates(lang_dir: Path, ali_dir: Path, teacher_dir: Path, dump_dir: Path,
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.dump import PosteriorDump, write_shard
     from kdtool.posteriors.dump_job import Tally, posteriors
+    from kdtool.posteriors.source import UnitRows
     from kdtool.teacher.registry import load_teacher
 
-    lang, ali, teacher, dump = Lang.load(lang_dir), AlignmentSet.open(ali_dir), load_teacher(teacher_dir), PosteriorDump.open(dump_dir)
+    ali, dump = AlignmentSet.open(ali_dir), PosteriorDump.open(dump_dir)
+    source = UnitRows(load_teacher(teacher_dir), ali, Lang.load(lang_dir))
     ids = [row["id"] for row in dump.rows if row["shard"] <= dump.rows[min(utterances, len(dump)) - 1]["shard"]]
     audio = sum(ali.get(u).num_frames for u in ids) / FRAMES_A_SECOND
     whole = sum(ali.get(u).num_frames for u in ali.ids) / FRAMES_A_SECOND
 
     def write(folder: str) -> None:
         for number, names in _shards(dump, ids):
-            write_shard(Path(folder, f"{number}"), dump.coder, posteriors(teacher, dump.coder, ali, names, lang, 1.0, Tally()))
+            write_shard(Path(folder, f"{number}"), dump.coder, posteriors(source, dump.coder, names, 1.0, Tally()))
 
     def read() -> None:
         fresh = PosteriorDump.open(dump_dir)
@@ -59,7 +61,7 @@ def dump_rates(lang_dir: Path, ali_dir: Path, teacher_dir: Path, dump_dir: Path,
             rows = post.frame_rows(ali.get(name).num_frames, name)
             np.diff(post.offsets)[rows]  # frame by frame: how much is kept
 
-    teacher.log_probs(dump.get(ids[0]).unit_ids)  # what is made once
+    source.teacher.log_probs(dump.get(ids[0]).unit_ids)  # what is made once
     with tempfile.TemporaryDirectory() as folder:
         wrote = often(lambda: write(folder))
     figures = {
@@ -184,6 +186,7 @@ def neural(lang_dir: Path, ali_dir: Path, unit: str, kind: str, updates: int, ut
     from kdtool.posteriors.dump import write_shard
     from kdtool.posteriors.dump_job import TOGETHER, Tally, posteriors
     from kdtool.posteriors.make import Config, learn_coder
+    from kdtool.posteriors.source import UnitRows
     from kdtool.teacher.base import TrainingText
     from kdtool.teacher.registry import KINDS
     from kdtool.units.segments import unit_segments
@@ -196,13 +199,14 @@ def neural(lang_dir: Path, ali_dir: Path, unit: str, kind: str, updates: int, ut
     with tempfile.TemporaryDirectory() as folder:
         known = TrainingText(unit, size, lambda: iter([text]), text)
         teacher = KINDS[kind].train(known, {"updates": updates}, seed=0, work=Path(folder))
-        coder = learn_coder(teacher, ali, lang, Config(sample=4000))
+        source = UnitRows(teacher, ali, lang)
+        coder = learn_coder(source, Config(sample=4000))
         ids = ali.ids[:utterances]
         units = [unit_segments(ali.get(u), unit, lang).ids for u in ids]
         audio, count = sum(ali.get(u).num_frames for u in ids) / FRAMES_A_SECOND, sum(map(len, units))
         asked = often(lambda: [teacher.log_probs_many(units[n : n + TOGETHER]) for n in range(0, len(units), TOGETHER)])
         tally = Tally()
-        wrote = often(lambda: write_shard(Path(folder, "shard"), coder, posteriors(teacher, coder, ali, ids, lang, 1.0, tally)))
+        wrote = often(lambda: write_shard(Path(folder, "shard"), coder, posteriors(source, coder, ids, 1.0, tally)))
     return {"units": count, "units_a_second_of_the_teacher": round(count / asked), "teacher_x": round(audio / asked),
             "write_x": round(audio / wrote), "nats_a_unit": tally.nats / tally.units}  # fmt: skip
 

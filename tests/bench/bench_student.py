@@ -34,9 +34,10 @@ from kdtool.core.cli import parse_args
 from kdtool.objectives import make_objective
 from kdtool.objectives.targets import FrameTargets, Posteriors
 from kdtool.student.config import StudentConfig
-from kdtool.student.data import SpeedCopy, TrainingSet, UnitTable
+from kdtool.student.data import SpeedCopy, TrainingSet
 from kdtool.student.loop import Trainer
 from kdtool.student.model import MODEL_FILE, Student
+from kdtool.student.table import PosteriorTable
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = [str(ROOT / "egs/mini_librispeech/conf/student_ce.yaml"), str(ROOT / "utils/conf/student_hmt.yaml")]
@@ -48,7 +49,7 @@ KEPT = (15, 40)  # entries that a dump keeps of a unit's distribution: fewest an
 def make_data(utterances: int, frames: int, units: tuple[str, ...], seed: int = 0, dim: int = 80) -> TrainingSet:
     """Noise with random units of about the right length; an eighth of the frames is silence."""
     rng = np.random.default_rng(seed)
-    tables = [UnitTable(u, SIZES[u], 1.0) for u in units]
+    tables = [PosteriorTable(u, SIZES[u], 1.0) for u in units]
     counts = [0] * len(units)
     copies = []
     for i in range(utterances):
@@ -65,7 +66,7 @@ def make_data(utterances: int, frames: int, units: tuple[str, ...], seed: int = 
     return TrainingSet(copies, [[i] for i in range(utterances)], tables, dim, "fbank", SIZES["senone"], [], utterances)
 
 
-def fill(table: UnitTable, rows: int, rng: np.random.Generator) -> None:
+def fill(table: PosteriorTable, rows: int, rng: np.random.Generator) -> None:
     """Random truncated posteriors of ``rows`` units."""
     kept = np.minimum(rng.integers(KEPT[0], KEPT[1] + 1, rows), table.num_units - 1)
     table.offsets = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
@@ -127,7 +128,7 @@ def dense_loss(logits: Tensor, dense: Tensor, inverse: Tensor, temperature: floa
 def loss(num_units: int, frames: int, temperature: float, repeats: int) -> dict[str, Any]:
     """The forms of the loss in turns on the same logits; what each adds to plain cross-entropy is the loss itself."""
     rng = np.random.default_rng(0)
-    table = UnitTable("subword", num_units, 1.0)
+    table = PosteriorTable("subword", num_units, 1.0)
     fill(table, frames // 4, rng)
     inverse = torch.from_numpy(np.sort(rng.integers(0, frames // 4, frames)))
     labels = torch.from_numpy(table.unit_ids.astype(np.int64))[inverse]

@@ -16,16 +16,17 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.features.store import FeatureSet
 from kdtool.student.augment import mask_features, warp_features
 from kdtool.student.batches import Sampler, make_batch, speaker_weights
-from kdtool.student.config import HeadSpec, StudentConfig
-from kdtool.student.data import UnitTable, load_training_set, open_dumps
+from kdtool.student.config import HeadSpec, Posts, StudentConfig
+from kdtool.student.data import load_training_set, open_dumps
 from kdtool.student.kinds.base import Inputs
 from kdtool.student.losses import HeadLosses
+from kdtool.student.table import PosteriorTable
 
 
 def load(root: Path, posts: list[Path] | None = None, **kwargs):  # type: ignore[no-untyped-def]
     feats, ali = write_set(root, **kwargs)
     alignment = AlignmentSet.open(ali)
-    return load_training_set(FeatureSet.open(feats), alignment, open_dumps(posts or [], alignment), num_pdfs=PDFS)
+    return load_training_set(FeatureSet.open(feats), alignment, [Posts.of(str(p)) for p in posts or []], num_pdfs=PDFS)
 
 
 def test_labels_of_a_speed_copy_are_those_of_the_frames_it_shows(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_unit_rows_follow_the_speed_too(tmp_path: Path) -> None:
     feats, ali = write_set(tmp_path, speeds=(0.9, 1.0, 1.1))
     write_dump(tmp_path / "post", ali, "senone")
     alignment = AlignmentSet.open(ali)
-    data = load_training_set(FeatureSet.open(feats), alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    data = load_training_set(FeatureSet.open(feats), alignment, [Posts("post", tmp_path / "post")], num_pdfs=PDFS)
     table = data.tables[0]
     for copy in data.copies:
         taught = copy.rows[0] >= 0
@@ -55,7 +56,7 @@ def test_dropped_utterances_have_a_reason(tmp_path: Path) -> None:
     write_dump(tmp_path / "post", ali, "phone", drop="s0-u2")
     alignment = AlignmentSet.open(ali)
     features = FeatureSet.open(feats)
-    data = load_training_set(features, alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    data = load_training_set(features, alignment, [Posts("post", tmp_path / "post")], num_pdfs=PDFS)
     assert data.dropped == [("s0-u2", "no phone posteriors")] and data.total == len(data.copies) + 1
     other, _ = write_set(tmp_path / "b", seed=5)
     nothing = load_training_set(FeatureSet.open(other), alignment, num_pdfs=PDFS)
@@ -67,9 +68,7 @@ def test_foreign_dumps_and_senones_are_refused(tmp_path: Path) -> None:
     _, other = write_set(tmp_path / "b", seed=3)
     dump = write_dump(tmp_path / "post", other, "senone")
     with pytest.raises(KdError, match="was dumped for alignment"):
-        open_dumps([dump], AlignmentSet.open(ali))
-    with pytest.raises(KdError, match="one dump a unit"):
-        open_dumps([dump, dump], AlignmentSet.open(other))
+        open_dumps([Posts("post", dump)], AlignmentSet.open(ali))
     with pytest.raises(KdError, match="the tree has 3"):
         load_training_set(FeatureSet.open(feats), AlignmentSet.open(ali), num_pdfs=3)
 
@@ -80,8 +79,8 @@ def test_senones_of_another_tree_are_refused_phones_are_not(tmp_path: Path) -> N
         meta = write_dump(tmp_path / unit, ali, unit) / "meta.json"
         meta.write_text(json.dumps({**json.loads(meta.read_text()), "tree_digest": "other"}))
     with pytest.raises(KdError, match=r"senones of tree other, .* made with tree t;"):
-        open_dumps([tmp_path / "senone"], AlignmentSet.open(ali))
-    open_dumps([tmp_path / "phone"], AlignmentSet.open(ali))
+        open_dumps([Posts("lm", tmp_path / "senone")], AlignmentSet.open(ali))
+    open_dumps([Posts("lm", tmp_path / "phone")], AlignmentSet.open(ali))
 
 
 def test_lengths_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -92,7 +91,7 @@ def test_lengths_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_top_k_moves_mass_to_the_rest() -> None:
-    table = UnitTable("phone", 5, 1.0)
+    table = PosteriorTable("phone", 5, 1.0)
     table.unit_ids, table.offsets = np.zeros(2, np.int32), np.array([0, 3, 4])
     table.ids, table.logp = np.array([4, 1, 2, 3], np.int32), np.log(np.array([0.5, 0.25, 0.15, 1.0], np.float32))
     table.rest = np.log(np.array([0.1, 1e-30], np.float32))
@@ -105,7 +104,7 @@ def test_top_k_moves_mass_to_the_rest() -> None:
 
 
 def test_the_mean_table_is_the_mean_of_the_dense_rows_of_a_unit() -> None:
-    table = UnitTable("phone", 4, 1.0)
+    table = PosteriorTable("phone", 4, 1.0)
     table.unit_ids, table.offsets = np.array([2, 0, 2], np.int32), np.array([0, 2, 3, 5])
     table.ids = np.array([1, 2, 3, 0, 1], np.int32)
     table.logp = np.log(np.array([0.6, 0.2, 1.0, 0.5, 0.25], np.float32))
@@ -124,7 +123,7 @@ def test_an_averaged_head_is_taught_its_units_mean(tmp_path: Path) -> None:
     feats, ali = write_set(tmp_path, frames=40)
     write_dump(tmp_path / "post", ali, "senone")
     alignment = AlignmentSet.open(ali)
-    data = load_training_set(FeatureSet.open(feats), alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    data = load_training_set(FeatureSet.open(feats), alignment, [Posts("post", tmp_path / "post")], num_pdfs=PDFS)
     spec = {"unit": "senone", "layer": 1, "weight": 0.3}
     batch = make_batch(data, [(c, -2) for c in range(4)], outputs=12, subsampling=3, left=2, input_frames=38)
     labels = torch.from_numpy(batch.labels)
@@ -202,7 +201,7 @@ def test_a_strided_head_gets_the_targets_of_its_frames(tmp_path: Path) -> None:
     feats, ali = write_set(tmp_path)
     write_dump(tmp_path / "post", ali, "senone")
     alignment = AlignmentSet.open(ali)
-    data = load_training_set(FeatureSet.open(feats), alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    data = load_training_set(FeatureSet.open(feats), alignment, [Posts("post", tmp_path / "post")], num_pdfs=PDFS)
     batch = make_batch(data, [(0, 1), (2, 4)], outputs=5, subsampling=3, left=2, input_frames=20)
     head = {"unit": "senone", "layer": 1, "weight": 0.3, "kind": "hard"}
     logits = {n: torch.randn(2, PDFS, k) for n, k in (("main", 5), ("senone_hard_1", 3))}
@@ -261,7 +260,7 @@ def test_a_head_learns_the_unit_that_its_target_names(tmp_path: Path, target: ob
     feats, ali = write_set(tmp_path, frames=40)
     write_dump(tmp_path / "post", ali, "senone")
     alignment = AlignmentSet.open(ali)
-    data = load_training_set(FeatureSet.open(feats), alignment, open_dumps([tmp_path / "post"], alignment), num_pdfs=PDFS)
+    data = load_training_set(FeatureSet.open(feats), alignment, [Posts("post", tmp_path / "post")], num_pdfs=PDFS)
     head = {"unit": "senone", "layer": 1, "weight": 0.3, "target": target}
     windows = [(c, start) for c in range(4) for start in (-2, 0, 7, len(data.copies[c].labels) - 9)]
     batch = make_batch(data, windows, outputs=6, subsampling=3, left=2, input_frames=20)
@@ -297,13 +296,13 @@ def test_targets_are_named_and_checked() -> None:
 
 def test_units_without_a_frame_are_neighbours_too() -> None:
     """A word of fewer frames than pieces: its teacher reads all the pieces, so the next of piece 0 is piece 1, seen or not."""
-    table = UnitTable("subword", 9, 1.0)
+    table = PosteriorTable("subword", 9, 1.0)
     table.utterance = np.array([0, 0, 0, 1, 1], np.int32)
     rows = np.array([0, 0, 2, -1, 3, 4], np.int32)  # row 1 has no frame
     assert table.neighbours(rows, 1).tolist() == [1, 1, -1, -1, 4, -1]
     assert table.neighbours(rows, -1).tolist() == [-1, -1, 1, -1, -1, 3]
     assert table.neighbours(rows, -2).tolist() == [-1, -1, 0, -1, -1, -1]
-    assert UnitTable("phone", 9, 1.0).neighbours(np.array([-1, -1]), 1).tolist() == [-1, -1]
+    assert PosteriorTable("phone", 9, 1.0).neighbours(np.array([-1, -1]), 1).tolist() == [-1, -1]
 
 
 def test_whole_utterances_come_once_an_epoch_in_batches_alike_in_length_and_frames() -> None:

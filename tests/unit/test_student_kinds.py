@@ -20,8 +20,8 @@ from kdtool.core.errors import UsageError
 from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.features.store import FeatureSet
 from kdtool.student.batches import Batch
-from kdtool.student.config import StudentConfig
-from kdtool.student.data import TrainingSet, load_training_set, open_dumps
+from kdtool.student.config import Posts, StudentConfig
+from kdtool.student.data import TrainingSet, load_training_set
 from kdtool.student.encoders import ENCODERS, make_encoder
 from kdtool.student.encoders.tdnn import Tdnn
 from kdtool.student.kinds import KINDS
@@ -51,7 +51,7 @@ def with_dumps(root: Path) -> tuple[TrainingSet, TrainingSet]:
     dev_feats, dev_ali = write_set(root / "dev", utterances=2, seed=7)
     posts = [write_dump(root / "p1", ali, "senone"), write_dump(root / "p2", ali, "phone", units=4, seed=1)]
     alignment = AlignmentSet.open(ali)
-    train_set = load_training_set(FeatureSet.open(feats), alignment, open_dumps(posts, alignment), num_pdfs=6)
+    train_set = load_training_set(FeatureSet.open(feats), alignment, [Posts.of(str(p)) for p in posts], num_pdfs=6)
     return train_set, load_training_set(FeatureSet.open(dev_feats), AlignmentSet.open(dev_ali), num_pdfs=6)
 
 

@@ -25,6 +25,7 @@ from kdtool.posteriors import make as dump_step
 from kdtool.posteriors.dump import PosteriorDump
 from kdtool.posteriors.dump_job import Tally, posteriors
 from kdtool.posteriors.make import Config, learn_coder
+from kdtool.posteriors.source import UnitRows
 from kdtool.teacher import train as train_step
 from kdtool.teacher.perplexity import perplexity
 from kdtool.teacher.registry import load_teacher
@@ -189,8 +190,9 @@ def test_units_without_probability_are_counted_apart(world: World) -> None:
     teacher, ali = load_teacher(world.root / "phone"), AlignmentSet.open(world.root / "ali_train")
     ids = unit_segments(ali.get(ali.ids[0]), "phone", world.lang).ids
     known, log_probs = Tally(), load_teacher(world.root / "phone").log_probs
-    coder = learn_coder(teacher, ali, world.lang, Config())
-    list(posteriors(teacher, coder, ali, ali.ids[:1], world.lang, 1.0, known))
+    source = UnitRows(teacher, ali, world.lang)
+    coder = learn_coder(source, Config())
+    list(posteriors(source, coder, ali.ids[:1], 1.0, known))
 
     def first_unseen(units: np.ndarray) -> np.ndarray:
         rows = log_probs(units)
@@ -201,7 +203,7 @@ def test_units_without_probability_are_counted_apart(world: World) -> None:
 
     teacher.log_probs_many = lambda sentences: [first_unseen(units) for units in sentences]  # type: ignore[method-assign]
     tally = Tally()
-    list(posteriors(teacher, coder, ali, ali.ids[:1], world.lang, 1.0, tally))
+    list(posteriors(source, coder, ali.ids[:1], 1.0, tally))
     assert (known.unseen, tally.unseen, tally.units) == (0, 1, len(ids)) == (0, 1, known.units)
     assert known.nats - tally.nats == pytest.approx(-float(log_probs(ids)[0, ids[0]]), abs=1e-4)
     assert read_json(world.dump("phone", "post_seen") / "meta.json")["unseen"] == 0

@@ -1,0 +1,114 @@
+"""A teacher's rows in memory, as heads learn from them.  In: a dump.  Out: ``PosteriorTable``, and for each frame its row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kdtool.core.errors import KdError
+from kdtool.posteriors.dump import PosteriorDump
+
+
+class PosteriorTable:
+    """The rows of one dump for all utterances, end to end: row r keeps entries offsets[r]:offsets[r + 1].
+
+    ``unit_ids`` int32 (R,): the unit that a row is of, or a frame's label; ``utterance`` int32 (R,): which utterance a row is of, counted
+    as they were added. ``name``: of the dump; ``named``: whether the user gave it; ``per_frame``: a row is a frame's, not a unit's.
+    """
+
+    def __init__(
+        self, unit: str, num_units: int, temperature: float, *, name: str = "", named: bool = False, per_frame: bool = False
+    ) -> None:
+        self.unit, self.num_units, self.temperature = unit, num_units, temperature
+        self.name, self.named, self.per_frame = name or unit, named, per_frame
+        self._parts: dict[str, list[np.ndarray]] = {"unit_ids": [], "counts": [], "ids": [], "logp": [], "rest": [], "utterance": []}
+        self._rows = self._utterances = 0
+        self.unit_ids = self.utterance = self.offsets = self.ids = self.logp = self.rest = np.zeros(0)
+
+    def add(self, dump: PosteriorDump, source_id: str, num_frames: int) -> np.ndarray:
+        """Append an utterance; its row of each of ``num_frames`` 10 ms frames, -1 where no unit is (int32).
+
+        Raises:
+            KdError: a row keeps nothing, rows pass the last frame, or rows by frame leave frames out: the dump is of other audio.
+        """
+        post = dump.get(source_id)
+        if np.diff(post.offsets).min(initial=1) < 1:
+            raise KdError(f"{dump.folder}: a unit of {source_id} keeps nothing; dump again")
+        frames = post.frame_rows(num_frames, f"{dump.folder}: {source_id}")
+        if self.per_frame and (frames < 0).any():
+            raise KdError(f"{dump.folder}: {source_id} has rows for {int((frames >= 0).sum())} of {num_frames} frames: the dump is of "
+                          "other audio; dump again")  # fmt: skip
+        frames[frames >= 0] += self._rows
+        whose = np.full(len(post), self._utterances, dtype=np.int32)
+        parts = (post.unit_ids, np.diff(post.offsets), post.ids, post.logp, post.rest_logp, whose)
+        for name, part in zip(self._parts, parts, strict=True):
+            self._parts[name].append(part)
+        self._rows, self._utterances = self._rows + len(post), self._utterances + 1
+        return frames
+
+    def finish(self) -> None:
+        """Join what was added."""
+        joined = {name: np.concatenate(parts) if parts else np.zeros(0, np.int32) for name, parts in self._parts.items()}
+        self.unit_ids, self.ids = joined["unit_ids"].astype(np.int32), joined["ids"].astype(np.int32)
+        self.logp, self.rest = joined["logp"].astype(np.float32), joined["rest"].astype(np.float32)
+        self.utterance = joined["utterance"].astype(np.int32)
+        self.offsets = np.concatenate([[0], np.cumsum(joined["counts"], dtype=np.int64)])
+        top = max(int(self.ids.max(initial=-1)), int(self.unit_ids.max(initial=-1)))
+        if top >= self.num_units:
+            raise KdError(f"a {self.unit} dump holds unit {top}, its table has {self.num_units}; dump again")
+        self._parts.clear()
+
+    def neighbours(self, rows: np.ndarray, offset: int) -> np.ndarray:
+        """Rows of the units ``offset`` places after those of ``rows`` (before them where negative); -1 for none in the utterance.
+
+        Units are counted as the teacher reads them: silence is none and stands between no two, a subword of no frame is one.
+        A frame without a unit (-1) has no neighbour either.
+        """
+        if offset == 0:
+            return rows
+        wanted = rows.astype(np.int64) + offset
+        inside = (rows >= 0) & (wanted >= 0) & (wanted < len(self.utterance))
+        same = self.utterance[np.where(inside, wanted, 0)] == self.utterance[np.where(inside, rows, 0)] if inside.any() else inside
+        return np.where(inside & same, wanted, -1)
+
+    def padded(self, rows: np.ndarray, top_k: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(ids int64 (N, K), logp (N, K) padded with -inf, rest (N,)) of some rows; K is the most that one of them keeps.
+
+        With ``top_k`` the entries beyond it go to the rest bucket, so no mass is lost.
+        """
+        begin, counts = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        columns = np.arange(int(counts.max(initial=1)))
+        filled = columns < counts[:, None]
+        source = np.where(filled, begin[:, None] + columns, begin[:, None])
+        ids = np.where(filled, self.ids[source], 0).astype(np.int64)
+        logp = np.where(filled, self.logp[source], np.float32(-np.inf))
+        rest = self.rest[rows]
+        if 0 < top_k < len(columns):
+            extra = np.exp(logp[:, top_k:]).sum(1) + np.exp(rest)
+            with np.errstate(divide="ignore"):
+                rest = np.log(extra)
+            ids, logp = ids[:, :top_k], logp[:, :top_k]
+        return np.ascontiguousarray(ids), np.ascontiguousarray(logp), rest
+
+    def averaged(self) -> PosteriorTable:
+        """A table of ``num_units`` rows: row u is the mean of all rows whose own unit is u, or certain of u where there is none.
+
+        What was not kept of a row is shared evenly by the units that it did not keep.
+        """
+        size, counts = self.num_units, np.diff(self.offsets)
+        own = self.unit_ids.astype(np.int64)
+        share = np.exp(self.rest.astype(np.float64)) / np.maximum(1, size - counts)
+        mass = np.repeat(np.bincount(own, weights=share, minlength=size)[:, None], size, axis=1)
+        place = np.repeat(own, counts) * size + self.ids
+        extra = np.exp(self.logp.astype(np.float64)) - np.repeat(share, counts)
+        mass += np.bincount(place, weights=extra, minlength=size * size).reshape(size, size)
+        mass = np.maximum(mass, 0.0)  # a share taken away again may leave a rounding error below nothing
+        absent = np.flatnonzero(np.bincount(own, minlength=size) == 0)
+        mass[absent, absent] = 1.0
+        mass /= mass.sum(axis=1, keepdims=True)
+        mean = PosteriorTable(self.unit, size, self.temperature)
+        kept = mass > 0.0
+        mean.unit_ids, mean.utterance = np.arange(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
+        mean.offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1), dtype=np.int64)])
+        mean.ids, mean.logp = np.nonzero(kept)[1].astype(np.int32), np.log(mass[kept]).astype(np.float32)
+        mean.rest = np.full(size, -np.inf, dtype=np.float32)
+        return mean

@@ -158,6 +158,16 @@ def test_each_way_to_fail_is_told_and_only_those_jobs_are_redone(cluster: OneNod
     assert (tmp_path / "out/all").read_text() == "1234"
 
 
+RECIPE = """here={root}/egs/mini_librispeech
+source "$here/path.sh"
+source "$KD_ROOT/utils/recipe.sh"
+opt=([work]="") stages=(one) about=([one]="an array")
+one() {{ "$KD_ROOT/utils/launch.sh" W=1:3 W.log bash -c '{command}'; }}
+recipe_options "$@"
+recipe_run
+"""
+
+
 def waiter(tmp_path: Path) -> subprocess.Popen[str]:
     """A launcher whose jobs sleep; returns when two of them run."""
     command = [LAUNCH, "W=1:3", str(tmp_path / "W.log"), "bash", "-c", f"touch {tmp_path}/runs.W; sleep 900"]
@@ -166,12 +176,26 @@ def waiter(tmp_path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_ctrl_c_cancels_the_array(cluster: OneNode, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, False)])
+def test_a_signal_cancels_the_array(cluster: OneNode, tmp_path: Path, number: signal.Signals, to_all: bool) -> None:
+    """Ctrl-C reaches the whole group; kill, a batch system and a closed terminal may reach the launcher alone."""
     process = waiter(tmp_path)
-    os.killpg(process.pid, signal.SIGINT)
+    (os.killpg if to_all else os.kill)(process.pid, number)
     _, said = process.communicate(timeout=240)
     assert process.returncode == 130 and "run the same command again" in said
     assert jobs_left(cluster, "W_1_3") == []
+
+
+def test_a_signal_to_a_recipe_cancels_its_arrays(cluster: OneNode, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    recipe = tmp_path / "run.sh"
+    recipe.write_text(RECIPE.format(root=ROOT, command=f"touch {tmp_path}/runs.W; sleep 900"))
+    process = subprocess.Popen(["bash", recipe, "--work", work], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: len(list(tmp_path.glob("runs.*"))) == 2)
+    process.terminate()
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 130 and said.endswith("interrupted; run the same command again to go on\n")
+    wait_for(lambda: jobs_left(cluster, "W_1_3") == [])
 
 
 def test_the_array_ends_when_the_waiting_process_is_killed(cluster: OneNode, tmp_path: Path) -> None:

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 from test_decode_steps import write_lm
 
-from kdtool.ali import align, lang_probs
+from kdtool.ali import align, aligner, lang_probs
 from kdtool.ali.store import AlignmentSet
+from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_lines
 from kdtool.core.tensors import load_tensors
 from kdtool.decode import decode
+from kdtool.features.store import FeatureSet
 from kdtool.gmm import fmllr, train_lda_mllt, train_mono, train_sat, train_tri
+from kdtool.gmm.folder import open_gmm, used_words
 from kdtool.graph import make_graph, phone_graph
+from kdtool.graph.training import GraphBuilder
 from kdtool.lang.lang import Lang
 from kdtool.units.segments import unit_segments
 
@@ -108,3 +112,21 @@ def test_decoding_with_adaptation_and_references_of_unknown_words(root: Path, ca
         assert {u for u, _ in ODD} <= set(ids)
     counts = {line.split("\t")[0]: line.split("\t")[2] for line in read_lines(root / "phones" / "per_utt.tsv")}
     assert (counts[NOISE], counts[SILENCE], counts[ONE]) == ("0", "0", "2")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KdError("too little memory to align 99 frames")], ids=["numpy", "search"])
+def test_an_utterance_that_memory_is_too_small_for_ends_no_other(root: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, lang, gmm = FeatureSet.open(root / "set" / "feats"), Lang.load(root / "lang"), open_gmm(root / "sat")
+    builder, search = GraphBuilder.of(used_words(lang, features, features.ids), gmm.tree), aligner.viterbi_states
+    large = features.info("s0-000").num_frames
+
+    def limited(model: object, graph: object, feats: np.ndarray) -> object:
+        if len(feats) == large:
+            raise error
+        return search(model, graph, feats)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(aligner, "viterbi_states", limited)
+    ids = [u for u in features.ids if u.startswith("s0-")]
+    made = aligner.Aligner(features, builder, gmm)
+    assert {a.id for a in made.align(ids)} == {u for u in ids if features.info(u).num_frames != large}
+    assert "s0-000" in dict(made.lost) and "too little memory" in dict(made.lost)["s0-000"] and "frames" in dict(made.lost)["s0-000"]

@@ -16,13 +16,11 @@ import numpy as np
 
 from kdtool.ali.from_path import to_alignment
 from kdtool.ali.store import Alignment
-from kdtool.core.errors import KdError
 from kdtool.features.store import FeatureSet
 from kdtool.gmm import fmllr
 from kdtool.gmm.feats import log_det, transform_features
 from kdtool.gmm.folder import Gmm
-from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.shard import too_short, viterbi_states
+from kdtool.gmm.shard import states_or_reason, too_short
 from kdtool.graph.training import GraphBuilder, TrainingGraph
 
 
@@ -80,7 +78,7 @@ class Aligner:
             for utterance, graph in graphs.items():
                 raw = self.gmm.front.features(self.features, utterance)
                 judge, seen = (self.first, raw) if adapted is None else (self.model, transform_features(adapted, raw))
-                found = self._search(judge, graph, seen)
+                found = states_or_reason(judge, graph, seen)
                 if not isinstance(found, str):
                     pdf = graph.pdf[found[0]]
                     weight = how.weights(self.gmm.silence[pdf])
@@ -90,17 +88,9 @@ class Aligner:
         self.transforms[speaker] = transform
         return transform
 
-    @staticmethod
-    def _search(model: DiagGmm, graph: TrainingGraph, feats: np.ndarray) -> tuple[np.ndarray, float] | str:
-        """HMM states and log-likelihood as `viterbi_states` has them, or why there are none; one utterance ends no other."""
-        try:
-            return viterbi_states(model, graph, feats) or "the alignment found no path"
-        except (KdError, MemoryError) as e:
-            return str(e) or too_large(len(feats))
-
     def _alignments(self, graphs: dict[str, TrainingGraph], transform: np.ndarray | None) -> Iterator[Alignment]:
         for utterance, graph in graphs.items():
-            found = self._search(self.model, graph, self.gmm.front.features(self.features, utterance, transform))
+            found = states_or_reason(self.model, graph, self.gmm.front.features(self.features, utterance, transform))
             if isinstance(found, str):
                 self.lost.append((utterance, found))
                 continue
@@ -108,8 +98,3 @@ class Aligner:
             self.frames += len(states)
             self.loglike += score + len(states) * log_det(transform)
             yield to_alignment(utterance, graph, states, self.features.info(utterance).text.split())
-
-
-def too_large(frames: int) -> str:
-    """What to say of an utterance that memory is too small for."""
-    return f"too little memory for its {frames} frames; cut the recording into parts, or run fewer jobs at once"

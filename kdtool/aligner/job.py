@@ -86,7 +86,7 @@ def try_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) -> d
     try:
         return align_one(aligner, utterance, transform)
     except (KdError, MemoryError) as e:
-        from kdtool.ali.aligner import too_large
+        from kdtool.gmm.shard import too_large
 
         return {"id": utterance, "failed": str(e) or too_large(aligner.features.info(utterance).num_frames)}
 

@@ -222,9 +222,9 @@ class Shard:
         changed, frames, loglike, lost = 0, 0, 0.0, []
         for utterance in self.ids:
             graph = self.graph(utterance)
-            found = viterbi_states(model, graph, self.feats(utterance))
-            if found is None:
-                lost.append((utterance, "the alignment found no path"))
+            found = states_or_reason(model, graph, self.feats(utterance))
+            if isinstance(found, str):
+                lost.append((utterance, found))
                 continue
             states, score = found
             pdf = graph.pdf[states]
@@ -257,6 +257,19 @@ class Shard:
 
 def too_short(needed: int, there: int) -> str:
     return f"too short for its transcript: {needed} frames needed, {there} there"
+
+
+def too_large(frames: int) -> str:
+    """What to say of an utterance that memory is too small for."""
+    return f"too little memory for its {frames} frames; cut the recording into parts, or run fewer jobs at once"
+
+
+def states_or_reason(model: DiagGmm, graph: TrainingGraph, feats: np.ndarray) -> tuple[np.ndarray, float] | str:
+    """What `viterbi_states` finds, or why it finds nothing: one utterance ends no other."""
+    try:
+        return viterbi_states(model, graph, feats) or "the alignment found no path"
+    except (KdError, MemoryError) as e:
+        return str(e) or too_large(len(feats))
 
 
 def viterbi_states(model: DiagGmm, graph: TrainingGraph, feats: np.ndarray) -> tuple[np.ndarray, float] | None:

@@ -19,7 +19,7 @@ from kdtool.core.tables import read_json, read_lines
 from kdtool.core.tensors import load_tensors
 from kdtool.decode import decode
 from kdtool.features.store import FeatureSet
-from kdtool.gmm import fmllr, train_lda_mllt, train_mono, train_sat, train_tri
+from kdtool.gmm import fmllr, shard, train_lda_mllt, train_mono, train_sat, train_tri
 from kdtool.gmm.folder import open_gmm, used_words
 from kdtool.graph import make_graph, phone_graph
 from kdtool.graph.training import GraphBuilder
@@ -117,7 +117,7 @@ def test_decoding_with_adaptation_and_references_of_unknown_words(root: Path, ca
 @pytest.mark.parametrize("error", [MemoryError(), KdError("too little memory to align 99 frames")], ids=["numpy", "search"])
 def test_an_utterance_that_memory_is_too_small_for_ends_no_other(root: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     features, lang, gmm = FeatureSet.open(root / "set" / "feats"), Lang.load(root / "lang"), open_gmm(root / "sat")
-    builder, search = GraphBuilder.of(used_words(lang, features, features.ids), gmm.tree), aligner.viterbi_states
+    builder, search = GraphBuilder.of(used_words(lang, features, features.ids), gmm.tree), shard.viterbi_states
     large = features.info("s0-000").num_frames
 
     def limited(model: object, graph: object, feats: np.ndarray) -> object:
@@ -125,8 +125,13 @@ def test_an_utterance_that_memory_is_too_small_for_ends_no_other(root: Path, err
             raise error
         return search(model, graph, feats)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(aligner, "viterbi_states", limited)
+    monkeypatch.setattr(shard, "viterbi_states", limited)
     ids = [u for u in features.ids if u.startswith("s0-")]
     made = aligner.Aligner(features, builder, gmm)
     assert {a.id for a in made.align(ids)} == {u for u in ids if features.info(u).num_frames != large}
     assert "s0-000" in dict(made.lost) and "too little memory" in dict(made.lost)["s0-000"] and "frames" in dict(made.lost)["s0-000"]
+    training = shard.Shard(str(features.folder), ids, used_words(lang, features, ids), gmm.front)
+    assert gmm.first is not None
+    training.set_tree(gmm.tree)
+    lost = training.realign(gmm.first)[3]
+    assert [u for u, _ in lost] == [u for u in ids if features.info(u).num_frames == large] and training.count() == len(ids) - len(lost)

@@ -101,8 +101,13 @@ class Dense:
     offset: np.ndarray
 
 
-def make_dense(scores: Sequence[np.ndarray]) -> Dense:
-    """Scores of several utterances, longest first, to k2's dense form.
+def to_device(fsas: Any, device: str) -> Any:
+    """The Fsa or FsaVec on a device of torch ("cpu", "cuda:0")."""
+    return fsas if device == "cpu" else fsas.to(device)
+
+
+def make_dense(scores: Sequence[np.ndarray], device: str = "cpu") -> Dense:
+    """Scores of several utterances, longest first, to k2's dense form on a device.
 
     scores: (T, C) float32 each; column 0 belongs to epsilon and is overwritten with a constant; graph label n reads
     column n. Fewer columns in some utterances are filled up with the floor. Each frame's maximum is taken off.
@@ -132,7 +137,7 @@ def make_dense(scores: Sequence[np.ndarray]) -> Dense:
         offset[i] = top.sum(dtype=np.float64)
     np.maximum(dense, SCORE_FLOOR, out=dense)
     segments = torch.tensor([[i, 0, n] for i, n in enumerate(frames)], dtype=torch.int32)
-    return Dense(k2.DenseFsaVec(torch.from_numpy(dense), segments), columns, frames, offset)
+    return Dense(k2.DenseFsaVec(torch.from_numpy(dense).to(device), segments), columns, frames, offset)
 
 
 def _check_labels(graphs: Any, dense: Dense) -> None:
@@ -153,10 +158,13 @@ def intersect_dense(
     output_beam: float,
     search_beam: float | None = None,
     frame_name: str | None = None,
+    min_active: int = 0,
+    max_active: int = MOST_STATES,
 ) -> Any:
     """Lattice of `graphs` (an FsaVec, one graph for each utterance; one graph for all works with a search beam) and scores.
 
-    Exact without `search_beam`, else pruned to `search_beam` nats and MOST_STATES. The lattice keeps what is
+    Exact without `search_beam`, else pruned to `search_beam` nats and `max_active` states on a frame (at least `min_active`).
+    The lattice keeps what is
     within `output_beam` nats of its best path (at least 1, below which k2 loses the path itself). `frame_name`: name
     for an attribute that tells each arc's frame. An utterance without a path has a lattice without arcs: see `best_paths`.
     """
@@ -170,7 +178,7 @@ def intersect_dense(
         raise KdError(f"{count} graphs for {len(dense.frames)} utterances")
     if search_beam is None:
         return k2.intersect_dense(graphs, dense.vec, output_beam, frame_idx_name=frame_name)
-    return k2.intersect_dense_pruned(graphs, dense.vec, float(search_beam), output_beam, 0, MOST_STATES, frame_idx_name=frame_name)
+    return k2.intersect_dense_pruned(graphs, dense.vec, float(search_beam), output_beam, min_active, max_active, frame_idx_name=frame_name)
 
 
 @dataclass(frozen=True)

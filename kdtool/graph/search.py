@@ -45,32 +45,40 @@ class Searcher:
             lm_scale: weight of the graph against the acoustic scores.
             silent: bool (words,): words that do not count for a word penalty (silence in a phone graph).
         """
-        if acoustic.ndim != 2 or acoustic.shape[1] != self.graph.num_pdfs or not len(acoustic):
-            raise KdError(f"scores of shape {acoustic.shape} for a graph with {self.graph.num_pdfs} pdfs; model and graph "
-                          "belong to different trees, or the utterance has no frames")  # fmt: skip
-        scores = np.empty(acoustic.shape, dtype=np.float32)
-        np.divide(acoustic if log_prior is None else acoustic - prior_scale * log_prior, lm_scale, out=scores, casting="same_kind")
+        scores = scaled_scores(acoustic, log_prior, prior_scale, lm_scale, self.graph.num_pdfs)
         for factor in (1, 2, 4):
             found = self._search.lattice(
                 scores, search_beam=factor * self.beams.search, output_beam=self.beams.output,
                 max_active=factor**2 * self.beams.max_active, min_active=self.beams.min_active,
             )  # fmt: skip
             if found is not None:
-                return self._arrays(found, acoustic, log_prior, silent)
+                return lattice_of(self.graph, found, acoustic, log_prior, silent)
         return None
 
-    def _arrays(
-        self, found: tuple[np.ndarray, ...], acoustic: np.ndarray, log_prior: np.ndarray | None, silent: np.ndarray
-    ) -> Lattice:
-        frame, src, dst, number = found
-        label = self.graph.label[number]
-        within = np.flatnonzero(label > 0)
-        parts = np.zeros((len(frame), 4))
-        parts[within, 0] = acoustic[frame[within], label[within] - 1]
-        if log_prior is not None:
-            parts[within, 1] = log_prior[label[within] - 1]
-        parts[:, 2] = self.graph.score[number]
-        words = self.graph.spelling[self.graph.aux[number]]
-        parts[:, 3] = ((words > 0) & ~silent[words]).sum(axis=1)
-        first = np.searchsorted(frame, np.arange(len(acoustic) + 2))
-        return Lattice(src, dst, words, parts, first, np.where(label > 0, label - 1, -1))
+
+def scaled_scores(acoustic: np.ndarray, log_prior: np.ndarray | None, prior_scale: float, lm_scale: float, num_pdfs: int) -> np.ndarray:
+    """(acoustic - prior_scale * prior) / lm_scale, float32 (T, num_pdfs); KdError where the shape is not the graph's."""
+    if acoustic.ndim != 2 or acoustic.shape[1] != num_pdfs or not len(acoustic):
+        raise KdError(f"scores of shape {acoustic.shape} for a graph with {num_pdfs} pdfs; model and graph "
+                      "belong to different trees, or the utterance has no frames")  # fmt: skip
+    scores = np.empty(acoustic.shape, dtype=np.float32)
+    np.divide(acoustic if log_prior is None else acoustic - prior_scale * log_prior, lm_scale, out=scores, casting="same_kind")
+    return scores
+
+
+def lattice_of(
+    graph: DecodingGraph, found: tuple[np.ndarray, ...], acoustic: np.ndarray, log_prior: np.ndarray | None, silent: np.ndarray
+) -> Lattice:
+    """A Lattice with its parts. found: frame, source, target and arc of the graph for each arc, sorted by frame."""
+    frame, src, dst, number = found
+    label = graph.label[number]
+    within = np.flatnonzero(label > 0)
+    parts = np.zeros((len(frame), 4))
+    parts[within, 0] = acoustic[frame[within], label[within] - 1]
+    if log_prior is not None:
+        parts[within, 1] = log_prior[label[within] - 1]
+    parts[:, 2] = graph.score[number]
+    words = graph.spelling[graph.aux[number]]
+    parts[:, 3] = ((words > 0) & ~silent[words]).sum(axis=1)
+    first = np.searchsorted(frame, np.arange(len(acoustic) + 2))
+    return Lattice(src, dst, words, parts, first, np.where(label > 0, label - 1, -1))

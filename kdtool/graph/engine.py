@@ -1,0 +1,153 @@
+"""Search engines behind one interface.  In: training graphs or a decoding graph, acoustic scores.  Out: best paths, lattices.
+
+`k2` searches batches of utterances, on the CPU or a CUDA device; `native` is this toolkit's C++, one utterance at a time, on the
+CPU (kdtool/graph/viterbi.cc, search.cc). Both find the same best path of an utterance through its training graph: nothing is
+pruned there. `auto` is k2 for a CUDA device and native for the CPU. Where k2 cannot be installed, native serves everywhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kdtool.core.errors import KdError, UsageError
+from kdtool.graph.decoding_graph import DecodingGraph
+from kdtool.graph.lattice import Lattice
+from kdtool.graph.search import Beams, Searcher
+from kdtool.graph.training import TrainingGraph
+from kdtool.graph.viterbi import viterbi
+
+ENGINES = ("auto", "k2", "native")
+ENGINE_HELP = "search engine: k2 (batches; CPU or CUDA), native (C++, CPU), auto (k2 on CUDA, else native)"
+BATCH_CELLS = 60_000_000  # frames times arcs of a batch of training graphs: about a gigabyte in k2
+
+
+class StatePath(NamedTuple):
+    """The best path of an utterance: HMM state of each frame, int32 (T,); its score in nats, the graph's share included."""
+
+    states: np.ndarray
+    score: float
+
+
+class Search(ABC):
+    """A decoding graph made ready for an engine."""
+
+    @abstractmethod
+    def lattices(
+        self, acoustic: Sequence[np.ndarray], log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
+    ) -> list[Lattice | None]:
+        """A lattice per utterance, as ``Searcher.lattice`` describes them."""
+
+
+class Engine(ABC):
+    """An engine; ``name`` stands in records, ``batch``: utterances that it likes to have at once when it decodes."""
+
+    name: str
+    batch: int
+
+    @abstractmethod
+    def best_paths(self, graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray]) -> list[StatePath | None]:
+        """The best path of each utterance through its own graph, None where there is none; nothing is pruned.
+
+        scores: float32 (T, used pdfs) each, columns as ``graph.used_pdfs()``; -inf forbids a pdf on a frame.
+        """
+
+    @abstractmethod
+    def search(self, graph: DecodingGraph, beams: Beams) -> Search:
+        """The graph, ready to be searched with these beams."""
+
+
+class NativeSearch(Search):
+    """The C++ beam search, an utterance at a time."""
+
+    def __init__(self, graph: DecodingGraph, beams: Beams) -> None:
+        self._searcher = Searcher(graph, beams)
+
+    def lattices(
+        self, acoustic: Sequence[np.ndarray], log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
+    ) -> list[Lattice | None]:
+        scales = {"prior_scale": prior_scale, "lm_scale": lm_scale}
+        return [self._searcher.lattice(scores, log_prior, silent=silent, **scales) for scores in acoustic]
+
+
+class Native(Engine):
+    """The toolkit's own C++."""
+
+    name, batch = "native", 1
+
+    def best_paths(self, graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray]) -> list[StatePath | None]:
+        found = (viterbi(graph, one) for graph, one in zip(graphs, scores, strict=True))
+        return [StatePath(*one) if one else None for one in found]
+
+    def search(self, graph: DecodingGraph, beams: Beams) -> Search:
+        return NativeSearch(graph, beams)
+
+
+class K2(Engine):
+    """k2 on a device of torch ("cpu", "cuda:0")."""
+
+    name, batch = "k2", 8
+
+    def __init__(self, device: str = "cpu") -> None:
+        from kdtool.graph.k2api import require_k2
+
+        require_k2()
+        self.device = device
+
+    def best_paths(self, graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray]) -> list[StatePath | None]:
+        from kdtool.graph.k2search import state_paths
+
+        found: list[StatePath | None] = [None] * len(graphs)
+        for part in batches([len(g.src) * len(s) for g, s in zip(graphs, scores, strict=True)], [len(s) for s in scores]):
+            for i, path in zip(part, state_paths([graphs[i] for i in part], [scores[i] for i in part], self.device), strict=True):
+                found[i] = StatePath(*path) if path else None
+        return found
+
+    def search(self, graph: DecodingGraph, beams: Beams) -> Search:
+        from kdtool.graph.k2search import K2Search
+
+        return K2Search(graph, beams, self.device)
+
+
+def batches(cells: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices in falling order of length, in batches of at most BATCH_CELLS cells (at least one utterance)."""
+    part: list[int] = []
+    total = 0
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if part and total + cells[i] > BATCH_CELLS:
+            yield part
+            part, total = [], 0
+        part.append(i)
+        total += cells[i]
+    if part:
+        yield part
+
+
+def check_engine(name: str) -> str:
+    """`name` when it is an engine's, else UsageError."""
+    if name not in ENGINES:
+        raise UsageError(f"--engine {name}: known are {', '.join(ENGINES)}")
+    return name
+
+
+def choose_engine(name: str, device: str = "cpu") -> Engine:
+    """The engine of that name for a device ("cpu", "cuda:0").
+
+    Raises:
+        UsageError: no such engine.
+        KdError: k2 was asked for by name and cannot be loaded. With `auto`, native then serves, and a line says so.
+    """
+    check_engine(name)
+    if name == "native" or (name == "auto" and device == "cpu"):
+        return Native()
+    try:
+        return K2(device)
+    except KdError as e:
+        if name == "k2":
+            raise
+        print(f"note: {e}; the native search serves instead, on the CPU", file=sys.stderr)
+        return Native()

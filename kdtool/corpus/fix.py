@@ -1,6 +1,6 @@
 """Mend a data folder.  In: a data folder with faults.  Out: the same folder with sound manifests, a backup, fixed.tsv.
 
-What can be mended is mended (order, upper case, utterances that pass their recording's end, facts of the audio's header);
+What can be mended is mended (order, clean text, upper case, utterances that pass their recording's end, facts of the audio's header);
 what cannot is dropped with a reason. Audio is never touched. The files that change are kept in .backup.<n>; a second run
 finds nothing to do.
 """
@@ -22,6 +22,8 @@ from kdtool.core.tensors import file_digest
 from kdtool.corpus.ids import id_fault
 from kdtool.corpus.sources import source_fault
 from kdtool.corpus.utterance import Limits
+from kdtool.text.clean import Counts, upper
+from kdtool.text.marks import transcript
 
 MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 FIXED = "fixed.tsv"
@@ -116,7 +118,8 @@ def _utterances(rows: list[Any], recordings: dict[str, Row], faults: Callable[[A
     for number, row in enumerate(rows, 1):
         name, fault = _name(row, number), faults(row, False)
         if not fault:
-            text = " ".join((row.get("text") or "").split())
+            written = " ".join((row.get("text") or "").split())
+            text = transcript(written, Counts())
             recording = recordings.get(row["recording_id"])
             fault = (
                 id_fault(row["id"]) or (id_fault(row["speaker"]) if row.get("speaker") else "")
@@ -127,9 +130,12 @@ def _utterances(rows: list[Any], recordings: dict[str, Row], faults: Callable[[A
             changes.dropped.append((name, fault))
             continue
         assert recording is not None
-        if text != text.upper():
+        if text != written:
+            changes.mended.append((name, f"transcript {written[:60]!r} put in its clean form"))
+            row = {**row, "text": text}
+        if text != upper(text):
             changes.mended.append((name, "transcript put in upper case"))
-            row = {**row, "text": text.upper()}
+            row = {**row, "text": upper(text)}
         if clipped := _clip(row, recording["duration"]):
             start, end = clipped
             if end - start < Limits.min_seconds:

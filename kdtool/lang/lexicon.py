@@ -129,7 +129,8 @@ def _entries(path: Path, changed: Counts) -> list[Entry]:
 
 
 def _noise(entry: Entry) -> bool:
-    return {*entry.fields[entry.numeric :]} <= {SIL, SPN} and entry.numeric < len(entry.fields)
+    phones = entry.fields[entry.numeric :]
+    return bool(phones) and {p.upper() for p in phones} <= {SIL, SPN}
 
 
 def _check(path: Path, found: LexiconFile) -> None:

@@ -11,6 +11,7 @@ from kdtool.core.tables import open_text
 from kdtool.formats.rows import read_utterances
 from kdtool.lang.lexicon import UNK
 from kdtool.text.clean import JOINERS
+from kdtool.text.marks import words_fault
 
 RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
 
@@ -28,7 +29,7 @@ def text_fault(text: str, lower_too: bool = False) -> str:
         return f"the word {reserved[0]} is reserved"
     if not lower_too and text != text.upper():
         return f"{text[:60]!r} is not upper-case"
-    return ""
+    return words_fault(text)
 
 
 def transcript_words(data: Path) -> Counter[str]:

@@ -32,6 +32,7 @@ from kdtool.text.marks import LONGEST_WORD, markup, spoken, without_marks
 TRANSCRIPTS = "supervisions.jsonl.gz"  # of a data folder
 PLAIN = re.compile(r"[A-Z' ]*")
 OTHER = re.compile(r"[^A-Z' ]+")
+_LONG = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def normalise(line: str, plain: bool = True, changed: Counts | None = None) -> s
             raise Unusable("markup", found)
         text = without_marks(text, changed, tags=True)
         text = _plain_letters(text) if plain else spoken(upper(text), changed)
-    if len(text) > LONGEST_WORD and (long := next((w for w in text.split() if len(w) > LONGEST_WORD), "")):
-        raise Unusable("long_words", f"a word of {len(long)} characters")
+    if len(text) > LONGEST_WORD and (long := _LONG.search(text)):
+        raise Unusable("long_words", f"a word of {len(long[0])} characters")
     return " ".join(word for word in text.split() if not plain or word.strip("'"))
 
 

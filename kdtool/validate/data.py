@@ -27,7 +27,7 @@ CLASSES = {
     "outside-recording": Class("an utterance that does not lie inside its recording", FIX),
     "recording-length": Class("a recording whose duration is not its samples by its sampling rate", AGAIN),
     "empty-transcript": Class("an utterance without words", FIX),
-    "transcript": Class("a transcript with a reserved word or a control character", "normalise it, then " + AGAIN),
+    "transcript": Class("a transcript with a reserved word, invisible character, markup, or letters that are not composed (NFC)", FIX),
     "audio-source": Class("audio that is read by running a command or from the network", "write it to files, then " + AGAIN),
     "audio-missing": Class("audio that is not there or empty", "fetch it again, or " + FIX),
     "audio-differs": Class("audio of another rate, length or number of channels than its manifest says", AGAIN),

@@ -33,6 +33,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 MENDED = [
     ("order", rows(SUP, lambda r: r.reverse()), 4, "rows brought into the order of their ids"),
     ("upper case", field(SUP, "text", "hello world"), 4, f"{UTT}: transcript put in upper case"),
+    ("decomposed and invisible", field(SUP, "text", "CAFE\u0301 \u00adX\u200bY <s>"), 4, f"{UTT}: transcript 'CAFE\u0301 "),
+    ("markup", field(SUP, "text", "<b>X</b>"), 3, "holds markup (<b>)"),
     ("beyond the end", field(SUP, "duration", 9.0), 4, f"{UTT}: 0.000+9.000 s clipped to 0.000+1.000 s"),
     ("before the start", field(SUP, "start", -0.5), 4, f"{UTT}: -0.500+1.000 s clipped to 0.000+0.500 s"),
     ("another rate", lambda w: write_audio(w / AUDIO, rate=8000), 4, f"{UTT}: recording: the manifest said 16000 samples at 16000 Hz"),

@@ -136,7 +136,7 @@ def test_g2p_without_letters_says_what_to_do(tmp_path: Path) -> None:
 
 def test_kaldi_forms(tmp_path: Path) -> None:
     path = tmp_path / "lexiconp.txt"
-    path.write_text("!SIL SIL\n<UNK> SPN\n[NOISE] SPN\nHI 1.0 hE i\nHI 0.25 hE\nTO(2) .5 t o2\n")
+    path.write_text("!SIL SIL\n<UNK> SPN\n[NOISE] SPN\n[LAUGHTER] spn\nHI 1.0 hE i\nHI 0.25 hE\nTO(2) .5 t o2\n")
     assert read_lexicon(path, "any").prons == {"HI": [("hE", "i"), ("hE",)], "TO": [("t", "o2")]}
 
 

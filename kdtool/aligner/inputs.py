@@ -7,12 +7,13 @@ a Kaldi data folder (see kaldi_inputs.py).
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdtool.core.encoding import read_utf8
+from kdtool.core.encoding import read_utf8, utf8_lines
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.names import escaped, is_utf8, printable
 from kdtool.core.walk import file_fault, files_below
@@ -208,22 +209,20 @@ def _librispeech(folder: Path, files: Files) -> tuple[list[Item], list[Fault]]:
 def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[tuple[int, str]]:
     """(line number, line); a file that cannot be read is a fault under its own name, and so are its utterances."""
     try:
-        return list(enumerate(read_text(file, keep_lines=True).split("\n"), 1))
+        return list(enumerate(utf8_lines(file), 1))
     except (KdError, OSError) as e:
         reason = str(e) if isinstance(e, KdError) else f"{file}: {file_fault(file) or e.strerror}"
         faults[file.relative_to(folder).as_posix()] = reason
         return []
 
 
-def read_text(path: Path, keep_lines: bool = False) -> str:
-    """A text file's words, separated by single spaces unless the lines are kept.
+def read_text(path: Path) -> str:
+    """A text file's words, in one line; everything else is as it was written.
 
     Raises:
-        KdError: it is in another encoding; or, unless the lines are kept, it is no plain text but subtitles, labels or markup.
+        KdError: it is in another encoding, or it is no plain text but subtitles, labels or markup.
     """
     text = read_utf8(path)
-    if keep_lines:
-        return text.replace("\n\ufeff", "\n")
     if fault := plain_fault(path, text):
         raise KdError(fault)
-    return " ".join(text.split())
+    return re.sub(r"[ \t\r\n\f\v]+", " ", text).strip(" ")

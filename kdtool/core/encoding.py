@@ -17,7 +17,7 @@ _OTHERS = (
 
 
 def read_utf8(path: Path) -> str:
-    """A file's text, without the byte order mark at its start.
+    """A file's text as it is, with its byte order mark if it has one.
 
     Raises:
         KdError: it is in another encoding or no text; the line, the byte and the command that converts it are named.
@@ -26,7 +26,16 @@ def read_utf8(path: Path) -> str:
     data = path.read_bytes()
     if fault := other_encoding(path, data):
         raise KdError(fault)
-    return data.decode("utf-8").removeprefix("\ufeff")
+    return data.decode("utf-8")
+
+
+def utf8_lines(path: Path) -> list[str]:
+    """A table's lines without their newline; no line begins with a byte order mark, as it does where files were joined.
+
+    Raises:
+        KdError, OSError: as of `read_utf8`.
+    """
+    return [line.lstrip("\ufeff") for line in read_utf8(path).split("\n")]
 
 
 def other_encoding(path: Path, data: bytes) -> str:

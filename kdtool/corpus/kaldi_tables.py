@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdtool.core.encoding import read_utf8
+from kdtool.core.encoding import utf8_lines
 from kdtool.core.errors import KdError
 from kdtool.core.walk import file_fault
 from kdtool.corpus.ids import id_fault
@@ -84,11 +84,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     if os.path.lexists(path) and (fault := file_fault(path)):
         raise KdError(f"{path}: {fault}")
     try:
-        text = read_utf8(path)
+        lines = utf8_lines(path)
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; a Kaldi data folder holds wav.scp, text and utt2spk") from e
-    # A byte order mark at a line's start comes from files that were joined; it would become part of the id.
-    for number, line in enumerate(text.replace("\n\ufeff", "\n").split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         if line.strip(BLANKS):
             yield number, line
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdtool.core.encoding import read_utf8
+from kdtool.core.encoding import utf8_lines
 from kdtool.core.errors import KdError
 from kdtool.corpus.utterance import Utterance
 
@@ -113,11 +113,11 @@ def _transcripts(path: Path) -> dict[str, str]:
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """(file and line number, line) of the lines that are not blank; KdError when there is none."""
     try:
-        text = read_utf8(path)
+        lines = utf8_lines(path)
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; AN4's archive holds it, unpack it again") from e
-    if not text.strip():
+    if not any(map(str.strip, lines)):
         raise KdError(f"{path}: empty; unpack AN4's archive again")
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if line.strip():
             yield f"{path}, line {number}", line.strip()

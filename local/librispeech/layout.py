@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kdtool.core.encoding import read_utf8
+from kdtool.core.encoding import utf8_lines
 from kdtool.core.errors import KdError
 from kdtool.core.walk import files_below
 from kdtool.corpus.ids import id_fault
@@ -92,6 +92,6 @@ def _transcripts(files: Sequence[Path], wrong: dict[str, str]) -> dict[str, tupl
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, line) of the lines that are not blank."""
-    for number, line in enumerate(read_utf8(path).replace("\n\ufeff", "\n").split("\n"), 1):
+    for number, line in enumerate(utf8_lines(path), 1):
         if line.strip():
             yield number, line.strip()

@@ -79,7 +79,7 @@ def test_text_files_that_are_no_plain_text_are_faults_with_a_reason(tmp_path: Pa
     (tmp_path / "wide.wav").write_bytes(b"x")
     (tmp_path / "wide.txt").write_bytes("Hello".encode("utf-16"))
     items, faults = find_items(tmp_path)
-    assert [(i.name, i.text) for i in items] == [("good", "<unk> AT&T <noise> hello")]
+    assert [(i.name, i.text) for i in items] == [("good", "\ufeff<unk> AT&T <noise> hello")]
     reasons = dict(faults)
     assert reasons.keys() == {*texts, "wide"} and "iconv -f UTF-16" in reasons["wide"]
     assert all(message in reasons[name] for name, (_, message) in texts.items()), reasons

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdtool.core.encoding import read_utf8
+from kdtool.core.encoding import read_utf8, utf8_lines
 from kdtool.core.errors import KdError
 from kdtool.text.kinds import check_plain, file_kind, plain_fault
 from kdtool.text.marks import NOT_SAID, SENTENCE, UNKNOWN, markup, transcript, without_marks, words_fault
@@ -125,8 +125,8 @@ def test_encodings_are_named_with_the_command_that_converts_them(tmp_path: Path)
         path.write_bytes(data)
         with pytest.raises(KdError, match=what):
             read_utf8(path)
-    path.write_bytes(b"\xef\xbb\xbfabc\xc3\xa9")
-    assert read_utf8(path) == "abc\u00e9"
+    path.write_bytes(b"\xef\xbb\xbfabc\xc3\xa9\n\xef\xbb\xbfd")
+    assert read_utf8(path) == "\ufeffabc\u00e9\n\ufeffd" and utf8_lines(path) == ["abc\u00e9", "d"]
 
 
 def test_the_summary_of_unknown_words() -> None:

@@ -96,7 +96,7 @@ def _walk(folder: Path) -> Files:
     paths += [path for path, _ in faults]
     known, files = {str(path): reason for path, reason in faults}, Files()
     for path in sorted(paths):
-        reason = known.get(str(path)) or ("" if is_utf8(path.name) and is_utf8(str(path.relative_to(folder))) else file_fault(path))
+        reason = known.get(str(path)) or ("" if is_utf8(str(path.relative_to(folder))) else file_fault(path))
         suffix = path.suffix.lower()
         counts = path.name.endswith(TRANSCRIPTS) or suffix in AUDIO or suffix in TEXT
         if reason and (counts or os.path.isdir(path)):

@@ -60,6 +60,11 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:9000])
 
 
+def cut_wav(path: Path) -> None:
+    sound(SOUND)(path)
+    path.write_bytes(path.read_bytes()[:9000])
+
+
 def listen(path: Path) -> None:
     here = os.getcwd()
     os.chdir(path.parent)  # the address of a socket has room for 100 bytes only
@@ -77,11 +82,13 @@ NOT_FILES: dict[str, Put] = {
 }  # fmt: skip
 GOOD_AUDIO: dict[str, Put] = {
     "wav": sound(SOUND), "8 kHz": sound(SOUND[:4000], 8000), "stereo": sound(np.stack([SOUND, -0.5 * SOUND], axis=1)),
-    "flac": sound(SOUND, kind="FLAC"), "24 bit": sound(SOUND, subtype="PCM_24"), "long": sound(np.tile(SOUND, 20)),
+    "flac": sound(SOUND, kind="FLAC"), "24 bit": sound(SOUND, subtype="PCM_24"), "float": sound(SOUND, subtype="FLOAT"),
+    "mu-law": sound(SOUND, subtype="ULAW"), "near silence": sound(np.round(SOUND) / 32768 + np.eye(1, 8000, 99)[0] / 32768), "long": sound(np.tile(SOUND, 20)),
     "link": lambda p: (sound(SOUND)(p.with_name(f".{p.name}"[:90])), p.symlink_to(f".{p.name}"[:90])),
 }  # fmt: skip
 BAD_AUDIO: dict[str, Put] = {
     "empty": content(b""), "text": content(b"hello, no audio"), "header only": content(b"RIFF\x24\0\0\0WAVEfmt "), "cut": cut,
+    "not a number": sound(np.where(np.arange(8000) == 4321, np.nan, SOUND), subtype="FLOAT"), "cut wav": cut_wav,
     "zeros": sound(np.zeros(8000)), "constant": sound(np.full(8000, 0.25)), "short": sound(SOUND[:100]), **NOT_FILES,
 }  # fmt: skip
 GOOD_TEXT: dict[str, bytes] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +192,24 @@ def test_allowed_losses_are_listed(corpus: Path) -> None:
     [line] = read_lines(out / "dropped.tsv")
     assert line.startswith("11-7-0001\t") and "empty (0 bytes)" in line
     assert len(list(read_jsonl(out / "supervisions.jsonl.gz"))) == 3
+
+
+def test_files_that_are_no_utterance_are_rows(corpus: Path) -> None:
+    audio, text = files(corpus)
+    for name in (os.fsdecode(b"caf\xe9.flac"), "notes.flac", f"1-7-{'x' * 220}.flac"):
+        audio.with_name(name).write_bytes(audio.read_bytes())
+    os.mkfifo(audio.with_name("11-7-0002.flac"))
+    audio.with_name("11-7-0003.flac").symlink_to("nowhere")
+    audio.unlink()
+    audio.mkdir()
+    with text.open("a") as f:
+        f.writelines(f"11-7-{n:04d} HELLO\n" for n in (2, 3))
+    done = prepare(corpus, "--max-dropped", "0.8")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    out = corpus.parent / "data" / "train_clean_5"
+    rows = dict(line.split("\t") for line in read_lines(out / "dropped.tsv"))
+    assert set(rows) == {"caf\\xe9", "notes", f"1-7-{'x' * 220}", "11-7-0001", "11-7-0002", "11-7-0003"}
+    assert [row["id"] for row in read_jsonl(out / "supervisions.jsonl.gz")] == ["11-7-0000", "22-7-0000", "22-7-0001"]
 
 
 @pytest.mark.parametrize(

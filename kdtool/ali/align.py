@@ -15,6 +15,7 @@ from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
+from kdtool.graph.engine import check_engine
 from kdtool.validate.registry import door
 
 JOB_MB = 1500  # of one job: libraries 400 MB, model, graphs and scores of the longest utterance
@@ -26,6 +27,7 @@ class AlignConfig:
     boost_silence: float = field(default=1.0, metadata={"help": "factor on the likelihoods of silence"})
     fmllr_passes: int = field(default=1, metadata={"help": "times a speaker's transform is estimated (models of adapted features)"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
+    engine: str = field(default="auto", metadata={"help": "search engine: k2, native, or auto: native, as this step works on the CPU"})
 
 
 def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> None:
@@ -46,7 +48,7 @@ def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> N
     nj = min(nj, len(features.by_speaker(ids)))
     argv = [str(p) for p in (paths["feats"], paths["lang"], paths["gmm"], work)]
     (work / "log").mkdir(exist_ok=True)
-    write_json(work / "log" / "job.json", {"boost_silence": cfg.boost_silence, "passes": cfg.fmllr_passes})
+    write_json(work / "log" / "job.json", {"boost_silence": cfg.boost_silence, "passes": cfg.fmllr_passes, "engine": cfg.engine})
     run_array("kdtool.ali.align_job", argv, nj=nj, log_dir=work / "log", name="align", mem=JOB_MB, outputs=lambda j: [work / f"part.{j}"])
     parts = [AlignmentSet.open(work / f"part.{job}") for job in range(1, nj + 1)]
     frames = sum(p.meta["frames"] for p in parts)
@@ -60,6 +62,8 @@ def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> N
     })  # fmt: skip
     if gmm.front.adapted:
         save_transforms(work / TRANSFORMS_FILE, load_transforms(p.folder / TRANSFORMS_FILE for p in parts))
+    # Beside the output, not in it: the engine makes no difference to what is found.
+    write_json(work / "log" / "engine.json", {"engine": parts[0].meta["engine"]})
     for part in parts:
         shutil.rmtree(part.folder)
     account(len(ids), kept, dropped, max_share=cfg.max_dropped, where="align", work=work)
@@ -85,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(paths: dict[str, Any], cfg: AlignConfig, common: Common) -> None:
+    check_engine(cfg.engine)
     run_step(
         "align",
         out=paths["out"],

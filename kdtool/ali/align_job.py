@@ -25,6 +25,7 @@ def align_part(feat_dir: Path, lang_dir: Path, gmm_dir: Path, work: Path, job: i
     from kdtool.features.store import FeatureSet
     from kdtool.formats.transforms import TRANSFORMS_FILE, save_transforms
     from kdtool.gmm.folder import open_gmm, original_ids, used_words
+    from kdtool.graph.engine import choose_engine
     from kdtool.graph.training import GraphBuilder
     from kdtool.lang.lang import Lang
 
@@ -34,10 +35,12 @@ def align_part(feat_dir: Path, lang_dir: Path, gmm_dir: Path, work: Path, job: i
     speakers = split_groups(features.by_speaker(original_ids(features)), job, num_jobs)
     ids = [u for group in speakers for u in group]
     builder = GraphBuilder.of(used_words(lang, features, ids), gmm.tree)
-    aligner = Aligner(features, builder, gmm, **options)
-    groups = speakers if gmm.front.adapted else [[u] for u in ids]
+    engine = choose_engine(options.pop("engine"))
+    aligner = Aligner(features, builder, gmm, **options, engine=engine)
+    groups = speakers if gmm.front.adapted else [ids[i : i + engine.batch] for i in range(0, len(ids), engine.batch)]
     alignments = [a for group in progress(groups, len(groups), f"align, job {job}") for a in aligner.align(group)]
     save_alignments(work / f"part.{job}", alignments, {
+        "engine": engine.name,
         "lost": aligner.lost, "frames": aligner.frames, "loglike": aligner.loglike, "unknown_words": aligner.unknown_words,
     })  # fmt: skip
     save_transforms(work / f"part.{job}" / TRANSFORMS_FILE, aligner.transforms)

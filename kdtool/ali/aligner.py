@@ -10,17 +10,20 @@ features, then, with the transform estimated on that, itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from kdtool.ali.from_path import to_alignment
 from kdtool.ali.store import Alignment
+from kdtool.core.errors import KdError
 from kdtool.features.store import FeatureSet
 from kdtool.gmm import fmllr
 from kdtool.gmm.feats import log_det, transform_features
 from kdtool.gmm.folder import Gmm
-from kdtool.gmm.shard import states_or_reason, too_short
+from kdtool.gmm.model import DiagGmm
+from kdtool.gmm.shard import too_large, too_short
+from kdtool.graph.engine import Engine, Native, StatePath
 from kdtool.graph.training import GraphBuilder, TrainingGraph
 
 
@@ -32,8 +35,12 @@ class Aligner:
             what was aligned; transforms: by speaker.
     """
 
-    def __init__(self, features: FeatureSet, builder: GraphBuilder, gmm: Gmm, boost_silence: float = 1.0, passes: int = 1) -> None:
+    def __init__(
+        self, features: FeatureSet, builder: GraphBuilder, gmm: Gmm, boost_silence: float = 1.0, passes: int = 1,
+        engine: Engine | None = None,
+    ) -> None:  # fmt: skip
         self.features, self.builder, self.gmm, self.passes = features, builder, gmm, passes
+        self.engine = engine or Native()
         pause = gmm.tree.pdf_phone == builder.sil
         self.model = gmm.model.boosted(pause, boost_silence)
         self.first = gmm.first.boosted(pause, boost_silence) if gmm.first else self.model
@@ -43,15 +50,9 @@ class Aligner:
 
     def align(self, ids: Iterable[str]) -> Iterator[Alignment]:
         """Alignments of `ids`: of all the utterances there are of a speaker, if the model wants speakers' transforms."""
-        graphs = {}
-        for utterance in ids:
-            graph = self._graph(utterance)
-            if graph:
-                graphs[utterance] = graph
-                if not self.gmm.front.adapted:
-                    yield from self._alignments({utterance: graph}, None)
-        if self.gmm.front.adapted and graphs:
-            yield from self._alignments(graphs, self._adapt(graphs))
+        graphs = {u: graph for u in ids if (graph := self._graph(u))}
+        if graphs:
+            yield from self._alignments(graphs, self._adapt(graphs) if self.gmm.front.adapted else None)
 
     def learn(self, ids: Iterable[str]) -> np.ndarray | None:
         """The transform of the speaker of these utterances, None when the model wants none or no utterance can be aligned."""
@@ -75,26 +76,54 @@ class Aligner:
         speaker = self.features.info(next(iter(graphs))).speaker
         for _ in range(self.passes):
             stats = fmllr.FmllrStats.zeros(self.gmm.model.dim)
-            for utterance, graph in graphs.items():
+            judge = self.first if adapted is None else self.model
+
+            def seen(utterance: str, adapted: np.ndarray | None = adapted) -> np.ndarray:
                 raw = self.gmm.front.features(self.features, utterance)
-                judge, seen = (self.first, raw) if adapted is None else (self.model, transform_features(adapted, raw))
-                found = states_or_reason(judge, graph, seen)
+                return raw if adapted is None else transform_features(adapted, raw)
+
+            for utterance, found in self._search(judge, graphs, seen):
                 if not isinstance(found, str):
-                    pdf = graph.pdf[found[0]]
+                    pdf = graphs[utterance].pdf[found.states]
                     weight = how.weights(self.gmm.silence[pdf])
-                    fmllr.accumulate(self.gmm.model, raw, pdf, weight, stats, judge=judge, judged=seen)
+                    raw = self.gmm.front.features(self.features, utterance)
+                    fmllr.accumulate(self.gmm.model, raw, pdf, weight, stats, judge=judge, judged=seen(utterance))
             adapted = how.estimate(stats, speaker)[0]
         transform = fmllr.identity(self.gmm.model.dim) if adapted is None else adapted
         self.transforms[speaker] = transform
         return transform
 
+    def _search(
+        self, model: DiagGmm, graphs: dict[str, TrainingGraph], feats: Callable[[str], np.ndarray]
+    ) -> Iterator[tuple[str, StatePath | str]]:
+        """The best path of each utterance, its score without the lexicon's share, or why there is none; one ends no other."""
+        names = list(graphs)
+        for start in range(0, len(names), self.engine.batch):
+            batch = names[start : start + self.engine.batch]
+            try:
+                yield from zip(batch, self._paths(model, [graphs[u] for u in batch], map(feats, batch)), strict=True)
+            except (KdError, MemoryError):
+                for u in batch:
+                    try:
+                        yield u, self._paths(model, [graphs[u]], [feats(u)])[0]
+                    except (KdError, MemoryError) as e:
+                        yield u, str(e) or too_large(self.features.info(u).num_frames)
+
+    def _paths(self, model: DiagGmm, graphs: list[TrainingGraph], feats: Iterable[np.ndarray]) -> list[StatePath | str]:
+        scores = [model.log_likelihood(one, graph.used_pdfs()) for one, graph in zip(feats, graphs, strict=True)]
+        found: list[StatePath | str] = []
+        for graph, one, path in zip(graphs, scores, self.engine.best_paths(graphs, scores), strict=True):
+            if path and graph.score is not None:
+                own = one[np.arange(len(one)), graph.columns()[path.states]]
+                path = StatePath(path.states, float(own.sum(dtype=np.float64)))
+            found.append(path or "the alignment found no path")
+        return found
+
     def _alignments(self, graphs: dict[str, TrainingGraph], transform: np.ndarray | None) -> Iterator[Alignment]:
-        for utterance, graph in graphs.items():
-            found = states_or_reason(self.model, graph, self.gmm.front.features(self.features, utterance, transform))
+        for utterance, found in self._search(self.model, graphs, lambda u: self.gmm.front.features(self.features, u, transform)):
             if isinstance(found, str):
                 self.lost.append((utterance, found))
                 continue
-            states, score = found
-            self.frames += len(states)
-            self.loglike += score + len(states) * log_det(transform)
-            yield to_alignment(utterance, graph, states, self.features.info(utterance).text.split())
+            self.frames += len(found.states)
+            self.loglike += found.score + len(found.states) * log_det(transform)
+            yield to_alignment(utterance, graphs[utterance], found.states, self.features.info(utterance).text.split())

@@ -7,6 +7,7 @@ pruned there. `auto` is k2 for a CUDA device and native for the CPU. Where k2 ca
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdtool.core.errors import KdError, UsageError
+from kdtool.core.errors import UsageError
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.lattice import Lattice
 from kdtool.graph.search import Beams, Searcher
@@ -135,19 +136,16 @@ def check_engine(name: str) -> str:
 
 
 def choose_engine(name: str, device: str = "cpu") -> Engine:
-    """The engine of that name for a device ("cpu", "cuda:0").
+    """The engine of that name for a device ("cpu", "cuda:0"); native, with one line that says so, where no k2 is installed.
 
     Raises:
         UsageError: no such engine.
-        KdError: k2 was asked for by name and cannot be loaded. With `auto`, native then serves, and a line says so.
+        KdError: there is a k2, but it cannot be loaded.
     """
     check_engine(name)
     if name == "native" or (name == "auto" and device == "cpu"):
         return Native()
-    try:
-        return K2(device)
-    except KdError as e:
-        if name == "k2":
-            raise
-        print(f"note: {e}; the native search serves instead, on the CPU", file=sys.stderr)
+    if importlib.util.find_spec("k2") is None:
+        print("note: no k2 is installed for this Python; the native search serves instead, on the CPU: the same paths", file=sys.stderr)
         return Native()
+    return K2(device)

@@ -13,6 +13,7 @@ import numpy as np
 from kdtool.core.errors import KdError
 from kdtool.graph import k2api
 from kdtool.graph.decoding_graph import DecodingGraph
+from kdtool.graph.engine import Search
 from kdtool.graph.lattice import Lattice
 from kdtool.graph.search import Beams, lattice_of, scaled_scores
 from kdtool.graph.training import TrainingGraph
@@ -54,7 +55,7 @@ def _graph_share(graph: TrainingGraph, path: np.ndarray) -> float:
     return float(graph.score[order][first[np.searchsorted(keys, wanted)]].astype(np.float64).sum())
 
 
-class K2Search:
+class K2Search(Search):
     """A decoding graph as a k2 Fsa, searched for batches of utterances."""
 
     def __init__(self, graph: DecodingGraph, beams: Beams, device: str) -> None:

@@ -82,7 +82,7 @@ class Asker:
                 raise KdError(f"{module_name}: neither calls run_step nor says what it would run; this is a bug, please report it")
         except (KdError, OSError) as e:
             outputs = module.outputs() if hasattr(module, "outputs") else [Path(argv[-1])]
-            if isinstance(e, UsageError) or self._may_write(module_name, outputs, check_unasked):
+            if self._may_write(module_name, [Path(os.path.abspath(p)) for p in outputs], check_unasked):
                 self._excuse(module_name.rpartition(".")[2], argv, str(e))
         finally:
             step_module.asked, sys.argv = None, before

@@ -15,6 +15,7 @@ from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.ownership import check_unasked
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_lines, write_jsonl
 from kdtool.formats.rows import SUPERVISION, read_rows
@@ -84,6 +85,8 @@ def main(argv: list[str] | None = None) -> None:
     sides = {"rest": {row["speaker"] for row in rows} - chosen, "held_out": chosen}
     # The manifests alone count, not the folder: features lie in it as well.
     inputs = {name: data / name for name in (*MANIFESTS, "audio.tsv") if (data / name).is_file()}
+    for side in sides:  # both before the first is made
+        check_unasked(paths[side])
     for side, speakers in sides.items():
         out: Path = paths[side]
 

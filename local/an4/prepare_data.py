@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.ownership import check_unasked
 from kdtool.core.step import run_step
 from kdtool.corpus.manifests import choose, write_set
 from kdtool.corpus.utterance import Limits, Utterance
@@ -47,9 +48,9 @@ def prepare_set(corpus: Path, part: str, scanned: tuple[list[Utterance], list[Fa
     run_step(f"corpus {out.name}", out=out, inputs=inputs, options=options, code=code, body=body, common=common)
 
 
-def outputs() -> list[Path]:
-    """The folders to make, for a recipe that cannot ask further because the corpus is not there yet."""
-    return [Path(sys.argv[-1]) / name for name in SETS.values()]
+def outputs(data: Path | None = None) -> list[Path]:
+    """The folders to make in `data`; without it those of the command line, for a recipe whose corpus is not there yet."""
+    return [(data or Path(sys.argv[-1])) / name for name in SETS.values()]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -69,6 +70,8 @@ def main(argv: list[str] | None = None) -> None:
     speakers = {part: {i.split("-")[0] for i in [*(u.id for u in good), *(i for i, _ in bad)]} for part, (good, bad) in scanned.items()}
     if both := speakers["train"] & speakers["test"]:
         raise KdError(f"{corpus}/etc: speaker {min(both)} is in the training and the test list ({len(both)} such); keep them apart")
+    for out in outputs(paths["data"]):  # both before the first is made
+        check_unasked(out)
     for part, name in SETS.items():
         prepare_set(corpus, part, scanned[part], paths["data"] / name, cfg, common)
 

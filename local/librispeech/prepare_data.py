@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.ownership import check_unasked
 from kdtool.core.step import run_step
 from kdtool.corpus.manifests import choose, write_set
 from kdtool.corpus.utterance import Limits, Utterance
@@ -80,6 +81,8 @@ def main() -> None:
     both = {u.id for u in jobs[0][1][0]} & {u.id for u in jobs[1][1][0]}
     if both:
         raise KdError(f"{jobs[1][0]}: utterance {min(both)} is in {jobs[0][0]} too ({len(both)} such); remove them from one of the parts")
+    for out in outputs():  # both before the first is made
+        check_unasked(out)
     for folder, scanned, out, count in jobs:
         prepare_set(folder, scanned, out, count, cfg, common)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kdtool.aligner import score
 from kdtool.core import launch
 from kdtool.core.cli import Common
 from kdtool.core.errors import UsageError
@@ -64,7 +66,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
 
 def test_folders_and_files_of_a_step_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "exp/toy"
-    run_step("toy", out=out, inputs={}, options={}, code=(), common=Common(), body=lambda work: [(work / "result").write_text("x"), None][1])  # type: ignore[arg-type]
+    run_step("toy", out=out, inputs={}, options={}, code=(), common=Common(), body=lambda work: write_own_text(work / "result", "x"))
     for path, word in ((out, "is a folder"), (out / "result", "belongs to what a step made"), (out / ".done.json", "belongs to"),
                        (out / "env.json", "belongs to")):  # fmt: skip
         with pytest.raises(UsageError, match=word):
@@ -121,9 +123,29 @@ def test_a_launcher_keeps_what_is_in_its_logs_place(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "ran").exists()
 
 
+def test_boundary_error_keeps_a_user_s_file_and_its_own_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    aligned, truth, figures = tmp_path / "aligned", tmp_path / "truth", tmp_path / "figures.json"
+    write_json_in(aligned / "json/u.json", {"words": [{"key": "A", "start": 0.0, "end": 0.5}], "phones": [
+        {"label": "A", "start": 0.0, "end": 0.5, "silence": False}]})  # fmt: skip
+    write_json_in(truth / "t.jsonl", {"id": "u", "words": [["A", 0.0, 0.5]], "phones": [["A", 0.0, 0.5]]})
+    figures.write_text("mine")
+    score.main(["--json", str(figures), str(aligned), str(truth)])
+    assert (tmp_path / "figures.json.backup.1").read_text() == "mine" and '"mean": 0.0' in figures.read_text()
+    before = visible(tmp_path)
+    with pytest.raises(UsageError, match="is an input"):
+        score.main(["--json", str(truth / "t.jsonl"), str(aligned), str(truth)])
+    assert visible(tmp_path) == before
+
+
+def write_json_in(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value) + "\n")
+
+
 def record(file: Path, line: str) -> subprocess.CompletedProcess[str]:
     script = 'set -euo pipefail; source "$0"; record "$1" "$2"'
-    return subprocess.run(["bash", "-c", script, str(ROOT / "utils/record.sh"), str(file), line], capture_output=True, text=True, check=False)
+    command = ["bash", "-c", script, str(ROOT / "utils/record.sh"), str(file), line]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_a_recipe_s_facts_keep_what_is_in_their_place(tmp_path: Path) -> None:
@@ -135,7 +157,7 @@ def test_a_recipe_s_facts_keep_what_is_in_their_place(tmp_path: Path) -> None:
     (fact.parent / ".corpus").write_text("hidden")
     done = record(fact, "/b c")
     assert done.returncode == 0 and f"what was there is kept in {fact}.backup.1" in done.stderr
-    assert visible(tmp_path) == {"data/source/corpus": "/b c\n", "data/source/corpus.backup.1": "a table of mine\n", "data/source/.corpus": "hidden"}
+    assert visible(fact.parent) == {"corpus": "/b c\n", "corpus.backup.1": "a table of mine\n", ".corpus": "hidden"}
     fact.unlink()
     fact.mkdir()
     done = record(fact, "/c")

@@ -26,8 +26,9 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 
 SITUATIONS, SEED = int(os.environ.get("KD_SITUATIONS", "150")), int(os.environ.get("KD_SEED", "0"))
-NAMES = ("out", "result", "more", "log", "notes.txt", ".hidden", "data", "wav", ".out.work", ".out.old", ".out.backup.1", ".out.lock", "nested",
-         ".done.json", ".key.json", "env.json", "config.yaml", ".nested.work", ".nested.old", "job.log", "a b", "\u00e9", ".out.lock.owner")  # fmt: skip
+NAMES = ("out", "result", "more", "log", "notes.txt", ".hidden", "data", "wav", ".out.work", ".out.old", ".out.backup.1", ".out.lock",
+         ".out.lock.owner", ".done.json", ".key.json", "env.json", "config.yaml", "nested", ".nested.work", ".nested.old", "job.log", "a b",
+         "\u00e9")  # fmt: skip
 HELPER = re.compile(r"\.(out|elsewhere)\.(?:old|work)(?=/)")
 
 
@@ -63,8 +64,23 @@ class Situation:
         return near.joinpath(*self.draw.choices(NAMES, k=self.draw.choice([1, 1, 1, 2, 2, 3])))
 
     def build(self) -> None:
+        """An output in some state, files of the user's, links, what an interrupted run leaves."""
         draw, out = self.draw, self.out
         out.parent.mkdir(parents=True, exist_ok=True)
+        state = self.make_output()
+        for _ in range(draw.choice([0, 1, 1, 2, 3, 6])):
+            self.user_file(self.some_place(draw.choice([out, out, out, out.parent, self.root, self.root / "elsewhere"])))
+        if draw.random() < 0.3:
+            self.link(self.some_place(draw.choice([out, out.parent])))
+        if draw.random() < 0.2 and out.is_dir():
+            self.touch_up()
+        self.interrupt(state)
+        if state == "damaged" and (out / ".done.json").is_file():
+            (out / ".done.json").write_text(draw.choice(["", "{}", "[", '{"name": "another x"}']))
+        self.draw_inputs()
+
+    def make_output(self) -> str:
+        draw, out = self.draw, self.out
         state = draw.choice(["absent", "empty", "own", "own", "own", "own", "other", "file", "link", "dangling", "damaged", "old", "work"])
         if state in ("own", "damaged", "old", "work"):
             self.make(out)
@@ -82,16 +98,7 @@ class Situation:
             out.symlink_to(os.path.relpath(self.root / "elsewhere", out.parent))
             if state == "link" and draw.random() < 0.5:
                 self.make(self.root / "elsewhere")
-        for _ in range(draw.choice([0, 1, 1, 2, 3, 6])):
-            self.user_file(self.some_place(draw.choice([out, out, out, out.parent, self.root, self.root / "elsewhere"])))
-        if draw.random() < 0.3:
-            self.link(self.some_place(draw.choice([out, out.parent])))
-        if draw.random() < 0.2 and out.is_dir():
-            self.touch_up()
-        self.interrupt(state)
-        if state == "damaged" and (out / ".done.json").is_file():
-            (out / ".done.json").write_text(draw.choice(["", "{}", "[", '{"name": "another x"}']))
-        self.draw_inputs()
+        return state
 
     def link(self, place: Path) -> None:
         if not os.path.lexists(place) and place.parent.is_dir():
@@ -118,7 +125,7 @@ class Situation:
                 (work / "half").write_text("half made")
 
     def draw_inputs(self) -> None:
-        sources = [self.root, self.out, self.out / "result", self.out.parent, self.root / "wav", self.root / "elsewhere", self.out / "nested"]
+        sources = [self.out, self.out / "result", self.out / "nested", self.out.parent, *(self.root / n for n in (".", "wav", "elsewhere"))]
         for n in range(self.draw.choice([0, 0, 0, 1, 1, 2])):
             self.inputs[f"source{n}"] = self.draw.choice([p for p in sources if p.exists()])
 
@@ -155,8 +162,8 @@ def run(situation: Situation, content: str, *, force: bool, kill: int = 0) -> in
         os.dup2(null, 2)
         if kill:
             kill_at(kill)
-        common = Common(force=force)
-        run_step("toy", out=situation.out, inputs=situation.inputs, options={"content": content}, code=(), body=body(content), common=common)
+        options, common = {"content": content}, Common(force=force)
+        run_step("toy", out=situation.out, inputs=situation.inputs, options=options, code=(), body=body(content), common=common)
         status = 0
     except UsageError:
         status = 2

@@ -165,7 +165,9 @@ def test_tree_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture
     sizes = {p: 1 for p in (SIL, SPN, A, B, C, D)}
     _, _, nodes = build_tree(context_stats(), sizes, SIL, {SIL, SPN}, leaves=100, min_count=50.0, min_gain=200.0)
     tree_show.save_nodes(tmp_path, nodes, NAMES, NAMES)
+    (tmp_path / "a.svg").write_text("a drawing of the user's")
     tree_show.main([str(tmp_path), "--phone", "A", "--svg", str(tmp_path / "a.svg")])
+    assert (tmp_path / "a.svg.backup.1").read_text() == "a drawing of the user's"
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("A state 0: left one of ") and lines[1].startswith("  yes: pdf ")
     texts = ElementTree.parse(tmp_path / "a.svg").getroot().findall("{http://www.w3.org/2000/svg}text")

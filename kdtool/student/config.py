@@ -31,6 +31,8 @@ class StudentConfig:
     # None, not 0, by default: a record that was written before there was this option stays valid.
     minutes: float | None = field(default=None, metadata=_help("train on the first so many minutes of speech only; none: on all of it"))
     kind: str = field(default="hybrid", metadata=_help("kind of student: a name of kdtool/student/kinds", younger=True))
+    init: Path | None = field(default=None, metadata=_help("finished student whose weights are the first ones"))
+    init_encoder: Path | None = field(default=None, metadata=_help("finished student, of any kind, whose encoder is the first one"))
     seed: int = field(default=0, metadata=_help("seed of the weights, the order, the dropout and the masks"))
     encoder: str = field(default="tdnnf", metadata=_help("a name of kdtool/student/encoders"))
     encoder_options: dict = field(default_factory=dict, metadata=_help("the encoder's own options, {dim: 512, ...}"))
@@ -73,6 +75,8 @@ class StudentConfig:
         for name in ("epochs", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden", "accumulate"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} {getattr(self, name)}: it must be above 0")
+        if self.init and self.init_encoder:
+            raise UsageError(f"init {self.init} and init_encoder {self.init_encoder}: the one takes the encoder, too; give one of them")
         if self.minutes is not None and not self.minutes > 0:
             raise UsageError(f"minutes {self.minutes}: it must be above 0")
         for name in ("average", "warmup", "head_dropout", "warp"):

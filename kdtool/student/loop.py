@@ -27,6 +27,7 @@ from kdtool.student.augment import mask_features, warp_features
 from kdtool.student.batches import Batch, Sampler, make_batch
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import TrainingSet
+from kdtool.student.init import take_weights
 from kdtool.student.kinds import KINDS
 from kdtool.student.kinds.base import Inputs, Term
 from kdtool.student.model import load_state
@@ -46,6 +47,8 @@ class Trainer:
         torch.manual_seed(cfg.seed)
         self.kind = KINDS[cfg.kind](cfg, train_set, self.compute)
         self.model, self.encoder = self.kind.model, self.kind.encoder
+        if start := cfg.init or cfg.init_encoder:
+            take_weights(self.model, start, encoder_only=cfg.init is None)
         self._candidate = copy.deepcopy(self.model)  # now, as an encoder may keep what cannot be copied from its forward pass
         self.sampler = Sampler(train_set, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling,
                                balance=cfg.balance)  # fmt: skip

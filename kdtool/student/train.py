@@ -49,16 +49,18 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.needs_posts() and not posts:
         raise UsageError(f"this config needs posteriors of {', '.join(sorted(cfg.needs_posts()))}: give --posts DIR,DIR,..")
     inputs = {name: paths[name] for name in ("feats", "ali", "dev_feats", "dev_ali")}
+    starts = {name: path for name, path in (("init", cfg.init), ("init_encoder", cfg.init_encoder)) if path}
     run_step(
         f"student {paths['out'].name}",
         out=paths["out"],
-        inputs={**inputs, **{f"posts {i}": p.folder for i, p in enumerate(posts)}},
+        inputs={**inputs, **starts, **{f"posts {i}": p.folder for i, p in enumerate(posts)}},
         options=cfg,
         code=("kdtool.student.train", *chosen_code(cfg)),
         body=lambda work: train(cfg, inputs, posts, work),
         common=common,
         resumable=True,
-        doors=[door(kind, inputs[name]) for name, kind in DOORS.items()] + [door("dump", p.folder) for p in posts],
+        doors=[door(kind, inputs[name]) for name, kind in DOORS.items()] + [door("dump", p.folder) for p in posts]
+        + [door("model", path) for path in starts.values()],
     )
 
 

@@ -14,11 +14,15 @@ import pytest
 import torch
 import yaml
 from kaldi_data import put, write_audio
+from student_data import DIM, PDFS, write_set
 
+from kdtool.features.store import FeatureSet
 from kdtool.objectives import AUX_OBJECTIVES, make_objective
 from kdtool.objectives.targets import FrameTargets
+from kdtool.posteriors.dump import PosteriorDump
 from kdtool.student.config import StudentConfig
 from kdtool.student.encoders import ENCODERS, make_encoder
+from kdtool.student.model import Shape, Student
 from kdtool.teacher.base import TrainingText
 from kdtool.teacher.registry import KINDS, load_teacher
 from kdtool.units.text import Sequences
@@ -71,6 +75,20 @@ def test_the_teacher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     teacher.save(tmp_path, {})
     rows = load_teacher(tmp_path).log_probs(np.array([3, 0]))
     np.testing.assert_allclose(np.exp(rows), np.tile([2 / 9, 4 / 9, 2 / 9, 1 / 9], (2, 1)), rtol=1e-6)
+
+
+def test_the_teacher_of_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = types.ModuleType("of_student")
+    exec(compile(BLOCKS["kdtool/posteriors/of_student.py"], "of_student.py", "exec"), module.__dict__)
+    feats, _ = write_set(tmp_path, utterances=2, speeds=(0.9, 1.0))
+    (tmp_path / "student").mkdir()
+    model = Student(Shape("tdnn", {"dim": 8, "contexts": [1]}, DIM, PDFS, 8, tree_digest="t"))
+    model.save(tmp_path / "student")
+    module.dump_student(tmp_path / "student", feats, tmp_path / "post")
+    dump, features = PosteriorDump.open(tmp_path / "post"), FeatureSet.open(feats)
+    assert dump.per_frame and dump.ids == ["s0-u0", "s0-u1"]
+    expected = np.exp(model.log_posteriors(features.get("s0-u1")))
+    np.testing.assert_allclose(np.exp(dump.get("s0-u1").dense(PDFS)), expected, atol=0.05)
 
 
 def test_the_corpus(tmp_path: Path) -> None:

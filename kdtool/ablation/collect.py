@@ -50,6 +50,12 @@ from kdtool.results.collect import find_scores, per_utterance, read_result
 from kdtool.results.generated import check, check_files, commits, would_change, write
 
 JSON = "ablation.json"
+# The options that the digests of published results are of.
+PUBLISHED = frozenset({
+    "average", "balance", "batch", "chunk", "clip", "decay", "encoder", "encoder_options", "epochs", "eval_epochs", "final_lr",
+    "freq_masks", "freq_width", "head_dropout", "heads", "hidden", "lr", "main", "main_options", "max_dropped", "minutes",
+    "optimizer", "precision", "seed", "time_masks", "time_width", "warmup", "warp", "weight_decay",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,29 +105,26 @@ def planned_digests(path: Path) -> set[str]:
 
 def trained_digest(path: Path) -> str:
     """``options_digest`` of what a student was trained with; options that there were once and are not now do not count."""
-    import dataclasses
-
     import yaml
 
+    from kdtool.core.state import defaults_of
     from kdtool.student.config import StudentConfig
 
-    known = {f.name for f in dataclasses.fields(StudentConfig)}
-    return options_digest(StudentConfig(**{k: v for k, v in yaml.safe_load(path.read_text(encoding="utf-8")).items() if k in known}))
+    first = defaults_of(StudentConfig())
+    known = {k: v for k, v in yaml.safe_load(path.read_text(encoding="utf-8")).items() if k in StudentConfig.__dataclass_fields__}
+    return options_digest(StudentConfig(**{**first, **known}))
 
 
 def options_digest(cfg: Any) -> str:
     """Digest of a student's options, its seed and where its teachers' dumps lie apart.
 
-    Options that are younger than published results (metadata "younger") do not count where they stand at their default: what was
-    trained before they were there is what would be trained now.
+    An option that is younger than published results counts only where it is not as it was before it existed (kdtool.core.state).
     """
-    import dataclasses
-
-    from kdtool.core.state import plain_options
+    from kdtool.core.state import defaults_of, plain_options
     from kdtool.student.config import parse_posts
 
-    absent = {f.name for f in dataclasses.fields(cfg) if f.metadata.get("younger") and getattr(cfg, f.name) == f.default}
-    options = {n: v for n, v in plain_options(cfg).items() if n not in absent}
+    first = defaults_of(cfg)
+    options = {n: v for n, v in plain_options(cfg).items() if n in PUBLISHED or canonical(v) != canonical(first.get(n))}
     dumps = sorted((f"{p.name}=" if p.named else "") + "/".join(p.folder.parts[-2:]) for p in parse_posts(cfg.posts))
     return combine([canonical({**options, "seed": 0}), *dumps])
 

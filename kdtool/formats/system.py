@@ -11,7 +11,7 @@ made before there was such a file is described from its ``config.yaml`` (``_from
     teachers       dumps that it learned from: [{name, unit, dump, rows, teacher_kind, teacher_digest, temperature}, ..]
     encoder        {name, options}; null for a GMM
     minutes        of training speech asked for; null: all
-    precision      arithmetic of the training: "float32" or "bfloat16"
+    precision      arithmetic of the training: "float32" or "bfloat16"; null for a GMM
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class System:
     teachers: tuple[dict[str, Any], ...] = ()
     encoder: dict[str, Any] | None = None
     minutes: float | None = None
-    precision: str = "float32"
+    precision: str | None = None
 
     @property
     def objective(self) -> str:

@@ -30,7 +30,7 @@ class StudentConfig:
     posts: str = field(default="", metadata=_help("posterior dumps of the teachers, comma-separated [NAME=]FOLDER", key=False))
     # None, not 0, by default: a record that was written before there was this option stays valid.
     minutes: float | None = field(default=None, metadata=_help("train on the first so many minutes of speech only; none: on all of it"))
-    kind: str = field(default="hybrid", metadata=_help("kind of student: a name of kdtool/student/kinds", younger=True))
+    kind: str = field(default="hybrid", metadata=_help("kind of student: a name of kdtool/student/kinds"))
     init: Path | None = field(default=None, metadata=_help("finished student whose weights are the first ones"))
     init_encoder: Path | None = field(default=None, metadata=_help("finished student, of any kind, whose encoder is the first one"))
     seed: int = field(default=0, metadata=_help("seed of the weights, the order, the dropout and the masks"))
@@ -40,7 +40,7 @@ class StudentConfig:
     head_dropout: float = field(default=0.0, metadata=_help("dropout in the heads' projections"))
     main: str = field(default="ce", metadata=_help("objective of the main head: ce or interpolate"))
     main_options: dict = field(default_factory=dict, metadata=_help("its options, such as {label_smoothing: 0.1} or {weight: 0.1}"))
-    main_posts: str = field(default="", metadata=_help("dump that the main head learns from, as posts of a head", younger=True))
+    main_posts: str = field(default="", metadata=_help("dump that the main head learns from, as posts of a head"))
     heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind, ..}, ..], see HeadSpec"))
     epochs: float = field(default=10.0, metadata=_help("passes over the utterances, each in one of its speeds a pass"))
     chunk: int = field(default=150, metadata=_help("frames (10 ms) of a training chunk; 0: whole utterances"))
@@ -62,7 +62,7 @@ class StudentConfig:
     precision: str = field(default="float32", metadata=_help("arithmetic: float32, bfloat16, or auto (bfloat16 if the device has it)"))
     # Not in the record: a student that was trained on a GPU is up to date on a machine without one. student.json names the device.
     device: str = field(default="auto", metadata=_help(DEVICE_HELP, key=False))
-    accumulate: int = field(default=1, metadata=_help("compute each batch in so many parts, for little memory", younger=True))
+    accumulate: int = field(default=1, metadata=_help("compute each batch in so many parts, for little memory"))
     checkpoint_every: int = field(default=100, metadata=_help("updates between two checkpoints", key=False))
     eval_epochs: float = field(default=1.0, metadata=_help("passes between two looks at dev; the best average there is kept"))
     max_dropped: float = field(default=0.1, metadata=_help("largest share of training utterances without an alignment or posteriors"))

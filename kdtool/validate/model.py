@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.formats.system import read_system
 from kdtool.gmm.model import GMM_FILE
 from kdtool.gmm.tree import TREE_FILE, Tree
 from kdtool.teacher.base import TEACHER_FILE
@@ -43,6 +44,8 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
     for name in (GMM_FILE, TEACHER_FILE, "model.safetensors"):
         if (folder / name).is_file():
             try:
+                if name != TEACHER_FILE:
+                    read_system(folder)
                 kinds[name](report, folder, level, others)
             except KdError as e:
                 report.add("unreadable", folder.name, folder, str(e))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from kill_test import Moment, content, draw, kill_and_resume, left_over
@@ -48,6 +49,40 @@ def test_asked_for_its_state_it_answers_in_one_process(finished: Path, tmp_path:
     *stages, ablation = lines
     assert all(line.endswith("up to date") and " UTC " in line for line in stages), lines
     assert "ablation" in ablation and ablation.endswith("not made yet")
+
+
+def test_a_toolkit_that_has_grown_finds_all_up_to_date(finished: Path, tmp_path: Path) -> None:
+    """An encoder, a teacher, a loss with their registry lines, and options with a default; then the chosen encoder's source changes."""
+    grown = tmp_path / "toolkit"
+    for name in ("kdtool", "egs", "local", "steps", "utils"):
+        shutil.copytree(ROOT / name, grown / name, ignore=shutil.ignore_patterns("__pycache__", "exp", "data"))
+    kdtool = grown / "kdtool"
+    for folder, like, registry, line in (
+        ("student/encoders", "tdnn", "__init__", "student.encoders.mine:Tdnn"),
+        ("teacher", "ngram", "registry", "teacher.mine:NgramTeacher"),
+        ("objectives", "soft", "__init__", "objectives.mine:SoftLabels"),
+    ):
+        shutil.copy(kdtool / folder / f"{like}.py", kdtool / folder / "mine.py")
+        replace(kdtool / folder / f"{registry}.py", f'    "{like}":', f'    "mine": "kdtool.{line}",\n    "{like}":')
+    for name in ("student/config.py", "teacher/train.py", "gmm/train_mono.py"):
+        replace(kdtool / name, "    seed: int", "    mine: float = 0.5\n    seed: int")
+    *stages, ablation = listed(finished, grown, tmp_path)
+    assert all(line.endswith("up to date") for line in stages) and ablation.endswith("not made yet"), stages
+    with open(kdtool / "student/encoders/tdnnf.py", "a") as f:
+        f.write("CHANGED = 1\n")
+    stale = {line.split()[1] for line in listed(finished, grown, tmp_path)[:-1] if not line.endswith("up to date")}
+    assert stale == {"students", "decode", "results"}
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new, 1))
+
+
+def listed(finished: Path, toolkit: Path, folder: Path) -> list[str]:
+    """What another checkout says of the stages of the finished run."""
+    return run_and_count([*command(finished, toolkit / "egs/mini_librispeech/run.sh"), "--list-stages"], folder)[0]
 
 
 def test_an_ablation_would_train_and_decode_what_its_file_lists(finished: Path, tmp_path: Path) -> None:

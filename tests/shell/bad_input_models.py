@@ -33,6 +33,8 @@ MODEL_CASES = [
         lines("lang/topo.txt", lambda t: t.__setitem__(2, "AA 4")),
         ["lang: 1 x", "other phones or HMM topology"],
     ),
+    ("student", "description that is damaged", put("student/system.json", "{"), ["unreadable: 1 x", "system.json: broken JSON"]),
+    ("student", "description of another version", put("student/system.json", "[]"), ["unreadable: 1 x", "not a description of this"]),
     (
         "student",
         "weight that is infinite",

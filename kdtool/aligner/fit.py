@@ -28,8 +28,8 @@ from kdtool.graph.viterbi import viterbi
 
 WORD_LIMIT = 0.3  # a word's mean
 STRETCH_FREE = 0.15  # so much a frame is no evidence: right texts have 0.03 to 0.06
-STRETCH_LIMIT = 10.0  # frames' worth of random phones, summed over the worst stretch
-ORDER_FREE = 2.0  # frames' worth by which the exchanged words must fit better
+STRETCH_LIMIT = 12.0  # frames' worth of random phones, summed over the worst stretch
+ORDER_LIMIT, ORDER_SCALE = 2.0, 5.0  # frames' worth by which exchanged words must fit better; so much more counts as much again
 ORDER_CONTEXT = 2  # words to each side that are aligned again: a wrong word moves its neighbours
 LEAST_UNIT = 1.0  # nats a frame: no model is so flat
 
@@ -71,7 +71,7 @@ def text_fit(loop: PhoneLoop, builder: GraphBuilder, words: Sequence[str], found
     unit = max(float((best - loop.phone_means(scores)).mean()), LEAST_UNIT)
     evidence, start, stop = worst_stretch(lost / unit)
     mismatch, exchanged = evidence / STRETCH_LIMIT, -1
-    orders = [1 + (x / unit - ORDER_FREE) / STRETCH_LIMIT for x in exchange_gains(builder, words, found.words, scores)]
+    orders = [1 + (x / unit - ORDER_LIMIT) / ORDER_SCALE for x in exchange_gains(builder, words, found.words, scores)]
     if orders and max(orders) > mismatch:
         mismatch = max(orders)
         if mismatch >= 1:

@@ -69,7 +69,7 @@ def align_part(work: Path, lang_dir: Path, gmm_dir: Path, options: Options, job:
     lang, features = Lang.load(lang_dir), FeatureSet.open(work / "feats")
     gmm = open_gmm(gmm_dir)
     prons = read_prons(work / "prons.txt", lang.phones)
-    probs, loop = lang.probs.part(prons) if lang.probs else None, PhoneLoop(gmm.tree, lang)
+    probs, loop = lang.probs.part(prons) if lang.probs else None, PhoneLoop(gmm.tree, lang.num_states, lang.family)
     builder, units = (GraphBuilder(prons, lang.sil, lang.oov, tree, probs) for tree in (gmm.tree, loop.units))
     speakers = split_groups(features.by_speaker(features.ids), job, num_jobs)
     staged = {row["id"]: row for row in read_jsonl(work / AUDIO_TABLE)}

@@ -7,13 +7,13 @@ each frame as the best of its senones does. So the loop is small (a hundred unit
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.tree import Tree
-from kdtool.lang.lang import Lang
 
 CHUNK = 8192  # frames whose senones are all scored at a time: an hour of audio would take gigabytes
 # Weight of a phone's probability (1 of the number of phones) against the acoustic scores. On held-out speech the loop's phones
@@ -36,8 +36,9 @@ class PhoneLoop:
         units: the units as a tree: ``units.pdf_map[0, phone, 0, state]`` is a unit, ``units.pdf_phone`` each unit's phone.
     """
 
-    def __init__(self, tree: Tree, lang: Lang) -> None:
-        self.units = Tree.monophone(lang.num_states, lang.family)
+    def __init__(self, tree: Tree, num_states: Mapping[int, int], family: Mapping[int, int]) -> None:
+        """num_states, family: of each phone, as a lang folder has them."""
+        self.units = Tree.monophone(num_states, family)
         unit = self.units.pdf_map[0, tree.pdf_phone, 0, tree.pdf_state]
         self._order = np.argsort(unit, kind="stable")
         self._begin = np.searchsorted(unit[self._order], np.arange(self.units.num_pdfs))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import re
 import shutil
 from pathlib import Path
 
@@ -209,3 +211,58 @@ def test_usage(model: Path, tmp_path: Path) -> None:
             kdtool(["align", str(tmp_path / "a"), "--model", str(model / "exp" / "mono"), *options])
     with pytest.raises(KdError, match="no audio"):
         align(model, tmp_path / "a", tmp_path / "o")
+
+
+def test_wrong_transcripts_rank_below_right_ones(model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The benchmark, on one half of the speakers: each kind of wrong transcript, replaced words, the summary."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
+    bench = importlib.import_module("bench_confidence")
+    corpus = model / "corpus" / "LibriSpeech" / "dev-clean-2"
+    figures = bench.main([str(corpus), str(model / "exp" / "mono"), str(model / "data" / "lang"), "--half", "first", "--timed", "2"])
+    assert figures["files"] == 16 and set(figures["auc_files"]) == {*bench.KINDS, "pooled"}
+    assert all(figures["auc_files"][k] >= 0.98 for k in (*bench.UTTERANCE_KINDS, "pooled")), figures
+    assert all(value >= 0.95 for value in figures["auc_words"].values()), figures
+    assert figures["false_alarms"]["words"] <= 0.03 and max(figures["missed_words"].values()) <= 0.1, figures
+    assert figures["cpu_seconds_per_second"]["fit"] > 0
+    said = capsys.readouterr().err
+    lines = said[said.index("look wrong (fit below 0.5); the worst:") :].splitlines()[1:6]
+    assert all(re.fullmatch(r"  \d{4}\.\w+: fit 0\.\d+; \d+\.\d\d to \d+\.\d\d s, .+: heard [A-Z .]+", line) for line in lines), lines
+    assert not any(".right" in line for line in lines) and "most files look wrong" in said
+
+
+def test_short_files_and_noise_have_defined_scores(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(model, tmp_path / "in")
+    plain = soundfile.read(tmp_path / "in" / "plain.wav")[0]
+    text = (tmp_path / "in" / "plain.txt").read_text()
+    shutil.rmtree(tmp_path / "in")
+    (tmp_path / "in").mkdir()
+    noise = 0.05 * np.random.default_rng(0).standard_normal(16000)
+    for name, audio, words in (
+        ("right", plain, text), ("wrong", plain[::-1], text), ("short", plain[4000:6000], "a"), ("noise", noise, "[noise]"),
+        ("noises", plain, "[noise] <unk> [noise]"), ("one", plain, "the"),
+    ):  # fmt: skip
+        soundfile.write(tmp_path / "in" / f"{name}.wav", audio, 16000)
+        (tmp_path / "in" / f"{name}.txt").write_text(words)
+    align(model, tmp_path / "in", tmp_path / "out", "--g2p", "false")
+    said = capsys.readouterr().err
+    head, *rows = [line.split("\t") for line in read_lines(tmp_path / "out" / "files.tsv")]
+    assert head[3:8] == ["confidence", "loglike_per_frame", "llr_per_frame", "fit", "doubtful_words"] and len(rows) == 6
+    fits = {row[0]: float(row[6]) for row in rows}
+    assert all(0 < fit <= 1 for fit in fits.values()) and np.all(np.isfinite([float(row[5]) for row in rows]))
+    assert fits["right"] > 0.5 > fits["wrong"] and re.search(r"  wrong: fit 0\.\d+; .*heard", said) and "  right: fit" not in said
+    assert all(len(row) == len(head) and (row[8] == "") == (float(row[6]) >= 0.5) for row in rows)
+    words = [line.split("\t") for line in read_lines(tmp_path / "out" / "word_scores.tsv")]
+    assert len(words) - 1 == sum(int(row[2]) for row in rows) and {len(w) for w in words} == {8}
+    found = read_json(tmp_path / "out" / "json" / "wrong.json")
+    assert found["doubt"]["heard"] and found["fit"] == fits["wrong"]
+    assert read_json(tmp_path / "out" / "json" / "right.json")["doubt"] is None
+    from lhotse import SupervisionSet
+
+    custom = {s.id: s.custom for s in SupervisionSet.from_jsonl(tmp_path / "out" / "supervisions.jsonl.gz")}
+    for name in ("fit", "llr", "heard"):
+        assert custom["wrong"][f"word_{name}"] == [w[name] for w in found["words"]]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.index(">wrong</a>") < page.index(">right</a>") and page.count("<audio") == 6
+    align(model, tmp_path / "in", tmp_path / "out", "--g2p", "false")  # nothing to do, and said again
+    again = capsys.readouterr().err
+    assert again.splitlines()[-1].startswith("  ") and set(again.splitlines()) <= set(said.splitlines())

@@ -107,7 +107,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """A folder's completion record; None when there is none, or it is damaged."""
     try:
         record = read_json(folder / RECORD)
-    except KdError:
+    except (KdError, IsADirectoryError):
         return None
     return record if _is_sound(record) else None
 

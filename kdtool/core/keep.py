@@ -19,11 +19,10 @@ from typing import Any
 from kdtool.core.digest import RECORD, Stats, read_record, stat_digest
 from kdtool.core.errors import KdError
 from kdtool.core.lock import is_lock
-from kdtool.core.ownership import is_work
+from kdtool.core.ownership import is_work, shown
 from kdtool.core.state import KEY
 from kdtool.core.tensors import file_digest
 
-SHOWN = 3
 HELPER = re.compile(r"\.(.+)\.(?:old|work)")
 
 
@@ -67,7 +66,7 @@ def retire(name: str, old: Path, out: Path) -> None:
             old.rmdir()
     if backup:
         what = "1 file that you changed or added is" if len(kept) == 1 else f"{len(kept)} files that you changed or added are"
-        print(f"{name}: {what} kept in {backup} ({', '.join(kept[:SHOWN])}{', ..' if len(kept) > SHOWN else ''})", flush=True)
+        print(f"{name}: {what} kept in {backup} ({shown(kept)})", flush=True)
 
 
 def remove_work(work: Path) -> None:

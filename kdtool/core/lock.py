@@ -85,7 +85,8 @@ def holder_of(path: Path) -> str:
 
 def is_lock(path: Path) -> bool:
     """Whether a lock's files are absent, empty or signed as ours are: anything else is another program's, or the user's."""
-    return all(not os.path.lexists(p) or (p.is_file() and _is_signature(p)) for p in (path, owner_file(path)))
+    places = [p for p in (path, owner_file(path)) if os.path.lexists(p)]
+    return all(p.is_file() and not p.is_symlink() and _is_signature(p) for p in places)
 
 
 def _is_signature(path: Path) -> bool:

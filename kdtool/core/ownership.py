@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kdtool.core.digest import RECORD, read_record
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.lock import is_lock
+from kdtool.core.names import printable
 from kdtool.core.state import KEY, Step, kind_of
 from kdtool.core.tables import read_json
 
@@ -90,9 +92,14 @@ def listing(folder: Path) -> str:
         if len(found) >= COUNTED:
             break
     if not found:
-        return f"folders ({', '.join(sorted(os.listdir(folder))[:SHOWN])})"
+        return f"folders ({shown(sorted(os.listdir(folder)))})"
     count = f"{COUNTED} or more files" if len(found) >= COUNTED else f"{len(found)} file{'s' * (len(found) > 1)}"
-    return f"{count} ({', '.join(found[:SHOWN])}{', ..' if len(found) > SHOWN else ''})"
+    return f"{count} ({shown(found)})"
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first few of some names, on one line, also those that are not UTF-8."""
+    return printable(", ".join(names[:SHOWN])) + (", .." if len(names) > SHOWN else "")
 
 
 def real(path: Path | str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import zlib
@@ -72,9 +73,9 @@ def first_lines(path: Path, size: int) -> bytes:
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for bytes that takes its place when all is written, and leaves what was there when that fails."""
-    temporary = path.with_name(_temporary_name(path.name))
+    temporary = _free_name(path)
     try:
-        with open(temporary, "wb") as raw:
+        with open(temporary, "xb") as raw:
             yield raw
         os.replace(temporary, path)
     except OSError as e:
@@ -84,10 +85,12 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
-def _temporary_name(name: str) -> str:
-    """A hidden name beside the file's; a long one would be too long with what is added to it."""
+def _free_name(path: Path) -> Path:
+    """A hidden name beside the file's that nothing has; a long one would be too long with what is added to it."""
+    name = path.name
     short = name if len(os.fsencode(name)) <= LONG_NAME else hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
-    return f".{short}.{os.getpid()}"
+    names = (f".{short}.{os.getpid()}{f'.{n}' if n else ''}" for n in itertools.count())
+    return next(place for place in map(path.with_name, names) if not os.path.lexists(place))
 
 
 def _write_whole(path: Path) -> Iterator[IO[str]]:

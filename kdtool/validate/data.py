@@ -166,7 +166,7 @@ def _audio_digests(folder: Path, utterances: list[dict[str, Any]]) -> dict[str, 
 def _check_features(report: Report, folder: Path, level: Level) -> None:
     from kdtool.validate.registry import validate
 
-    for index in sorted(folder.glob("*/index.json")):
+    for index in sorted(folder.glob("[!.]*/index.json")):
         if (index.parent / "cmvn.safetensors").exists():
             found = validate("features", index.parent, level, {"data": folder})
             for name in found.problems:

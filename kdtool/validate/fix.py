@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{folder}: {changes.kept} utterances kept, {len(changes.mended)} changes, {len(changes.dropped)} dropped; "
           f"what was there before is in {max(folder.glob('.backup.*'), key=lambda p: int(p.suffix[1:]))}")  # fmt: skip
     if made:
-        print("note: the stage that made this folder would make it anew; mend the corpus too, or leave that stage out")
+        print("note: the folder has no record any more, so the stage that made it will not replace it: go on with the stage behind it "
+              "(--stage), or move the folder away and fix the corpus instead")  # fmt: skip
 
 
 if __name__ == "__main__":

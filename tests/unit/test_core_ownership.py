@@ -64,6 +64,8 @@ def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
 FOREIGN = {
     "a file of the user": (put("out/thesis.txt"), "out", ["out: holds 1 file (thesis.txt)", "choose another output folder"]),
     "many files": (put(*(f"out/wavs/{n}.wav" for n in range(30)), "out/notes.txt"), "out", ["20 or more files (notes.txt, wavs/"]),
+    "a name that is not UTF-8": (put(os.fsdecode(b"out/caf\xe9\n.txt")), "out", ["1 file (caf\\xe9\\n.txt)"]),
+    "a folder in the record's place": (put("out/.done.json/own"), "out", ["1 file (.done.json/own)"]),
     "a hidden file": (put("out/.git/config"), "out", ["1 file (.git/config)"]),
     "folders alone": (lambda root: (root / "out/a").mkdir(parents=True), "out", ["folders (a)"]),
     "a file in the folder's place": (put("out"), "out", ["out: is not a folder"]),

@@ -19,9 +19,11 @@ read_processes() {  # those of this session: what is in another one has left on 
   local file line pid field session=''
   kd_started=() kd_children=()
   for file in /proc/$$/stat /proc/[0-9]*/stat; do
-    { IFS= read -r line <"$file"; } 2>/dev/null || continue
+    line=''
+    { IFS= read -r -d '' line <"$file"; } 2>/dev/null || true  # the whole file: a name may hold a line end
     pid="${line%% *}"
     read -r -a field <<<"${line##*) }"  # state, parent, group, session and so on; the start is field 20
+    if ((${#field[@]} < 20)); then continue; fi  # it has ended meanwhile
     session="${session:-${field[3]}}"
     if [[ "${field[0]}" == [ZX] || "${field[3]}" != "$session" || -n "${kd_started[$pid]:-}" ]]; then continue; fi
     kd_started[$pid]="${field[19]}"

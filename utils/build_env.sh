@@ -5,6 +5,7 @@
 # CMake, Ninja and Boost come from the index too. <folder>/.ready, written last, holds the Python's version.
 set -euo pipefail
 here="$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
+if (($# != 2)); then sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [[ "${1:-}" == --help ]] && exit 0 || exit 2; fi
 target="$1" log="$2"
 apt='apt-get install python3 python3-venv python3-dev g++   (Debian 12, Ubuntu 22.04; with root rights)'
 # Where packages come from is the user's choice (PIP_INDEX_URL and so on), where they go and from which files is not. The set-up code

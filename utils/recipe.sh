@@ -24,10 +24,10 @@ paths=(corpus lm-text lexicon train test dev relative-to work conf)  # the optio
 recipe_usage() {  # the options that every recipe has
   cat <<'TEXT'
   --stage N|NAME     first stage (default: 1)      --stop-stage N|NAME  last stage (default: results)
-  --list-stages      numbers and names; with the options of a run: when each finished, how long it took, its state
-  --dry-run          say what would run and why, run nothing
-  --force            run these stages' steps although they are up to date
-  --wait-lock SECS   wait so long when another run has the same --work (default: 0)
+  --list-stages      numbers and names of the stages, when each finished, how long it took, its state
+  --dry-run          say what would run and why, without running it
+  --force            run the steps of these stages even when they are up to date
+  --wait-lock SECS   seconds to wait when another run uses the same --work (default: 0)
   --nj N             parallel processes (default: 2)
 TEXT
 }

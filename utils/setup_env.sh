@@ -1,8 +1,8 @@
 #!/bin/bash -p
-# Make the Python environment in <checkout>/.venv unless it is there and current.  Usage: utils/setup_env.sh [--force]
+# Make the Python environment in <checkout>/.venv unless it is up to date.  Usage: utils/setup_env.sh [--force]
 #
 # .venv/env-<key> holds one environment, .venv/current points to it; <key> is a digest of the requirement files, of the
-# build script and of the checkout's place. The pointer is moved when an environment is complete, so an interrupted
+# build script and of the checkout's path. The pointer moves when an environment is complete, so an interrupted
 # set-up is never used. The searches in C++ are compiled into .venv/native (CXX: another compiler than g++).
 # KD_PYTHON_ENV=/path/to/python: your own environment is checked, nothing is installed.
 # KD_BASE_PYTHON=/path/to/python3.11: build with this Python.

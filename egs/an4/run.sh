@@ -11,12 +11,12 @@ usage() {
   cat <<'TEXT'
 usage: egs/an4/run.sh [options]
   --corpus DIR       AN4's folder, which holds etc and wav; audio as sphere, wav or flac (default: it is downloaded)
-  --tiny             small models and few updates: minutes; without --corpus on a made-up corpus of AN4's form
+  --tiny             small models and few updates: minutes; without --corpus on a synthetic corpus in AN4's format
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
-  --conf DIR         YAML files that change options of the steps: NAME.yaml is laid over conf/NAME.yaml
+  --conf DIR         YAML files with options of the steps: NAME.yaml overrides conf/NAME.yaml
   --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt); with
                      --stage ablation those of conf/ablation.yaml (default: all)
-  --seeds 0,1        with --stage ablation: these seeds alone; its table holds all that there are
+  --seeds 0,1        with --stage ablation: only these seeds; the table holds all that exist
 TEXT
   recipe_usage
 }

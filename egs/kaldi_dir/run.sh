@@ -11,20 +11,20 @@ source "$KD_ROOT/utils/kaldi_stages.sh"
 usage() {
   cat <<'TEXT'
 usage: egs/kaldi_dir/run.sh --train DIR --test DIR --lexicon FILE [options]
-  --tiny             small models, for a first look; without --train on an embedded corpus that is put into Kaldi's form
-  --train DIR        Kaldi data folders: wav.scp, text, utt2spk; segments, spk2utt, reco2dur, utt2dur where there are
+  --tiny             small models, for a first look; without --train on a synthetic corpus, exported to Kaldi's format
+  --train DIR        Kaldi data folders: wav.scp, text, utt2spk; segments, spk2utt, reco2dur, utt2dur if present
   --test DIR         the set that is reported; nothing is chosen on it
   --dev DIR          the set that everything is tuned on (default: a tenth of the training speakers, held out)
   --lexicon FILE     CMUdict, Sphinx, MFA or HTK dictionary, Kaldi's lexicon.txt, lexiconp.txt or lexiconp_silprob.txt
-  --lm-text FILE     LM text, a sentence a line, may be gzipped (default: the training transcripts)
-  --relative-to DIR  folder that relative paths in wav.scp count from (default: where you stand, as in Kaldi)
+  --lm-text FILE     LM text, one sentence per line, may be gzipped (default: the training transcripts)
+  --relative-to DIR  base folder of relative paths in wav.scp (default: the current folder, as in Kaldi)
   --allow-pipes      run wav.scp's commands; 'flac -c -d -s FILE |', 'sph2pipe -f wav FILE |' are read without that
-  --sample-rate N    of the features (default: 16000, or 8000 when a training recording has less than 16000)
+  --sample-rate N    sampling rate of the features (default: 16000, or 8000 when a training recording has less)
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
-  --conf DIR         YAML files that change options of the steps: NAME.yaml is laid over conf/NAME.yaml
+  --conf DIR         YAML files with options of the steps: NAME.yaml overrides conf/NAME.yaml
   --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt); with
                      --stage ablation those of conf/ablation.yaml (default: all)
-  --seeds 0,1        with --stage ablation: these seeds alone; its table holds all that there are
+  --seeds 0,1        with --stage ablation: only these seeds; the table holds all that exist
 TEXT
   recipe_usage
 }

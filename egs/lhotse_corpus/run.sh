@@ -1,5 +1,5 @@
 #!/bin/bash -p
-# Any corpus that Lhotse prepares -> table of error rates, through the line of egs/kaldi_dir and with its options (conf/ there).
+# Any corpus that Lhotse prepares -> table of error rates, with the stages and options of egs/kaldi_dir.
 set -euo pipefail
 here="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/path.sh"
@@ -14,16 +14,16 @@ usage: egs/lhotse_corpus/run.sh NAME --corpus DIR --train PART --test PART --lex
   NAME               the corpus in Lhotse, as librispeech for lhotse.recipes.prepare_librispeech
   --corpus DIR       its folder, as that recipe expects it; its parts are named when --train names none of them
   --arguments YAML   more arguments of that recipe, as '{dataset_parts: [dev-clean]}'
-  --train PART       parts of the corpus, with _ for -
+  --train PART       part of the corpus, with _ for -
   --test PART        the part that is reported; nothing is chosen on it
   --dev PART         the part that everything is tuned on (default: a tenth of the training speakers, held out)
   --lexicon FILE     CMUdict, Sphinx dictionary or Kaldi's lexicon.txt or lexiconp.txt
-  --lm-text FILE     LM text, a sentence a line, may be gzipped (default: the training transcripts)
-  --tiny             small models, for a first look; without NAME on an embedded corpus in LibriSpeech's layout
+  --lm-text FILE     LM text, one sentence per line, may be gzipped (default: the training transcripts)
+  --tiny             small models, for a first look; without NAME on a synthetic corpus in LibriSpeech's layout
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
-  --conf DIR         YAML files that change options of the steps: NAME.yaml is laid over egs/kaldi_dir/conf/NAME.yaml
+  --conf DIR         YAML files with options of the steps: NAME.yaml overrides egs/kaldi_dir/conf/NAME.yaml
   --systems A,B|all  students to train and decode (default: ce,mtl,li,hmt); with --stage ablation those of its ablation.yaml
-  --seeds 0,1        with --stage ablation: these seeds alone; its table holds all that there are
+  --seeds 0,1        with --stage ablation: only these seeds; the table holds all that exist
 TEXT
   recipe_usage
 }

@@ -12,13 +12,13 @@ usage() {
 usage: egs/mini_librispeech/run.sh [options]
   --tiny             small models and few updates: minutes, for a first look and for tests
   --corpus DIR       folder in LibriSpeech's layout with train-clean-5 and dev-clean-2 (default: OpenSLR 31 is
-                     downloaded; with --tiny alone an embedded corpus is synthesised)
-  --lm-text FILE     LM text, a sentence a line, may be gzipped   } needed with --corpus; the word 'openslr'
+                     downloaded; with --tiny alone a small corpus is synthesised)
+  --lm-text FILE     LM text, one sentence per line, may be gzipped   } needed with --corpus; the word 'openslr'
   --lexicon FILE     CMUdict or LibriSpeech lexicon               } downloads them (OpenSLR 11)
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
   --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt); with
                      --stage ablation those of conf/ablation.yaml (default: all)
-  --seeds 0,1        with --stage ablation: these seeds alone; its table holds all that there are
+  --seeds 0,1        with --stage ablation: only these seeds; the table holds all that exist
 TEXT
   recipe_usage
 }

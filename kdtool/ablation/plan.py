@@ -51,8 +51,8 @@ SETTING = {"about", "options", "layers", "systems"}
 class Config:
     """Options of plan_ablation."""
 
-    systems: str = field(default="", metadata={"help": "make these systems only, comma-separated; empty: all"})
-    seeds: str = field(default="", metadata={"help": "with these seeds only, comma-separated; empty: those of the file"})
+    systems: str = field(default="", metadata={"help": "only these systems, comma-separated; empty: all"})
+    seeds: str = field(default="", metadata={"help": "only these seeds, comma-separated; empty: those of the file"})
 
 
 @dataclass(frozen=True)

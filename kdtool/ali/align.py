@@ -25,7 +25,7 @@ class AlignConfig:
     """Options of the align step."""
 
     boost_silence: float = field(default=1.0, metadata={"help": "factor on the likelihoods of silence"})
-    fmllr_passes: int = field(default=1, metadata={"help": "times a speaker's transform is estimated (models of adapted features)"})
+    fmllr_passes: int = field(default=1, metadata={"help": "number of fMLLR estimates per speaker (models of adapted features)"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
     engine: str = field(default="auto", metadata={"help": "search engine: k2, native, or auto: native, as this step works on the CPU"})
 

@@ -23,7 +23,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.names import escaped, is_utf8
 
 C = TypeVar("C")
-CONFIG_HELP = "YAML file with values for these options, or a section of it; may be given again: the later wins"
+CONFIG_HELP = "YAML file with values for these options, or one section of it; may be repeated, the last one wins"
 # The user's to mend, so no traceback.
 SPACE, RIGHTS = "free space, or choose another disk", "mend its permissions, or choose another place"
 USERS_TO_MEND = {
@@ -83,10 +83,10 @@ def parse_args(
     parser.add_argument("--config", action="append", default=[], metavar="FILE[:SECTION]", help=CONFIG_HELP)
     parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     parser.add_argument("--force", action="store_true", help="run even when the output is up to date")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run and why, run nothing")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run and why, without running it")
     # A recipe's own --force and --wait-lock reach its steps through the environment.
     parser.add_argument("--wait-lock", type=float, default=os.environ.get("KD_WAIT_LOCK", "0"), metavar="SECONDS",
-                        help="wait so long for another process that makes the same folder (default: 0)")  # fmt: skip
+                        help="seconds to wait for another process that makes the same folder (default: 0)")  # fmt: skip
     args = vars(parser.parse_args(argv))
     if wrong := [word for word in (sys.argv[1:] if argv is None else argv) if not is_utf8(word)]:
         raise UsageError(f"{escaped(wrong[0])}: not UTF-8, so no file could name it; rename the file or folder")

@@ -27,8 +27,8 @@ MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 class Config:
     """Options of the split."""
 
-    share: float = field(default=0.1, metadata={"help": "share of the speakers that is held out, at least one"})
-    seed: int = field(default=0, metadata={"help": "seed of the draw"})
+    share: float = field(default=0.1, metadata={"help": "share of speakers to hold out, at least one"})
+    seed: int = field(default=0, metadata={"help": "random seed"})
     speakers: list[str] = field(default_factory=list, metadata={"help": "hold these speakers out instead of drawing some"})
 
 

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 class SatConfig(TriphoneConfig):
     """Options of the speaker-adaptive training."""
 
-    fmllr: list[int] = field(default_factory=lambda: [2, 4, 6, 12], metadata={"help": "iterations that start with new transforms"})
+    fmllr: list[int] = field(default_factory=lambda: [2, 4, 6, 12], metadata={"help": "iterations that start with new fMLLR transforms"})
     silence_weight: float = field(default=0.0, metadata={"help": "weight of silence frames in estimating transforms"})
     prior_frames: float = field(
-        default=200.0, metadata={"help": "frames that pull a speaker's transform to the identity; kept for aligning and decoding"}
+        default=200.0, metadata={"help": "prior of the transform in frames, towards the identity; also used in aligning and decoding"}
     )
 
 

@@ -22,7 +22,7 @@ from kdtool.validate.registry import door
 class TriConfig(TriphoneConfig):
     """Options of the triphone training."""
 
-    deltas: int = field(default=2, metadata={"help": "orders of time derivatives beside the features"})
+    deltas: int = field(default=2, metadata={"help": "order of the time derivatives (deltas)"})
 
 
 def train_tri(paths: dict[str, Path], work: Path, cfg: TriConfig, nj: int) -> None:

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 class TriphoneConfig:
     """Options that every triphone training has."""
 
-    leaves: int = field(default=800, metadata={"help": "tied states (pdfs) at most"})
-    min_count: float = field(default=100.0, metadata={"help": "frames that a tied state must have"})
-    min_gain: float = field(default=100.0, metadata={"help": "log-likelihood (nats) that a split must gain"})
+    leaves: int = field(default=800, metadata={"help": "largest number of tied states (pdfs)"})
+    min_count: float = field(default=100.0, metadata={"help": "smallest number of frames of a tied state"})
+    min_gain: float = field(default=100.0, metadata={"help": "smallest gain in log-likelihood (nats) of a split"})
     iterations: int = field(default=28, metadata={"help": "EM iterations"})
     realign: list[int] = field(
         default_factory=lambda: [6, 11, 16, 21], metadata={"help": "iterations that start with a realignment"}
     )
-    gaussians: int = field(default=5000, metadata={"help": "Gaussians in the end"})
-    grow_until: int = field(default=21, metadata={"help": "iteration at which that number is reached"})
-    power: float = field(default=0.25, metadata={"help": "a pdf's share of Gaussians goes with its frames to this power"})
+    gaussians: int = field(default=5000, metadata={"help": "final number of Gaussians"})
+    grow_until: int = field(default=21, metadata={"help": "iteration at which this number is reached"})
+    power: float = field(default=0.25, metadata={"help": "exponent of the frame count in sharing out Gaussians over pdfs"})
     boost_silence: float = field(default=1.0, metadata={"help": "factor on the likelihoods of silence when realigning"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
-    seed: int = field(default=0, metadata={"help": "for the directions in which Gaussians are split"})
+    seed: int = field(default=0, metadata={"help": "random seed of the directions in which Gaussians are split"})
 
 
 @dataclass

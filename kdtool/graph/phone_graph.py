@@ -31,7 +31,7 @@ class Config:
     """Options of make_phone_graph."""
 
     order: int = field(default=2, metadata={"help": "2: bigram of the alignments' phones; 0: free loop, all phones equally likely"})
-    min_count: int = field(default=5, metadata={"help": "phones seen less often in the alignments are left out"})
+    min_count: int = field(default=5, metadata={"help": "smallest count of a phone in the alignments; rarer ones are left out"})
 
 
 def bigram_counts(sequences: Iterable[np.ndarray], size: int) -> np.ndarray:

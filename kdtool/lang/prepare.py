@@ -32,22 +32,22 @@ STATES = 3
 class Config:
     """Options of the language step."""
 
-    vocab_size: int = field(default=20000, metadata={"help": "most frequent words of the LM text that get into the vocabulary"})
-    all_words: bool = field(default=False, metadata={"help": "true: every word of the lexicon gets in (a small, closed dictionary)"})
-    min_count: int = field(default=1, metadata={"help": "a word of the LM text must occur this often"})
+    vocab_size: int = field(default=20000, metadata={"help": "vocabulary size: the most frequent words of the LM text"})
+    all_words: bool = field(default=False, metadata={"help": "true: the vocabulary is the whole lexicon (a small, closed dictionary)"})
+    min_count: int = field(default=1, metadata={"help": "smallest count of a word in the LM text"})
     phone_set: str = field(default="arpabet", metadata={"help": "arpabet: other phones in the lexicon are errors; any: all allowed"})
     word_position: bool = field(
-        default=False, metadata={"help": "true: a phone is told by its place in the word (AH_B begins it, AH_E ends it, AH_I, AH_S)"}
+        default=False, metadata={"help": "true: word-position-dependent phones (AH_B begins a word, AH_E ends it, AH_I, AH_S)"}
     )
-    g2p: bool = field(default=True, metadata={"help": "false: words that the lexicon lacks become <UNK>"})
-    g2p_max_words: int = field(default=0, metadata={"help": "words of the lexicon that G2P learns from, 0 for all"})
+    g2p: bool = field(default=True, metadata={"help": "false: words that are not in the lexicon become <UNK>"})
+    g2p_max_words: int = field(default=0, metadata={"help": "lexicon words for training the G2P model, 0 for all"})
     g2p_order: int = field(default=6, metadata={"help": "order of G2P's joint n-gram model"})
-    max_oov: float = field(default=0.1, metadata={"help": "largest share of the training transcripts' words without a pronunciation"})
+    max_oov: float = field(default=0.1, metadata={"help": "largest share of words in the training transcripts without a pronunciation"})
     bpe_size: int = field(default=500, metadata={"help": "number of subword units"})
-    bpe_sentences: int = field(default=50000, metadata={"help": "sentences that the subwords are learnt from, 0 for all"})
+    bpe_sentences: int = field(default=50000, metadata={"help": "sentences for training the subword model, 0 for all"})
     seed: int = field(default=0, metadata={"help": "seed of the random samples"})
     align_data: Path | None = field(
-        default=None, metadata={"help": "data folder that will be aligned: its words get pronunciations, but not a place in the vocabulary"}
+        default=None, metadata={"help": "data folder to be aligned later: its words get pronunciations but do not enter the vocabulary"}
     )
 
 

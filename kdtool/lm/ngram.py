@@ -31,9 +31,9 @@ class Config:
     """Options of the n-gram step."""
 
     order: int = field(default=3, metadata={"help": "n"})
-    prune: str = field(default="", metadata={"help": "count thresholds by order, such as '0 3 5'; n-grams up to it go; empty keeps all"})
-    max_ngrams: int = field(default=0, metadata={"help": "raise the thresholds until no more n-grams are left (0: no limit)"})
-    unseen: bool = field(default=False, metadata={"help": "true: vocabulary words that the text lacks are as likely as an unknown word"})
+    prune: str = field(default="", metadata={"help": "count thresholds per order, such as '0 3 5': remove n-grams up to that; empty: none"})
+    max_ngrams: int = field(default=0, metadata={"help": "raise the thresholds until at most N n-grams are left (0: no limit)"})
+    unseen: bool = field(default=False, metadata={"help": "true: vocabulary words not in the text are as likely as an unknown word"})
     memory: str = field(default="1G", metadata={"help": "sorting memory of lmplz, such as 1G or 20%", "key": False})
 
 

@@ -36,11 +36,11 @@ JOB_MB = 1000  # of one job: libraries, one utterance's distributions; on top, t
 class Config:
     """Options of the dump step."""
 
-    temperature: float = field(default=1.0, metadata={"help": "P ** (1 / T), normalised, is dumped"})
-    top_k: int = field(default=0, metadata={"help": "keep so many units of a distribution at most (0: no limit)"})
+    temperature: float = field(default=1.0, metadata={"help": "dump P ** (1 / T), normalised"})
+    top_k: int = field(default=0, metadata={"help": "keep at most N units of a distribution (0: no limit)"})
     mass: float = field(default=0.99, metadata={"help": "keep this share of the mass, on average"})
-    step: float = field(default=0.0, metadata={"help": "of the levels of 2 sqrt(p) to which probabilities are rounded (0: the unit's)"})
-    sample: int = field(default=16000, metadata={"help": "units that the levels and priors of the code are learnt from"})
+    step: float = field(default=0.0, metadata={"help": "quantisation step of 2 sqrt(p) (0: the unit's default)"})
+    sample: int = field(default=16000, metadata={"help": "units from which the coder's levels and priors are estimated"})
     shard_size: int = field(default=128, metadata={"help": "utterances in one file"})
     device: str = field(default="auto", metadata={"help": f"neural teachers: {DEVICE_HELP}", "key": False})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})

@@ -27,17 +27,17 @@ class InspectConfig:
 
     utterance: str = field(default="", metadata={"help": "show this utterance's units"})
     lang: Path | None = field(default=None, metadata={"help": "lang folder that names phones and subwords"})
-    top: int = field(default=5, metadata={"help": "so many of the likeliest units of each row"})
+    top: int = field(default=5, metadata={"help": "number of most likely units shown per row"})
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """Options of export."""
 
-    format: str = field(default="safetensors", metadata={"help": "safetensors (a file a shard), npy (a file an utterance), "
+    format: str = field(default="safetensors", metadata={"help": "safetensors (one file per shard), npy (one file per utterance), "
                                                          "arrow (one table of what was kept), lhotse (cuts with a field for each dump)"})
     dtype: str = field(default="float16", metadata={"help": "of log-probabilities in dense arrays: float16 or float32"})
-    frames: bool = field(default=False, metadata={"help": "safetensors, npy: a row for each 10 ms frame instead of each unit"})
+    frames: bool = field(default=False, metadata={"help": "safetensors, npy: one row per 10 ms frame instead of per unit"})
     ali: Path | None = field(default=None, metadata={"help": "alignment, with --frames: arrays cover its frames, not only up to "
                                                      "the last unit"})
     data: Path | None = field(default=None, metadata={"help": "lhotse: data or feature folder, or a file of cuts"})

@@ -15,13 +15,13 @@ PICTURE = ("data", "feats", "ali", "gmm", "lang")
 class Config:
     """Options of make_report."""
 
-    data: Path | None = field(default=None, metadata={"help": "data set of the picture, for the sound; without it there is none"})
+    data: Path | None = field(default=None, metadata={"help": "data set of the utterance to show; without it none is shown"})
     feats: Path | None = field(default=None, metadata={"help": "its features, of the students' kind"})
     ali: Path | None = field(default=None, metadata={"help": "its alignment"})
     gmm: Path | None = field(default=None, metadata={"help": "GMM that made the alignment: its tree says which senone is of which phone"})
     lang: Path | None = field(default=None, metadata={"help": "language folder"})
     utterance: str = field(
-        default="median", metadata={"help": "which utterance to picture: median or worst by errors a word of the two systems, or an id"}
+        default="median", metadata={"help": "utterance to show: median or worst by errors per word of the two systems, or an id"}
     )
     title: str = field(default="Ablation", metadata={"help": "heading of the page"})
 

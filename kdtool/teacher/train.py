@@ -44,13 +44,13 @@ class Config:
     teachers: str = field(default="", metadata={"help": "kinds mix, masked_ngram: trained teachers to take, comma-separated folders",
                                                 "key": False})  # fmt: skip
     hf_lm: Path | None = field(default=None, metadata={"help": "kind hf: folder of a causal or masked Hugging Face LM"})
-    max_sentences: int = field(default=0, metadata={"help": "use so many sentences of the LM text, evenly spread (0: all)"})
-    held_out: int = field(default=200, metadata={"help": "hold every N-th sentence out, to choose weights on (0: none)"})
+    max_sentences: int = field(default=0, metadata={"help": "limit the LM text to N sentences, evenly spread (0: all)"})
+    held_out: int = field(default=200, metadata={"help": "hold out every N-th sentence, for choosing weights (0: none)"})
     variants: bool = field(default=True, metadata={"help": "draw pronunciations as often as aligned speakers used them; "
                                                            "false: each word's first"})  # fmt: skip
     own_text: bool = field(default=False, metadata={"help": "learn from the training utterances as aligned, in place of their sentences in "
                                                            "the LM text; false: from neither, so that none was seen before"})  # fmt: skip
-    seed: int = field(default=0, metadata={"help": "of every random choice"})
+    seed: int = field(default=0, metadata={"help": "random seed"})
     device: str = field(default="auto", metadata={"help": f"neural kinds: {DEVICE_HELP}", "key": False})
 
 

@@ -3,6 +3,7 @@
 # Usage: local/an4/find_corpus.sh <tiny: true|false> <corpus|''> <out>
 # Out: <out>/corpus, <out>/lexicon, each a file with one absolute path; <out>/name, in words for the tables.
 set -euo pipefail
+if (($# != 3)); then sed -n '2,4s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [[ "${1:-}" == --help ]] && exit 0 || exit 2; fi
 tiny="$1" corpus="$2" out="$3"
 here="$(dirname "${BASH_SOURCE[0]}")"
 source "$here/../../utils/env.sh"

@@ -3,6 +3,7 @@
 # Usage: local/librispeech/find_corpus.sh <tiny: true|false> <corpus|''> <lm-text|openslr|''> <lexicon|openslr|''> <out>
 # Out: <out>/corpus, <out>/lm_text, <out>/lexicon, each a file with one absolute path; <out>/name, in words for the tables. Sources are never mixed silently.
 set -euo pipefail
+if (($# != 5)); then sed -n '2,4s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [[ "${1:-}" == --help ]] && exit 0 || exit 2; fi
 tiny="$1" corpus="$2" lm_text="$3" lexicon="$4" out="$5"
 here="$(dirname "${BASH_SOURCE[0]}")"
 source "$here/../../utils/env.sh"

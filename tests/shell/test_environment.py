@@ -15,12 +15,10 @@ from typing import Any
 import pytest
 from bad_input_data import ROOT, write_corpus
 
-SCRIPTS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("*/**/*.sh") if os.access(p, os.X_OK) and ".venv" not in p.parts)
-# These take positional arguments only, are called by others, or stand in for Python.
-NO_HELP = {
-    "local/an4/find_corpus.sh", "local/librispeech/find_corpus.sh", "utils/build_env.sh", "utils/no_environment.sh",
-    "utils/note_command.sh", "tests/run.sh", "tests/slurm/install.sh",
-}  # fmt: skip
+SCRIPTS = sorted(str(p.relative_to(ROOT)) for top in ("steps", "utils", "egs", "local", "tests") for p in (ROOT / top).rglob("*.sh")
+                 if os.access(p, os.X_OK))  # fmt: skip
+# The first two stand in for Python, the others are not for users.
+NO_HELP = {"utils/no_environment.sh", "utils/note_command.sh", "tests/run.sh", "tests/slurm/install.sh"}
 NOISE = """echo read by bash
 printf 'read by bash\\n' >&2
 cd /

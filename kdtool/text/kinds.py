@@ -19,8 +19,8 @@ from kdtool.text.marks import words_fault
 _CUE = re.compile(r"^\s*(\d+:)?\d{1,2}:\d{2}[,.]\d{1,3}\s*-->\s*(\d+:)?\d{1,2}:\d{2}[,.]\d{1,3}", re.MULTILINE)
 _LRC = re.compile(r"\[\d{1,3}:\d{2}([.:]\d{1,3})?\].*|\[[a-z]+:.*\]")
 _NUMBER = r"\d+(?:\.\d+)?"
-_AUDACITY = re.compile(r"(\d+\.\d+)\t(\d+\.\d+)(\t.*)?")
-_CTM = re.compile(rf"\S+\s+\S{{1,2}}\s+({_NUMBER})\s+{_NUMBER}\s+\S+(\s+[\d.eE+-]+)?(\s+\S+){{0,2}}")
+_SECONDS = re.compile(r"(\d+\.\d+)\s+(\d+\.\d+)(\s.*)?")
+_CTM = re.compile(rf"\S+\s+\S{{1,2}}\s+({_NUMBER})\s+{_NUMBER}\s+\S+(\s+[\d.eE+-]+(\s+\S+){{0,2}})?")
 _STM = re.compile(rf"\S+\s+\S{{1,2}}\s+\S+\s+({_NUMBER})\s+({_NUMBER})(\s+<[^<>]*>)?\s.*")
 _RTTM = re.compile(r"[A-Z-]+\s+\S+\s+\d+\s+\S+\s+\S+\s+\S+\s+\S+\s+\S+(\s+\S+){0,2}")
 _HTK = re.compile(r"(\d+)\s+(\d+)\s+\S.*")
@@ -88,8 +88,8 @@ def _by_lines(lines: Sequence[str]) -> str:
         return "a subtitle file (SRT)" if "," in cue[0] else "a subtitle file (WebVTT)"
     if _rising(lines, _HTK, lambda m: (int(m[1]), int(m[2])), _SHORTEST):
         return "an HTK label file (start and end in 100 ns, label)"
-    if _rising(lines, _AUDACITY, lambda m: (float(m[1]), float(m[2])), 0):
-        return "an Audacity label track (start and end in seconds, label)"
+    if _rising(lines, _SECONDS, lambda m: (float(m[1]), float(m[2])), 0):
+        return "a label file in seconds (start, end, label, as of Audacity)"
     table = [line for line in lines if not line.startswith(";;")]
     kinds = {"a subtitle file (LRC lyrics)": _LRC, "an STM file": _STM, "a CTM file (word times)": _CTM, "an RTTM file": _RTTM}
     for kind, form in kinds.items():
@@ -108,8 +108,11 @@ def _times(found: re.Match[str], form: re.Pattern[str]) -> bool:
 def _rising(
     lines: Sequence[str], form: re.Pattern[str], times: Callable[[re.Match[str]], tuple[float, float]], shortest: float
 ) -> bool:
-    """Whether all lines are segments one behind the other, the last of which ends at `shortest` or later."""
-    last = 0.0
+    """Whether all lines are segments one behind the other, the last of which ends at `shortest` or later.
+
+    A single line has to begin at 0: a sentence may begin with two numbers.
+    """
+    first, last = -1.0, 0.0
     for line in lines:
         found = form.fullmatch(line)
         if not found:
@@ -117,5 +120,5 @@ def _rising(
         start, end = times(found)
         if not last <= start <= end:
             return False
-        last = end
-    return bool(lines) and last >= shortest
+        first, last = start if first < 0 else first, end
+    return bool(lines) and last >= shortest and (len(lines) > 1 or first == 0)

@@ -28,6 +28,7 @@ KINDS = {
     "HTK label with scores": "0 3600000 s2 -12.5 hello\n",
     "HTK master label": '#!MLF!#\n"*/a.lab"\nhello\n.\n',
     "Audacity": "0.000000\t1.250000\thello\n1.250000\t2.0\tthere\n",
+    "Audacity with blanks": "0.00 0.25 sil\n",
     "TextGrid": 'File type = "ooTextFile"\nObject class = "TextGrid"\n',
     "short TextGrid": '"ooTextFile"\n"TextGrid"\n0\n2.3\n',
     "CTM": "rec 1 0.11 0.07 HELLO 0.99\nrec 1 0.18 0.1 THERE 1.00\n",
@@ -45,7 +46,8 @@ PLAIN = [
     "[noise] hello\n", "[laughter]", "5\n6\n7\n", "10 20 30\n", "the ratio 1 0.5 was wrong\n", "{hello}",
     "SPEAKER one said a thing that is long enough",
     "speaker 1 said 3.5 million was 2.5 too many\nhe went\n", "at 10:30 we left --> home\n", "[00:12] hello\nno time here\n", "data\n",
-    "1999 2000 party over", "<unk> hello <noise>\n", "\"Well\", he said\n",
+    "1999 2000 party over", "100000 200000 people came", "1.5 2.5 is the score",
+    "rec 1 0.5 0.5 was said", "<unk> hello <noise>\n", "\"Well\", he said\n",
 ]  # fmt: skip
 
 

@@ -175,8 +175,9 @@ def read_own(path: Path, phones: Collection[str]) -> dict[str, list[Pron]]:
 
 def tell_unknown(counts: Counter[str], guessed: Guessed, listed: str) -> None:
     """Say on standard error which words no lexicon has."""
-    for words, became in ((guessed.prons, "what G2P guesses"), (guessed.unknown, "spoken noise")):
-        if said := unknown_words("align", counts, words, became, listed):
+    by_g2p, noise = "are in no lexicon; G2P guesses their pronunciations", "are without a pronunciation and become spoken noise"
+    for words, fate in ((guessed.prons, by_g2p), (guessed.unknown, noise)):
+        if said := unknown_words("align", counts, words, fate, listed):
             print(said, file=sys.stderr)
 
 

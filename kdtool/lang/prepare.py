@@ -173,7 +173,7 @@ def report(
     lost = [f"  training word {w} is {UNK}: {reason}" for w, reason in failed if w in chosen.training]
     unknown = {UNK, *(w for w, _ in failed)}
     for what, words in (("training transcripts", chosen.training), ("transcripts to align", chosen.to_align), ("LM text", chosen.text)):
-        if said := unknown_words(what, words, unknown, UNK, listed):
+        if said := unknown_words(what, words, unknown, f"are without a pronunciation and become {UNK}", listed):
             print(said, file=sys.stderr)
     share = stats["training_oov_tokens"] / max(1, stats["training_tokens"])
     if share > max_oov:

@@ -9,14 +9,14 @@ SHOWN = 10
 _LONGEST = 40  # letters of a word that are shown
 
 
-def unknown_words(what: str, words: Counter[str], unknown: Collection[str], became: str, listed: str) -> str:
+def unknown_words(what: str, words: Counter[str], unknown: Collection[str], fate: str, listed: str) -> str:
     """The summary of a text's unknown words; '' when there are none.
 
     Args:
         what: whose words they are: "training transcripts".
         words: how often each word of the text occurs.
         unknown: those without a pronunciation.
-        became: what is done with them: "<UNK>".
+        fate: what is said of them: "are without a pronunciation and become <UNK>".
         listed: where all of them stand.
     """
     found = Counter({w: words[w] for w in set(unknown) if words[w]})
@@ -24,7 +24,7 @@ def unknown_words(what: str, words: Counter[str], unknown: Collection[str], beca
         return ""
     total, share = words.total(), 100 * found.total() / words.total()
     first = ", ".join(f"{_shown(w)} {n}" for w, n in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:SHOWN])
-    return (f"{what}: {len(found)} of {len(words)} words are without a pronunciation and become {became} ({found.total()} of {total} "
+    return (f"{what}: {len(found)} of {len(words)} words {fate} ({found.total()} of {total} "
             f"tokens, {share:.2f}%)\n  {'all' if len(found) <= SHOWN else 'most frequent'}: {first}; list: {listed}")  # fmt: skip
 
 

@@ -133,8 +133,8 @@ def test_encodings_are_named_with_the_command_that_converts_them(tmp_path: Path)
 
 def test_the_summary_of_unknown_words() -> None:
     counts = Counter({"THE": 90, **{f"W{n:02d}": n for n in range(1, 13)}})
-    said = unknown_words("transcripts", counts, [*(f"W{n:02d}" for n in range(1, 13)), "ELSE"], "<UNK>", "x/list.tsv")
-    assert said.startswith("transcripts: 12 of 13 words are without a pronunciation and become <UNK> (78 of 168 tokens, 46.43%)")
+    said = unknown_words("transcripts", counts, [*(f"W{n:02d}" for n in range(1, 13)), "ELSE"], "become <UNK>", "x/list.tsv")
+    assert said.startswith("transcripts: 12 of 13 words become <UNK> (78 of 168 tokens, 46.43%)")
     assert "most frequent: W12 12, W11 11" in said and "W02" not in said and said.endswith("list: x/list.tsv")
     assert unknown_words("transcripts", counts, ["ELSE"], "<UNK>", "x") == ""
     assert "XXXX.. 1" in unknown_words("t", Counter({"X" * 300: 1}), ["X" * 300], "noise", "x")

@@ -11,31 +11,38 @@ from kdtool.core.cli import parse_args
 from kdtool.core.errors import UsageError
 from kdtool.student.config import HeadSpec, StudentConfig
 
-CONF = Path(__file__).resolve().parents[2] / "egs" / "mini_librispeech" / "conf"
-FILES = sorted(CONF.rglob("student_*.yaml"))
+ROOT = Path(__file__).resolve().parents[2]
+SHARED, CONF = ROOT / "utils" / "conf", ROOT / "egs" / "mini_librispeech" / "conf"
+SYSTEMS = ("ce", "mtl", "li", "hmt")
 
 
-def load(path: Path) -> StudentConfig:
-    return parse_args(StudentConfig, [], ["--config", str(path)], prog="test", description="")[1]
+def load(system: str, tiny: bool) -> StudentConfig:
+    """In layers, as the recipe's stage `students` gives them."""
+    options = []
+    for section in dict.fromkeys(("student_ce", f"student_{system}")):
+        options += [f"{folder / section}.yaml?" for folder in (SHARED, CONF)]
+        options += [f"{CONF / 'tiny.yaml'}:{section}"] if tiny else []
+    return parse_args(StudentConfig, [], [word for layer in options for word in ("--config", layer)], prog="test", description="")[1]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONF)))
-def test_config_makes_a_trunk_with_the_layers_its_heads_want(path: Path) -> None:
+@pytest.mark.parametrize("tiny", [False, True], ids=["full", "tiny"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_encoder_has_the_layers_that_the_heads_name(system: str, tiny: bool) -> None:
     from kdtool.student.encoders import make_encoder
 
-    cfg = load(path)
+    cfg = load(system, tiny)
     layers = len(make_encoder(cfg.encoder, 80, cfg.encoder_options).dims)
     assert all(-layers <= spec.layer < layers for spec in cfg.head_specs())
 
 
-@pytest.mark.parametrize("folder", [CONF, CONF / "tiny"], ids=["full", "tiny"])
-def test_systems_share_everything_but_their_objective(folder: Path) -> None:
-    def encoder(name: str) -> dict[str, Any]:
-        return {k: v for k, v in vars(load(folder / f"student_{name}.yaml")).items() if k not in ("main", "main_options", "heads")}
+@pytest.mark.parametrize("tiny", [False, True], ids=["full", "tiny"])
+def test_systems_share_everything_but_their_losses(tiny: bool) -> None:
+    def rest(system: str) -> dict[str, Any]:
+        return {k: v for k, v in vars(load(system, tiny)).items() if k not in ("main", "main_options", "heads")}
 
-    assert encoder("ce") == encoder("mtl") == encoder("li") == encoder("hmt")
-    soft, hard = load(folder / "student_hmt.yaml").heads, load(folder / "student_mtl.yaml").heads
-    assert [{**h, "kind": "hard"} for h in soft] == hard
+    assert rest("ce") == rest("mtl") == rest("li") == rest("hmt")
+    soft, hard = load("hmt", tiny).heads, load("mtl", tiny).heads
+    assert soft and [{**h, "kind": "hard"} for h in soft] == hard
 
 
 def test_a_heads_weight_may_change_over_the_training() -> None:

@@ -116,6 +116,16 @@ NESTED = [
      ["student/decode_dev lies inside", "student, the input model, which has no record", "give an output folder outside of it"]),
 ]  # fmt: skip
 
+STUDENTS = [
+    ("a device that is none", ["--device", "gpu"], 2, ["device gpu: auto, cpu, cuda or cuda:N"]),
+    ("a device that is not there", ["--device", "cuda:99"], 2, ["device cuda:99: torch", "CUDA devices; give --device cpu"]),
+    ("a kind that is none", ["--kind", "rnnt"], 2, ["no kind of student 'rnnt'; there are: hybrid"]),
+    ("a head whose dump was not given", ["--heads", '[{"unit": "phone", "layer": 1, "weight": 0.3, "posts": "lattice"}]'], 1,
+     ["the dump 'lattice' that a head learns from was not given", "--posts lattice=DIR"]),
+    ("first weights of two students", ["--init", "a", "--init-encoder", "b"], 2, ["init a and init_encoder b", "give one of them"]),
+    ("first weights from nowhere", ["--init", "nowhere"], 1, ["nowhere: missing"]),
+]  # fmt: skip
+
 USAGE = [
     (["--no-such-option"], 2, ["unknown option --no-such-option", "--help"]),
     (["--stage", "0"], 2, ["--stage 0: no such stage", "known are 1 to 15"]),
@@ -136,5 +146,6 @@ CASES = [
         for step, name, hows in CORRUPT for how in hows
     ),
     *(Case("output inside an input", name, step, change, words, status=2) for name, step, change, words in NESTED),
+    *(Case("student", name, "student", lambda w: None, words, argv, status) for name, argv, status, words in STUDENTS),
     *(Case("usage", " ".join(argv), "recipe", lambda w: None, words, argv, status) for argv, status, words in USAGE),
 ]  # fmt: skip

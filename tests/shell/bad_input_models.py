@@ -126,6 +126,8 @@ DUMP_CASES = [
         ["alignment: 1 x", "for this alignment"],
     ),
     ("no dump", put("posts/meta.json", "{}"), ["unreadable: 1 x", "does not describe a dump"]),
+    ("rows by something else", json_of("posts/meta.json", lambda m: m.update(rows="word")), ["unreadable: 1 x", "rows 'word', known are"]),
+    ("rows by frame that leave frames out", json_of("posts/meta.json", lambda m: m.update(rows="frame")), ["segment: ", "starts at frame"]),
 ]
 
 CASES = [

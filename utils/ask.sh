@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2154 # opt, stages and about are the recipe's
-# What a recipe's stages would run, asked without running anything.  Sourced by recipe.sh.
+# What a recipe's stages would run, found out without running anything.  Sourced by recipe.sh.
 #
-# Each stage is called with KD_PLAN set: its scripts note the commands that they would start (utils/note_command.sh), and
-# kdtool.core.stages asks the steps behind them for their state.
+# Each stage is called with KD_PLAN set. Its scripts then only note the commands that they would start (utils/note_command.sh), and
+# kdtool.core.stages finds the state of the steps behind them.
 
-list_stages() {  # without an environment nobody can be asked for a state
+list_stages() {  # without an environment the state of a step cannot be found
   local i
   if [[ -x "$KD_PYTHON" && "$KD_PYTHON" != */no_environment.sh ]]; then
     ask_stages list 1 "${#stages[@]}"
@@ -13,12 +13,12 @@ list_stages() {  # without an environment nobody can be asked for a state
   fi
 }
 
-declare -A current_steps=()  # stage -> a line a step, for the stages that have nothing to do
+declare -A current_steps=()  # stage -> one line per step, for the stages that are up to date
 
-find_current() {  # find_current current|places FIRST LAST: one process for all steps, where each by itself would start one to find that out
+find_current() {  # find_current current|places FIRST LAST: one process for all steps; a step of its own would need one each
   local line refused=false
   current_steps=()
-  # What else is wrong is told when the stage itself runs.
+  # Other errors are reported when the stage itself runs.
   while IFS= read -r line; do
     if [[ "$line" == REFUSED$'\t'* ]]; then
       printf '%s\n' "${line#*$'\t'}" >&2
@@ -30,10 +30,10 @@ find_current() {  # find_current current|places FIRST LAST: one process for all 
   [[ "$refused" == false ]] || exit 2
 }
 
-ask_stages() {  # ask_stages list|steps|current|places FIRST LAST; places: only where an output's place holds what its step did not make
+ask_stages() {  # ask_stages list|steps|current|places FIRST LAST; places: only outputs whose place holds files that their step did not make
   local what="$1" folder i status=0 lines=() place="${opt[work]}"
   folder="$(mktemp -d)"
-  # Stages stand in the folder of --work; asking does not make it.
+  # A stage's working folder is --work; asking does not make it.
   if [[ ! -d "$place" ]]; then place="$folder/work" && mkdir -- "$place"; fi
   for ((i = 0; i < ${#stages[@]}; i++)); do
     lines+=("${stages[i]}"$'\t'"${about[${stages[i]}]}")

@@ -15,7 +15,7 @@ attend() {  # never as `attend X || ..`, which would switch off the 'set -e' of 
 
 declare -A kd_started=() kd_children=()  # by process: when it started; its children
 
-read_processes() {  # those of this session: what is in another one has left on purpose, as Slurm's guard, which cancels jobs when we are gone
+read_processes() {  # those of this session; a process in another one has left on purpose, such as Slurm's guard, which cancels jobs after us
   local file line pid field session=''
   kd_started=() kd_children=()
   for file in /proc/$$/stat /proc/[0-9]*/stat; do

@@ -19,7 +19,7 @@ die() {
   exit 1
 }
 
-try() {  # try WHAT COMMAND...: run it with its output in the log; a failure shows the log's end and the way on
+try() {  # try WHAT COMMAND...: run it with its output in the log; a failure shows the end of the log and what to do next
   local what="$1"
   shift
   printf '+ %s\n' "$*" >>"$log"
@@ -48,7 +48,7 @@ print("; ".join(faults))
 PY
 }
 
-find_python() {  # the first Python that fits, by its real path; launchers that do not start (pyenv's) are passed over
+find_python() {  # the first Python that fits, by its real path; launchers that do not start (pyenv's) are skipped
   local name candidate fault report=''
   local -a names=(python3.11 python3.10 python3)
   if [[ -n "${KD_BASE_PYTHON:-}" ]]; then names=("$KD_BASE_PYTHON"); fi
@@ -109,7 +109,7 @@ build_kenlm() {
     --no-binary :all: --require-hashes -d "$target/tmp" -r "$here/requirements-kenlm.txt"
   mkdir -p "$src" "$target/kenlm/bin" "$target/kenlm/lib"
   tar -xzf "$target"/tmp/kenlm-*.tar.gz -C "$src" --strip-components 1
-  # Compressed input is left out on every machine alike: what is there would depend on the machine's libraries.
+  # No compressed input: whether it works would depend on the machine's libraries.
   try "configuring KenLM (its Boost can also come from the system: apt-get install libboost-{program-options,system,thread,test}-dev)" \
     cmake -S "$src" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release "${boost[@]}" -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON "-DCMAKE_INSTALL_RPATH=\$ORIGIN/../lib" \
     -DCMAKE_DISABLE_FIND_PACKAGE_ZLIB=ON -DCMAKE_DISABLE_FIND_PACKAGE_BZip2=ON -DCMAKE_DISABLE_FIND_PACKAGE_LibLZMA=ON -DCMAKE_DISABLE_FIND_PACKAGE_Eigen3=ON -Wno-dev
@@ -118,7 +118,7 @@ build_kenlm() {
   if ((${#boost[@]})); then
     cp -L "$tools"/cmeel.prefix/lib/libboost_{atomic,chrono,program_options,system,thread}.so.* "$target/kenlm/lib/"
   fi
-  # The module's own build also makes a C++ library by CMake, which nothing here links; without it the build takes half the time.
+  # The module's own build also builds an unused C++ library by CMake; without it the build takes half the time.
   mkdir "$target/tmp/stub"
   ln -s "$(type -P true)" "$target/tmp/stub/cmake"
   PATH="$target/tmp/stub:$PATH" try "building KenLM's Python module" pip_install --no-build-isolation "$(echo "$target"/tmp/kenlm-*.tar.gz)"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The environment of every entry script.  Sourced first; sets KD_ROOT, KD_PYTHON, KD_KENLM_BIN, PYTHONPATH, PATH.
 #
-# It makes nothing and checks nothing, so that a step starts fast: utils/setup_env.sh does both.
+# It makes and checks nothing, so that a step starts fast; utils/setup_env.sh does both.
 # KD_PYTHON_ENV=/path/to/python  use this Python (a newer torch and k2, say) instead of the one in .venv, with your PYTHONPATH
 # KD_KENLM_BIN=/path/to/folder   where lmplz and build_binary are, for a Python of your own (default: beside that Python)
 
@@ -16,7 +16,7 @@ if [[ ! -o privileged && "$0" == "${BASH_SOURCE[-1]}" && $- != *[ic]* ]]; then
 fi
 export -n SHELLOPTS BASHOPTS
 unset BASH_ENV ENV CDPATH GLOBIGNORE POSIXLY_CORRECT BASH_COMPAT FUNCNEST TMOUT GREP_OPTIONS LANGUAGE
-# The git repository is that of the checkout, not one that a hook or a script of the user's is about.
+# git state is recorded of the checkout, not of a repository that a hook or the user's script is about.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_NAMESPACE GIT_CEILING_DIRECTORIES
 # A closed standard stream would be given to the next file that is opened.
 if [[ ! -e /dev/fd/0 ]]; then exec </dev/null; fi
@@ -60,13 +60,13 @@ case ":$PATH:" in
   *":${KD_PYTHON%/*}:$KD_KENLM_BIN:"*) ;;
   *) PATH="${KD_PYTHON%/*}:$KD_KENLM_BIN:$PATH" ;;
 esac
-# A step that is called on a bare checkout says how to make the environment.
+# On a bare checkout a step says how to make the environment.
 if [[ ! -x "$KD_PYTHON" ]]; then KD_PYTHON="$KD_ROOT/utils/no_environment.sh"; fi
-# Asked what it would run, a recipe runs nothing: the commands of its steps are noted.
+# When a recipe is asked what it would run (KD_PLAN), commands are noted, not run.
 if [[ -n "${KD_PLAN:-}" ]]; then KD_PYTHON="$KD_ROOT/utils/note_command.sh"; fi
 # One thread per process: jobs are processes, and two threads on a busy machine are many times slower than one.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-# The same order of sets and of sorted text on every machine. Modules come from the toolkit, not from the folder where the user
-# stands (Python 3.11).
+# The same order of sets and of sorted text on every machine. Modules come from the toolkit, not from the user's current folder
+# (Python 3.11 and later).
 export PYTHONHASHSEED=0 PYTHONUTF8=1 PYTHONSAFEPATH=1 LC_ALL=C.UTF-8
 export KD_ROOT KD_PYTHON KD_KENLM_BIN PYTHONPATH PATH

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # opt is the recipe's
-# Stages of recipes whose corpus is in Kaldi's form.  Sourced by run.sh after utils/stages.sh.
+# Stages of recipes whose corpus is in Kaldi's format.  Sourced by run.sh after utils/stages.sh.
 #
 # In: opt[relative-to], opt[allow-pipes], opt[lm-text] as egs/kaldi_dir has them.  Out: data/train, data/dev, data/test, data/lang.
 

@@ -3,9 +3,9 @@
 #
 # A recipe sets `stages` (names, in order; each is a function of that name), `about` (name -> one line), then calls
 # `recipe_options "$@"` and `recipe_run`. Stages after `goal`, where a recipe sets that, run only when they are named. Options
-# become entries of `opt`, paths as absolute ones; nothing is evaluated. A stage stands in the folder of --work and calls
-# scripts of steps/, utils/ and local/ by `run` and `each` and nothing else: then --list-stages and --dry-run can ask them all
-# without running one.
+# become entries of `opt`, paths as absolute ones; nothing is evaluated. A stage's working folder is
+# --work. It calls scripts of steps/, utils/ and local/ by `run` and `each` and nothing else, so that --list-stages and --dry-run
+# can ask them without running one.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=record.sh
 source "$(dirname "${BASH_SOURCE[0]}")/record.sh"
@@ -37,7 +37,7 @@ die() {  # die STATUS MESSAGE: one line on stderr
   exit "$1"
 }
 
-absolute() {  # absolute PATH: seen from where the user stands
+absolute() {  # absolute PATH: relative to the user's current folder
   realpath -ms -- "$1"
 }
 
@@ -78,7 +78,7 @@ recipe_options() {  # fill `opt`; the option must be one of `opt`'s keys; flags 
   done
 }
 
-stopped() {  # stopped STATUS: the last words of a run that did not reach its end
+stopped() {  # stopped STATUS: the last message of a run that did not reach its end
   rm -f -- "${opt[work]}/.lock.owner"
   if (($1 == 130)); then
     printf 'interrupted; run the same command again to go on\n' >&2
@@ -107,7 +107,7 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   # On a bare checkout there was no Python yet when path.sh looked for it.
   source "$KD_ROOT/utils/env.sh"
   if [[ "${opt[dry-run]}" == true ]]; then attend ask_stages steps "$first" "$last"; exit; fi
-  # Nothing is written before all places are known to be the recipe's own; where a run has been, its lock comes first.
+  # Nothing is written before all outputs are known to be the recipe's own. Where a run has been, its lock comes first.
   if [[ -e "${opt[work]}/.lock" ]]; then
     hold_work "${words[@]}"
     if [[ "${opt[force]}" == false ]]; then what=current; fi
@@ -129,7 +129,7 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
       unset "current_steps[$name]"
     else
       attend "$name"
-      # What was up to date before may have changed meanwhile: asked again.
+      # What was up to date before may have changed meanwhile: check again.
       if ((${#current_steps[@]} && i < last)); then find_current current "$((i + 1))" "$last"; fi
     fi
     printf '== stage %d: %s took %d s\n' "$i" "$name" "$((SECONDS - began))"

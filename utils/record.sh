@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # opt, stages and about are the recipe's
-# One-line facts that a recipe's first stage leaves for the later ones, such as where the corpus is.  Sourced, not run.
+# One-line facts that a recipe's first stage records for the later ones, such as where the corpus is.  Sourced, not run.
 #
-# While a recipe is asked what it would run (KD_PLAN is set) nothing is written into its folder: the facts go beside the notes.
+# While a recipe is asked what it would run (KD_PLAN is set), nothing is written into its folder; the facts go beside the notes.
 
 record() {  # record FILE LINE: whole or not at all; FILE is an absolute path. A file that is not as it was recorded is kept
   local file="${KD_PLAN:+$KD_PLAN.facts}$1" hidden number=1

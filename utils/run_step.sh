@@ -47,7 +47,7 @@ each() {  # each NAME=VALUES [--mem SIZE] LOG SCRIPT [ARGUMENT ..]: once per val
   "$KD_ROOT/utils/launch.sh" "${more[@]}" "$name" "$log" "${call[@]}"
 }
 
-told() {  # told [WORD ..]: the command as the tables quote it, files without their folders
+told() {  # told [WORD ..]: the command for the tables, files without their folders
   local name words=("egs/${here##*/}/run.sh" "$@")
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
   for name in corpus train test dev lm-text lexicon; do

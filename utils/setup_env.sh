@@ -32,7 +32,7 @@ is_ready() {  # is_ready FOLDER: complete, and the Python below it is the one it
   [[ -f "$1/.ready" && "$(<"$1/.ready")" == "$(base_version "$1")" ]]
 }
 
-check_own() {  # the user's own environment: all imports work; asked again only when it or this checkout changed
+check_own() {  # the user's own environment: all imports work; checked again only when it or this checkout changed
   [[ -x "$KD_PYTHON_ENV" ]] || exec "$KD_PYTHON"
   local site stamp
   site="$("$KD_PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" || die "KD_PYTHON_ENV=$KD_PYTHON does not start"
@@ -44,7 +44,7 @@ check_own() {  # the user's own environment: all imports work; asked again only 
   printf '%s\n' "$stamp" >"$store/own.checked"
 }
 
-compile_searches() {  # compile_searches PYTHON: nodes without a compiler find them there; again when a source changed
+compile_searches() {  # compile_searches PYTHON: for nodes without a compiler; compiled again when a source changed
   local made="$store/native/.made" python file changed=
   for file in "$KD_ROOT"/kdtool/{graph/native.py,*/*.cc}; do
     [[ "$made" -nt "$file" ]] || changed=1

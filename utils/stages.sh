@@ -9,7 +9,7 @@
 #     systems=(..)          students exp/student_NAME by default; --systems chooses others of conf/student_NAME.yaml
 #     feature_options=(..)  more options of the feature step; same_rate=true: all sets at the training set's sampling rate
 #     note()                a function that says what the corpus is, for the tables
-# Out: everything in exp/. A stage stands in the folder of --work, so data/ and exp/ are below it.
+# Out: everything in exp/. A stage's working folder is --work, so data/ and exp/ are below it.
 # shellcheck disable=SC2034 # recipe.sh reads it
 declare -A about=(
   [corpus]="Lhotse manifests"                                  [lang]="LM text, lexicon with G2P, topology, subwords"
@@ -176,7 +176,7 @@ ablation() {
   local list=exp/ablation/conf name all=(loop phone weak "${lms[0]}") plan="$conf/ablation.yaml"
   if [[ "${opt[tiny]}" == true ]]; then plan="$conf/tiny.yaml:ablation"; fi
   run steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$plan" exp "$list"
-  # All graphs first: hours of training should not end in a graph that fails.
+  # All graphs first, so that hours of training do not end in a graph that fails.
   run steps/train_ngram.sh --config lm_weak data/lm_text data/lang "data/$dev" data/lm_weak
   for name in "${all[@]}"; do graph "$name" "$target"; done
   for name in "${tests[@]}"; do

@@ -17,7 +17,7 @@ MIN_SECONDS = 0.03
 @dataclass(frozen=True)
 class Staged:
     """The original: sampling rate in Hz, first sample and samples used, samples a channel in all, channels; the file that was
-    made, and its samples."""
+    made, and its samples; what a user should know of the original."""
 
     rate: int
     start: int
@@ -26,6 +26,7 @@ class Staged:
     channels: int
     path: Path
     samples: int
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -69,7 +70,7 @@ def stage(source: Path, target: Path, rate: int, channel: int | None, part: tupl
     # Mixed or resampled audio may pass full scale by a little; the features are normalised for level anyway.
     top = max(1.0, float(np.abs(signal).max()))
     write_sound(target, [signal / top], rate)
-    return Staged(own, start, length, whole, channels, target, len(signal))
+    return Staged(own, start, length, whole, channels, target, len(signal), audio.sound.notes)
 
 
 def resample(signal: Any, old: int, new: int) -> Any:

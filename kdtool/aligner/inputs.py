@@ -1,7 +1,8 @@
 """What there is to align.  In: a folder.  Out: items (audio with its text) and, by name, what cannot be used and why.
 
 Layouts: a text file (.txt or .lab) beside each audio file, at any depth; LibriSpeech (<id> WORDS in *.trans.txt);
-a Kaldi data folder (see kaldi_inputs.py).
+a Kaldi data folder (see kaldi_inputs.py). What has a suffix of audio is audio; where a text has none, any file of its name that
+is audio by its content, or has to be converted first, which is then said.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdtool.audio.faults import CONVERT
+from kdtool.audio.kinds import AUDIO, CONVERTED, HEADERLESS
+from kdtool.audio.reader import is_audio
 from kdtool.core.encoding import read_utf8, utf8_lines
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.names import escaped, is_utf8, printable
@@ -20,7 +24,6 @@ from kdtool.core.walk import file_fault, files_below
 from kdtool.text.kinds import plain_fault
 from kdtool.text.marks import words_fault
 
-AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".sph")
 TEXT = (".txt", ".lab")
 TRANSCRIPTS = ".trans.txt"
 LAYOUTS = ("auto", "beside", "librispeech", "kaldi")
@@ -60,6 +63,7 @@ class Files:
     audio: list[Path] = field(default_factory=list)
     texts: list[Path] = field(default_factory=list)
     transcripts: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
     odd: list[tuple[Path, str]] = field(default_factory=list)
 
 
@@ -83,7 +87,8 @@ def find_items(folder: Path, layout: str = "auto", speaker: str = "file") -> tup
         return kaldi_items(folder)
     files = _walk(folder)
     if not files.audio and not files.texts and not files.transcripts and not files.odd:
-        raise KdError(f"{folder}: no audio ({' '.join(AUDIO)}) and no text ({' '.join(TEXT)}) in it; check the path")
+        foreign = next((f"; {p.name} has to be converted first: {CONVERT}" for p in files.others if p.suffix.lower() in CONVERTED), "")
+        raise KdError(f"{folder}: no audio ({' '.join(AUDIO)}) and no text ({' '.join(TEXT)}) in it; check the path{foreign}")
     if layout == "librispeech" or (layout == "auto" and files.transcripts):
         return _librispeech(folder, files)
     return _beside(folder, files, speaker)
@@ -107,7 +112,17 @@ def _walk(folder: Path) -> Files:
             files.audio.append(path)
         elif suffix in TEXT:
             files.texts.append(path)
+        else:
+            files.others.append(path)
     return files
+
+
+def _more_audio(names: Collection[str], others: dict[str, list[Path]], audio: dict[str, list[Path]]) -> None:
+    """Give the texts of these names that have no audio the files of other suffixes that are, in place."""
+    for name in names:
+        for path in others.get(name, []) if name not in audio else []:
+            if path.suffix.lower() in (*CONVERTED, *HEADERLESS) or (not file_fault(path) and is_audio(path)):
+                audio.setdefault(name, []).append(path)
 
 
 def _name(folder: Path, path: Path) -> str:
@@ -139,6 +154,7 @@ def _pair_spellings(sounds: dict[str, list[Path]], words: dict[str, list[Path]])
 def _beside(folder: Path, files: Files, speaker: str) -> tuple[list[Item], list[Fault]]:
     items, faults = [], {}
     sounds, words = _stems(folder, files.audio), _stems(folder, files.texts)
+    _more_audio(words, _stems(folder, files.others), sounds)
     _pair_spellings(sounds, words)
     for name in sorted({*sounds, *words}):
         mine, said = sounds.get(name, []), words.get(name, [])
@@ -175,10 +191,15 @@ def _with_odd(folder: Path, files: Files, faults: dict[str, str], items: Sequenc
     return sorted(faults.items())
 
 
+def _by_stem(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
 def _librispeech(folder: Path, files: Files) -> tuple[list[Item], list[Fault]]:
-    by_stem: dict[str, list[Path]] = {}
-    for path in files.audio:
-        by_stem.setdefault(path.stem, []).append(path)
+    by_stem, others = _by_stem(files.audio), _by_stem(files.others)
     faults: dict[str, str] = {}
     found: dict[str, tuple[str, str]] = {}
     for file in files.transcripts:
@@ -191,6 +212,7 @@ def _librispeech(folder: Path, files: Files) -> tuple[list[Item], list[Fault]]:
                 found[name] = where, text
                 if fault := words_fault(text):
                     faults[name] = f"{where}: {fault}"
+    _more_audio(found, others, by_stem)
     items = []
     for name, (where, text) in found.items():
         paths = by_stem.get(name, [])

@@ -18,6 +18,7 @@ from kdtool.aligner.inputs import Fault, Item, find_items
 from kdtool.aligner.job import AUDIO_TABLE
 from kdtool.aligner.names import with_output_names
 from kdtool.aligner.words import Word, guess, read_own, split_words, tell_unknown, write_words
+from kdtool.audio.faults import tell_audio
 from kdtool.core.dropped import rows_of, write_dropped
 from kdtool.core.errors import KdError
 from kdtool.core.names import escaped
@@ -111,6 +112,7 @@ def stage_all(
             pool.shutdown(cancel_futures=True)
             raise
     staged = {name: r for name, r in results.items() if not isinstance(r, str)}
+    tell_audio((str(i.audio), note) for i in items if i.name in staged for note in staged[i.name].notes)
     return staged, [(i.called, r) for i in items if isinstance(r := results[i.name], str)]
 
 

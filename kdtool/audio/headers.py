@@ -143,17 +143,6 @@ def mat5(file: BinaryIO, size: int) -> Layout:
     return _plain(file, size, "MAT5", at + 8, int.from_bytes(data.get(at + 4, 4), "little"))
 
 
-def sds(file: BinaryIO, size: int) -> Layout:
-    """MIDI sample dump: packets of 127 bytes with 120 of audio; libsndfile takes missing ones for silence."""
-    file.seek(0)
-    head = file.read(21)
-    if len(head) < 21:
-        raise Broken("cannot be decoded: its header is cut; fetch it again")
-    samples = head[10] | head[11] << 7 | head[12] << 14
-    held = (size - 21) // 127 * (120 // max(2, -(-head[6] // 7)))
-    return Layout("SDS", last=size, held=size - 21, found=min(samples, held), promised=samples)
-
-
 def whole(kind: str) -> Callable[[BinaryIO, int], Layout]:
     """A format without a length: its audio reaches to the end of the file."""
 
@@ -191,5 +180,5 @@ BY_MARK: tuple[tuple[bytes, Callable[[BinaryIO, int], Layout]], ...] = (
     (b".snd", au), (b"dns.", au), (b"NIST_1A", nist), (b"Creative Voice File", voc), (b"2BIT", avr), (b"\x01\x04", mpc2k),
     (b"ALawSoundFile", wve), (b"Extended Instrument: ", xi), (b"MATLAB 5.0 MAT-file", mat5), (b"\0\0\0\0\1\0\0\0\1\0\0\0", mat4),
     (b"\0\0\3\xe8\0\0\0\1\0\0\0\1", mat4), (b" paf", whole("PAF")), (b"fap ", whole("PAF")), (b"PVF1", whole("PVF")),
-    (b"\x64\xa3", whole("IRCAM")), (b"\0\1\xa3\x64", whole("IRCAM")), (b"\0\2\xa3\x64", whole("IRCAM")), (b"\xf0\x7e", sds),
+    (b"\x64\xa3", whole("IRCAM")), (b"\0\1\xa3\x64", whole("IRCAM")), (b"\0\2\xa3\x64", whole("IRCAM")),
 )  # fmt: skip

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from kdtool.audio.faults import CONVERT
 
-# By suffix: what the aligner takes for audio in a folder. What is inside is decided by the content.
-READ = (
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".mpga", ".aif", ".aiff", ".aifc", ".au", ".snd", ".sph", ".nist",
-    ".wv1", ".wv2", ".w64", ".rf64", ".caf", ".gsm", ".voc", ".avr", ".paf", ".pvf", ".svx", ".8svx", ".wve", ".ircam", ".sf",
+# By suffix: what is taken for audio in a folder. What is inside is decided by the content.
+AUDIO = (
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".mpga", ".aiff", ".aif", ".aifc", ".au", ".snd", ".sph", ".nist",
+    ".wv1", ".wv2", ".w64", ".rf64", ".caf", ".gsm", ".voc",
 )  # fmt: skip
 CONVERTED = (  # audio and video that has to be converted first
     ".m4a", ".m4b", ".aac", ".mp4", ".m4v", ".mov", ".3gp", ".wma", ".wmv", ".asf", ".amr", ".awb", ".webm", ".mkv", ".mka", ".avi",
@@ -40,6 +40,7 @@ FOREIGN = (
     (0, b".RMF", "RealAudio"),
     (0, b".ra\xfd", "RealAudio"),
     (0, b"ADIF", "AAC"),
+    (0, b"\xf0\x7e", "a MIDI sample dump"),
     (0, b"DSD ", "DSD"),
     (0, b"FRM8", "DSD"),
     (8, b"AVI ", "AVI video"),
@@ -67,14 +68,17 @@ OGG = {
 
 
 def foreign(head: bytes) -> str:
-    """'is WMA, which is not read; convert it: ..' when the first bytes (64 and more) are of something known; else ''."""
+    """'is WMA, which is not read; convert it: ..' when the first bytes (64 and more) are of audio or video that is not read; else ''."""
     for offset, mark, name in FOREIGN:
         if head.startswith(mark, offset):
             return convert(name)
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return convert("AAC")
-    if head.startswith(b"OggS"):
-        return next((convert(name) for mark, name in OGG.items() if head[28:].startswith(mark)), "")
+    return next((convert(name) for mark, name in OGG.items() if head.startswith(b"OggS") and head[28:].startswith(mark)), "")
+
+
+def other(head: bytes) -> str:
+    """'is a zip file; unpack it first' when the first bytes are of something known that is no audio; else ''."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return next((said for mark, said in OTHER if start.startswith(mark)), "")
 
@@ -96,19 +100,3 @@ def unknown(path: Path, head: bytes) -> str:
         f"cannot be decoded: it begins with {start}, which no known audio format does; fetch it again, or convert it: {CONVERT} "
         f"(audio without a header: {RAW_COMMAND})"
     )
-
-
-def looks_like_audio(path: Path) -> bool:
-    """Whether a file of any name is audio, by its first bytes: read here, or known and named with the command that converts it."""
-    with open(path, "rb") as f:
-        head = f.read(64)
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if any(text.startswith(mark) for mark, _ in OTHER):
-        return False
-    return head.startswith(MARKS) or head[8:12] == b"WAVE" or bool(foreign(head))
-
-
-MARKS = (
-    b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"dns.", b"caff", b"NIST_1A", b"RF64", b"BW64", b"riff", b"RIFX", b"Creative Voice File",
-    b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"2BIT", b"ALawSoundFile",
-)  # fmt: skip

@@ -34,9 +34,12 @@ class Overlay:
         data = bytearray(self.prefix[self.at : self.at + count])
         place = self.first + self.at + len(data) - len(self.prefix)  # in the file
         if len(data) < count:
-            self.file.seek(place)
             start = len(data)
-            data += self.file.read(count - start)
+            try:
+                self.file.seek(place)
+                data += self.file.read(count - start)
+            except OSError:  # in libsndfile's callback it would only be printed; fewer bytes are a fault that is told
+                return b""
             for offset, new in self.patches:
                 low, high = max(offset, place), min(offset + len(new), place + len(data) - start)
                 if low < high:

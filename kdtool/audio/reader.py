@@ -37,7 +37,7 @@ class AudioFile:
     """An open audio file; `sound` is what its header says, checked against the file."""
 
     def __init__(self, path: Path, decoder: Any, layout: Layout) -> None:
-        self.path, self._decoder, self._layout, self._float = path, decoder, layout, decoder.subtype in FLOATS
+        self.path, self.decoder, self._layout, self._float = path, decoder, layout, decoder.subtype in FLOATS
         self.sound = sound_of(path, decoder, layout)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
@@ -82,12 +82,12 @@ class AudioFile:
         return replace(self.sound, low=low, high=high, notes=(*self.sound.notes, *note))
 
     def _read(self, count: int) -> Any:
-        return self._decoder.read(count, dtype="float32", always_2d=True)
+        return self.decoder.read(count, dtype="float32", always_2d=True)
 
     def _seek(self, start: int) -> None:
         """MPEG frames use bits of those before them: behind a jump the first ones are not what they are without it."""
-        before = min(start, BEFORE * self.sound.rate) if self._decoder.subtype.startswith("MPEG") else 0
-        self._decoder.seek(start - before)
+        before = min(start, BEFORE * self.sound.rate) if self.decoder.subtype.startswith("MPEG") else 0
+        self.decoder.seek(start - before)
         while before and len(block := self._read(min(before, BLOCK))):
             before -= len(block)
 
@@ -110,23 +110,37 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
     """Open a file of any name.
 
     Raises:
-        AudioFault: it is not audio that can be read, or not all of what it announces is there.
-        OSError: there is no such file, or it may not be read.
+        AudioFault: it cannot be read, is not audio that can be read, or not all of what it announces is there.
     """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait
+            raise AudioFault(f"{path} is no file; name an audio file")
+        file = open(path, "rb")  # noqa: SIM115
+    except OSError as e:
+        raise AudioFault(f"{path} cannot be read ({e.strerror}); check the path and its permissions") from e
+    with file:
+        audio = _opened(path, file)
+        with audio.decoder:
+            yield audio
+
+
+def _opened(path: Path, file: BinaryIO) -> AudioFile:
     import soundfile
 
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait
-        raise AudioFault(f"{path} is no file; name an audio file")
-    with open(path, "rb") as file:
+    try:
         layout = _find_layout(path, file)
-        try:
-            decoder = _decoder(file, layout)
-        except (soundfile.LibsndfileError, RuntimeError) as e:
-            if layout.announced is not None and layout.announced > layout.held:
-                raise truncated(path, f"{layout.held:,} bytes of audio", f"{layout.announced:,}") from e
-            raise undecodable(path, layout.kind, e) from e
-        with decoder:
-            yield AudioFile(path, decoder, layout)
+        decoder = _decoder(file, layout)
+    except OSError as e:
+        raise AudioFault(f"{path} cannot be read ({e.strerror}); check its disk") from e
+    except (soundfile.LibsndfileError, RuntimeError) as e:
+        if layout.announced is not None and layout.announced > layout.held:
+            raise truncated(path, f"{layout.held:,} bytes of audio", f"{layout.announced:,}") from e
+        raise undecodable(path, layout.kind, e) from e
+    try:
+        return AudioFile(path, decoder, layout)
+    except AudioFault:
+        decoder.close()
+        raise
 
 
 @cache
@@ -152,6 +166,22 @@ def _decoder(file: BinaryIO, layout: Layout) -> Any:
         return _decoder_class()(source)
     rate, subtype = layout.raw
     return _decoder_class()(source, samplerate=rate, channels=1, subtype=subtype, format="RAW")
+
+
+def is_audio(path: Path) -> bool:
+    """Whether a file is audio by its content, of a kind that is read or one that has to be converted."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        head, size = file.read(64), os.fstat(file.fileno()).st_size
+        if kinds.other(head) or not size:
+            return False
+        if kinds.foreign(head) or any(head.startswith(mark) for mark, _ in BY_MARK if len(mark) > 2) or headers.gsm(file, size):
+            return True
+        try:
+            return bool(mpeg.mpeg_layout(file, 0, size))
+        except Broken:
+            return False
 
 
 def header(path: Path) -> Sound:
@@ -185,7 +215,7 @@ def _layout(path: Path, size: int, _time: int) -> Layout:
     with open(path, "rb") as file:
         head = file.read(64)
         try:
-            if said := kinds.foreign(head):
+            if said := kinds.foreign(head) or kinds.other(head):
                 raise Broken(said)
             for mark, parse in BY_MARK:
                 if head.startswith(mark):

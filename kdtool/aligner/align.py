@@ -59,8 +59,7 @@ def find_lang(cfg: Config, model: Path) -> Path:
 
 def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Config, nj: int) -> None:
     """Everything, into `work`."""
-    import soundfile
-
+    from kdtool.aligner.audio import read_staged
     from kdtool.aligner.doubt import add_fit
     from kdtool.aligner.prepare import prepare
     from kdtool.aligner.report import choose, write_report
@@ -107,7 +106,7 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
         write_all(work, files, ready.utterances.values(), states=cfg.states)
         paths = {u.item.name: u.staged.path for u in ready.utterances.values()}
         shown = choose(files, cfg.report, cfg.report_files)
-        write_report(work / "report.html", files, shown, rows_of(dropped), lambda name: soundfile.read(paths[name], dtype="float32"))
+        write_report(work / "report.html", files, shown, rows_of(dropped), lambda name: read_staged(paths[name]))
     shutil.rmtree(temporary)
     # What fails decides the exit status when all is in place, so that the rest can be used.
     account(len(files) + len(dropped), len(files), dropped, max_share=1.0, where="align", work=work)

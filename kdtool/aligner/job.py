@@ -113,13 +113,12 @@ def align_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) ->
 
 def _finished(aligner: Aligner, found: Found, staged: dict[str, Any]) -> dict[str, Any]:
     """The result with short silences joined and the times of all boundaries."""
-    import soundfile
-
+    from kdtool.aligner.audio import read_staged
     from kdtool.aligner.refine import edges, join_short_silences
 
     found = join_short_silences(found, {aligner.silence}, math.ceil(aligner.options.min_silence / FRAME_SHIFT - 1e-9))
     if aligner.options.refine:
-        samples, rate = soundfile.read(staged["path"], dtype="float32")
+        samples, rate = read_staged(Path(staged["path"]))
         times = edges(found.phones, {aligner.silence}, samples, rate, staged["seconds"])
     else:
         times = [*(round(p.start * FRAME_SHIFT, 6) for p in found.phones), staged["seconds"]]

@@ -121,7 +121,7 @@ def _measured(file: BinaryIO, size: int, base: Layout, start: int, announced: in
     file.seek(behind + pad)
     if file.read(4) in BEHIND:  # the audio is whole
         return replace(layout, notes=("what its file says behind the audio is cut",))
-    return replace(layout, extra=size - behind, zeros=Window(file, size).is_zero(behind, size))
+    return replace(layout, last=behind, extra=size - behind, zeros=Window(file, size).is_zero(behind, size))
 
 
 def _streamed(announced: int, room: int) -> bool:

@@ -19,14 +19,15 @@ from kdtool.audio import chunks, headers, kinds, mpeg, packets
 from kdtool.audio.faults import AudioFault, length, truncated, undecodable
 from kdtool.audio.layout import Broken, Layout
 from kdtool.audio.overlay import Overlay
-from kdtool.audio.verdict import Sound, sound_of
+from kdtool.audio.verdict import BYTES, Sound, sound_of
 from kdtool.audio.window import Window
 
 if TYPE_CHECKING:
     import numpy as np
 
 BLOCK = 1 << 18  # samples of all channels that are held at a time
-BEFORE = 5  # seconds of MPEG that are decoded before a part; one is too little at 8 kbit/s
+CHAINED = ("MPEG", "OPUS", "VORBIS")
+BEFORE = 5  # seconds of these that are decoded before a part; one is too little for MP3 of 8 kbit/s
 MAX_PEAK = 16.0  # of float samples; more are integers that were not scaled
 SCALE = "ffmpeg -i IN -af volume=1/32768 -c:a pcm_f32le OUT.wav"
 FLOATS = ("FLOAT", "DOUBLE")
@@ -51,7 +52,7 @@ class AudioFile:
         stop = self.sound.samples if stop is None else min(stop, self.sound.samples)
         at = start
         try:
-            if start:
+            if 0 < start < stop:
                 self._seek(start)
             while at < stop:
                 block = self._read(min(max(1, BLOCK // self.sound.channels), stop - at))
@@ -85,9 +86,11 @@ class AudioFile:
         return self.decoder.read(count, dtype="float32", always_2d=True)
 
     def _seek(self, start: int) -> None:
-        """MPEG frames use bits of those before them: behind a jump the first ones are not what they are without it."""
-        before = min(start, BEFORE * self.sound.rate) if self.decoder.subtype.startswith("MPEG") else 0
-        self.decoder.seek(start - before)
+        """To a sample. MPEG and Opus frames depend on those before them: behind a jump the first are not what they are without it."""
+        coding = self.sound.coding
+        before = 0 if coding in BYTES else min(start, BEFORE * self.sound.rate) if coding.startswith(CHAINED) else start
+        if start > before:
+            self.decoder.seek(start - before)
         while before and len(block := self._read(min(before, BLOCK))):
             before -= len(block)
 
@@ -135,6 +138,8 @@ def _opened(path: Path, file: BinaryIO) -> AudioFile:
     except (soundfile.LibsndfileError, RuntimeError) as e:
         if layout.announced is not None and layout.announced > layout.held:
             raise truncated(path, f"{layout.held:,} bytes of audio", f"{layout.announced:,}") from e
+        if layout.cut:
+            raise AudioFault(f"{path} is truncated: nothing of it can be decoded, and {layout.cut}; fetch it again") from e
         raise undecodable(path, layout.kind, e) from e
     try:
         return AudioFile(path, decoder, layout)

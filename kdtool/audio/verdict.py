@@ -83,14 +83,14 @@ def _lengths(layout: Layout, frames: int, unit: int) -> tuple[int, int]:
 
 def _extra(path: Path, layout: Layout, samples: int, rate: int, unit: int) -> tuple[str, ...]:
     """A note on what lies behind the announced end; AudioFault when it may be audio."""
-    more = max(0, (layout.found or 0) - (layout.promised or layout.found or 0))
-    if layout.extra:
-        more = layout.extra // unit if unit else samples * layout.extra // max(1, layout.held)
-    if not more and not layout.extra:
+    announced = f"it announces {length(samples, rate)}"
+    if layout.found is not None and layout.found > (layout.promised or layout.found) + MAX_EXTRA * rate:
+        raise AudioFault(f"{path} holds more than it announces: {announced}, its frames are {length(layout.found, rate)} (were two files "
+                         f"joined?); convert it: {CONVERT}")  # fmt: skip
+    if not layout.extra:
         return ()
-    said = f"it announces {length(samples, rate)}, behind which lie " + (
-        f"{layout.extra:,} bytes more (as many as {length(more, rate)})" if layout.extra else length(more, rate)
-    )
+    more = layout.extra // unit if unit else samples * layout.extra // max(1, layout.held)
+    said = f"{announced}, behind which lie {layout.extra:,} bytes more (as many as {length(more, rate)})"
     if layout.zeros or more < MAX_EXTRA * rate:
         return (f"{said}; they are left out",)
     end = path.stat().st_size - layout.extra

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bad_input_audio import CASES as AUDIO_CASES
 from bad_input_changes import Case
 from bad_input_data import ROOT, Caller, snapshot, without_privilege
 from bad_input_files import CASES, DISKS
@@ -54,7 +55,7 @@ def recordings(folder: Path, *names: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *AUDIO_CASES], ids=str)
 def test_a_file_that_cannot_be_used(
     case: Case, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audio_files import ALL, EXACT, FOREIGN, OPEN, RATE, TONE, make, streamed, wav
 from kaldi_data import put
+from sound_files import ALL, EXACT, FOREIGN, OPEN, RATE, TONE, make, streamed, wav
 
 from kdtool.aligner.audio import stage
 from kdtool.aligner.inputs import find_items

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from audio_files import ALL, BLOCKS, EXACT, FOREIGN, LIST, OPEN, RATE, SAMPLES, TONE, make, sphere_with_shorten, streamed, wav
+from sound_files import ALL, BLOCKS, EXACT, FOREIGN, LIST, OPEN, RATE, SAMPLES, TONE, make, sphere_with_shorten, streamed, wav
 
 from kdtool.aligner.audio import stage
 from kdtool.audio.faults import AudioFault

@@ -1,14 +1,16 @@
 """Align any folder of audio and text.  In: audio with its text, a GMM folder, its lang folder.  Out: a folder.
 
-The folder: textgrid/ and json/ (a file each), words.ctm, phones.ctm, recordings, supervisions and cuts for Lhotse, files.tsv
-(of each file: confidence, log-likelihood, and how well the text fits the audio), word_scores.tsv (the same of each word, and the
-phones heard there), words.tsv (words that no lexicon has), dropped.tsv (name and reason of each file
-that could not be aligned; tabs, newlines and bytes that are not UTF-8 are written as \\t, \\n, \\xe9), report.html (pictures and
-sound of the files that fit worst), and where a name cannot be that of an output, renamed.tsv (name of the output, name in the folder).
+The folder: textgrid/ and json/ (a file each), words.ctm, phones.ctm, recordings, supervisions and cuts for Lhotse, files.tsv (of each
+file: confidence, log-likelihood and fit), word_scores.tsv (the same per word, and the phones heard there), words.tsv (words that no
+lexicon has), dropped.tsv (name and reason of each file that could not be aligned; tabs, newlines and bytes that are not UTF-8 are
+written as \\t, \\n, \\xe9), report.html (pictures and sound of the files with the worst fit), and where a name cannot be that of an
+output, renamed.tsv (name of the output, name in the folder).
 
-Confidence says how sure the boundaries are if the text is right. Whether it is, says `fit`, from 1 (perfect) to 0: the aligned phones
-against a free loop of all phones, over the worst stretch of the file, and each two neighbouring words against the same the other way
-round. llr_per_frame: mean log-likelihood ratio of text and loop, nats. What has a fit below 0.5 looks wrong and is named at the end.
+Confidence tells how certain the boundaries are, given the text: it is high for a wrong text, too. Fit tells whether the text is right,
+from 1 (perfect) to 0. It compares the aligned phones with a free loop of all phones, over each word and over the worst stretch of the
+file, and each pair of neighbouring words with the same pair exchanged. A fit below 0.5 looks wrong: such files and words are counted on
+the terminal, and the worst five files are named with what was heard instead. llr_per_frame: log-likelihood of the text less that of
+the loop, nats per frame.
 
 Exit status 1 when more than --max-failed of the files could not be aligned; what could be is written all the same.
 """

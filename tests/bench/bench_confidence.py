@@ -68,17 +68,18 @@ def variants(words: list[str], others: Sequence[list[str]], vocabulary: Sequence
         yield kind, Wrong(changed, chosen)
 
 
-def write_variants(corpus: Path, folder: Path, half: str, seed: int) -> dict[str, tuple[str, list[int]]]:
+def write_variants(corpus: Path, folder: Path, half: str, seed: int, most: int) -> dict[str, tuple[str, list[int]]]:
     """Audio and text of all variants below `folder`; kind and changed words by file name."""
     from kdtool.aligner.inputs import find_items
 
     items = find_items(corpus)[0]
     speakers = sorted({i.speaker for i in items})
     chosen = {"all": speakers, "first": speakers[::2], "second": speakers[1::2]}[half]
+    rng, made = random.Random(seed), {}
     items = [i for i in items if i.speaker in chosen]
+    items = rng.sample(items, most) if 0 < most < len(items) else items
     texts = {i.name: i.text.split() for i in items}
     vocabulary = sorted({w for t in texts.values() for w in t})
-    rng, made = random.Random(seed), {}
     for number, item in enumerate(items):
         audio, rate = soundfile.read(item.audio, dtype="int16")
         others = [t for name, t in texts.items() if name != item.name]
@@ -173,13 +174,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--lexicon", type=Path, help="pronunciations beside those of the lang folder")
     parser.add_argument("--half", choices=["all", "first", "second"], default="all", help="of the speakers")
     parser.add_argument("--seed", type=int, default=0, help="which words are exchanged and replaced")
+    parser.add_argument("--files", type=int, default=0, help="so many files, drawn at random; 0: all")
     parser.add_argument("--nj", default="2", help="jobs of the alignment")
     parser.add_argument("--timed", type=int, default=10, help="right files whose cost is measured")
     a = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as place:
         folder, out = Path(place) / "in", Path(place) / "out"
         folder.mkdir()
-        made = write_variants(a.corpus, folder, a.half, a.seed)
+        made = write_variants(a.corpus, folder, a.half, a.seed, a.files)
         options = ["--lexicon", str(a.lexicon)] if a.lexicon else []
         options += ["--g2p", "false", "--report", "0", "--max-failed", "1", "--nj", a.nj]
         kdtool(["align", str(folder), "--model", str(a.model), "--lang", str(a.lang), "--out", str(out), *options])

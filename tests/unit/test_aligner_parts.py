@@ -10,6 +10,7 @@ import itertools
 import re
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from kdtool.__main__ import main as kdtool
 from kdtool.aligner.audio import parse_channel, resample, stage
 from kdtool.aligner.inputs import find_items
 from kdtool.aligner.posterior import align_scores
-from kdtool.aligner.report import choose, write_report
+from kdtool.aligner.report import choose, window, write_report
 from kdtool.aligner.score import errors, figures, match, single_phones
 from kdtool.aligner.textgrid import fill, write_textgrid
 from kdtool.aligner.times import Aligned, Doubt, Interval, to_aligned
@@ -354,6 +355,21 @@ def test_the_report_shows_what_fits_worst_or_the_chosen_files_and_runs_its_own_s
     rows = zlib.decompress(png_bytes[png_bytes.index(b"IDAT") + 4 : -16])
     assert png_bytes[:8] == b"\x89PNG\r\n\x1a\n" and (height, depth) == (96, 8) and len(rows) == height * (width + 1)
     html.parser.HTMLParser().feed(page)
+
+
+def test_of_a_long_file_the_report_shows_and_plays_where_the_text_fits_worst(tmp_path: Path) -> None:
+    words = [Interval(f"W{n}", n + 0.25, n + 0.75, 1.0, -1.0, n, "X", -3.0, 0.2 if n == 70 else 0.9, "K") for n in range(100)]
+    phones = [Interval("SIL", 0.0, 100.0, 1.0, -1.0)]
+    one = Aligned("long", "long.wav", 100.0, words, phones, [], -50.0, -2.0, 0.3, Doubt(70.0, 70.8, "W70", "K", False))
+    line = window(one)
+    assert (line.start, line.end) == (55.4, 85.4)
+    assert (window(replace(one, fit=0.9)).start, window(replace(one, duration=20.0)).end) == (0.0, 20.0)
+    write_report(tmp_path / "r.html", [one], [one], [], lambda name: (RNG.normal(0, 0.1, 800000), 8000))
+    page = (tmp_path / "r.html").read_text()
+    sound = soundfile.info(io.BytesIO(base64.b64decode(re.findall(r"data:audio/flac;base64,([^\"]+)", page)[0])))
+    assert sound.frames == 240000 and "Shown: 55.4 to 85.4 s" in page
+    assert re.search(r'<span class="bad" data-sound="sound0" data-from="14.8500" data-to="15.3500" [^>]*>W70<', page)
+    assert '<span title="W0 0.250' in page and page.count('class="bad" data-sound') == 1
 
 
 def test_boundary_errors_compare_what_matches() -> None:

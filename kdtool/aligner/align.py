@@ -78,11 +78,7 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
     gmm = open_gmm(model)
     temporary = work / "temporary"
     temporary.mkdir()
-    try:
-        ready = prepare(audio, lang, work, temporary, cfg, gmm.front.kind, nj)
-    except OSError:  # the disk is full, say: what was copied for this run only is not left on it
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    ready = prepare(audio, lang, work, temporary, cfg, gmm.front.kind, nj)
     features = FeatureSet.open(temporary / "feats")
     check_fits(model, gmm, lang, features)
     nj = min(nj, len(features.by_speaker(features.ids)))
@@ -114,6 +110,15 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
     account(len(files) + len(dropped), len(files), dropped, max_share=1.0, where="align", work=work)
 
 
+def align_and_tidy(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Config, nj: int) -> None:
+    """`align_folder`; what it copied is not left on a disk that is full."""
+    try:
+        align_folder(audio, model, lang_dir, work, cfg, nj)
+    except OSError:
+        shutil.rmtree(work / "temporary", ignore_errors=True)
+        raise
+
+
 def report_failures(out: Path, max_failed: float) -> None:
     """KdError when more than the allowed share of the files failed; the same when nothing had to be done again."""
     from kdtool.core.tables import read_lines
@@ -124,7 +129,7 @@ def report_failures(out: Path, max_failed: float) -> None:
         first = "".join(f"\n  {name}: {reason}" for name, reason in failed[:5])
         raise KdError(
             f"{len(failed)} of {total} files could not be aligned; {out}/dropped.tsv names all, the others are done:{first}\n"
-            "mend or remove them, or allow some by --max-failed"
+            "fix or remove them, or allow some by --max-failed"
         )
 
 
@@ -153,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         inputs=inputs,
         options=cfg,
         code=("kdtool.aligner.align",),
-        body=lambda work: align_folder(audio, model, lang, work, cfg, common.nj),
+        body=lambda work: align_and_tidy(audio, model, lang, work, cfg, common.nj),
         common=common,
         doors=[door("model", model, lang=lang), door("lang", lang)],
     )

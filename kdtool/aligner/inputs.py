@@ -26,6 +26,7 @@ from kdtool.text.marks import words_fault
 
 TEXT = (".txt", ".lab")
 TRANSCRIPTS = ".trans.txt"
+LARGEST_TEXT = 1 << 24  # bytes; what is said in a hundred hours
 LAYOUTS = ("auto", "beside", "librispeech", "kaldi")
 SPEAKERS = ("file", "folder")
 
@@ -229,21 +230,41 @@ def _librispeech(folder: Path, files: Files) -> tuple[list[Item], list[Fault]]:
 
 
 def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[tuple[int, str]]:
-    """(line number, line); a file that cannot be read is a fault under its own name, and so are its utterances."""
+    """(line number, line); a line of another encoding is its utterance's fault, a file that cannot be read one of its own."""
     try:
         return list(enumerate(utf8_lines(file), 1))
-    except (KdError, OSError) as e:
-        reason = str(e) if isinstance(e, KdError) else f"{file}: {file_fault(file) or e.strerror}"
-        faults[file.relative_to(folder).as_posix()] = reason
+    except OSError as e:
+        reason = f"{file}: {file_fault(file) or e.strerror}"
+    except KdError as e:
+        reason = str(e)
+        if good := _utf8_ones(file, reason, faults):
+            return good
+    faults[file.relative_to(folder).as_posix()] = reason
+    return []
+
+
+def _utf8_ones(file: Path, reason: str, faults: dict[str, str]) -> list[tuple[int, str]]:
+    """The lines that are UTF-8 and no binary, if that is most of them; the others are faults of their utterances."""
+    good, bad = [], {}
+    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
+        try:
+            good.append((number, line.decode("utf-8").removeprefix("\ufeff")))
+        except UnicodeDecodeError:
+            bad[line.split()[0].decode(errors="replace")] = f"{file}, line {number}: not UTF-8; {reason.rpartition('; ')[2]}"
+    if len(bad) >= len(good) or any("\0" in line for _, line in good):
         return []
+    faults.update(bad)
+    return good
 
 
 def read_text(path: Path) -> str:
     """A text file's words, in one line; everything else is as it was written.
 
     Raises:
-        KdError: it is in another encoding, or it is no plain text but subtitles, labels or markup.
+        KdError: it is in another encoding, or it is no plain text but subtitles, labels or markup, or it is far too large.
     """
+    if (size := path.stat().st_size) > LARGEST_TEXT:
+        raise KdError(f"{path}: {size} bytes, more than {LARGEST_TEXT}, are not the text of one recording; is it another file?")
     text = read_utf8(path)
     if fault := plain_fault(path, text):
         raise KdError(fault)

@@ -102,8 +102,8 @@ def stage_all(
             return f"{item.audio}: {fault}"
         try:
             return stage(item.audio, folder / f"{number:07d}.wav", rate, channel if item.channel is None else item.channel, item.part)
-        except KdError as e:
-            return str(e)
+        except (KdError, MemoryError) as e:
+            return str(e) or f"{item.audio}: too little memory for it; cut it into parts, or use fewer jobs (--nj)"
 
     with ThreadPoolExecutor(nj) as pool:
         try:

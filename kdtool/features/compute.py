@@ -158,8 +158,9 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], sample_rate:
             try:
                 cut = make_cut(supervision, recording, speed, sample_rate)
                 feats = extract_cut(cut, extractor)
-            except KdError as e:
-                dropped.append((copy_id(supervision.id, speed), str(e)))
+            except (KdError, MemoryError) as e:
+                too_large = f"too little memory for its {supervision.duration:.0f} s; cut the recording, or run fewer jobs at once"
+                dropped.append((copy_id(supervision.id, speed), str(e) or too_large))
                 continue
             try:
                 key = writer.write(cut.id, feats)

@@ -83,7 +83,8 @@ NOT_FILES: dict[str, Put] = {
 GOOD_AUDIO: dict[str, Put] = {
     "wav": sound(SOUND), "8 kHz": sound(SOUND[:4000], 8000), "stereo": sound(np.stack([SOUND, -0.5 * SOUND], axis=1)),
     "flac": sound(SOUND, kind="FLAC"), "24 bit": sound(SOUND, subtype="PCM_24"), "float": sound(SOUND, subtype="FLOAT"),
-    "mu-law": sound(SOUND, subtype="ULAW"), "near silence": sound(np.round(SOUND) / 32768 + np.eye(1, 8000, 99)[0] / 32768), "long": sound(np.tile(SOUND, 20)),
+    "mu-law": sound(SOUND, subtype="ULAW"), "near silence": sound(np.eye(1, 8000, 99)[0] / 32768),
+    "long": sound(np.tile(SOUND, 20)),
     "link": lambda p: (sound(SOUND)(p.with_name(f".{p.name}"[:90])), p.symlink_to(f".{p.name}"[:90])),
 }  # fmt: skip
 BAD_AUDIO: dict[str, Put] = {
@@ -196,8 +197,14 @@ def random_librispeech(path: Path, rng: random.Random, count: int) -> Folder:
     put(path / "1" / "1-1.trans.txt", content("".join(f"{line}\n" for line in lines[:3]).encode()))
     put(path / "2" / "2.trans.txt", content("".join(f"{line}\n" for line in lines[3:]).encode()))
     if rng.random() < 0.3:
-        put(path / "3" / "bad.trans.txt", content(b"3-1-0000 caf\xe9"))
-        made.bad["3/bad.trans.txt"] = "not UTF-8"
+        put(path / "3" / "bad.trans.txt", content("3-1-0000 KA".encode("utf-16")))
+        made.bad["3/bad.trans.txt"] = "UTF-16"
+    if rng.random() < 0.3:
+        put(path / "3" / "latin.trans.txt", content(b"4-1-0000 KA\n4-1-0001 caf\xe9\n4-1-0002 KA\n"))
+        for n in range(3):
+            put(path / "4" / f"4-1-000{n}.flac", GOOD_AUDIO["flac"])
+        made.good += ["4-1-0000", "4-1-0002"]
+        made.bad["4-1-0001"] = "not UTF-8"
     return made
 
 

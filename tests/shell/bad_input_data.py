@@ -130,12 +130,12 @@ class Caller:
 def child(step: str, world: Path, *options: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """The step as a process of its own."""
     argv = [sys.executable, "-m", STEPS[step][0], *command(step, world, *options)]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120, **more)
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600, **more)
 
 
 def run_sh(*argv: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """The recipe as a process of its own."""
-    return subprocess.run([str(RUN), *argv], capture_output=True, text=True, check=False, timeout=120, **more)
+    return subprocess.run([str(RUN), *argv], capture_output=True, text=True, check=False, timeout=600, **more)
 
 
 def write_gmm(root: Path) -> None:

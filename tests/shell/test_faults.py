@@ -151,7 +151,7 @@ def test_clock_set_back(world: Path) -> None:
     assert done.returncode == 0 and done.stdout == "align: up to date\n", done.stdout + done.stderr
     made = {p.name: p.read_bytes() for p in (world / "out").glob("*.safetensors")}
     done = child("align", world, "--force", env=patched(world, BACK))
-    assert done.returncode == 0 and "align: done in 0:" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "align: done in " in done.stdout and "-" not in done.stdout.partition("done in ")[2], done.stdout
     assert made == {p.name: p.read_bytes() for p in (world / "out").glob("*.safetensors")}
     lexicon = world / "lang" / "lexicon.txt"
     lexicon.write_text(lexicon.read_text().replace("\n", " \n", 1))

@@ -110,7 +110,7 @@ def test_a_signal_to_the_set_up_alone_ends_the_build(checkout: Path, name: str) 
     process = start(checkout)
     assert process.stderr is not None and process.stderr.readline().startswith("built ")
     process.send_signal(signal.Signals[f"SIG{name}"])
-    _, said = process.communicate(timeout=120)  # ends when the build, which holds the same stream, has ended, too
+    _, said = process.communicate(timeout=240)  # ends when the build, which holds the same stream, has ended, too
     assert process.returncode == 130 and said == "set-up: interrupted; run the same command again\n"
     (checkout / "hold").unlink()
     assert not (checkout / ".venv" / "current").exists() and run([checkout / "utils" / "setup_env.sh"]).returncode == 0

@@ -124,10 +124,10 @@ graphs() {
   done
 }
 
-decoding() {  # decoding GRAPH SET gmm|student SYSTEM_FOLDER: fills `how` with options and `set_dir`; SET is dev or one of `tests`
-  how=(--config "decode_$3") set_dir="data/$2"
+decoding() {  # decoding GRAPH SET gmm|student SYSTEM_FOLDER GMM: fills `how` with options and `set_dir`; SET is dev or one of `tests`
+  how=(--config "decode_$3" --graph "exp/$5/graph_$1") set_dir="data/$2"
   case "$1" in
-    loop | phone) how=(--config decode_phone --ref-ali "exp/$target/ali_$2") ;;
+    loop | phone) how=(--config decode_phone --graph "exp/$5/graph_$1" --ref-ali "exp/$target/ali_$2") ;;
     "${lms[0]}") if [[ -n "${lms[1]:-}" ]]; then how+=(--rescore-lm "data/lm_${lms[1]}"); fi ;;
   esac
   if [[ "$2" == dev ]]; then set_dir="data/$dev"; else how+=(--scales-from "$4/decode_dev_$1"); fi
@@ -139,8 +139,8 @@ decode() {
   for system in "${gmms[@]}"; do
     for name in "${graphs[@]}"; do
       for set in dev "${tests[@]}"; do
-        decoding "$name" "$set" gmm "exp/$system"
-        run steps/decode.sh "${how[@]}" "exp/$system" "$set_dir/mfcc" "exp/$system/graph_$name" data/lang "exp/$system/decode_${set}_$name"
+        decoding "$name" "$set" gmm "exp/$system" "$system"
+        run steps/decode.sh "${how[@]}" "exp/$system" "$set_dir/mfcc" data/lang "exp/$system/decode_${set}_$name"
       done
     done
   done
@@ -151,9 +151,9 @@ decode_students() {  # decode_students SYS=VALUES LOGS SYSTEM_FOLDER GRAPH ..: s
   local name set how set_dir
   for name in "${@:4}"; do
     for set in dev "${tests[@]}"; do
-      decoding "$name" "$set" student "$3"
+      decoding "$name" "$set" student "$3" "$target"
       each "$1" --mem 2G "$2/decode_${set}_${name}_SYS.log" \
-        steps/decode.sh --nj 1 "${how[@]}" "$3" "$set_dir/fbank" "exp/$target/graph_$name" data/lang "$3/decode_${set}_$name"
+        steps/decode.sh --nj 1 "${how[@]}" "$3" "$set_dir/fbank" data/lang "$3/decode_${set}_$name"
     done
   done
 }

@@ -37,9 +37,9 @@ STEPS: dict[str, tuple[str, list[str]]] = {
     "phone graph": ("kdtool.graph.phone_graph", ["lang", "gmm/ali", "gmm", "OUT"]),
     "dump": ("kdtool.posteriors.make", ["t_lang", "teacher", "t_ali", "OUT"]),
     "student": ("kdtool.student.train", ["fbank", "ali", "fbank", "ali", "OUT"]),
-    "decode": ("kdtool.decode.decode", ["student", "fbank", "gmm/graph", "lang", "OUT"]),
-    "decode in the model": ("kdtool.decode.decode", ["student", "fbank", "gmm/graph", "lang", "student/decode_dev"]),
-    "decode with a GMM": ("kdtool.decode.decode", ["gmm", "feats", "gmm/graph", "lang", "OUT"]),
+    "decode": ("kdtool.decode.decode", ["=--graph", "gmm/graph", "student", "fbank", "lang", "OUT"]),
+    "decode in the model": ("kdtool.decode.decode", ["=--graph", "gmm/graph", "student", "fbank", "lang", "student/decode_dev"]),
+    "decode with a GMM": ("kdtool.decode.decode", ["=--graph", "gmm/graph", "gmm", "feats", "lang", "OUT"]),
 }
 # Validators: the folder, and the other folders that it is compared with.
 VALIDATORS: dict[str, tuple[str, dict[str, str]]] = {

@@ -20,6 +20,7 @@ from kdtool.core.tables import read_json, read_lines
 from kdtool.decode import decode
 from kdtool.decode.acoustic import load_acoustic
 from kdtool.decode.candidates import read_candidates
+from kdtool.decode.graph_recogniser import check_graph
 from kdtool.features.store import FeatureSet
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import phones_digest, save_gmm
@@ -67,7 +68,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_decode(root: Path, graph: str, out: str, *options: str, system: str = "mono") -> dict:
-    paths = [str(root / p) for p in (f"exp/{system}", "dev/mfcc", f"exp/mono/{graph}", "lang", f"exp/{system}/{out}")]
+    paths = ["--graph", *(str(root / p) for p in (f"exp/mono/{graph}", f"exp/{system}", "dev/mfcc", "lang", f"exp/{system}/{out}"))]
     decode.main(["--nj", "1", *options, *paths])
     return read_json(root / "exp" / system / out / "score.json")
 
@@ -128,7 +129,7 @@ def test_estimated_probabilities_reach_alignment_graph_and_rescoring(root: Path)
     inputs = [read_json(root / f"exp/mono/graph_{name}/.done.json")["key"]["inputs"] for name in ("probs", "2gram")]
     assert ["lm for rescoring" in names for names in inputs] == [True, False]
     out = root / "decode_probs"
-    paths = [str(root / p) for p in ("exp/mono", "dev/mfcc", "exp/mono/graph_probs", "lang_probs")]
+    paths = ["--graph", *(str(root / p) for p in ("exp/mono/graph_probs", "exp/mono", "dev/mfcc", "lang_probs"))]
     decode.main(["--nj", "1", "--rescore-lm", str(root / "lm_big"), *WIDE, *paths, str(out)])
     result = read_json(out / "score.json")
     assert result["sub"] + result["ins"] + result["del"] <= 1
@@ -186,8 +187,8 @@ def test_a_student_of_another_tree_is_refused(root: Path) -> None:
     meta = read_json(paths["graph"] / "meta.json")
     for tree, complaint in (("0" * 64, "the model's: 000000000000"), ("", "does not say which tree")):
         with pytest.raises(KdError, match=complaint):
-            decode.check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=tree))
-    decode.check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=meta["tree"]))
+            check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=tree))
+    check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=meta["tree"]))
     assert load_acoustic(root / "exp/mono").tree_digest == meta["tree"]
 
 
@@ -305,7 +306,7 @@ def test_another_set_is_reported_with_the_scales_chosen_on_dev(root: Path, words
     shutil.copytree(root / "dev" / "mfcc", root / "test" / "mfcc", dirs_exist_ok=True)
     dev, graph = root / "exp/mono/decode_dev_2gram", root / "exp/mono/graph_2gram"
     lm = ["--rescore-lm", str(root / "lm_big"), *WIDE]
-    places = [str(p) for p in (root / "exp/mono", root / "test/mfcc", graph, root / "lang", root / "exp/mono/decode_test")]
+    places = ["--graph", *map(str, (graph, root / "exp/mono", root / "test/mfcc", root / "lang", root / "exp/mono/decode_test"))]
     decode.main(["--nj", "1", *lm, "--scales-from", str(dev), *places])
     for folder, chosen in ((root / "exp/mono/decode_test", dev), (root / "exp/mono/decode_test/rescored", dev / "rescored")):
         whole, score = read_json(chosen / "scales.json")["whole"], read_json(folder / "score.json")
@@ -317,6 +318,6 @@ def test_another_set_is_reported_with_the_scales_chosen_on_dev(root: Path, words
     with pytest.raises(KdError, match="were not chosen on"):
         shutil.copytree(root / "dev" / "mfcc", root / "third" / "mfcc", dirs_exist_ok=True)
         places[1], places[4] = str(root / "third/mfcc"), str(root / "exp/mono/decode_third")
-        decode.main(["--nj", "1", "--scales-from", str(root / "exp/mono/decode_test"), *places])
+        decode.main(["--nj", "1", "--scales-from", str(root / "exp/mono/decode_test"), *places[:-1], str(root / "exp/mono/decode_y")])
     with pytest.raises(KdError, match=r"no scales\.json there"):
         run_decode(root, "graph_2gram", "decode_x", "--scales-from", str(root / "exp"))

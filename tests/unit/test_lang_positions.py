@@ -166,7 +166,7 @@ def test_decoding_finds_the_same_words_and_phones(world: Path, tmp_path: Path) -
         make_graph.main([lang, str(tmp_path / "lm_2gram"), model, str(tmp_path / f"graph_{name}")])
         phone_graph.main([lang, ali, model, str(tmp_path / f"phones_{name}"), "--min-count", "1"])
         for graph, more in ((f"graph_{name}", []), (f"phones_{name}", ["--ref-ali", ali])):
-            paths = [model, str(tmp_path / "dev" / "mfcc"), str(tmp_path / graph), lang, str(tmp_path / f"decode_{graph}")]
+            paths = ["--graph", str(tmp_path / graph), model, str(tmp_path / "dev" / "mfcc"), lang, str(tmp_path / f"decode_{graph}")]
             decode.main(["--nj", "1", *more, *paths])
         hyp, score = tmp_path / f"decode_graph_{name}" / "hyp.tsv", tmp_path / f"decode_phones_{name}" / "score.json"
         said[name] = read_lines(hyp), read_json(score)

@@ -104,9 +104,9 @@ def test_decoding_with_adaptation_and_references_of_unknown_words(root: Path, ca
     make_graph.main([str(root / p) for p in ("lang", "lm_2gram", "sat", "graph")])
     phone_graph.main([str(root / p) for p in ("lang", "ali_sat", "sat", "graph_phone")] + ["--min-count", "1"])
     places = [str(root / p) for p in ("sat", "set/feats")]
-    decode.main([*places, str(root / "graph"), str(root / "lang"), str(root / "words"), "--nj", "1"])
+    decode.main(["--graph", str(root / "graph"), *places, str(root / "lang"), str(root / "words"), "--nj", "1"])
     more = ["--ref-ali", str(root / "ali_sat"), "--nj", "1"]
-    decode.main([*places, str(root / "graph_phone"), str(root / "lang"), str(root / "phones"), *more])
+    decode.main(["--graph", str(root / "graph_phone"), *places, str(root / "lang"), str(root / "phones"), *more])
     for name in ("words", "phones"):
         score = read_json(root / name / "score.json")
         assert score["utterances"] == 28 and score["failed"] <= 1

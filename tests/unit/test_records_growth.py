@@ -52,14 +52,14 @@ def commands(root: Path) -> list[tuple[Any, list[str]]]:
     head = json.dumps([{"unit": "phone", "layer": 1, "weight": 0.3}])
     return [
         (train_mono, paths("fbank", "lang", "mono")),
-        (decode, paths("mono", "fbank", "graph", "lang", "decode_gmm")),
+        (decode, ["--graph", *paths("graph", "mono", "fbank", "lang", "decode_gmm")]),
         (teacher, ["--kind", "ngram", *paths(*trained, "teacher_phone")]),
         (teacher, ["--kind", "mix", "--teachers", str(root / "teacher_phone"), "--options", "{lstm: {}}", *paths(*trained, "mix")]),
         (make, paths("lang", "mix", "ali", "post")),
         (student, ["--encoder", "tdnnf", "--lr", "0.004", *paths("fbank", "ali", "fbank", "ali", "student")]),
         (student, ["--encoder", "blstm", "--heads", head, "--posts", str(root / "post"), *paths("fbank", "ali", "fbank", "ali", "soft")]),
-        (decode, paths("student", "fbank", "graph", "lang", "decode_student")),
-        (decode, paths("soft", "fbank", "graph", "lang", "decode_soft")),
+        (decode, ["--graph", *paths("graph", "student", "fbank", "lang", "decode_student")]),
+        (decode, ["--graph", *paths("graph", "soft", "fbank", "lang", "decode_soft")]),
     ]
 
 

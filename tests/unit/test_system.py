@@ -164,7 +164,7 @@ def test_decoding_into_a_model_folder_without_a_record_is_refused_before_any_wor
     """A model that was copied without its .done.json: the decode would change what it reads, search for minutes and then fail."""
     for name in ("student", "fbank", "graph", "lang"):
         (tmp_path / name).mkdir()
-    argv = [str(tmp_path / p) for p in ("student", "fbank", "graph", "lang", "student/decode_dev")]
+    argv = ["--graph", *(str(tmp_path / p) for p in ("graph", "student", "fbank", "lang", "student/decode_dev"))]
     with pytest.raises(UsageError, match=r"student/decode_dev lies inside .*/student, the input model, which has no record \("):
         decode.main(argv)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["fbank", "graph", "lang", "student"]

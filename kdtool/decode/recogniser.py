@@ -1,0 +1,83 @@
+"""What decoding asks of a system.  In: a model folder, features, options.  Out: candidates with their scores for each utterance.
+
+A kind of system (system.json) has one recogniser: GMMs and hybrid students search a decoding graph. Scoring, scales and tables know
+candidates and ``Setting`` alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdtool.core.registry import Registry
+from kdtool.formats.system import read_system
+
+if TYPE_CHECKING:
+    from kdtool.decode.candidates import Candidate
+    from kdtool.decode.decode import Config
+    from kdtool.features.store import FeatureSet
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a decode is about. ``meta``: kind of unit that is reported ("word", "phone"), ``lm``: name of the LM, ``silence_words``:
+    outputs that are not reported; ``grid``: scales to choose from, ``weights`` (G, 4) theirs for a candidate's parts; ``centre``: LM scale
+    of the search; ``options``: what the jobs need, as JSON has it."""
+
+    meta: dict[str, Any]
+    grid: list[dict[str, float]]
+    weights: np.ndarray
+    centre: float
+    options: dict[str, Any]
+
+
+class Recogniser(ABC):
+    """Recognises with one model. ``seconds``: CPU time by kind of work, and seconds of audio; ``transforms``: by speaker, if it adapts."""
+
+    features: FeatureSet
+    seconds: dict[str, float]
+    transforms: dict[str, np.ndarray]
+
+    @abstractmethod
+    def __init__(self, model: Path, feats: Path, options: dict[str, Any]) -> None:
+        """options: those of ``Setting``."""
+
+    @classmethod
+    @abstractmethod
+    def inputs(cls, cfg: Config) -> dict[str, Path]:
+        """Folders and files beside model, features and lang that it reads, by name; UsageError where one is missing."""
+
+    @classmethod
+    @abstractmethod
+    def setting(cls, paths: dict[str, Path], cfg: Config) -> Setting:
+        """Checks that model, features, lang and its own inputs fit together; KdError where they do not."""
+
+    @classmethod
+    @abstractmethod
+    def megabytes(cls, cfg: Config) -> int:
+        """Estimate of the memory of one job."""
+
+    @abstractmethod
+    def groups(self, utterances: Sequence[str]) -> list[list[str]]:
+        """The utterances in parts that it likes to have at once; no part is shared among jobs."""
+
+    @abstractmethod
+    def recognise(self, group: Sequence[str]) -> Iterator[tuple[str, list[Candidate] | None]]:
+        """Candidates of each utterance of a group, None where nothing was found."""
+
+
+# A kind of system, as system.json names it.
+RECOGNISERS: Registry[type[Recogniser]] = Registry("recogniser", {
+    "gmm": "kdtool.decode.graph_recogniser:GraphRecogniser",
+    "hybrid": "kdtool.decode.graph_recogniser:GraphRecogniser",
+})  # fmt: skip
+
+
+def recogniser_of(model: Path) -> type[Recogniser]:
+    """The recogniser of a model folder's kind."""
+    return RECOGNISERS[read_system(model).kind]

@@ -317,7 +317,7 @@ def test_another_set_is_reported_with_the_scales_chosen_on_dev(root: Path, words
         run_decode(root, "graph_2gram", "decode_x", "--scales-from", str(dev))
     with pytest.raises(KdError, match="were not chosen on"):
         shutil.copytree(root / "dev" / "mfcc", root / "third" / "mfcc", dirs_exist_ok=True)
-        places[1], places[4] = str(root / "third/mfcc"), str(root / "exp/mono/decode_third")
-        decode.main(["--nj", "1", "--scales-from", str(root / "exp/mono/decode_test"), *places[:-1], str(root / "exp/mono/decode_y")])
+        places[3], places[5] = str(root / "third/mfcc"), str(root / "exp/mono/decode_third")
+        decode.main(["--nj", "1", "--scales-from", str(root / "exp/mono/decode_test"), *places])
     with pytest.raises(KdError, match=r"no scales\.json there"):
         run_decode(root, "graph_2gram", "decode_x", "--scales-from", str(root / "exp"))

@@ -30,7 +30,7 @@ ADVICE = "give the words alone, as plain text"
 
 def file_kind(text: str) -> str:
     """What a text file is, in words that end in what to do; '' for plain text."""
-    start = text.lstrip("\ufeff \t\r\n")
+    start = text.lstrip("\ufeff \t\r\n").replace("\r\n", "\n").replace("\r", "\n")
     lines = [line.strip() for line in start.split("\n") if line.strip()]
     kind = _by_start(start) or _by_lines(lines)
     return f"{kind}, not plain text; {ADVICE}" if kind else ""

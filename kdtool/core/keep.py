@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdtool.core.digest import RECORD, Stats, read_record, stat_digest
+from kdtool.core.digest import NOT_CONTENT, RECORD, Stats, read_record, stat_digest
 from kdtool.core.errors import KdError
 from kdtool.core.lock import is_lock
 from kdtool.core.ownership import is_work, shown
@@ -32,6 +32,7 @@ class Sorted:
 
     theirs: list[str] = field(default_factory=list)
     ours: list[str] = field(default_factory=list)
+    unsure: int = 0  # of the user's, those that may be logs which an older record does not list
 
 
 def sort_files(folder: Path) -> Sorted:
@@ -46,6 +47,7 @@ def sort_files(folder: Path) -> Sorted:
 def retire(name: str, old: Path, out: Path) -> None:
     """Take the output before away: the user's files in it go to a backup beside `out`, which is named; the rest is deleted."""
     kept: list[str] = []
+    unsure = 0
     backup: Path | None = None
     if os.path.lexists(old) and (old.is_symlink() or not old.is_dir()):  # somebody replaced the folder meanwhile
         backup, kept = _new_backup(out), [out.name]
@@ -57,6 +59,7 @@ def retire(name: str, old: Path, out: Path) -> None:
             (backup / file).parent.mkdir(parents=True, exist_ok=True)
             os.rename(old / file, backup / file)
         kept += found.theirs
+        unsure += found.unsure
         for file in found.ours:
             if file != RECORD:
                 (old / file).unlink(missing_ok=True)
@@ -66,7 +69,8 @@ def retire(name: str, old: Path, out: Path) -> None:
             old.rmdir()
     if backup:
         what = "1 file that you changed or added is" if len(kept) == 1 else f"{len(kept)} files that you changed or added are"
-        print(f"{name}: {what} kept in {backup} ({shown(kept)})", flush=True)
+        logs = f"; {unsure} of them may be its own logs, which its older record does not list" if unsure else ""
+        print(f"{name}: {what} kept in {backup} ({shown(kept)}){logs}", flush=True)
 
 
 def remove_work(work: Path) -> None:
@@ -87,37 +91,47 @@ def other_stats(work: Path, outputs: Stats) -> Stats:
     return {n: stat_digest(work / n, {}, n) for n in sorted(names) if n not in outputs and n not in (KEY, RECORD)}
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What says whose a folder's files are."""
+
+    listed: dict[str, Any] = field(default_factory=dict)  # name -> [size, mtime_ns, digest]
+    when: int = 0  # of the record, by the file system's clock
+    logs: bool = True  # logs, options and versions are listed too; older records have outputs alone
+    everything: bool = False  # a nested step's interrupted folder
+
+    def has(self, path: Path, name: str) -> bool:
+        """Whether the toolkit made this file as it is."""
+        held = path.name.startswith(".") and path.name.endswith(".lock") and is_lock(path)
+        return self.everything or name == RECORD or held or _is_same(path, self.listed.get(name), self.when)
+
+
 def _sort_step(folder: Path, above: str, found: Sorted) -> None:
     record = read_record(folder)
     helper = HELPER.fullmatch(folder.name)
     if above and record and record.get("place", folder.name) != (helper[1] if helper else folder.name):
         record = None  # a copy that somebody keeps
-    listed = {**record["outputs"], **record.get("others", {})} if record else None
-    made = (folder / RECORD).stat().st_ctime_ns if record else 0
-    _sort_below(folder, folder, above, listed, made, found)
+    made = None
+    if record:
+        listed = {**record["outputs"], **record.get("others", {})}
+        made = _Made(listed, (folder / RECORD).stat().st_ctime_ns, "others" in record)
+    _sort_below(folder, folder, above, made, found)
 
 
-def _sort_below(step: Path, folder: Path, above: str, listed: dict[str, Any] | None, made: int, found: Sorted) -> None:
+def _sort_below(step: Path, folder: Path, above: str, made: _Made | None, found: Sorted) -> None:
+    """Sort the files below a step's folder; without `made` all of them are the user's."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
             path, name = Path(entry.path), str(Path(entry.path).relative_to(step))
-            if entry.is_dir(follow_symlinks=False):
-                if listed is not None and (path / RECORD).exists():
-                    _sort_step(path, f"{above}{name}{os.sep}", found)
-                else:
-                    whole = listed is not None and entry.name.endswith(".work") and entry.name.startswith(".") and is_work(path)
-                    _sort_below(step, path, above, WORK if whole else listed, made, found)
-            elif listed is not None and (name == RECORD or listed is WORK or _is_same(path, listed.get(name), made) or _is_held(path)):
-                found.ours.append(above + name)
+            if not entry.is_dir(follow_symlinks=False):
+                ours = made is not None and made.has(path, name)
+                (found.ours if ours else found.theirs).append(above + name)
+                found.unsure += made is not None and not ours and not made.logs and name.split(os.sep, 1)[0] in NOT_CONTENT
+            elif made and (path / RECORD).exists():
+                _sort_step(path, f"{above}{name}{os.sep}", found)
             else:
-                found.theirs.append(above + name)
-
-
-WORK: dict[str, Any] = {}  # stands for a nested step's interrupted folder, all of which is ours
-
-
-def _is_held(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".lock") and is_lock(path)
+                left = made and HELPER.fullmatch(entry.name) and is_work(path)
+                _sort_below(step, path, above, _Made(everything=True) if left else made, found)
 
 
 def _is_same(path: Path, row: list[Any] | None, made: int) -> bool:

@@ -214,6 +214,7 @@ def test_a_damaged_record_of_ours_and_an_older_one(tmp_path: Path, capsys: pytes
     assert not make(out), "up to date"
     put("log/mine")(out)
     assert make(out, content="y")
+    assert "may be its own logs, which its older record does not list" in capsys.readouterr().out
     assert (tmp_path / ".out.backup.2/log/mine").read_text() == "mine" and not (tmp_path / ".out.backup.2/result").exists()
     (out / ".done.json").write_text("{}")
     (out / "env.json").unlink()

@@ -40,7 +40,7 @@ check_own() {  # the user's own environment: all imports work; checked again onl
   [[ -f "$store/own.checked" && "$(<"$store/own.checked")" == "$stamp" ]] && return
   "$KD_PYTHON" "$here/check_env.py" "$KD_KENLM_BIN" || exit 1
   mkdir -p "$store"
-  printf '*\n' >"$store/.gitignore"
+  [[ -e "$store/.gitignore" ]] || printf '*\n' >"$store/.gitignore"
   printf '%s\n' "$stamp" >"$store/own.checked"
 }
 
@@ -72,7 +72,7 @@ if [[ "${1:-}" != --force && "$(readlink "$store/current" 2>/dev/null)" == "${ta
 fi
 
 mkdir -p "$store" || die "cannot make $store; this folder must be writable once"
-printf '*\n' >"$store/.gitignore"
+[[ -e "$store/.gitignore" ]] || printf '*\n' >"$store/.gitignore"
 exec 8>"$store/lock"
 if ! flock -n 8; then
   printf 'set-up: another set-up of this checkout is running; waiting for it\n' >&2
@@ -85,6 +85,6 @@ fi
 ln -sfn "${target##*/}" "$store/.current.$$"
 mv -T "$store/.current.$$" "$store/current"
 for old in "$store"/env-*; do
-  if [[ "$old" != "$target" ]]; then rm -rf -- "$old"; fi
+  if [[ "$old" != "$target" && "${old##*/}" =~ ^env-[0-9a-f]{16}$ ]]; then rm -rf -- "$old"; fi
 done
 compile_searches "$target/bin/python"

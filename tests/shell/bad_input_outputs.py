@@ -60,7 +60,7 @@ PLACES: list[tuple[str, str, Change, list[str]]] = [
 ]
 CASES = [
     *(
-        Case("place of an output", "the user's files in it", step, put("out/thesis.txt", OWN),
+        Case("place of an output", f"the user's files in it ({step})", step, put("out/thesis.txt", OWN),
              ["out: holds 1 file (thesis.txt)", "choose another output folder, or move away what is there"], status=2)
         for step in STEPS
     ),

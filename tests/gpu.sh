@@ -3,6 +3,6 @@
 # KD_PYTHON_ENV=/path/to/python names a Python with a torch for this machine's GPU (2.x; numpy, PyYAML and safetensors beside it).
 # Without a GPU the CPU is what there is. Prints updates per second and losses; fails when training does.
 set -euo pipefail
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$root/utils/env.sh"
 exec "$KD_PYTHON" "$root/tests/bench/bench_device.py" "$@"

@@ -177,6 +177,13 @@ def test_a_missing_temporary_folder_is_said_and_replaced(run: Callable[..., Outc
     assert (status, output, errors.replace(note, ""), made) == clean
 
 
+def test_every_script_starts_a_bash_that_ignores_the_environment() -> None:
+    for script in SCRIPTS:
+        text = (ROOT / script).read_text(encoding="utf-8")
+        assert text.startswith("#!/bin/bash -p\n"), script
+        assert "$(cd " not in text.replace("CDPATH='' cd ", ""), f"{script}: $(cd ..) without CDPATH=''"
+
+
 def test_every_script_answers_help_whatever_the_environment_says(world: Path) -> None:
     spoilt = world / "spoilt"
     variables = {key: value for name in HOSTILE for key, value in hostile(name, spoilt).items()}

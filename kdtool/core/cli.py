@@ -136,12 +136,17 @@ def read_config(layer: str) -> dict[str, Any]:
 
 
 def config_file(layer: str) -> tuple[Path | None, str]:
-    """(file, section or '') of a layer; no file where 'FILE?' is missing; UsageError where another one is."""
+    """(file, section or '') of a layer; no file where 'FILE?' is missing; UsageError where another one is.
+
+    'tiny/lang.yaml', as it was called when --tiny had a folder of files, is section lang of 'tiny.yaml'.
+    """
     name, section = layer, ""
     optional = name.endswith("?") and not Path(name).exists()
     name = name.removesuffix("?") if optional else name
     if not Path(name).exists() and ":" in name:
         name, _, section = name.rpartition(":")
+    elif not Path(name).exists() and Path(name).parent.with_suffix(".yaml").is_file():
+        name, section = str(Path(name).parent.with_suffix(".yaml")), Path(name).stem
     if Path(name).is_file():
         return Path(name), section
     if not optional:

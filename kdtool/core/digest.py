@@ -70,7 +70,7 @@ def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
     What may not be read below a plain folder counts as that: the step says what it lacks, or does without it.
 
     Raises:
-        KdError: the path does not exist, or a step's folder has been altered since it was made.
+        KdError: the path does not exist or is a pipe, or a step's folder has been altered since it was made.
         OSError: a file that is an input itself may not be read.
     """
     if not path.exists():
@@ -85,6 +85,8 @@ def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
         return str(record["digest"])
     if path.is_dir():
         return _folder_digest(path, known, fresh)
+    if not path.is_file() and str(path).startswith(("/dev/", "/proc/")):  # <(command) of a shell, say
+        raise KdError(f"{path}: a pipe or device, which can be read once only; write its content to a file, and name that")
     _check_recorded(path)
     fresh[str(path)] = stat_digest(path, known, str(path))
     return combine([f". {fresh[str(path)][2]}"])

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from kdtool.core.errors import KdError
+from kdtool.core.walk import file_fault
 
 _MARKS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 _OTHERS = (
@@ -20,9 +21,12 @@ def read_utf8(path: Path) -> str:
     """A file's text as it is, with its byte order mark if it has one.
 
     Raises:
-        KdError: it is in another encoding or no text; the line, the byte and the command that converts it are named.
+        KdError: it is in another encoding or no text; the line, the byte and the command that converts it are named. It is no
+            file (a FIFO would be waited for).
         OSError: it cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise KdError(f"{path}: {file_fault(path)}")
     data = path.read_bytes()
     if fault := other_encoding(path, data):
         raise KdError(fault)

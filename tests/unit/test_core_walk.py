@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdtool.core.digest import input_digest
+from kdtool.core.encoding import read_utf8
 from kdtool.core.errors import KdError
 from kdtool.core.walk import file_fault, files_below
 
@@ -71,6 +72,16 @@ def test_why_a_file_cannot_be_read(folder: Path, name: str, fault: str) -> None:
     os.mkfifo(folder / "pipe")
     found = file_fault(folder / name)
     assert fault in found and bool(found) == bool(fault)
+
+
+def test_an_input_that_is_no_file_is_told(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(KdError, match=r"pipe: it is a FIFO \(named pipe\), not a file"):
+        read_utf8(folder / "pipe")
+    end, other = os.pipe()
+    with pytest.raises(KdError, match=rf"/dev/fd/{end}: a pipe or device, which can be read once only; write"):
+        input_digest(Path(f"/dev/fd/{end}"), {}, {})
+    os.close(end), os.close(other)
 
 
 def test_a_name_that_is_not_utf8_is_no_obstacle_to_a_digest(folder: Path) -> None:

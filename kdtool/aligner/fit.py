@@ -6,6 +6,8 @@ Three questions, each a comparison of log-likelihoods that needs no second model
 - stretch: is there any part of the file, silence and boundaries of words included, in which it fits much better?
 - order: do two neighbouring words fit better the other way round? (Between `the` and `of` the loop hardly sees a difference.)
 
+Words without a pronunciation are aligned as spoken noise, which fits nothing well: they are no evidence while most words have one.
+
 All are told in units of the utterance itself: 1 is the mean distance of a phone picked at random from the loop's best path. That
 makes them alike for a monophone model and an adapted triphone one, and for loud and noisy recordings. Each has a limit; the
 evidence over its limit is `mismatch`, and fit = 1 / (1 + mismatch): 1 is perfect, below 0.5 looks wrong.
@@ -69,7 +71,11 @@ def text_fit(loop: PhoneLoop, builder: GraphBuilder, words: Sequence[str], found
     best = scores[frames, path.unit].astype(np.float64)
     lost = best - scores[frames, aligned_units(loop, found.phones)]
     unit = max(float((best - loop.phone_means(scores)).mean()), LEAST_UNIT)
-    evidence, start, stop = worst_stretch(lost / unit)
+    free = not_judged(builder, words)
+    against = lost / unit
+    for piece in (p for p in found.words if p.id in free):
+        against[piece.start : end(piece)] = 0.0
+    evidence, start, stop = worst_stretch(against)
     mismatch, exchanged = evidence / STRETCH_LIMIT, -1
     orders = [1 + (x / unit - ORDER_LIMIT) / ORDER_SCALE for x in exchange_gains(builder, words, found.words, scores)]
     if orders and max(orders) > mismatch:
@@ -78,15 +84,22 @@ def text_fit(loop: PhoneLoop, builder: GraphBuilder, words: Sequence[str], found
             exchanged = int(np.argmax(orders))
             start, stop = found.words[exchanged].start, end(found.words[exchanged + 1])
     each = [
-        _word(loop, path, lost, unit, piece, max([0.0, *(x for x in orders[max(0, n - 1) : n + 1] if x >= 1)]))
+        _word(loop, path, lost, against, piece, max([0.0, *(x for x in orders[max(0, n - 1) : n + 1] if x >= 1)]))
         for n, piece in enumerate(found.words)
     ]
     return TextFit(-float(lost.mean()), fit(mismatch), start, stop, heard(loop, path, start, stop), exchanged, each)
 
 
-def _word(loop: PhoneLoop, path: LoopPath, lost: np.ndarray, unit: float, piece: Piece, order: float) -> WordFit:
-    mean = float(lost[piece.start : end(piece)].mean())
-    return WordFit(-mean, fit(max(mean / unit / WORD_LIMIT, order)), heard(loop, path, piece.start, end(piece)))
+def _word(loop: PhoneLoop, path: LoopPath, lost: np.ndarray, against: np.ndarray, piece: Piece, order: float) -> WordFit:
+    part = slice(piece.start, end(piece))
+    mismatch = max(float(against[part].mean()) / WORD_LIMIT, order)
+    return WordFit(-float(lost[part].mean()), fit(mismatch), heard(loop, path, part.start, part.stop))
+
+
+def not_judged(builder: GraphBuilder, words: Sequence[str]) -> set[int]:
+    """Which words are no evidence: those without a pronunciation, aligned as spoken noise, unless most of the text is such."""
+    unknown = {n for n, word in enumerate(words) if word == builder.oov}
+    return unknown if 2 * len(unknown) <= len(words) else set()
 
 
 def fit(mismatch: float) -> float:
@@ -116,7 +129,10 @@ def worst_stretch(lost: np.ndarray) -> tuple[float, int, int]:
 
 
 def exchange_gains(builder: GraphBuilder, words: Sequence[str], pieces: Sequence[Piece], scores: np.ndarray) -> list[float]:
-    """For each two neighbouring words, by how many nats they and ORDER_CONTEXT words beside them fit better the other way round."""
+    """For each two neighbouring words, by how many nats they and ORDER_CONTEXT words beside them fit better the other way round.
+
+    -inf where the two sound alike or one has no pronunciation.
+    """
     gains = []
     for n in range(len(words) - 1):
         low, high = max(0, n - ORDER_CONTEXT), min(len(words), n + 2 + ORDER_CONTEXT)
@@ -124,7 +140,7 @@ def exchange_gains(builder: GraphBuilder, words: Sequence[str], pieces: Sequence
         said = list(words[low:high])
         other = [*words[low:n], words[n + 1], words[n], *words[n + 2 : high]]
         same = {*builder.prons[words[n]]} == {*builder.prons[words[n + 1]]}
-        gains.append(-np.inf if same else _score(builder, other, part) - _score(builder, said, part))
+        gains.append(-np.inf if same or builder.oov in words[n : n + 2] else _score(builder, other, part) - _score(builder, said, part))
     return gains
 
 

@@ -149,6 +149,17 @@ def test_words_that_sound_alike_are_not_exchanged() -> None:
     assert gains[1] == -np.inf and np.isfinite(gains[0])
 
 
+def test_a_word_without_pronunciation_is_no_evidence_unless_most_are() -> None:
+    loop = make_loop()
+    scores = spoken(loop, ["AB", "BA", "AB", "C"], np.random.default_rng(1))
+    scores[:, slice(*span(loop, 5))] += 4  # as noise does, it fits everything a little
+    for words, judged in ((["AB", "<UNK>", "AB", "C"], False), (["AB", "<UNK>", "<UNK>", "<UNK>"], True)):
+        found = aligned(loop, words, scores)
+        said = text_fit(loop, builder(loop), words, found, scores)
+        assert said.words[1].llr < -2 and doubtful(said.words[1].fit) == judged and doubtful(said.fit) == judged, words
+        assert exchange_gains(builder(loop), words, found.words, scores)[:2] == [-np.inf, -np.inf]
+
+
 def test_the_shortest_file_and_a_file_of_noise_have_defined_scores() -> None:
     loop = make_loop()
     for words, frames in ((["C"], 1), (["<UNK>"], 3), ([], 3), (["<UNK>", "<UNK>"], 40)):

@@ -6,6 +6,7 @@ be lost with them, and a change there would not be seen.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -46,29 +47,26 @@ def _below(folder: Path, hidden: bool, above: frozenset[str], faults: list[Fault
     found: list[Path] = []
     try:
         with os.scandir(folder) as entries:
-            listed = [entry.name for entry in entries if hidden or not entry.name.startswith(".")]
+            listed = [entry for entry in entries if hidden or not entry.name.startswith(".")]
     except OSError as e:
         if faults is None:
             raise
         faults.append((folder, f"a folder that may not be read ({e.strerror}); change its permissions, or remove it"))
         return []
-    for path in (folder / name for name in listed):
-        kind = _kind(path)
-        if kind == stat.S_IFDIR:
+    for entry in listed:
+        path, is_folder, is_file = folder / entry.name, False, False
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError as e:
+            if faults is None and e.errno != errno.ELOOP:  # a link to itself is a link to nowhere
+                raise
+        if is_folder:
             found += _below(path, hidden, above | {real}, faults)
-        elif kind == stat.S_IFREG:
+        elif is_file:
             found.append(path)
         elif faults is not None:
             faults.append((path, file_fault(path)))
     return found
-
-
-def _kind(path: Path) -> int:
-    """The kind of what a path leads to, 0 when there is nothing."""
-    try:
-        return stat.S_IFMT(os.stat(path).st_mode)
-    except OSError:
-        return 0
 
 
 def file_fault(path: Path) -> str:

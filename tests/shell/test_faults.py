@@ -235,3 +235,14 @@ def test_killed_in_a_slow_rename(before: str | None, tmp_path: Path) -> None:
         if not stalled.exists():
             break
     assert kills >= 16, "each step writes three files whole and renames its folder"
+
+
+def test_a_folder_whose_files_may_not_be_looked_at_is_not_passed_over(world: Path) -> None:
+    """It can be listed, but not entered: its links lead nowhere that is known."""
+    speaker = next(p for p in sorted((world / "corpus/train-clean-5").iterdir()) if p.is_dir())
+    (speaker / "more").symlink_to(speaker / "7")
+    speaker.chmod(0o444)
+    done = child("corpus", world, preexec_fn=without_privilege)
+    assert done.returncode == 1 and "Permission denied" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    speaker.chmod(0o755)
+    (speaker / "more").unlink()

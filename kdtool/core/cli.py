@@ -145,8 +145,8 @@ def config_file(layer: str) -> tuple[Path | None, str]:
     name = name.removesuffix("?") if optional else name
     if not Path(name).exists() and ":" in name:
         name, _, section = name.rpartition(":")
-    elif not Path(name).exists() and Path(name).parent.with_suffix(".yaml").is_file():
-        name, section = str(Path(name).parent.with_suffix(".yaml")), Path(name).stem
+    elif not Path(name).exists() and (whole := Path(f"{Path(name).parent}.yaml")).is_file():
+        name, section = str(whole), Path(name).stem
     if Path(name).is_file():
         return Path(name), section
     if not optional:

@@ -48,8 +48,8 @@ def write_report(
         f'<p class="note">{seconds / 60:.1f} minutes, {words} words, {len(failed)} files failed; '
         f"{sum(doubtful(a.fit) for a in files)} files and {sum(doubtful(w.fit) for a in files for w in a.words)} words look wrong.</p>",
         f'<p class="note">Fit: how well the text fits the audio, from 1 to 0, against a free loop of all phones; what is below '
-        f"{LOOKS_WRONG:g} looks wrong and is red. Log-likelihood ratio: of text and loop, nats a frame. Confidence: how sure the "
-        f"boundaries are if the text is right: mean posterior probability, over a word's frames, that the frame belongs to it; below "
+        f"{LOOKS_WRONG:g} looks wrong and is red. Log-likelihood ratio: of text and loop, nats per frame. Confidence: how certain "
+        f"the boundaries are, given the text: mean posterior probability, over a word's frames, that the frame belongs to it; below "
         f"{DOUBTFUL:g} an interval is yellow. A click on a word, a phone or &#9654; plays it, one on the waveform plays from there.</p>",
         _failures(failed),
         _index(shown, len(files)),
@@ -66,7 +66,7 @@ def _failures(failed: Sequence[tuple[str, str]]) -> str:
 
 
 def _index(shown: Sequence[Aligned], total: int) -> str:
-    head = ["", "file", "seconds", "fit", "log-likelihood ratio", "words that look wrong", "confidence", "log-likelihood a frame"]
+    head = ["", "file", "seconds", "fit", "log-likelihood ratio", "words that look wrong", "confidence", "log-likelihood per frame"]
     rows = []
     for n, a in enumerate(shown):
         line = window(a)
@@ -75,7 +75,7 @@ def _index(shown: Sequence[Aligned], total: int) -> str:
         wrong = f"{sum(doubtful(w.fit) for w in a.words)} of {len(a.words)}"
         name = Html(f'<a href="#file{n}">{esc(a.name)}</a>')
         rows.append([play, name, f"{a.duration:.2f}", fit, f"{a.llr:.2f}", wrong, f"{a.confidence:.3f}", f"{a.loglike:.2f}"])
-    return f"<h2>Shown: {len(shown)} of {total} files, what fits worst first</h2>{table(head, rows, range(2, len(head)))}"
+    return f"<h2>Shown: {len(shown)} of {total} files</h2>{table(head, rows, range(2, len(head)))}"
 
 
 def window(one: Aligned) -> Timeline:

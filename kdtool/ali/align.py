@@ -6,6 +6,7 @@ meta.json, dropped.tsv; transforms.safetensors (by speaker) with a model of spea
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.step import run_step
-from kdtool.graph.engine import check_engine
+from kdtool.graph.engine import resolve_engine
 from kdtool.validate.registry import door
 
 JOB_MB = 1500  # of one job: libraries 400 MB, model, graphs and scores of the longest utterance
@@ -27,7 +28,9 @@ class AlignConfig:
     boost_silence: float = field(default=1.0, metadata={"help": "factor on the likelihoods of silence"})
     fmllr_passes: int = field(default=1, metadata={"help": "number of fMLLR estimates per speaker (models of adapted features)"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
-    engine: str = field(default="auto", metadata={"help": "search engine: k2, native, or auto: native, as this step works on the CPU"})
+    engine: str = field(
+        default="auto", metadata={"help": "search engine: k2, native, or auto: native, as this step works on the CPU", "before": "native"}
+    )
 
 
 def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> None:
@@ -62,7 +65,6 @@ def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> N
     })  # fmt: skip
     if gmm.front.adapted:
         save_transforms(work / TRANSFORMS_FILE, load_transforms(p.folder / TRANSFORMS_FILE for p in parts))
-    # Beside the output, not in it: the engine makes no difference to what is found.
     write_json(work / "log" / "engine.json", {"engine": parts[0].meta["engine"]})
     for part in parts:
         shutil.rmtree(part.folder)
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(paths: dict[str, Any], cfg: AlignConfig, common: Common) -> None:
-    check_engine(cfg.engine)
+    cfg = dataclasses.replace(cfg, engine=resolve_engine(cfg.engine))
     run_step(
         "align",
         out=paths["out"],

@@ -27,7 +27,8 @@ from typing import Any
 
 from kdtool.core.digest import combine
 
-ROOT = Path(__file__).resolve().parents[2]
+LOADED = Path(__file__).resolve().parents[2]
+ROOT = LOADED  # a test may ask about another copy
 NOT_CODE = ("kdtool.core", "kdtool.validate")
 NAME = re.compile(r"kdtool(?:\.\w+)+")
 SUFFIXES = (".py", ".cc")
@@ -76,7 +77,8 @@ def _own(options: Any) -> set[tuple[Path, str]]:
     if not dataclasses.is_dataclass(options):
         return set()
     files = {c.__qualname__: getattr(sys.modules.get(c.__module__), "__file__", None) for c in inspect.getmro(type(options))}
-    return {(Path(file).resolve(), name) for name, file in files.items() if file}
+    places = {name: Path(file).resolve() for name, file in files.items() if file}
+    return {(ROOT / place.relative_to(LOADED), name) for name, place in places.items() if place.is_relative_to(LOADED)}
 
 
 @cache

@@ -35,7 +35,9 @@ class Config:
     """Options of decode."""
 
     graph: Path | None = field(default=None, metadata=_help("graph folder; GMMs and hybrid students are decoded with one"))
-    engine: str = field(default="auto", metadata=_help("search engine of a graph: k2 (batches), native (C++), auto: native on the CPU"))
+    engine: str = field(
+        default="auto", metadata={**_help("search engine: k2 (batches), native (C++), auto: native on the CPU"), "before": "native"}
+    )
     rescore_lm: Path | None = field(default=None, metadata=_help("LM folder whose lm.bin re-ranks the n-best list (words only)"))
     ref_ali: Path | None = field(default=None, metadata=_help("alignment folder whose phones are the reference (phone graphs)"))
     scales_from: Path | None = field(default=None, metadata=_help("decode folder of another set whose best scales are used"))
@@ -164,6 +166,7 @@ def main(argv: list[str] | None = None) -> None:
     code = ["kdtool.decode.decode"]
     if paths["model"].is_dir():  # else it is missing, which is told when the step runs
         kind = read_system(paths["model"]).kind
+        cfg = RECOGNISERS[kind].resolved(cfg)
         inputs |= RECOGNISERS[kind].inputs(cfg)
         code += [*RECOGNISERS.code(kind), *code_of(paths["model"])]
     if cfg.ref_ali:

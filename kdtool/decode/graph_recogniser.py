@@ -6,6 +6,7 @@ list beside them. The engine (kdtool/graph/engine.py) searches utterances one by
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from kdtool.decode.recogniser import Recogniser, Setting
 from kdtool.decode.rescore import Rescorer
 from kdtool.features.store import FeatureSet
 from kdtool.graph.decoding_graph import META_FILE, DecodingGraph
-from kdtool.graph.engine import check_engine, choose_engine
+from kdtool.graph.engine import choose_engine, resolve_engine
 from kdtool.graph.lattice import GRAPH, Lattice, best_paths, nbest, scale_weights
 from kdtool.graph.search import Beams
 
@@ -81,9 +82,13 @@ class GraphRecogniser(Recogniser):
         self._clock = time.process_time()
 
     @classmethod
+    def resolved(cls, cfg: Config) -> Config:
+        """With the engine that is here."""
+        return dataclasses.replace(cfg, engine=resolve_engine(cfg.engine))
+
+    @classmethod
     def inputs(cls, cfg: Config) -> dict[str, Path]:
         """The graph, and the LM that rescores."""
-        check_engine(cfg.engine)
         if cfg.graph is None:
             raise UsageError("this model is decoded with a graph: give --graph DIR (steps/make_graph.sh, steps/make_phone_graph.sh)")
         return {"graph": cfg.graph, **({"rescore_lm": cfg.rescore_lm / "lm.bin"} if cfg.rescore_lm else {})}

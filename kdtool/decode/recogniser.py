@@ -48,6 +48,11 @@ class Recogniser(ABC):
         """options: those of ``Setting``."""
 
     @classmethod
+    def resolved(cls, cfg: Config) -> Config:
+        """The options as this machine understands them, for the record; UsageError on a wrong one."""
+        return cfg
+
+    @classmethod
     @abstractmethod
     def inputs(cls, cfg: Config) -> dict[str, Path]:
         """Folders and files beside model, features and lang that it reads, by name; UsageError where one is missing."""

@@ -142,10 +142,19 @@ def choose_engine(name: str, device: str = "cpu") -> Engine:
         UsageError: no such engine.
         KdError: there is a k2, but it cannot be loaded.
     """
+    return Native() if resolve_engine(name, device) == "native" else K2(device)
+
+
+def resolve_engine(name: str, device: str = "cpu") -> str:
+    """The engine that searches when `name` is asked for, "k2" or "native": what a record has to name, as equal scores may be two paths.
+
+    Raises:
+        UsageError: no such engine.
+    """
     check_engine(name)
     if name == "native" or (name == "auto" and device == "cpu"):
-        return Native()
+        return "native"
     if importlib.util.find_spec("k2") is None:
-        print("note: no k2 is installed for this Python; the native search serves instead, on the CPU: the same paths", file=sys.stderr)
-        return Native()
-    return K2(device)
+        print("note: no k2 is installed for this Python; the native search serves instead, on the CPU", file=sys.stderr)
+        return "native"
+    return "k2"

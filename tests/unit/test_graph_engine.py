@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ from test_graph_search import PLAIN, SILENT, random_graph
 from test_graph_search import random_scores as frame_scores
 from test_graph_viterbi import random_scores, sample_graph
 
+from kdtool.ali import align
+from kdtool.core.cli import Common
 from kdtool.core.errors import KdError, UsageError
+from kdtool.decode.decode import Config
+from kdtool.decode.graph_recogniser import GraphRecogniser
 from kdtool.graph import engine as engines
 from kdtool.graph import k2api
 from kdtool.graph.engine import K2, Native, batches, choose_engine
@@ -89,6 +94,19 @@ def test_the_engine_is_chosen_by_name_and_device(monkeypatch: pytest.MonkeyPatch
     for name in ("k2", "auto"):
         assert choose_engine(name, "cuda:0").name == "native"
         assert "no k2 is installed for this Python; the native search serves" in capsys.readouterr().err
+
+
+def test_records_name_the_engine_that_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no k2 is installed, native serves: two machines must not make different alignments under one name."""
+    seen: list[str] = []
+    monkeypatch.setattr(align, "run_step", lambda *_, options, **__: seen.append(options.engine))
+    paths = {name: tmp_path for name in ("feats", "lang", "gmm", "out")}
+    for installed in (object(), None):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=installed: found)
+        for engine in ("auto", "k2", "native"):
+            align.run(paths, align.AlignConfig(engine=engine), Common())
+            seen.append(GraphRecogniser.resolved(Config(engine=engine)).engine)
+    assert seen == ["native", "native", "k2", "k2", "native", "native"] + ["native"] * 6
 
 
 def test_a_broken_k2_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,6 +185,7 @@ MODELS = (*STUDENTS, "decode_student", "decode_soft")
     ("objectives/decoupled.py", ()),
     ("decode/score_files.py", DECODES),
     ("decode/gmm_scores.py", ("decode_gmm",)),
+    ("decode/graph_recogniser.py", DECODES),
     ("gmm/model.py", ("mono", "decode_gmm")),
     ("gmm/tree_build.py", ()),
     ("teacher/base.py", TEACHERS),

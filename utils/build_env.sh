@@ -25,7 +25,7 @@ try() {  # try WHAT COMMAND...: run it with its output in the log; a failure sho
   printf '+ %s\n' "$*" >>"$log"
   if ! "$@" >>"$log" 2>&1; then
     tail -n 15 "$log" >&2
-    die "$what failed (the end of $log is above); when the cause is mended, run the same command again"
+    die "$what failed (the end of $log is above); when the cause is fixed, run the same command again"
   fi
 }
 

@@ -1,5 +1,5 @@
 #!/bin/bash -p
-# Mend a data folder, keeping a backup; audio is never touched.  Usage: utils/fix_data.sh <data>   (--help says more)
+# Fix a data folder, keeping a backup; audio is never touched.  Usage: utils/fix_data.sh <data>   (--help says more)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../utils/env.sh"
 exec "$KD_PYTHON" -m kdtool.validate.fix "$@"

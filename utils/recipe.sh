@@ -83,13 +83,13 @@ stopped() {  # stopped STATUS: the last message of a run that did not reach its 
   if (($1 == 130)); then
     printf 'interrupted; run the same command again to go on\n' >&2
   elif (($1 != 0)); then
-    printf 'stage %s failed (exit status %d); mend the cause above, then go on with --stage %s and the same options\n' "$current" "$1" "$current" >&2
+    printf 'stage %s failed (exit status %d); fix the cause above, then go on with --stage %s and the same options\n' "$current" "$1" "$current" >&2
   fi
 }
 
 hold_work() {  # one run at a time in opt[work]; children inherit the lock and hold it until the last of them is gone
   mkdir -p -- "${opt[work]}" 2>/dev/null || die 1 "--work ${opt[work]}: cannot make this folder; choose another one"
-  (: >>"${opt[work]}/.lock") 2>/dev/null || die 1 "--work ${opt[work]}: cannot write there; mend its permissions or choose another folder"
+  (: >>"${opt[work]}/.lock") 2>/dev/null || die 1 "--work ${opt[work]}: cannot write there; fix its permissions or choose another folder"
   exec 9<>"${opt[work]}/.lock"
   attend "$KD_PYTHON" -m kdtool.core.lock "${opt[work]}/.lock" 9 "$$" "${opt[wait-lock]}" "--work ${opt[work]}" "$0" "$@"
 }
@@ -100,8 +100,8 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   last="$(stage_number --stop-stage "${opt[stop-stage]:-${goal:-${#stages[@]}}}")" || exit
   if [[ -z "${opt[stop-stage]}" ]] && ((last < first)); then last="$first"; fi
   ((first <= last)) || die 2 "--stage $first comes after --stop-stage $last"
-  [[ "${opt[nj]}" =~ ^[1-9][0-9]*$ ]] || die 2 "--nj ${opt[nj]}: a number of at least 1 is wanted"
-  [[ "${opt[wait-lock]}" =~ ^[0-9]+$ ]] || die 2 "--wait-lock ${opt[wait-lock]}: a number of seconds is wanted"
+  [[ "${opt[nj]}" =~ ^[1-9][0-9]*$ ]] || die 2 "--nj ${opt[nj]}: a number of at least 1 is expected"
+  [[ "${opt[wait-lock]}" =~ ^[0-9]+$ ]] || die 2 "--wait-lock ${opt[wait-lock]}: a number of seconds is expected"
   if [[ "${opt[list-stages]}" == true ]]; then attend list_stages; exit; fi
   attend "$KD_ROOT/utils/setup_env.sh"
   # On a bare checkout there was no Python yet when path.sh looked for it.

@@ -84,7 +84,7 @@ class Plan:
         self.layers = [str(self.file.parent / str(layer)) for layer in base]
         common = self.text.get("options") or {}
         if not isinstance(common, dict):
-            raise self.wrong("options", f"{common!r}: a mapping is wanted")
+            raise self.wrong("options", f"{common!r}: a mapping is expected")
         self.common: dict[str, Any] = common
         self.base = {key: value for layer in self.layers for key, value in read_config(layer).items()} | common
         self.seeds: list[int] = self._list_of(self.text["seeds"], int, "seeds")
@@ -102,21 +102,21 @@ class Plan:
 
     def _known(self, where: str, entry: Any, known: set[str]) -> None:
         if not isinstance(entry, dict) or (set(map(str, entry)) - known):
-            raise self.wrong(where, f"{entry!r}: a mapping is wanted; known are {', '.join(sorted(known))}")
+            raise self.wrong(where, f"{entry!r}: a mapping is expected; known are {', '.join(sorted(known))}")
 
     def _list_of(self, value: Any, kind: type, where: str) -> list[Any]:
         if not isinstance(value, list) or not value or any(type(v) is not kind for v in value) or len(set(value)) < len(value):
-            raise self.wrong(where, f"{value!r}: a list of different {'whole numbers' if kind is int else 'names'} is wanted")
+            raise self.wrong(where, f"{value!r}: a list of different {'whole numbers' if kind is int else 'names'} is expected")
         return value
 
     def _mappings(self, key: str, known: set[str]) -> dict[str, Any]:
         """The entries of a top-level mapping whose keys are names."""
         entries = self.text.get(key) or {}
         if not isinstance(entries, dict):
-            raise self.wrong(key, "a mapping is wanted, NAME: {..}")
+            raise self.wrong(key, "a mapping is expected, NAME: {..}")
         for name, entry in entries.items():
             if not NAME.fullmatch(str(name)):
-                raise self.wrong(key, f"name {name!r}: letters, digits, '_', '.' and '+' are wanted")
+                raise self.wrong(key, f"name {name!r}: letters, digits, '_', '.' and '+' are expected")
             self._known(f"{key}: {name}", entry or {}, known)
         return {str(name): entry or {} for name, entry in entries.items()}
 
@@ -146,7 +146,7 @@ class Plan:
     def _change_heads(self, where: str, options: dict[str, Any], entry: dict[str, Any]) -> None:
         heads = copy.deepcopy(entry["heads"]) if "heads" in entry else options.get("heads") or []
         if not isinstance(heads, list) or not all(isinstance(h, dict) for h in heads):
-            raise self.wrong(where, f"heads {heads!r}: a list of mappings is wanted")
+            raise self.wrong(where, f"heads {heads!r}: a list of mappings is expected")
         for head in heads:
             for key, value in (entry.get("each_head") or {}).items():
                 merged = isinstance(value, dict) and isinstance(head.get(key), dict)
@@ -156,7 +156,7 @@ class Plan:
             if values is None:
                 continue
             if not isinstance(values, list) or len(values) != len(heads):
-                raise self.wrong(where, f"{key} {values!r}: one for each of the {len(heads)} heads is wanted")
+                raise self.wrong(where, f"{key} {values!r}: one for each of the {len(heads)} heads is expected")
             for head, value in zip(heads, values, strict=True):
                 head[key[:-1]] = value
         if heads:
@@ -193,7 +193,7 @@ class Plan:
         sweeps = self.text.get("sweeps") or {}
         for axis, points in sweeps.items():
             if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
-                raise self.wrong(f"sweeps: {axis}", "points [value, system] are wanted")
+                raise self.wrong(f"sweeps: {axis}", "points [value, system] are expected")
             if unknown := [str(p[1]) for p in points if p[1] not in self.systems]:
                 raise self.wrong(f"sweeps: {axis}", f"no system {unknown[0]}; there are {', '.join(self.systems)}")
         return {str(axis): points for axis, points in sweeps.items()}
@@ -209,7 +209,7 @@ class Plan:
         """The seeds of --seeds, else of the file."""
         given = [s.strip() for s in cfg.seeds.split(",") if s.strip()]
         if bad := [s for s in given if not s.isdigit()]:
-            raise UsageError(f"--seeds {bad[0]}: whole numbers are wanted")
+            raise UsageError(f"--seeds {bad[0]}: whole numbers are expected")
         return list(dict.fromkeys(map(int, given))) or self.seeds
 
 

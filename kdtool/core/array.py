@@ -60,16 +60,16 @@ def megabytes(text: str, where: str) -> int:
     """'4G', '500M', '500' -> MB, rounded up; UsageError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.strip().upper())
     if not match or float(match[1]) <= 0:
-        raise UsageError(f"{where} {text!r}: a size such as 500M or 4G is wanted")
+        raise UsageError(f"{where} {text!r}: a size such as 500M or 4G is expected")
     return int(-(-float(match[1]) * MEGABYTES[match[2]] // 1))
 
 
 def checked(mem: str | None, gpu: str | None, time: str | None, names: Sequence[str], before: Needs) -> Needs:
     """Needs from text, what is not given as `before`; UsageError names the option (`names`: of memory, GPUs, time)."""
     if gpu is not None and not gpu.isdigit():
-        raise UsageError(f"{names[1]} {gpu!r}: a number of GPUs is wanted")
+        raise UsageError(f"{names[1]} {gpu!r}: a number of GPUs is expected")
     if time is not None and not TIME.fullmatch(time):
-        raise UsageError(f"{names[2]} {time!r}: a time such as 90 (minutes), 8:00:00 or 1-12 (days-hours) is wanted")
+        raise UsageError(f"{names[2]} {time!r}: a time such as 90 (minutes), 8:00:00 or 1-12 (days-hours) is expected")
     return Needs(
         mem=before.mem if mem is None else megabytes(mem, names[0]),
         gpu=before.gpu if gpu is None else int(gpu),

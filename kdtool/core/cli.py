@@ -24,13 +24,13 @@ from kdtool.core.names import escaped, is_utf8
 
 C = TypeVar("C")
 CONFIG_HELP = "YAML file with values for these options, or one section of it; may be repeated, the last one wins"
-# The user's to mend, so no traceback.
-SPACE, RIGHTS = "free space, or choose another disk", "mend its permissions, or choose another place"
-USERS_TO_MEND = {
+# The user's to fix, so no traceback.
+SPACE, RIGHTS = "free space, or choose another disk", "fix its permissions, or choose another place"
+USERS_TO_FIX = {
     errno.ENOSPC: SPACE, errno.EDQUOT: SPACE, errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
     errno.EACCES: RIGHTS, errno.EROFS: RIGHTS, errno.EPERM: RIGHTS,
     errno.EEXIST: "remove it, or choose another path", errno.ENOTDIR: "a part of the path is a file; choose another path",
-    errno.EISDIR: "a file was wanted there, not a folder; check the path", errno.ENOENT: "check the path",
+    errno.EISDIR: "a file was expected there, not a folder; check the path", errno.ENOENT: "check the path",
     errno.EIO: "check the disk, and make or fetch the file again", errno.ELOOP: "a link leads to itself; remove it",
     errno.ENAMETOOLONG: "choose a shorter name", errno.EINVAL: "the disk does not take that; check the name, or choose another disk",
     errno.EILSEQ: "the disk does not take that name; rename the file, or choose another disk",
@@ -165,7 +165,7 @@ def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
         if base is bool:
             return _to_bool(value)
         if base is int and (isinstance(value, bool) or float(value) != int(float(value))):
-            raise ValueError("a whole number is wanted")
+            raise ValueError("a whole number is expected")
         if base in (int, float, str, Path):
             return base(value)
         if base in (list, tuple, dict):
@@ -185,7 +185,7 @@ def _to_bool(value: Any) -> bool:
         return True
     if text in ("false", "no", "0"):
         return False
-    raise ValueError("true or false wanted")
+    raise ValueError("true or false expected")
 
 
 def _structured(value: Any, base: type) -> Any:
@@ -197,9 +197,9 @@ def _structured(value: Any, base: type) -> Any:
         except (yaml.YAMLError, RecursionError) as e:
             raise ValueError(f"not plain YAML: {e}") from e
     if base is dict and not isinstance(value, dict):
-        raise ValueError("a YAML mapping is wanted")
+        raise ValueError("a YAML mapping is expected")
     if base is not dict and not isinstance(value, list):
-        raise ValueError("a YAML list is wanted")
+        raise ValueError("a YAML list is expected")
     return base(value)
 
 
@@ -222,9 +222,9 @@ def cli_main(main: Callable[[], int | None]) -> typing.NoReturn:
         print(f"{prog}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
     except OSError as e:
-        if e.errno not in USERS_TO_MEND:
+        if e.errno not in USERS_TO_FIX:
             raise
-        print(f"error: {e.filename or 'write'}: {e.strerror}; {USERS_TO_MEND[e.errno]}, then run the same command again", file=sys.stderr)
+        print(f"error: {e.filename or 'write'}: {e.strerror}; {USERS_TO_FIX[e.errno]}, then run the same command again", file=sys.stderr)
         sys.exit(1)
     sys.exit(status or 0)
 

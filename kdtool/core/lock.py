@@ -245,7 +245,7 @@ def main() -> None:
     try:
         seconds = float(wait)
     except ValueError as e:
-        raise UsageError(f"--wait-lock {wait}: seconds are wanted") from e
+        raise UsageError(f"--wait-lock {wait}: seconds are expected") from e
     if not is_lock(Path(path)):
         raise UsageError(f"{path}: is no lock of this toolkit, but would be used as one; choose another --work, or move it away")
     acquire(Path(path), int(fd), myself(int(pid), shlex.join(command)), what=what, wait=seconds)

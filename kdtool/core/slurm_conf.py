@@ -80,5 +80,5 @@ def _line(conf: SlurmConf, words: list[str], where: str) -> None:
     elif words[0] == "option" and name in NAMES and value:
         conf.option[name, value] = words[2:]
     else:
-        raise UsageError(f"{where}: {shlex.join(words)!r}: wanted is 'command sbatch OPTIONS', 'default NAME=VALUE' or "
+        raise UsageError(f"{where}: {shlex.join(words)!r}: expected is 'command sbatch OPTIONS', 'default NAME=VALUE' or "
                          f"'option NAME=VALUE OPTIONS' with NAME one of {', '.join(NAMES)}")  # fmt: skip

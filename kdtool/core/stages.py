@@ -185,7 +185,7 @@ def _launched(argv: Sequence[str]) -> list[list[str]]:
             if ROOT not in Path(command[0]).resolve().parents:
                 raise KdError(f"{command[0]}: only scripts of this toolkit can be asked what they would run")
             if status := subprocess.run(command, env={**os.environ, "KD_PLAN": str(notes)}, check=False).returncode:
-                raise KdError(f"{' '.join(command)}: asked what it would run, it ended with status {status}; mend this command")
+                raise KdError(f"{' '.join(command)}: asked what it would run, it ended with status {status}; fix this command")
         return [command for _, command in read_notes(notes)]
 
 

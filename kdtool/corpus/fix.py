@@ -1,6 +1,6 @@
-"""Mend a data folder.  In: a data folder with faults.  Out: the same folder with sound manifests, a backup, fixed.tsv.
+"""Fix a data folder.  In: a data folder with faults.  Out: the same folder with sound manifests, a backup, fixed.tsv.
 
-What can be mended is mended (order, clean text, upper case, utterances that pass their recording's end, facts of the audio's header);
+What can be fixed is fixed (order, clean text, upper case, utterances that pass their recording's end, facts of the audio's header);
 what cannot is dropped with a reason. Audio is never touched. The files that change are kept in .backup.<n>; a second run
 finds nothing to do.
 """
@@ -32,16 +32,16 @@ Row = dict[str, Any]
 
 @dataclass
 class Changes:
-    """What was done: (id, what) of the rows that were mended and dropped; which recordings have other audio than was said."""
+    """What was done: (id, what) of the rows that were fixed and dropped; which recordings have other audio than was said."""
 
-    mended: list[tuple[str, str]] = field(default_factory=list)
+    fixed: list[tuple[str, str]] = field(default_factory=list)
     dropped: list[tuple[str, str]] = field(default_factory=list)
     other_audio: set[str] = field(default_factory=set)
     kept: int = 0
 
 
 def fix_data(folder: Path, faults: Callable[[Any, bool], str]) -> Changes:
-    """Mend the manifests of a data folder.
+    """Fix the manifests of a data folder.
 
     Args:
         faults: what is wrong with the fields of a row (of a recording when True, else of an utterance), '' for nothing.
@@ -63,8 +63,8 @@ def fix_data(folder: Path, faults: Callable[[Any, bool], str]) -> Changes:
         old = [row["id"] for row in _rows(folder / name) if isinstance(row, dict) and "id" in row]
         new = [row["id"] for row in rows]
         if old != new and sorted(old, key=str) == new:
-            changes.mended.append((name, "rows brought into the order of their ids"))
-    if changes.mended or changes.dropped:
+            changes.fixed.append((name, "rows brought into the order of their ids"))
+    if changes.fixed or changes.dropped:
         _write(folder, tables, changes)
     return changes
 
@@ -73,7 +73,7 @@ def _rows(path: Path) -> list[Any]:
     try:
         return list(read_jsonl(path))
     except KdError as e:
-        raise KdError(f"{e}\nwhat is cut or missing cannot be mended: prepare the corpus again") from e
+        raise KdError(f"{e}\nwhat is cut or missing cannot be fixed: prepare the corpus again") from e
 
 
 def _recordings(rows: list[Any], faults: Callable[[Any, bool], str], changes: Changes) -> dict[str, Row]:
@@ -90,7 +90,7 @@ def _recordings(rows: list[Any], faults: Callable[[Any, bool], str], changes: Ch
         facts = {"sampling_rate": rate, "num_samples": samples, "duration": audio.seconds}
         if any(abs(row[k] - v) > (0.01 if k == "duration" else 0) for k, v in facts.items()):
             said = f"{row['num_samples']} samples at {row['sampling_rate']} Hz, {row['duration']} s"
-            changes.mended.append((name, f"recording: the manifest said {said}, its audio has {samples} at {rate} Hz"))
+            changes.fixed.append((name, f"recording: the manifest said {said}, its audio has {samples} at {rate} Hz"))
             changes.other_audio.add(name)
             row = {**row, **facts}
         kept[name] = row
@@ -131,17 +131,17 @@ def _utterances(rows: list[Any], recordings: dict[str, Row], faults: Callable[[A
             continue
         assert recording is not None
         if text != written:
-            changes.mended.append((name, f"transcript {written[:60]!r} put in its clean form"))
+            changes.fixed.append((name, f"transcript {written[:60]!r} put in its clean form"))
             row = {**row, "text": text}
         if text != upper(text):
-            changes.mended.append((name, "transcript put in upper case"))
+            changes.fixed.append((name, "transcript put in upper case"))
             row = {**row, "text": upper(text)}
         if clipped := _clip(row, recording["duration"]):
             start, end = clipped
             if end - start < Limits.min_seconds:
                 changes.dropped.append((name, f"{max(0.0, end - start):.3f} s of it lie inside its recording"))
                 continue
-            changes.mended.append((name, f"{row['start']:.3f}+{row['duration']:.3f} s clipped to {start:.3f}+{end - start:.3f} s"))
+            changes.fixed.append((name, f"{row['start']:.3f}+{row['duration']:.3f} s clipped to {start:.3f}+{end - start:.3f} s"))
             row = {**row, "start": start, "duration": round(end - start, 8)}
         kept[name] = row
     return list(kept.values())
@@ -178,5 +178,5 @@ def _write(folder: Path, tables: dict[str, list[Row]], changes: Changes) -> None
                 new = file_digest(audio[row["recording_id"]]) if row["recording_id"] in audio else digests.get(row["id"])
                 f.write(f"{row['id']}\t{new}\n" if new else "")
     with open_text(folder / FIXED, "w") as f:
-        for kind, items in (("mended", changes.mended), ("dropped", changes.dropped)):
+        for kind, items in (("fixed", changes.fixed), ("dropped", changes.dropped)):
             f.writelines("\t".join([kind, *(" ".join(cell.split()) for cell in item)]) + "\n" for item in items)

@@ -74,7 +74,7 @@ def _check_speakers(spk2utt: Table, utt2spk: Table) -> None:
             if utt in pairs:
                 raise KdError(f"{spk2utt.where(speaker)}: utterance {utt} has speaker {pairs[utt]} as well; it can have one")
             pairs[utt] = speaker
-    remedy = "spk2utt follows from utt2spk: remove it, or mend the one that is wrong"
+    remedy = "spk2utt follows from utt2spk: remove it, or fix the one that is wrong"
     for utt in sorted({*pairs, *utt2spk.rows}):
         one, other = pairs.get(utt), utt2spk.rows[utt].value if utt in utt2spk.rows else None
         if one != other:
@@ -110,6 +110,6 @@ def _segment(table: Table, utt: str) -> tuple[str, float, float | None, int | No
     """(recording, start, end, channel) of 'utterance recording start end [channel]'; None for the end -1 and for no channel."""
     where, fields = table.where(utt), table.rows[utt].value.split()
     if len(fields) not in (3, 4) or (len(fields) == 4 and not fields[3].isdigit()):
-        raise KdError(f"{where}: {' '.join([utt, *fields])!r} is not 'utterance recording start end [channel]'; mend the line")
+        raise KdError(f"{where}: {' '.join([utt, *fields])!r} is not 'utterance recording start end [channel]'; fix the line")
     start, end = (seconds(f, where) for f in fields[1:3])
     return fields[0], start, None if end == -1 else end, int(fields[3]) if len(fields) == 4 else None

@@ -78,10 +78,10 @@ def _samples(span: Span, audio: Sound, max_overshoot: float) -> tuple[int, int, 
     if start < 0 or wanted <= start or start >= audio.samples:
         last = f"{span.end:g} s" if span.end is not None else "its end"
         raise Faulty(f"{span.where}: {span.start:g} s to {last} is no part of {span.recording}, which has {audio.seconds:.3f} s; "
-                     "mend the times")  # fmt: skip
+                     "fix the times")  # fmt: skip
     if wanted - audio.samples > max_overshoot * audio.rate:
         raise Faulty(f"{span.where}: it ends at {span.end:.3f} s, its recording {span.recording} at {audio.seconds:.3f} s, by more "
-                     f"than --max-overshoot {max_overshoot:g}; mend the times, or fetch the audio again")  # fmt: skip
+                     f"than --max-overshoot {max_overshoot:g}; fix the times, or fetch the audio again")  # fmt: skip
     return start, min(wanted, audio.samples), wanted > audio.samples
 
 
@@ -93,14 +93,14 @@ def _channel(span: Span, found: Found, channel: int | None) -> int:
         raise Faulty(f"{found.file} has {channels} channels; name one in a fifth column of segments (from 0), or convert the file "
                      "(sox IN -c 1 OUT)")  # fmt: skip
     if (chosen or 0) >= channels:
-        raise Faulty(f"{span.where}: channel {chosen} of {found.file}, which has {channels}; they count from 0, mend the line")
+        raise Faulty(f"{span.where}: channel {chosen} of {found.file}, which has {channels}; they count from 0, fix the line")
     return chosen or 0
 
 
 def _check_length(span: Span, seconds: float, kaldi: KaldiDir, limits: PartLimits) -> None:
     shortest = Limits().min_seconds
     if seconds < shortest:
-        raise Faulty(f"{span.where}: {seconds:.3f} s, less than {shortest:g} s; mend the times, or remove the utterance")
+        raise Faulty(f"{span.where}: {seconds:.3f} s, less than {shortest:g} s; fix the times, or remove the utterance")
     told = kaldi.duration("utt2dur", span.id)
     # Kaldi's own tables do not know of an end that was cut.
     if told is not None and not -MAX_SECONDS_OFF <= told - seconds <= MAX_SECONDS_OFF + limits.max_overshoot * (span.end is not None):

@@ -99,5 +99,5 @@ def seconds(text: str, where: str) -> float:
     except ValueError:
         value = float("nan")
     if not math.isfinite(value):
-        raise KdError(f"{where}: {text!r} is no time in seconds; mend the line")
+        raise KdError(f"{where}: {text!r} is no time in seconds; fix the line")
     return value

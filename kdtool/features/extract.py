@@ -48,7 +48,7 @@ def parse_speeds(text: str) -> list[float]:
     try:
         speeds = [float(s) for s in text.split(",")]
     except ValueError as e:
-        raise UsageError(f"--speeds {text!r}: numbers separated by commas wanted, as in 0.9,1.0,1.1") from e
+        raise UsageError(f"--speeds {text!r}: numbers separated by commas expected, as in 0.9,1.0,1.1") from e
     if len(set(speeds)) != len(speeds) or not all(0.5 <= s <= 2.0 for s in speeds):
         raise UsageError(f"--speeds {text!r}: every factor once, each between 0.5 and 2")
     return speeds

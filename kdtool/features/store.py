@@ -42,7 +42,7 @@ def kind_and_rate(label: str) -> tuple[str, int]:
     """The reverse of `kind_label`: what to extract for a model."""
     match = re.fullmatch(r"([\d.]+) kHz (\w+)", label)
     if not match:
-        raise KdError(f"features {label!r}: a kind with its rate wanted, as '16 kHz mfcc'; make the model again")
+        raise KdError(f"features {label!r}: a kind with its rate expected, as '16 kHz mfcc'; make the model again")
     return match[2], round(float(match[1]) * 1000)
 
 

@@ -70,7 +70,7 @@ def read_arpa(path: Path, words: Mapping[str, int]) -> Arpa:
                 if order == 1 and names[0].lower() != "<unk>":
                     skipped_words.append(names[0])
     if not grams or not ended or len(grams) != len(counts):
-        raise KdError(f"{path}: not a complete ARPA file (\\data\\ ... \\end\\ wanted); train the LM again")
+        raise KdError(f"{path}: not a complete ARPA file (\\data\\ ... \\end\\ expected); train the LM again")
     return Arpa(grams, skipped, skipped_words)
 
 

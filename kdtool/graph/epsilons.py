@@ -75,7 +75,7 @@ def _closure(eps: FstArrays, outputs: Outputs) -> FstArrays:
         src, dst, aux, weight = src[keep], dst[keep], aux[keep], weight[keep]
         parts.append((src, dst, aux, weight))
     else:
-        raise KdError(f"the graph has a cycle without input (more than {_MAX_DEPTH} epsilon arcs in a row); mend lexicon or LM")
+        raise KdError(f"the graph has a cycle without input (more than {_MAX_DEPTH} epsilon arcs in a row); fix lexicon or LM")
     src, dst, aux, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
     keep = _best(src, dst, aux, weight)
     zeros = np.zeros(len(keep), dtype=np.int32)

@@ -62,7 +62,7 @@ def lexicon_fst(
     """
     entries = sorted({(word, tuple(pron)) for word, variants in prons.items() for pron in variants})
     if not entries or any(not pron for _, pron in entries):
-        raise KdError("the lexicon is empty or holds an empty pronunciation; mend lexicon.txt")
+        raise KdError("the lexicon is empty or holds an empty pronunciation; fix lexicon.txt")
     marked = disambiguate(entries)
     highest = max(mark for _, _, mark in marked) + (sil is not None)
     zero = num_phones + 1

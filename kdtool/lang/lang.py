@@ -61,7 +61,7 @@ class Lang:
         if missing := [p for p in silence if p not in phones]:
             raise KdError(f"{folder}/silence_phones.txt: {missing[0]} is not in phones.txt; prepare the lang again")
         if len(silence) < 2:
-            raise KdError(f"{folder}/silence_phones.txt: {len(silence)} phones, wanted are silence and noise; prepare the lang again")
+            raise KdError(f"{folder}/silence_phones.txt: {len(silence)} phones, expected are silence and noise; prepare the lang again")
         oov = "".join(read_lines(folder / "oov.txt")[:1]).strip()
         prons = read_prons(folder / "lexicon.txt", phones)
         if strange := [w for w in prons if w not in words]:

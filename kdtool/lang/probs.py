@@ -126,7 +126,7 @@ def _read_edges(path: Path) -> list[float]:
         values = {name: float(value) for name, value in rows}
         numbers = [values[name] for name in _EDGES]
     except (KeyError, ValueError) as e:
-        raise KdError(f"{path}: lines '{' / '.join(_EDGES)} NUMBER' wanted; estimate them again (steps/estimate_lang_probs.sh)") from e
+        raise KdError(f"{path}: lines '{' / '.join(_EDGES)} NUMBER' expected; estimate them again (steps/estimate_lang_probs.sh)") from e
     if not (0 < numbers[0] < 1 and 0 < numbers[3] < 1 and min(numbers) > 0):
         raise KdError(f"{path}: {numbers} are no probabilities; estimate them again (steps/estimate_lang_probs.sh)")
     return numbers

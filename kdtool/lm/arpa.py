@@ -90,7 +90,7 @@ def _header(path: Path, f: BinaryIO) -> list[int]:
             return counts
         elif counts and text:
             break
-    raise KdError(f"{path}: not an ARPA file ('\\data\\', counts, '\\1-grams:' wanted); train the LM again")
+    raise KdError(f"{path}: not an ARPA file ('\\data\\', counts, '\\1-grams:' expected); train the LM again")
 
 
 def _unigrams(path: Path, f: BinaryIO, vocab: dict[bytes, int], count: int) -> np.ndarray:

@@ -58,7 +58,7 @@ def parse_prune(text: str, order: int) -> list[str]:
     if not fields:
         return []
     if not all(f.isdigit() for f in fields) or len(fields) > order or int(fields[0]):
-        raise UsageError(f"--prune {text!r}: up to {order} whole numbers wanted, the first one 0 (no word is pruned)")
+        raise UsageError(f"--prune {text!r}: up to {order} whole numbers expected, the first one 0 (no word is pruned)")
     if any(int(a) > int(b) for a, b in pairwise(fields)):
         raise UsageError(f"--prune {text!r}: a threshold must not be lower than the one before")
     return ["--prune", *fields]

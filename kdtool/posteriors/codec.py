@@ -80,7 +80,7 @@ class Coder:
                 sample's own means code the sample in fewer bits.
         """
         if top_k < 0 or not 0.0 < mass <= 1.0 or not 0.0 < step <= 1.0:
-            raise KdError(f"top_k {top_k}, mass {mass}, step {step}: a top_k of at least 0, mass and step above 0 and up to 1 are wanted")
+            raise KdError(f"top_k {top_k}, mass {mass}, step {step}: a top_k of at least 0, mass and step above 0 and up to 1 are expected")
         size = log_probs.shape[1]
         probs = np.exp(log_probs)
         contexts = size + 1 if size <= CONTEXTS else 1

@@ -81,7 +81,7 @@ def write_cuts(dumps: Sequence[PosteriorDump], data: Path, work: Path, out: Path
     from lhotse import CutSet
 
     if len({d.unit for d in dumps}) < len(dumps):
-        raise KdError(f"{', '.join(str(d.folder) for d in dumps)}: two dumps are over {dumps[0].unit}s; one a unit is wanted")
+        raise KdError(f"{', '.join(str(d.folder) for d in dumps)}: two dumps are over {dumps[0].unit}s; one a unit is expected")
     writer = NumpyFilesWriter(work / "arrays")
     kept, left_out = [], 0
     for cut in load_cuts(data):

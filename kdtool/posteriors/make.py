@@ -52,7 +52,7 @@ def check(cfg: Config) -> None:
     fits = cfg.temperature > 0 and cfg.top_k >= 0 and 0 < cfg.mass <= 1 and 0 <= cfg.step <= 1 and cfg.shard_size >= 1 and cfg.sample >= 1
     if not fits:
         given = f"--temperature {cfg.temperature} --top-k {cfg.top_k} --mass {cfg.mass} --step {cfg.step} --sample {cfg.sample}"
-        raise UsageError(f"{given} --shard-size {cfg.shard_size}: wanted are a temperature above 0, a top-k of at least 0, a mass above 0 "
+        raise UsageError(f"{given} --shard-size {cfg.shard_size}: expected a temperature above 0, a top-k of at least 0, a mass above 0 "
                          "and up to 1, a step from 0 to 1, a sample and a shard size of at least 1")  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def verify(argv: Sequence[str]) -> int:
     for folder in paths["dumps"]:
         report = validate("dump", folder, Level.DEEP)
         for kind, item, file, found, wanted in report.rows():
-            print(f"{kind}: {item}: {file}: {found}{f', wanted {wanted}' if wanted else ''}")
+            print(f"{kind}: {item}: {file}: {found}{f', expected {wanted}' if wanted else ''}")
         bad += bool(report.problems)
         print(f"{folder}: {'not sound' if report.problems else 'sound'}{f' ({report.summary})' if report.summary else ''}")
     return 1 if bad else 0

@@ -138,5 +138,5 @@ def read_sound(data: Path, utt: str) -> tuple[np.ndarray, int]:
     try:
         samples = recording.load_audio(channels=one.channel, offset=one.start, duration=one.duration)
     except Exception as e:  # Lhotse's readers raise whatever their backend raises
-        raise KdError(f"{data}: the audio of {utt} cannot be read ({type(e).__name__} {e}); mend it, or leave --data out") from e
+        raise KdError(f"{data}: the audio of {utt} cannot be read ({type(e).__name__} {e}); fix it, or leave --data out") from e
     return samples[0], int(recording.sampling_rate)

@@ -161,7 +161,7 @@ class HeadSpec:
         """From one mapping of the config's ``heads``; UsageError names what is wrong with it."""
         known = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(entry, dict) or not {"unit", "layer", "weight"} <= set(entry) or not set(entry) <= known:
-            raise UsageError(f"head {entry}: a mapping with unit, layer and weight is wanted; known are {', '.join(sorted(known))}")
+            raise UsageError(f"head {entry}: a mapping with unit, layer and weight is expected; known are {', '.join(sorted(known))}")
         spec = cls(**entry)
         if spec.unit not in UNITS:
             raise UsageError(f"head {entry}: unit '{spec.unit}', known are {', '.join(UNITS)}")

@@ -196,7 +196,7 @@ def _open(folder: Path, context: str) -> tuple[Any, Any, str]:
             folder, config=config, use_safetensors=True, torch_dtype=torch.float32, output_loading_info=True, **local)  # fmt: skip
         tokenizer = hf.AutoTokenizer.from_pretrained(folder, **local)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as e:
-        raise KdError(f"{folder}: this Hugging Face LM cannot be read: {str(e).splitlines()[0]}; wanted are config.json, weights as "
+        raise KdError(f"{folder}: this Hugging Face LM cannot be read: {str(e).splitlines()[0]}; expected are config.json, weights as "
                       "safetensors and a tokenizer, as save_pretrained writes them") from e  # fmt: skip
     if loaded["missing_keys"]:
         name = sorted(loaded["missing_keys"])[0]
@@ -263,7 +263,7 @@ def _specials(folder: Path, model: Any, tokenizer: Any, context: str, window: in
     longest = getattr(model.config, "max_position_embeddings", None) or 514
     longest = int(min(longest - 2, tokenizer.model_max_length))
     if window > longest or (window or longest) < 4:
-        raise UsageError(f"hf teacher: window {window} for a LM that reads {longest} tokens; at least 4 and at most that many are wanted")
+        raise UsageError(f"hf teacher: window {window} for a LM that reads {longest} tokens; at least 4 and at most that many are expected")
     return {**found, "window": window or longest}
 
 

@@ -55,7 +55,7 @@ class MaskedTreeTeacher(Teacher):
         if text.unit != "senone":
             raise UsageError(f"kind {cls.kind} is for senones, not {text.unit}s; use masked_ngram, blstm or mix")
         if not 0 < cfg.smooth < 1:
-            raise UsageError(f"smooth {cfg.smooth}: a share between 0 and 1 is wanted")
+            raise UsageError(f"smooth {cfg.smooth}: a share between 0 and 1 is expected")
         phone = text.extras.get("phone_teacher") or MaskedNgramTeacher.train(text.extras["phone_text"](), cfg.phone, seed=seed, work=work)
         if phone.context != "masked" or phone.unit != "phone":
             raise UsageError(f"kind {cls.kind} is made from a masked phone teacher, not from a {phone.context} {phone.unit} "

@@ -84,7 +84,7 @@ def check_given(folders: dict[str, Path], cfg: Config, lang: Lang, tree: Tree) -
         meta, unit = read_meta(folder), "phone" if name == "phone_teacher" else cfg.unit
         wanted = units_digest(unit, lang, tree)
         if (meta["unit"], meta.get("units_digest")) != (unit, wanted):
-            raise KdError(f"teacher {folder} is of {meta['unit']}s {str(meta.get('units_digest'))[:16]}, wanted is one of {unit}s "
+            raise KdError(f"teacher {folder} is of {meta['unit']}s {str(meta.get('units_digest'))[:16]}, expected is one of {unit}s "
                           f"{wanted[:16]}; train it again with this lang and GMM")  # fmt: skip
         if cfg.kind == "mix" and meta.get("held_out", cfg.held_out) != cfg.held_out:
             raise KdError(f"teacher {folder} was trained with --held-out {meta['held_out']}, this mix has {cfg.held_out}: it would "

@@ -58,7 +58,7 @@ class TreeSenoneTeacher(Teacher):
             raise UsageError("kind tree reads the phone off a senone, but this tree shares senones among a phone's positions in the word; "
                              "use kind ngram, lstm or mix for senones")  # fmt: skip
         if not 0 < cfg.smooth < 1:
-            raise UsageError(f"smooth {cfg.smooth}: a share between 0 and 1 is wanted")
+            raise UsageError(f"smooth {cfg.smooth}: a share between 0 and 1 is expected")
         phones = text.extras.get("phone_teacher") or NgramTeacher.train(text.extras["phone_text"](), cfg.phone, seed=seed, work=work)
         if not isinstance(phones, NgramTeacher) or phones.unit != "phone":
             raise UsageError(f"kind tree is made from a phone n-gram, not from a {phones.unit} teacher of kind {phones.kind}")

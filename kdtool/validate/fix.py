@@ -1,6 +1,6 @@
-"""Mend a data folder: the command line of kdtool.corpus.fix.  In: a data folder.  Out: what was done, line by line; exit status.
+"""Fix a data folder: the command line of kdtool.corpus.fix.  In: a data folder.  Out: what was done, line by line; exit status.
 
-0: mended, or nothing to mend; 1: it cannot be mended; 2: usage.
+0: fixed, or nothing to fix; 1: it cannot be fixed; 2: usage.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ def faults(row: Any, recording: bool) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = Parser(prog="utils/fix_data.sh", description=__doc__, allow_abbrev=False)
-    parser.add_argument("folder", type=Path, help="data folder to mend; what changes is kept in .backup.<n> there")
+    parser.add_argument("folder", type=Path, help="data folder to fix; what changes is kept in .backup.<n> there")
     folder = parser.parse_args(sys.argv[1:] if argv is None else argv).folder
     if not folder.is_dir():
         raise KdError(f"{folder}: no such folder; check the path")
     made = (folder / ".done.json").is_file()
     changes = fix_data(folder, faults)
-    for kind, items in (("mended", changes.mended), ("dropped", changes.dropped)):
+    for kind, items in (("fixed", changes.fixed), ("dropped", changes.dropped)):
         for name, what in items[:SHOWN]:
             print(f"{kind}: {name}: {what}")
         if len(items) > SHOWN:
             print(f"{kind}: {len(items) - SHOWN} more, all in {folder / FIXED}")
-    if not changes.mended and not changes.dropped:
-        print(f"{folder}: nothing to mend")
+    if not changes.fixed and not changes.dropped:
+        print(f"{folder}: nothing to fix")
         return
-    print(f"{folder}: {changes.kept} utterances kept, {len(changes.mended)} changes, {len(changes.dropped)} dropped; "
+    print(f"{folder}: {changes.kept} utterances kept, {len(changes.fixed)} changes, {len(changes.dropped)} dropped; "
           f"what was there before is in {max(folder.glob('.backup.*'), key=lambda p: int(p.suffix[1:]))}")  # fmt: skip
     if made:
         print("note: the folder has no record any more, so the stage that made it will not replace it: go on with the stage behind it "

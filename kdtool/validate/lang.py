@@ -14,7 +14,7 @@ from kdtool.validate.report import Class, Level, Report
 AGAIN = "prepare the lang again (steps/prepare_lang.sh)"
 CLASSES = {
     "unreadable": Class("a table that is missing, malformed, or does not fit the others", AGAIN),
-    "pronunciation": Class("a line of a lexicon that is not a word and phones of phones.txt", "mend the lexicon, then " + AGAIN),
+    "pronunciation": Class("a line of a lexicon that is not a word and phones of phones.txt", "fix the lexicon, then " + AGAIN),
     "unknown-word": Class("a word of lexicon.txt that is not in words.txt", AGAIN),
     "probabilities": Class("silence or pronunciation probabilities that are none", "estimate them again (steps/estimate_lang_probs.sh)"),
     "topology": Class("a phone without HMM states, or with more than 20", AGAIN),

@@ -8,7 +8,7 @@ from enum import IntEnum
 from pathlib import Path
 
 EXAMPLES = 3
-COLUMNS = ("class", "item", "file", "found", "wanted")
+COLUMNS = ("class", "item", "file", "found", "expected")
 
 
 class Level(IntEnum):
@@ -25,12 +25,12 @@ class Class:
 
     Attributes:
         meaning: what is wrong, in words.
-        mend: the command or the act that mends it; {folder} stands for the folder that was checked.
+        fix: the command or the act that fixes it; {folder} stands for the folder that was checked.
         warning: worth saying, but nothing fails because of it.
     """
 
     meaning: str
-    mend: str
+    fix: str
     warning: bool = False
 
 
@@ -44,7 +44,7 @@ class Item:
     wanted: str
 
     def __str__(self) -> str:
-        words = ", ".join(filter(None, [self.found, self.wanted and f"wanted {self.wanted}"]))
+        words = ", ".join(filter(None, [self.found, self.wanted and f"expected {self.wanted}"]))
         return f"{self.name} ({words})" if words else self.name
 
 
@@ -76,13 +76,13 @@ class Report:
         return [n for n in self.found if not self._classes[n].warning]
 
     def lines(self, names: list[str] | None = None) -> list[str]:
-        """One line a class: its name, how many, what it means, the first examples, what mends it."""
+        """One line a class: its name, how many, what it means, the first examples, what fixes it."""
         out = []
         for name in self.found if names is None else names:
             kind, items = self._classes[name], self._items[name]
             first = "; ".join(_flat(str(i)) for i in items[:EXAMPLES]) + ("; .." if len(items) > EXAMPLES else "")
             head = "warning" if kind.warning else "problem"
-            out.append(f"{head}: {name}: {len(items)} x {kind.meaning}: {first}; mend: {kind.mend.format(folder=self.folder)}")
+            out.append(f"{head}: {name}: {len(items)} x {kind.meaning}: {first}; fix: {kind.fix.format(folder=self.folder)}")
         return out
 
     def rows(self) -> list[tuple[str, ...]]:

@@ -87,7 +87,7 @@ def _file_ids(path: Path) -> dict[str, str]:
     for where, line in _lines(path):
         name = line.rsplit("/", 1)[-1]
         if not NAME.fullmatch(name) or line.startswith("/") or ".." in line.split("/"):
-            raise KdError(f"{where}: {line!r} is not a file id (folder/speaker/recording-speaker-letter); mend the line")
+            raise KdError(f"{where}: {line!r} is not a file id (folder/speaker/recording-speaker-letter); fix the line")
         if name in found:
             raise KdError(f"{where}: {name} is listed already, as {found[name]}; remove one of the two")
         found[name] = line
@@ -100,7 +100,7 @@ def _transcripts(path: Path) -> dict[str, str]:
     for where, line in _lines(path):
         match = LINE.fullmatch(line)
         if match is None or not NAME.fullmatch(match["id"]):
-            raise KdError(f"{where}: {line[:60]!r} is not 'WORDS (recording-speaker-letter)'; mend the line")
+            raise KdError(f"{where}: {line[:60]!r} is not 'WORDS (recording-speaker-letter)'; fix the line")
         if match["id"] in found:
             raise KdError(f"{where}: {match['id']} has a transcript already; remove one of the two")
         try:

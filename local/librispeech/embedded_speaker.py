@@ -87,8 +87,8 @@ def speak(job: dict[str, Any], chapter: Path) -> None:
         truth.append({"id": utt, **true_times(text, speech, espeak.events, before)})
         seconds = len(signal) / RATE
         if not SHORTEST <= seconds <= LONGEST:
-            raise KdError(f"{utt}: {seconds:.2f} s of audio for {text!r}, {SHORTEST} to {LONGEST} are wanted; "
-                          "mend the sentence in embedded.yaml")  # fmt: skip
+            raise KdError(f"{utt}: {seconds:.2f} s of audio for {text!r}, {SHORTEST} to {LONGEST} are expected; "
+                          "fix the sentence in embedded.yaml")  # fmt: skip
         soundfile.write(chapter / f"{utt}.flac", signal, RATE, subtype="PCM_16", format="FLAC")
     if not espeak.has_echo(job["voice"]):
         write_jsonl(job["truth"], truth)

@@ -60,7 +60,7 @@ class Espeak:
             raise KdError(f"espeak-ng's library does not load ({e}); {MEND}") from e
         rate = self.lib.espeak_Initialize(SYNCHRONOUS, 0, str(self.data).encode(), PHONEME_EVENTS | DONT_EXIT)
         if rate != OWN_RATE:
-            raise KdError(f"espeak-ng with the data in {self.data} starts with sampling rate {rate}, {OWN_RATE} is wanted; {MEND}")
+            raise KdError(f"espeak-ng with the data in {self.data} starts with sampling rate {rate}, {OWN_RATE} is expected; {MEND}")
         # Starting seeds by the clock; fricatives and flutter are drawn from these numbers.
         self.lib.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self.lib.espeak_TextToPhonemes.restype = ctypes.c_char_p

@@ -83,7 +83,7 @@ def _transcripts(files: Sequence[Path], wrong: dict[str, str]) -> dict[str, tupl
             utt, _, text = line.partition(" ")
             where = f"{path}, line {number}"
             if not ID.fullmatch(utt):
-                raise KdError(f"{where}: {utt!r} is not an utterance id (speaker-chapter-number); mend the line")
+                raise KdError(f"{where}: {utt!r} is not an utterance id (speaker-chapter-number); fix the line")
             if utt in found:
                 wrong[utt] = f"{where}: it has a transcript in {found[utt][0]} already; remove one of the two"
             found[utt] = (where, text.strip())

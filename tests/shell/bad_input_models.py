@@ -24,7 +24,7 @@ MODEL_CASES = [
         "model",
         "weights that do not sum to 1",
         tensors(GMM, lambda t: t["log_weights"].__setitem__(3, -1)),
-        ["weights: 1 x", "senone 3 (0.3679, wanted 1)"],
+        ["weights: 1 x", "senone 3 (0.3679, expected 1)"],
     ),
     ("model", "another tree", other_tree, ["unreadable: 1 x", "they come from different runs"]),
     (
@@ -45,13 +45,13 @@ MODEL_CASES = [
         "student",
         "priors that do not sum to 1",
         tensors(STUDENT, lambda t: t["log_priors"].fill(0)),
-        ["priors: 1 x", "log_priors (6.0000, wanted 1)"],
+        ["priors: 1 x", "log_priors (6.0000, expected 1)"],
     ),
     (
         "student",
         "array of another shape",
         tensors(STUDENT, lambda t: t.update({"main.output.bias": np.zeros(3, np.float32)})),
-        ["shape: 1 x", "main.output.bias (3, wanted 6"],
+        ["shape: 1 x", "main.output.bias (3, expected 6"],
     ),
     (
         "student",
@@ -65,7 +65,7 @@ MODEL_CASES = [
         put(STUDENT, b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR."),
         ["unreadable: 1 x", "corrupt tensor file"],
     ),
-    ("student", "other features", json_of("fbank/index.json", lambda m: m.update(dim=9)), ["features: 1 x", "wanted"]),
+    ("student", "other features", json_of("fbank/index.json", lambda m: m.update(dim=9)), ["features: 1 x", "expected"]),
     (
         "teacher",
         "weights of another teacher",
@@ -113,7 +113,7 @@ GRAPH_CASES = [
 
 
 DUMP_CASES = [
-    ("shard gone", remove("posts/shard-00000.safetensors"), ["shard: 1 x", "not there, wanted"]),
+    ("shard gone", remove("posts/shard-00000.safetensors"), ["shard: 1 x", "not there, expected"]),
     ("flipped bit in a shard", lambda w: spoil(w / "posts/shard-00000.safetensors", "flipped"), ["shard: 1 x", "sha256 is"]),
     (
         "shard outside of the folder",

@@ -39,7 +39,7 @@ DATA_CASES = [
     (
         "utterance twice",
         rows(SUP, lambda r: r.append(r[1])),
-        [f"duplicate-id: 1 x an id that occurs more than once: {UTT} (2 times, wanted once)"],
+        [f"duplicate-id: 1 x an id that occurs more than once: {UTT} (2 times, expected once)"],
     ),
     ("id with a slash", field(SUP, "id", "a/b"), ["bad-id: 1 x", "'a/b'", "holds a slash"]),
     ("id that leads upwards", field(SUP, "id", ".."), ["bad-id: 1 x", "'..' begins with '.'"]),
@@ -54,7 +54,7 @@ DATA_CASES = [
     (
         "utterance beyond its recording",
         field(SUP, "duration", 9.0),
-        ["outside-recording: 1 x", f"{UTT} (0.000 to 9.000 s, wanted within 0 to 1.000 s)"],
+        ["outside-recording: 1 x", f"{UTT} (0.000 to 9.000 s, expected within 0 to 1.000 s)"],
     ),
     ("duration that is no number", field(SUP, "duration", "long"), ["broken-manifest: 1 x", "line 2 (duration is str 'long')"]),
     ("duration that is NaN", field(SUP, "duration", float("nan")), ["broken-manifest: 1 x", "duration is nan"]),
@@ -74,13 +74,13 @@ DATA_CASES = [
     ("soft hyphen in a transcript", field(SUP, "text", "A\u00adB"), ["transcript: 1 x", "holds the character '\\xad'"]),
     ("markup in a transcript", field(SUP, "text", "<B>A</B>"), ["transcript: 1 x", "holds markup (<B>)"]),
     ("control character in a transcript", field(SUP, "text", "A\x1b[31mB"), ["transcript: 1 x", "holds the character '\\x1b'"]),
-    ("recording of another length", field(REC, "duration", 0.5), ["recording-length: 1 x", "0.5 s, wanted 16000 samples at 16000 Hz"]),
+    ("recording of another length", field(REC, "duration", 0.5), ["recording-length: 1 x", "0.5 s, expected 16000 samples at 16000 Hz"]),
     ("audio gone", remove(AUDIO), ["audio-missing: 1 x", f"{UTT} (No such file or directory)"]),
     ("audio empty", put(AUDIO, ""), ["audio-missing: 1 x", f"{UTT} (0 bytes)"]),
     (
         "audio of another rate",
         lambda w: write_audio(w / AUDIO, rate=8000),
-        ["audio-differs: 1 x", "8000 samples at 8000 Hz, wanted 16000 at 16000 Hz"],
+        ["audio-differs: 1 x", "8000 samples at 8000 Hz, expected 16000 at 16000 Hz"],
     ),
     ("audio cut", lambda w: (w / AUDIO).write_bytes((w / AUDIO).read_bytes()[:9000]), ["audio-broken: 1 x", UTT]),
     ("other audio of the same length", other_audio, ["audio-changed: 1 x", UTT]),
@@ -93,20 +93,20 @@ DATA_CASES = [
 
 FEATURE_CASES = [
     ("no features", remove("feats/index.json"), ["unreadable: 1 x", "index.json is missing"]),
-    ("utterance twice", index(lambda u: u.append(u[0])), ["duplicate-id: 1 x", "s0-000 (2 times, wanted once)"]),
+    ("utterance twice", index(lambda u: u.append(u[0])), ["duplicate-id: 1 x", "s0-000 (2 times, expected once)"]),
     ("file outside of the folder", index(lambda u: u[1].update(file="../../etc/passwd")), ["outside-folder: 1 x", "s1-001"]),
     ("file gone", remove("feats/storage/s1-001.npy"), ["missing-file: 1 x", "s1-001 (No such file or directory)"]),
-    ("file cut", lambda w: spoil(w / "feats/storage/s1-001.npy", "cut"), ["missing-file: 1 x", "bytes, wanted"]),
+    ("file cut", lambda w: spoil(w / "feats/storage/s1-001.npy", "cut"), ["missing-file: 1 x", "bytes, expected"]),
     (
         "other length than the audio",
         rows("feats/cuts.jsonl.gz", lambda r: r[1].update(duration=9.0)),
-        ["frames: 1 x", "wanted 9.000 s of audio"],
+        ["frames: 1 x", "expected 9.000 s of audio"],
     ),
     ("speaker without statistics", tensors("feats/cmvn.safetensors", lambda t: t.pop("s1.std")), ["speaker-statistics: 1 x", "s1 (none)"]),
     (
         "deviation of 0",
         tensors("feats/cmvn.safetensors", lambda t: t["s1.std"].fill(0)),
-        ["speaker-statistics: 1 x", "wanted finite, above 0"],
+        ["speaker-statistics: 1 x", "expected finite, above 0"],
     ),
     (
         "NaN",
@@ -147,12 +147,12 @@ LANG_CASES = [
         put("t_lang/silprob.txt", "<s> 2\n</s>_s 1\n</s>_n 1\noverall 0.5\n"),
         ["probabilities: 1 x", "lexiconp_silprob.txt"],
     ),
-    ("too many states", lines("t_lang/topo.txt", lambda t: t.__setitem__(3, "B 99")), ["topology: 1 x", "B (99, wanted 1 to 20)"]),
+    ("too many states", lines("t_lang/topo.txt", lambda t: t.__setitem__(3, "B 99")), ["topology: 1 x", "B (99, expected 1 to 20)"]),
     ("damaged sentencepiece model", lambda w: spoil(w / "t_lang/bpe.model", "cut"), ["subwords: ", "prepare the lang again"]),
     (
         "subwords of another model",
         lines("t_lang/subwords.txt", lambda t: t.__setitem__(3, "XX 3")),
-        ["subwords: 2 x", "XX (3, wanted none"],
+        ["subwords: 2 x", "XX (3, expected none"],
     ),
 ]
 
@@ -169,19 +169,19 @@ def nan_transform(world: Path) -> None:
 
 
 ALI_CASES = [
-    ("transform that is NaN", nan_transform, ["transform: 1 x", "s1 (6 of 6 values, wanted finite)"]),
-    ("senone outside of the tree", ali("pdf", 0, 999), ["senone: 1 x", "wanted 0 to 17"]),
+    ("transform that is NaN", nan_transform, ["transform: 1 x", "s1 (6 of 6 values, expected finite)"]),
+    ("senone outside of the tree", ali("pdf", 0, 999), ["senone: 1 x", "expected 0 to 17"]),
     ("state that is left out", ali("state", 0, 2), ["states: 1 x", "frame 0"]),
-    ("senone of another phone", ali("pdf", 0, 5), ["tree: 1 x", "senone 5 at frame 0; 1 frames, wanted 0"]),
+    ("senone of another phone", ali("pdf", 0, 5), ["tree: 1 x", "senone 5 at frame 0; 1 frames, expected 0"]),
     ("phone that its segment is not", ali("phone", 1, 3), ["phones: 1 x", "a frame's phone differs from its segment's"]),
     ("phones that do not rise", ali("phone_start", 1, 0), ["phones: 1 x", "phone starts must rise"]),
     ("words that overlap", lambda w: ali_index(w, lambda r: r[0]["words"].insert(0, ["X", 0, 900])), ["words: 1 x", "word X at 0+900"]),
-    ("utterance of another length", index(lambda u: u[0].update(num_frames=3)), ["length: 1 x", "s0-000", "wanted 3 in"]),
+    ("utterance of another length", index(lambda u: u[0].update(num_frames=3)), ["length: 1 x", "s0-000", "expected 3 in"]),
     ("utterance that got lost", lambda w: ali_index(w, lambda r: r[1].update(id="other")), ["unaccounted: 1 x", "s1-001 (no alignment"]),
     (
         "another tree",
         json_of("gmm/ali/meta.json", lambda m: m.update(tree_digest="0" * 64)),
-        ["tree: 1 x", "meta.json (0000000000000000, wanted"],
+        ["tree: 1 x", "meta.json (0000000000000000, expected"],
     ),
     (
         "another phone table",

@@ -42,17 +42,17 @@ def test_a_problem_is_named_and_listed(case: Case, sound: Path, tmp_path: Path, 
     assert status == case.status and "Traceback" not in told, told
     assert all(word in told for word in case.words), (case.words, told)
     head, *rows = [line.split("\t") for line in items.read_text(encoding="utf-8").splitlines()]
-    assert head == ["class", "item", "file", "found", "wanted"] and rows and all(len(row) == 5 for row in rows)
+    assert head == ["class", "item", "file", "found", "expected"] and rows and all(len(row) == 5 for row in rows)
     assert {row[0] for row in rows} == {line.split(": ")[1] for line in told.splitlines() if line.startswith(("problem: ", "warning: "))}
     assert snapshot(world) == before
 
 
 POSTERIORS = [
-    ("unit", {"unit_ids": [6, 1]}, "wanted below 6"),
-    ("unit", {"ids": [0, 9, 2]}, "wanted below 6"),
-    ("log-probability", {"logp": [np.log(0.5), 0.5, 0.0]}, "wanted at most 0"),
-    ("log-probability", {"rest_logp": [np.nan, -np.inf]}, "wanted at most 0"),
-    ("mass", {"logp": [-30.0, np.log(0.25), 0.0]}, "unit 0 (0.5000; 1 of 2 units, wanted 1)"),
+    ("unit", {"unit_ids": [6, 1]}, "expected below 6"),
+    ("unit", {"ids": [0, 9, 2]}, "expected below 6"),
+    ("log-probability", {"logp": [np.log(0.5), 0.5, 0.0]}, "expected at most 0"),
+    ("log-probability", {"rest_logp": [np.nan, -np.inf]}, "expected at most 0"),
+    ("mass", {"logp": [-30.0, np.log(0.25), 0.0]}, "unit 0 (0.5000; 1 of 2 units, expected 1)"),
     ("nothing-kept", {"offsets": [0, 3, 3]}, "1 units"),
 ]
 

@@ -1,6 +1,6 @@
 """What a night can bring: a full disk, a read-only folder, a missing permission, a clock set back, renames that take their time.
 
-Each ends with the cause, and the same command succeeds when it is mended. Where this user may mount, disks are real ones.
+Each ends with the cause, and the same command succeeds when it is fixed. Where this user may mount, disks are real ones.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def namespace() -> list[str]:
     return []
 
 
-def on_disk(step: str, world: Path, spoil: str, mend: str) -> list[tuple[int, str]]:
-    """The step into a small disk of its own: spoilt, then mended; exit status and messages of both."""
+def on_disk(step: str, world: Path, spoil: str, fix: str) -> list[tuple[int, str]]:
+    """The step into a small disk of its own: spoilt, then fixed; exit status and messages of both."""
     disk = world / "disk"
     disk.mkdir()
     argv = [sys.executable, "-m", STEPS[step][0], *command(step, world)]
@@ -54,7 +54,7 @@ def on_disk(step: str, world: Path, spoil: str, mend: str) -> list[tuple[int, st
         mount -t tmpfs -o size=20m none "$disk" || exit 99
         {spoil}
         "$@" 2>"$disk.1"; echo $?
-        {mend}
+        {fix}
         "$@" 2>"$disk.2"; echo $?
         test -f "$disk/out/{RECORD}" -o -n "$(echo "$disk"/out/*/{RECORD})"
     """
@@ -81,29 +81,29 @@ def without_mounts(step: str, world: Path) -> list[tuple[int, str]]:
 def test_full_disk(step: str, pages: int, world: Path) -> None:
     if namespace():
         fill = f'dd if=/dev/zero of="$disk/fill" bs=4096 count=$((5120 - {pages})) status=none'
-        (status, error), mended = on_disk(step, world, fill, 'rm "$disk/fill"')
+        (status, error), fixed = on_disk(step, world, fill, 'rm "$disk/fill"')
         assert "No space left on device" in error or "is full" in error, error
     else:
-        (status, error), mended = without_mounts(step, world)
+        (status, error), fixed = without_mounts(step, world)
         assert "File too large" in error or "could not be written" in error, error
     assert status == 1 and "Traceback" not in error, error
-    assert mended[0] == 0, mended[1]
+    assert fixed[0] == 0, fixed[1]
 
 
 @pytest.mark.parametrize("step", ["corpus", "student"])
 def test_read_only_disk(step: str, world: Path) -> None:
     if namespace():
-        (status, error), mended = on_disk(step, world, 'mount -o remount,ro "$disk"', 'mount -o remount,rw "$disk"')
-        assert "Read-only file system; mend its permissions, or choose another place" in error, error
+        (status, error), fixed = on_disk(step, world, 'mount -o remount,ro "$disk"', 'mount -o remount,rw "$disk"')
+        assert "Read-only file system; fix its permissions, or choose another place" in error, error
     else:
         (world / "locked").mkdir(mode=0o555)
         (world / "out").symlink_to(world / "locked" / "out")
         first = child(step, world, preexec_fn=without_privilege)
         (world / "out").unlink()
         second = child(step, world)
-        (status, error), mended = (first.returncode, first.stderr), (second.returncode, second.stderr)
+        (status, error), fixed = (first.returncode, first.stderr), (second.returncode, second.stderr)
     assert status == 1 and "Traceback" not in error, error
-    assert mended[0] == 0, mended[1]
+    assert fixed[0] == 0, fixed[1]
 
 
 UNREADABLE = [("align", "gmm/gmm.safetensors"), ("student", "posts/shard-00000.safetensors"), ("lang", "lexicon.txt")]
@@ -116,7 +116,7 @@ def test_missing_permission(step: str, name: str, world: Path) -> None:
     os.utime(world / name, (1, 1))  # else its digest would be taken from the record, and only the step itself would look
     done = child(step, world, *options, preexec_fn=without_privilege)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert f"{world / name}: Permission denied; mend its permissions" in done.stderr
+    assert f"{world / name}: Permission denied; fix its permissions" in done.stderr
     (world / name).chmod(0o644)
     assert child(step, world, *options, preexec_fn=without_privilege).returncode == 0
 
@@ -126,7 +126,7 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(world: Path) -> None:
     speaker = next(p for p in sorted((world / "corpus/train-clean-5").iterdir()) if p.is_dir())
     speaker.chmod(0)
     done = child("corpus", world, preexec_fn=without_privilege)
-    assert done.returncode == 1 and f"{speaker}: Permission denied; mend its permissions" in done.stderr, done.stderr
+    assert done.returncode == 1 and f"{speaker}: Permission denied; fix its permissions" in done.stderr, done.stderr
     speaker.chmod(0o755)
     assert child("corpus", world, preexec_fn=without_privilege).returncode == 0
 

@@ -1,4 +1,4 @@
-"""The mending tool: what was wrong is right or gone with a reason, the old files are kept, audio is not touched, twice is once."""
+"""The fixing tool: what was wrong is right or gone with a reason, the old files are kept, audio is not touched, twice is once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_mended_and_idempotent(change: Change, kept: int, words: str, sound: Pat
     assert (world / DATA / ".backup.1/supervisions.jsonl.gz").read_bytes() == spoilt
     assert snapshot(world / "corpus") == audio
     before = snapshot(world)
-    assert call("fix", world) == (0, f"{world / DATA}: nothing to mend\n") and snapshot(world) == before
+    assert call("fix", world) == (0, f"{world / DATA}: nothing to fix\n") and snapshot(world) == before
 
 
 def test_what_cannot_be_mended_is_left_alone(sound: Path, tmp_path: Path, call: Caller) -> None:

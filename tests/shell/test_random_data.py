@@ -191,7 +191,7 @@ keys = st.sampled_from(["id", "recording_id", "start", "duration", "text", "spea
 @FEW
 @given(edits=st.lists(st.tuples(st.booleans(), st.integers(0, 3), keys, values), min_size=1, max_size=4), order=st.permutations(range(4)))
 def test_manifests_of_another_program(audio: Path, edits: list[tuple[bool, int, str, Any]], order: list[int]) -> None:
-    """The validator says something or finds it fine; what the mending tool has mended is fine, and stays as it is."""
+    """The validator says something or finds it fine; what the fixing tool has fixed is fine, and stays as it is."""
     with tempfile.TemporaryDirectory() as place:
         world = Path(place)
         tables: list[list[dict[str, Any]]] = [[], []]
@@ -214,4 +214,4 @@ def test_manifests_of_another_program(audio: Path, edits: list[tuple[bool, int, 
         if run(lambda: fix.main([str(world / "data")]))[0] == 0:
             status, told, _ = run(lambda: main.main(["data", "--deep", str(world / "data")]))
             assert status == 0, told
-            assert "nothing to mend" in run(lambda: fix.main([str(world / "data")]))[1]
+            assert "nothing to fix" in run(lambda: fix.main([str(world / "data")]))[1]

@@ -52,7 +52,7 @@ default time=1-00
 
 
 @pytest.mark.parametrize(("line", "says"), [
-    ("command srun -p x", "wanted is"), ("option disk=* --tmp=$0", "wanted is"), ("x", "wanted is"),
+    ("command srun -p x", "expected is"), ("option disk=* --tmp=$0", "expected is"), ("x", "expected is"),
     ("default gpu=one", "number of GPUs"), ("default mem=much", "a size"), ("option gpu='", "closing quotation"),
     ("command sbatch --array=1-3", "toolkit's own"), ("option gpu=* --output x", "toolkit's own"),
 ])  # fmt: skip

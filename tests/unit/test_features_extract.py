@@ -149,7 +149,7 @@ def test_step_runs_is_up_to_date_and_refuses_bad_data(tmp_path: Path, capsys: py
     assert "up to date" in capsys.readouterr().out
     rows = list(read_jsonl(data / "supervisions.jsonl.gz"))
     write_jsonl(data / "supervisions.jsonl.gz", rows * 2)
-    with pytest.raises(KdError, match=r"duplicate-id: 1 x .*: a-1 \(2 times, wanted once\)"):
+    with pytest.raises(KdError, match=r"duplicate-id: 1 x .*: a-1 \(2 times, expected once\)"):
         main([str(data), str(out), "--kind", "mfcc"])
     with pytest.raises(KdError, match="missing"):
         main([str(tmp_path), str(out)])

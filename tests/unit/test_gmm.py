@@ -174,7 +174,7 @@ class Echo:
     def say(self, word: str) -> str:
         self.calls += 1
         if word == "fail" and self.name == "b":
-            raise KdError("b: failed; mend it")
+            raise KdError("b: failed; fix it")
         return f"{self.name}{self.calls}{word}"
 
 
@@ -182,7 +182,7 @@ def test_pool_keeps_state_and_the_order_of_shards() -> None:
     with ShardPool(Echo, [("a",), ("b",), ("c",)], nj=2) as pool:
         assert pool.call("say", "x") == ["a1x", "b1x", "c1x"]
         assert pool.call("say", "y") == ["a2y", "b2y", "c2y"]
-        with pytest.raises(KdError, match="b: failed; mend it"):
+        with pytest.raises(KdError, match="b: failed; fix it"):
             pool.call("say", "fail")
 
 

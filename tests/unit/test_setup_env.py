@@ -1,4 +1,4 @@
-"""Set-up: made once, again when its requirements change, never used half-made; faults name what mends them.
+"""Set-up: made once, again when its requirements change, never used half-made; faults name what fixes them.
 
 The build itself (minutes, gigabytes) is replaced by a stand-in in a copy of utils/, except where it stops early.
 """

@@ -255,7 +255,7 @@ def test_made_of_trained_teachers(world: World, capfd: pytest.CaptureFixture[str
     assert "changed: input teacher 1" in capfd.readouterr().out and out.exists()
     for options, error, message in (
         (["--kind", "mix", "--teachers", f"{phone},{masked}"], UsageError, "of causal teachers or of masked ones"),
-        (["--kind", "mix", "--teachers", f"{phone},{subword}"], KdError, "is of subwords .*, wanted is one of phones"),
+        (["--kind", "mix", "--teachers", f"{phone},{subword}"], KdError, "is of subwords .*, expected is one of phones"),
         (["--kind", "mix", "--teachers", f"{phone},{phone}", "--held-out", "30"], KdError, "with --held-out 20, this mix has 30"),
         (["--kind", "ngram", "--teachers", phone], UsageError, "--teachers is for kinds masked_ngram, mix"),
     ):

@@ -126,5 +126,5 @@ def crop(x: Tensor, left: int, right: int) -> Tensor:
 def check_contexts(contexts: list[int]) -> list[int]:
     """``contexts`` when all are whole numbers >= 0, else ValueError."""
     if not contexts or any(int(c) != c or c < 0 for c in contexts):
-        raise ValueError(f"contexts {contexts}: a list of whole numbers from 0 up is wanted, one a layer")
+        raise ValueError(f"contexts {contexts}: a list of whole numbers from 0 up is expected, one a layer")
     return [int(c) for c in contexts]

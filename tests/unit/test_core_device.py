@@ -38,6 +38,14 @@ def test_precision_auto_asks_the_device_that_was_chosen(monkeypatch: pytest.Monk
     assert [resolve_precision(p, "cuda") for p in ("float32", "bfloat16")] == ["float32", "bfloat16"]
 
 
+def test_float32_on_cuda_is_not_rounded_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "choose_device", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert Compute.choose("cuda", "auto").precision == "bfloat16" and torch.backends.cudnn.allow_tf32
+    assert Compute.choose("cuda").precision == "float32" and not torch.backends.cudnn.allow_tf32
+
+
 def test_autocast_computes_in_the_precision() -> None:
     x = torch.ones(4, 4)
     for precision, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):

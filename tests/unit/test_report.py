@@ -341,7 +341,7 @@ def test_what_a_head_learnt_is_its_distance_to_the_teacher_at_each_frame(made: t
                 for t in range(segments.start[n], segments.start[n] + segments.length[n]):
                     q.append(rows[n + offset])
                     labels.append((utt, n + offset, segments.ids[n + offset]))
-                    answers.append(head[t] if t % 6 == 0 else None)  # trunk's one frame in three, head's one in two
+                    answers.append(head[t] if t % 6 == 0 else None)  # the encoder's one frame in three, head's one in two
 
         def mean_kl(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
             return float(np.mean([np.sum(a[a > 0] * np.log(a[a > 0] / b[a > 0])) for a, b in pairs]))

@@ -5,6 +5,7 @@ Nothing here depends on how long something takes: the jobs wait for a file, and 
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from bad_input_data import ROOT, RUN, processes_of, write_corpus
+from kaldi_data import put, write_audio
 
 LIMIT = 240  # seconds
 JOB = 'mkdir -p WORK/begun; touch WORK/begun/N; until [[ -e WORK/go ]]; do sleep 0.05; done; echo N >WORK/out.N'
@@ -22,12 +24,12 @@ set -euo pipefail
 here={root}/egs/mini_librispeech
 source "$here/path.sh"
 source "$KD_ROOT/utils/recipe.sh"
-opt=([work]="") stages=(jobs text) about=([jobs]="two jobs that wait" [text]="a real step")
+opt=([work]="") stages=(jobs import) about=([jobs]="two jobs that wait" [import]="a real step")
 jobs() {{
   "$KD_ROOT/utils/launch.sh" N=1,2 N.log bash -c '{job}'
   echo both done
 }}
-text() {{ run steps/prepare_lm_text.sh text lm; }}
+import() {{ run utils/import_kaldi_data.sh --nj 2 --allow-pipes true kaldi data; }}
 recipe_options "$@"
 recipe_run
 """
@@ -54,7 +56,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 def recipe(work: Path) -> Path:
-    """A recipe of two stages; the first waits for the file `go` in the work folder, the second reads `text`."""
+    """A recipe of two stages; the first waits for the file `go` in the work folder, the second imports `kaldi`."""
     work.mkdir()
     script = work / "run.sh"
     script.write_text(RECIPE.format(root=ROOT, job=JOB.replace("WORK", str(work))))
@@ -78,24 +80,36 @@ def test_a_signal_to_run_sh_alone_ends_it_and_its_children(name: str, tmp_path: 
 
 
 def test_a_step_that_was_ended_is_done_by_the_next_run(tmp_path: Path) -> None:
-    """The text is a pipe without a writer: the step waits for it in the middle of its work."""
+    """Ended in the middle of its work, as a command in wav.scp waits for the file `go`."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for work in (whole, broken):
         recipe(work)
-    (whole / "text").write_text("HELLO WORLD\n")
-    os.mkfifo(broken / "text")
-    run = start(broken / "run.sh", "--work", broken, "--stage", "text")
-    wait_for(lambda: any("kdtool.lm.text" in line for line in processes_of(run.pid)), run)
+        ids = [f"{speaker}-{n}" for speaker in "ab" for n in range(3)]
+        for utterance in ids:
+            write_audio(work / f"{utterance}.wav")
+        pipe = f"touch {work}/begun; until [[ -e {work}/go ]]; do sleep 0.05; done; cat {work}/a-1.wav |"
+        sources = {u: pipe if u == "a-1" else f"{work}/{u}.wav" for u in ids}
+        put(work / "kaldi", wav_scp="".join(f"{u} {source}\n" for u, source in sources.items()),
+            text="".join(f"{u} HELLO\n" for u in ids), utt2spk="".join(f"{u} {u[0]}\n" for u in ids))  # fmt: skip
+    (whole / "go").touch()
+    run = start(broken / "run.sh", "--work", broken, "--stage", "import")
+    wait_for((broken / "begun").exists, run)
     run.terminate()
-    assert "interrupted" in ended(run) and run.returncode == 130 and not (broken / "lm").exists()
-    (broken / "text").unlink()
-    (broken / "text").write_text("HELLO WORLD\n")
+    assert "interrupted" in ended(run) and run.returncode == 130 and not (broken / "data").exists()
+    (broken / "go").touch()
     for work in (whole, broken):
-        done = start(work / "run.sh", "--work", work, "--stage", "text")
-        ended(done)
-        assert done.returncode == 0
-    made = [{p.name: p.read_bytes() for p in (work / "lm").iterdir() if p.suffix in (".txt", ".gz", ".tsv")} for work in (whole, broken)]
-    assert made[0] == made[1] and made[0]
+        done = start(work / "run.sh", "--work", work, "--stage", "import")
+        output = ended(done)
+        assert done.returncode == 0, output
+    made = [{str(p.relative_to(work)): content(p, work) for p in (work / "data").rglob("*") if p.suffix in (".gz", ".tsv", ".flac")}
+            for work in (whole, broken)]  # fmt: skip
+    assert made[0] == made[1] and len(made[0]) >= 4
+
+
+def content(path: Path, work: Path) -> bytes:
+    """A file's content without the name of the work folder."""
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).replace(str(work).encode(), b"WORK")
 
 
 def test_ctrl_c_at_a_terminal_ends_every_child(tmp_path: Path) -> None:

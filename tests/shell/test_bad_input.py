@@ -103,8 +103,8 @@ def limited(size: int) -> Callable[[], None]:
 FULL = [
     ("corpus", 200, ["out/.train_clean_5.work", "File too large"]),
     ("features", 3000, ["out.work/storage", "could not be written", "free space"]),
-    ("ngram", 600, ["lmplz failed", "lmplz.log"]),
-    ("phone graph", 1000, ["/fst", "File too large"]),
+    ("ngram", 1000, ["lmplz failed", "lmplz.log"]),
+    ("phone graph", 1800, ["/fst", "File too large"]),
     ("student", 4000, [".out.work/", "File too large"]),
 ]  # fmt: skip
 

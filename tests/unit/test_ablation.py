@@ -311,6 +311,18 @@ def _folder(path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("planned", "fits"), [("auto", {"auto", "float32", "bfloat16"}), ("float32", {"float32"})])
+def test_a_plan_of_precision_auto_takes_students_of_either(tmp_path: Path, planned: str, fits: set[str]) -> None:
+    """A student's config says what it was trained in, the plan what was asked for; options that a config does not know do not count."""
+    plan_file, trained = tmp_path / "plan.yaml", tmp_path / "config.yaml"
+    plan_file.write_text(yaml.safe_dump({"precision": planned, "epochs": 3.0}))
+    for precision in ("auto", "float32", "bfloat16"):
+        trained.write_text(yaml.safe_dump({"precision": precision, "epochs": 3.0, "gone": 1}))
+        assert (collect.trained_digest(trained) in collect.planned_digests(plan_file)) == (precision in fits)
+    trained.write_text(yaml.safe_dump({"precision": "float32", "epochs": 4.0}))
+    assert collect.trained_digest(trained) not in collect.planned_digests(plan_file)
+
+
 def test_the_table_is_that_of_the_score_files(decoded: tuple[Path, dict[str, np.ndarray], np.ndarray], tmp_path: Path) -> None:
     root, errors, words = decoded
     out = tmp_path / "ABLATION.md"

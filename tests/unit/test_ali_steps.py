@@ -15,6 +15,7 @@ from kdtool.ali.store import Alignment, AlignmentSet, save_alignments
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_jsonl
 from kdtool.features.store import FeatureSet
+from kdtool.formats.system import GMM, System, read_system
 from kdtool.gmm import train_mono, train_tri, triphone
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import open_gmm, save_gmm, silence_pdfs
@@ -143,6 +144,7 @@ def test_training_finds_the_truth_whatever_the_number_of_processes(tmp_path: Pat
         assert np.concatenate(right).mean() > 0.95
     tree = Tree.load(tmp_path / "tri")
     assert 18 <= tree.num_pdfs <= 30
+    assert [read_system(tmp_path / n) for n in ("mono1", "tri")] == [System(GMM, 0, "train_mono"), System(GMM, 0, "train_tri")]
     assert "AA" in (tmp_path / "tri" / "questions.txt").read_text().split()
 
 

@@ -20,6 +20,7 @@ from kdtool.core.tables import read_json
 from kdtool.core.tensors import load_tensors
 from kdtool.decode.adapt import pdf_posteriors
 from kdtool.features.store import FeatureSet
+from kdtool.formats.system import read_system
 from kdtool.gmm import fmllr, mllt, train_lda_mllt, train_sat
 from kdtool.gmm.feats import log_det, splice, transform_features
 from kdtool.gmm.folder import open_gmm
@@ -241,6 +242,7 @@ def train_both(root: Path, out: Path, nj: int) -> None:
 def test_sat_steps_and_that_jobs_change_nothing(world: Path, tmp_path: Path) -> None:
     train_both(world, tmp_path / "one", 1)
     train_both(world, tmp_path / "two", 2)
+    assert [read_system(tmp_path / "one" / n).step for n in ("lda", "sat")] == ["train_lda_mllt", "train_sat"]
     files = {"lda": ("gmm", "transform"), "ali_sat": ("ali", "transforms"), "sat": ("gmm", "gmm_first", "fmllr_prior", "tree", "transform")}
     for name in (f"{folder}/{n}.safetensors" for folder, names in files.items() for n in names):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name

@@ -1,7 +1,7 @@
 """What looks wrong, for people.  In: a job's evidence (fit.py), the aligned files.  Out: fields of the files and words; tables; a summary.
 
-A file or a word looks wrong when its fit is below LOOKS_WRONG. On right transcripts of speakers that the model has not heard, with
-an adapted triphone model, that is 1 to 2 in 100 words and at most 2 in 100 files (tests/bench/bench_confidence.py measures it).
+A file or a word looks wrong when its fit is below LOOKS_WRONG. With an adapted triphone model that is so for about 1 in 100 words and
+up to 3 in 100 files whose transcript is right (utils/README.md; tests/bench/bench_confidence.py measures it).
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ def say_doubts(out: Path) -> None:
     said = f"align: {len(wrong)} of {len(rows)} files and {words} of {all_words} words look wrong (fit below {LOOKS_WRONG:g})"
     print(said + ("; the worst:" if wrong else ""), file=sys.stderr)
     for row in wrong[:NAMED]:
-        print(f"  {row['file']}: fit {row['fit']}; {row['worst_start']} to {row['worst_end']} s, {_short(row['worst_words'])!r}: heard "
-              f"{_short(row['heard'])}", file=sys.stderr)  # fmt: skip
+        said = repr(_short(row["worst_words"])) if row["worst_words"] else "no word"
+        print(f"  {row['file']}: fit {row['fit']}; {row['worst_start']} to {row['worst_end']} s, {said}: heard {_short(row['heard'])}",
+              file=sys.stderr)  # fmt: skip
     if len(wrong) > max(NAMED, len(rows) / 2):
         print("  most files look wrong: was the model trained on this language and this kind of audio?", file=sys.stderr)
 

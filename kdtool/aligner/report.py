@@ -115,7 +115,7 @@ def _doubt(one: Aligned, line: Timeline, name: str) -> str:
     why = ", which fit better the other way round" if d.exchanged else ""
     attributes = _plays(line, name, d.start, d.end)
     place = f"<span{attributes}>{d.start:.2f} to {d.end:.2f} s</span>"
-    return f' <span class="bad">Looks wrong</span> from {place}: <b>{esc(d.words)}</b>{why}; heard <b>{esc(d.heard)}</b>.'
+    return f' <span class="bad">Looks wrong</span> from {place}: <b>{esc(d.words or "no word")}</b>{why}; heard <b>{esc(d.heard)}</b>.'
 
 
 def _plays(line: Timeline, name: str, start: float, end: float) -> str:

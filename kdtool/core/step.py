@@ -54,8 +54,10 @@ def run_step(
         name: the step's name for messages.
         out: the folder to make.
         inputs: what it is made from, by name: files, folders, other steps' folders. Counted by content.
-        options: the step's config dataclass. Fields of type Path, and those with metadata {"key": False}, do not count.
-        code: modules or packages whose source, with all that they import, counts as the code version: ("kdtool.decode.decode",).
+        options: the step's config dataclass. Fields of type Path, and those with metadata {"key": False}, do not count; what depends
+            on the machine ("auto") is resolved first, so that the record says what was done.
+        code: modules or packages whose source, with all that they import, counts as the code version: ("kdtool.decode.decode",);
+            with them what was chosen from registries, *ENCODERS.code("tdnn").
         body: writes the output into the folder that it is given.
         resumable: hand an interrupted run's folder back to `body` when nothing changed, instead of an empty one.
         doors: checks of the inputs (kdtool.validate.registry.door), called only when the step does run, before anything is made.

@@ -11,8 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text
 from kdtool.core.tensors import load_tensors
+from kdtool.formats.system import read_system
 from kdtool.student.config import HeadSpec
 from kdtool.student.encoders.base import Encoder
 from kdtool.student.model import HEADS_FILE, AuxShape, Student, load_state
@@ -37,12 +37,10 @@ class LowerPart(Encoder):
 
 def head_specs(folder: Path) -> list[HeadSpec]:
     """The auxiliary heads that a student was trained with; none where they were not kept."""
-    import yaml
-
     if not (Path(folder) / HEADS_FILE).is_file():
         return []
-    with open_text(Path(folder) / "config.yaml") as f:
-        return [HeadSpec.make(entry) for entry in (yaml.safe_load(f) or {}).get("heads") or []]
+    heads = read_system(folder).heads
+    return [HeadSpec.make({"kind": h["loss"], **{n: v for n, v in h.items() if n not in ("loss", "temperature")}}) for h in heads]
 
 
 def load_head(folder: Path, name: str) -> Student:
@@ -53,7 +51,7 @@ def load_head(folder: Path, name: str) -> Student:
     """
     model = load_with_heads(folder)
     if name not in model.aux_shapes:
-        raise KdError(f"{Path(folder) / HEADS_FILE} has no head {name}; config.yaml names {', '.join(model.aux_shapes) or 'none'}")
+        raise KdError(f"{Path(folder) / HEADS_FILE} has no head {name}; the student has {', '.join(model.aux_shapes) or 'none'}")
     shape = model.aux_shapes[name]
     model.shape = dataclasses.replace(model.shape, num_pdfs=shape.num_units)
     model.main, model.encoder = model.aux[name], LowerPart(model.encoder, shape.layer)  # type: ignore[assignment]
@@ -64,12 +62,12 @@ def load_with_heads(folder: Path) -> Student:
     """A student with all the auxiliary heads that it was trained with, in evaluation mode.
 
     Raises:
-        KdError: a head that its config.yaml names is not in heads.safetensors, or its files do not fit each other.
+        KdError: a head that the student was trained with is not in heads.safetensors, or its files do not fit each other.
     """
     folder = Path(folder)
     specs, tensors = head_specs(folder), load_tensors(folder / HEADS_FILE)
     if lacking := [s.name for s in specs if f"aux.{s.name}.output.weight" not in tensors]:
-        raise KdError(f"{folder / HEADS_FILE} has no head {lacking[0]}; its config.yaml names {', '.join(s.name for s in specs)}")
+        raise KdError(f"{folder / HEADS_FILE} has no head {lacking[0]}; the student was trained with {', '.join(s.name for s in specs)}")
     aux = [AuxShape(s.name, s.layer, s.hidden, len(tensors[f"aux.{s.name}.output.weight"]), s.stride) for s in specs]
     model = Student(Student.load(folder).shape, aux)
     load_state(model, tensors, str(folder / HEADS_FILE))

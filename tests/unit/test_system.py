@@ -24,6 +24,7 @@ from kdtool.report import choice
 from kdtool.results.collect import order_of
 from kdtool.student import precision
 from kdtool.student.config import StudentConfig
+from kdtool.student.heads import head_specs
 from kdtool.student.loop import Trainer
 from kdtool.student.system import system_of
 from kdtool.student.train import main
@@ -93,7 +94,12 @@ def test_training_writes_what_it_was(tmp_path: Path) -> None:
     assert [t["dump"] for t in system.teachers] == ["teacher_senone/post_train", "teacher_phone/post_train"]
     assert system.encoder == {"name": "tdnnf", "options": SMALL["encoder_options"]}
     assert system.precision == precision.resolved("auto") == read_json(folder / "student.json")["precision"]
+    specs = head_specs(folder)
+    assert [(s.kind, s.unit, s.top_k, s.hidden, s.options) for s in specs] == [
+        ("soft", unit, 2, 8, {"temperature": 2}) for unit in ("senone", "phone")
+    ]
     (folder / FILE).unlink()
+    assert head_specs(folder) == specs
     old = dataclasses.asdict(read_system(folder))
     assert {**dataclasses.asdict(system), "step": "", "teachers": ()} == {**old, "teachers": ()}, "the old record, as far as it goes"
     assert [t["dump"] for t in old["teachers"]] == [t["dump"] for t in content["teachers"]]

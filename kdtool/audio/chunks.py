@@ -15,7 +15,7 @@ from kdtool.audio.layout import Broken, Layout
 from kdtool.audio.mpeg import mpeg_layout
 from kdtool.audio.window import Window
 
-UNKNOWN_32 = ((0x7F000000, 0x80000100), (0xFFFF0000, 0xFFFFFFFF))  # sox, arecord, ffmpeg, GStreamer; 7f000000: sox in AIFF
+UNKNOWN_32 = ((0x7F000000, 0x7F000100), (0x7FFF0000, 0x80000100), (0xFFFF0000, 0xFFFFFFFF))  # sox (AIFF; WAV), arecord, ffmpeg
 UNKNOWN_64 = 1 << 62
 TAIL = 1 << 16  # bytes at the end in which chunks behind a streamed audio are looked for
 BEHIND = (b"LIST", b"id3 ", b"ID3 ", b"cue ", b"fact", b"bext", b"_PMX", b"iXML", b"INFO", b"smpl", b"PEAK")
@@ -124,8 +124,8 @@ def _measured(file: BinaryIO, size: int, base: Layout, start: int, announced: in
     return replace(layout, last=behind, extra=size - behind, zeros=Window(file, size).is_zero(behind, size))
 
 
-def _streamed(announced: int, room: int) -> bool:
-    return announced > room and any(low <= announced <= high for low, high in UNKNOWN_32)
+def _streamed(announced: int) -> bool:
+    return any(low <= announced <= high for low, high in UNKNOWN_32)
 
 
 def wav(file: BinaryIO, size: int) -> Layout:
@@ -149,10 +149,9 @@ def wav(file: BinaryIO, size: int) -> Layout:
     else:
         raise Broken("cannot be decoded: it has no data chunk; fetch it again")
     tag = _codec(fmt, order)
-    room = max(0, size - at)
     in_ds64 = name == "RF64" and announced == 0xFFFFFFFF and long_at > 0
     announced = long if in_ds64 else announced
-    unknown = announced >= UNKNOWN_64 if in_ds64 else _streamed(announced, room)
+    unknown = announced >= UNKNOWN_64 if in_ds64 else _streamed(announced)
     base = Layout(f"{name} {CODECS.get(tag, '')}".strip(), last=size)
     layout = _measured(file, size, base, at, announced, style, unknown)
     if tag == 0x55:
@@ -160,8 +159,18 @@ def wav(file: BinaryIO, size: int) -> Layout:
         return replace(stream, announced=layout.announced, held=layout.held, extra=layout.extra, zeros=layout.zeros)
     if layout.announced is not None and layout.announced <= layout.held:
         return layout
+    if layout.held > 0xFFFFFFFF and not in_ds64 and order == "<":
+        return replace(layout, first=at, prefix=_rf64(fmt, layout.held))
     short = struct.pack(f"{order}I", min(layout.held, 0xFFFFFFFF))
     return replace(layout, patches=((long_at, struct.pack("<Q", layout.held)),) if in_ds64 else ((at - 4, short),))
+
+
+def _rf64(fmt: bytes, held: int) -> bytes:
+    """A header for more than 4 GB of audio."""
+    ds64 = struct.pack("<QQQI", held + 72 + len(fmt), held, 0, 0)
+    parts = ((b"ds64", ds64), (b"fmt ", fmt + b"\0" * (len(fmt) % 2)))
+    body = b"".join(name + struct.pack("<I", len(content)) + content for name, content in parts)
+    return b"RF64\xff\xff\xff\xffWAVE" + body + b"data\xff\xff\xff\xff"
 
 
 def _lacks(layout: Layout) -> bool:
@@ -218,7 +227,7 @@ def aiff(file: BinaryIO, size: int) -> Layout:
     offset = int.from_bytes(file.read(4), "big")
     start = at + 8 + offset
     unit = channels * ((bits + 7) // 8) if pcm else 0
-    unknown = _streamed(announced, max(0, size - at)) or announced == 0
+    unknown = _streamed(announced) or announced == 0
     layout = _measured(file, size, Layout("AIFF", last=size), start, max(0, announced - 8 - offset), RIFX, unknown)
     patches = [(at - 4, struct.pack(">I", min(layout.held + 8 + offset, 0xFFFFFFFF)))]
     if unit and layout.announced is None:

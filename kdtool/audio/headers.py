@@ -35,8 +35,8 @@ def au(file: BinaryIO, size: int) -> Layout:
     order = ">" if head[:4] == b".snd" else "<"
     start, announced = struct.unpack(f"{order}2I", head[4:12])
     streamed = announced >= 0xFFFF0000 or (announced == 0 and size > start)
-    held = min(max(0, size - start), 0xFFFFFFFE)
-    patches = ((8, struct.pack(f"{order}I", held)),) if streamed or announced > held else ()
+    held = min(max(0, size - start), 0xFFFFFFFF)  # which says nothing: libsndfile then reads to the end
+    patches = ((8, struct.pack(f"{order}I", held)),) if announced in (0, 0xFFFFFFFF) or announced > held else ()
     return _plain(file, size, "AU", start, None if streamed else announced, patches)
 
 
@@ -147,7 +147,7 @@ def whole(kind: str) -> Callable[[BinaryIO, int], Layout]:
     """A format without a length: its audio reaches to the end of the file."""
 
     def layout(_file: BinaryIO, size: int) -> Layout:
-        return Layout(kind, last=size, held=size)
+        return Layout(kind, last=size)
 
     return layout
 

@@ -60,8 +60,9 @@ def sound_of(path: Path, decoder: Any, layout: Layout) -> Sound:
     if announced > held:
         sizes = ("", "") if layout.announced is None else (f" in {layout.held:,} bytes", f" in {layout.announced:,}")
         raise truncated(path, length(held, rate) + sizes[0], length(announced, rate) + sizes[1])
-    if unit and layout.announced is not None and frames < announced:
-        raise AudioFault(f"{path} announces two lengths: {length(frames, rate)} and {length(announced, rate)}; convert it: {CONVERT}")
+    if unit and layout.found is None and frames < layout.held // unit:
+        read = f"only {length(frames, rate)} of {length(layout.held // unit, rate)} can be read"
+        raise AudioFault(f"{path}: {read}; its header contradicts itself, or it is too large for its format; convert it: {CONVERT}")
     samples = announced if unit and layout.announced is not None else min(frames, held) if layout.promised is None else frames
     if samples <= 0:
         raise AudioFault(f"{path} holds no audio (0 samples behind its header); fetch it again, or remove it")

@@ -127,6 +127,7 @@ def read_sound(data: Path, utt: str) -> tuple[np.ndarray, int]:
     from lhotse import load_manifest
 
     from kdtool.audio.backend import use_in_lhotse
+    from kdtool.audio.faults import AudioFault
     from kdtool.features.compute import MAX_SECONDS_OFF
 
     use_in_lhotse(MAX_SECONDS_OFF)
@@ -137,6 +138,8 @@ def read_sound(data: Path, utt: str) -> tuple[np.ndarray, int]:
     recording = next(r for r in load_manifest(data / "recordings.jsonl.gz") if r.id == one.recording_id)
     try:
         samples = recording.load_audio(channels=one.channel, offset=one.start, duration=one.duration)
-    except Exception as e:  # Lhotse's readers raise whatever their backend raises
+    except AudioFault as e:
+        raise KdError(str(e).split("\n")[0]) from e  # Lhotse adds lines of its own
+    except Exception as e:  # Lhotse raises whatever its parts raise
         raise KdError(f"{data}: the audio of {utt} cannot be read ({type(e).__name__} {e}); fix it, or leave --data out") from e
     return samples[0], int(recording.sampling_rate)

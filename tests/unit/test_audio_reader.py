@@ -126,6 +126,18 @@ def test_a_file_is_held_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     assert check(tmp_path / "a") == before
 
 
+@pytest.mark.parametrize("length", [0, 0x7FFFF000, 0xFFFFFFFF])
+def test_a_stream_of_more_than_4_gb_is_read_to_its_end(length: int, tmp_path: Path) -> None:
+    head, count = wav(length, 0, signal=TONE[:0]), 5 << 29
+    with open(tmp_path / "a", "wb") as f:
+        f.write(head)
+        f.truncate(len(head) + 2 * count - 2)  # takes no room on the disk
+        f.seek(0, os.SEEK_END)
+        f.write(b"\x01\x02")
+    assert reader.header(tmp_path / "a").samples == count
+    assert read(tmp_path / "a", count - 2)[0].tolist() == [[0.0, 0x201 / 32768]]
+
+
 def test_audio_is_found_by_content_where_its_suffix_says_nothing(tmp_path: Path) -> None:
     for name, kind in {"a.dat": "wav", "b": "flac", "c.x1": "mp3", "d.wav": "ogg"}.items():
         make(tmp_path / name, kind)

@@ -34,6 +34,7 @@ OTHERS: dict[str, tuple[str, list[str]]] = {
     "import_kaldi_data": ("kdtool.corpus.kaldi_import", ["kaldi", "OUT"]),
     "kdtool align": ("kdtool.aligner.align", ["=--model", "gmm", "=--lang", "lang", "=--out", "OUT", "corpus/dev-clean-2"]),
     "kdtool posteriors export": ("kdtool.posteriors.tool", ["=export", "posts", "OUT"]),
+    "kdtool graph export": ("kdtool.graph.export", ["=export", "gmm/graph", "OUT"]),
     "make_embedded": ("local.librispeech.embedded", ["OUT"]),
     "make_embedded of AN4": ("local.an4.embedded", ["OUT"]),
     "lhotse's prepare_data": ("local.lhotse.prepare_data", ["=--name", "=librispeech", "corpus", "OUT"]),

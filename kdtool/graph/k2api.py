@@ -86,6 +86,14 @@ def make_fsa(
     return fsa
 
 
+def with_attribute(fsa: Any, name: str, values: np.ndarray) -> Any:
+    """The Fsa with one more int32 value per arc."""
+    import torch
+
+    setattr(fsa, name, torch.from_numpy(np.ascontiguousarray(values, np.int32)))
+    return fsa
+
+
 def make_fsa_vec(fsas: Sequence[Any]) -> Any:
     """Several single Fsas as one FsaVec, in the given order."""
     return require_k2().create_fsa_vec(list(fsas))

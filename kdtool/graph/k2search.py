@@ -24,35 +24,61 @@ ARC, FRAME = "graph_arc", "frame"
 def state_paths(graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray], device: str) -> list[tuple[np.ndarray, float] | None]:
     """HMM state of each frame and the path's score (nats, in double), per utterance; None without a path.
 
-    Utterances come in falling order of length. scores: float32 (T, used pdfs); -inf forbids a pdf on a frame.
+    k2's lattice holds all paths within a nat of the best one; among those the best in double is taken, ties as the native search
+    breaks them: states that share a pdf make many paths equally good. Utterances come in falling order of length.
+    scores: float32 (T, used pdfs); -inf forbids a pdf on a frame.
     """
-    columns = [graph.columns() for graph in graphs]
     dense = k2api.make_dense([np.pad(np.maximum(one, np.float32(-1e30)), ((0, 0), (1, 0))) for one in scores], device)
-    fsas = k2api.to_device(k2api.make_fsa_vec([graph.to_fsa() for graph in graphs]), device)
-    lattice = k2api.intersect_dense(fsas, dense, output_beam=k2api.MIN_OUTPUT_BEAM)
-    found = k2api.best_paths(lattice, dense, "hmm")
+    fsas = [k2api.with_attribute(graph.to_fsa(), ARC, np.arange(len(graph.src), dtype=np.int32)) for graph in graphs]
+    batch = k2api.to_device(k2api.make_fsa_vec(fsas), device)
+    lattice = k2api.intersect_dense(batch, dense, output_beam=k2api.MIN_OUTPUT_BEAM, frame_name=FRAME)
     paths: list[tuple[np.ndarray, float] | None] = []
-    for graph, one, column, best in zip(graphs, scores, columns, found, strict=True):
-        if best is None:
-            paths.append(None)
-            continue
-        own = one[np.arange(len(one)), column[best.values]].astype(np.float64)
-        total = float(own.sum()) + _graph_share(graph, best.values)
-        paths.append((best.values, total) if np.isfinite(total) else None)
+    for graph, one, arcs in zip(graphs, scores, lattice_arcs(lattice), strict=True):
+        paths.append(_best_states(graph, one, arcs) if arcs is not None else None)
     return paths
 
 
-def _graph_share(graph: TrainingGraph, path: np.ndarray) -> float:
-    """What the graph's scores add to a path, nats: the best of parallel arcs, as in the search."""
-    if graph.score is None:
-        return 0.0
-    states = np.concatenate([[0], path + 1, [graph.num_hmm_states + 1]]).astype(np.int64)
-    size = graph.num_hmm_states + 2
-    arcs = graph.src.astype(np.int64) * size + graph.dst
-    order = np.lexsort((-graph.score, arcs))
-    keys, first = np.unique(arcs[order], return_index=True)
-    wanted = states[:-1] * size + states[1:]
-    return float(graph.score[order][first[np.searchsorted(keys, wanted)]].astype(np.float64).sum())
+def _best_states(graph: TrainingGraph, scores: np.ndarray, arcs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, float] | None:
+    """The best path of a lattice in float64; of equally good ways into a state the one out of the smallest state of the graph."""
+    frame, src, dst, number = arcs
+    state = graph.dst[number].astype(np.int64)  # of the graph, that the arc leads to
+    order = np.lexsort((graph.src[number], dst, frame))
+    frame, src, dst, number, state = (a[order] for a in (frame, src, dst, number, state))
+    gain = np.zeros(len(frame)) if graph.score is None else graph.score[number].astype(np.float64)
+    own = np.zeros(len(frame))
+    inner = np.flatnonzero(frame < len(scores))
+    own[inner] = scores[frame[inner], graph.columns()[state[inner] - 1]]
+    best = np.full(int(dst.max()) + 1, -np.inf)
+    best[0], back = 0.0, np.zeros(len(best), np.int64)
+    heads = np.flatnonzero(np.diff(dst, prepend=-1) != 0)  # a state of the lattice belongs to one frame
+    first = np.searchsorted(frame, np.arange(len(scores) + 2))
+    blocks = np.searchsorted(heads, first)
+    for a, b, i, j in zip(first[:-1].tolist(), first[1:].tolist(), blocks[:-1].tolist(), blocks[1:].tolist(), strict=True):
+        ways = best[src[a:b]] + gain[a:b]
+        into = heads[i:j] - a
+        top = np.maximum.reduceat(ways, into)
+        winner = np.flatnonzero(ways == np.repeat(top, np.diff([*into, b - a])))[::-1]
+        back[dst[a:b][winner]] = winner + a  # written last, the first one stays
+        best[dst[heads[i:j]]] = top + own[heads[i:j]]
+    path, at = np.empty(len(scores), np.int32), int(dst[-1])
+    if best[at] == -np.inf:
+        return None
+    total = float(best[at])
+    for t in range(len(scores), -1, -1):
+        arc = back[at]
+        if t < len(scores):
+            path[t] = state[arc] - 1
+        at = int(src[arc])
+    return path, total
+
+
+def lattice_arcs(lattice: Any) -> list[tuple[np.ndarray, ...] | None]:
+    """(frame, source, target, arc of the graph) of each utterance's lattice, sorted by frame; None for an empty one."""
+    counts = k2api.num_arcs(lattice)
+    arcs = lattice.arcs.values().cpu().numpy()
+    frame, number = (getattr(lattice, name).cpu().numpy() for name in (FRAME, ARC))
+    parts = [slice(end - count, end) for end, count in zip(np.cumsum(counts), counts, strict=True)]
+    return [_sorted(frame[part], arcs[part], number[part]) if part.stop > part.start else None for part in parts]
 
 
 class K2Search(Search):
@@ -86,21 +112,12 @@ class K2Search(Search):
             self._graphs, dense, output_beam=self.beams.output, search_beam=factor * self.beams.search, frame_name=FRAME,
             min_active=self.beams.min_active, max_active=factor**2 * self.beams.max_active,
         )  # fmt: skip
-        counts = k2api.num_arcs(lattice)
-        arcs = lattice.arcs.values().cpu().numpy()
-        frame, number = (getattr(lattice, name).cpu().numpy() for name in (FRAME, ARC))
-        result: list[tuple[np.ndarray, ...] | None] = []
-        for one, end, count in zip(scores, np.cumsum(counts), counts, strict=True):
-            part = slice(end - count, end)
-            result.append(_sorted(frame[part], arcs[part], number[part], len(one)) if count else None)
-        return result
+        return lattice_arcs(lattice)
 
 
-def _sorted(frame: np.ndarray, arcs: np.ndarray, number: np.ndarray, frames: int) -> tuple[np.ndarray, ...]:
+def _sorted(frame: np.ndarray, arcs: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, ...]:
     """Arcs in order of their frame; the states in k2's lattices are numbered so that arcs lead upwards."""
-    if np.any(arcs[:, 1] <= arcs[:, 0]) or frame.min() != 0 or frame.max() != frames:
-        raise KdError(f"k2's lattice of {frames} frames has frames {frame.min()} to {frame.max()}, or an arc that leads back; "
-                      "this is a bug, please report it")  # fmt: skip
+    if np.any(arcs[:, 1] <= arcs[:, 0]) or frame.min() != 0:
+        raise KdError(f"a lattice of k2 begins at frame {frame.min()}, or an arc of it leads back; this is a bug, please report it")
     order = np.argsort(frame, kind="stable")
-    values: list[Any] = [frame[order], arcs[order, 0], arcs[order, 1], number[order]]
-    return tuple(values)
+    return frame[order], arcs[order, 0], arcs[order, 1], number[order]

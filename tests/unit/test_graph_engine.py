@@ -43,6 +43,16 @@ def test_the_same_state_paths_in_any_batch(probs: bool, monkeypatch: pytest.Monk
                 assert one.score == pytest.approx(other.score, abs=1e-9)
 
 
+def test_ties_go_the_same_way() -> None:
+    """Scores of whole numbers, and none at all: many paths are equally good."""
+    graphs = [sample_graph(0, words, False) for words in (["A", "C", "B"], ["D", "A", "A", "B"], ["C"])]
+    for digits in (0.0, 1.0):
+        scores = [np.round(digits * random_scores(g, 60 - i, i) / 4).astype(np.float32) for i, g in enumerate(graphs)]
+        found, wanted = (engine.best_paths(graphs, scores) for engine in (K2(), Native()))
+        for one, other in zip(found, wanted, strict=True):
+            assert one and other and one.states.tolist() == other.states.tolist() and one.score == other.score
+
+
 def test_a_forbidden_pdf_is_gone_around() -> None:
     graph = sample_graph(1, ["A", "B"], False)
     scores = random_scores(graph, 40, 1)

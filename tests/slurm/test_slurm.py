@@ -92,7 +92,9 @@ def test_standard_output_and_exit_status_of_the_launcher(tmp_path: Path) -> None
     needs = ("--max-jobs", "3", "--mem", "200M", "--time", "5", "--gpu", "0")
     done = launch(*needs, "JOB=1:3", log, "bash", "-c", "echo 'out JOB'; echo 'err JOB' >&2")
     assert done.returncode == 0 and sorted(done.stdout.splitlines()) == ["out 1", "out 2", "out 3"], done.stderr
-    assert (tmp_path / "2.log").read_text().endswith("err 2\n") and len(list(tmp_path.iterdir())) == 3
+    assert (tmp_path / "2.log").read_text().endswith("err 2\n")
+    logs = [f"{n}.log" for n in (1, 2, 3)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*(f".{log}.made" for log in logs), *logs], "notes say that the logs are ours"
     failed = launch("JOB=1:3", log, "bash", "-c", "echo cause >&2; [ JOB != 2 ] || exit 3")
     assert failed.returncode == 1 and "1 of 3 jobs failed: 2 (exit status 3)" in failed.stderr and "cause" in failed.stderr
     lost = launch("JOB=1:1", log, "no-such-program")

@@ -104,6 +104,18 @@ def test_a_system_is_compared_with_its_own_control_too(tmp_path: Path) -> None:
         make_plan(tmp_path, spec={**SPEC, "systems": systems})
 
 
+def test_a_second_teacher_of_a_unit_is_named(tmp_path: Path) -> None:
+    """Its dump carries the name that the heads give; the first one is found by its unit, in files that are as they were."""
+    two = {"heads": [{**HEAD, "kind": "soft"}, {**HEAD, "kind": "soft", "posts": "big"}], "teachers": {"big": "teacher_big"}}
+    spec = {**SPEC, "systems": {**SPEC["systems"], "two": two}}
+    files, before = make_plan(tmp_path, spec=spec), make_plan(tmp_path / "b")
+    assert options(files, "two_0")["posts"] == f"big={tmp_path}/exp/teacher_big/post_train,{tmp_path}/exp/teacher_phone/post_train"
+    assert files["hmt_0.yaml"].replace(str(tmp_path).encode(), b"") == before["hmt_0.yaml"].replace(f"{tmp_path}/b".encode(), b"")
+    assert b"teacher_big\n" in files["teachers"]
+    with pytest.raises(UsageError, match="posteriors of big; add to teachers"):
+        make_plan(tmp_path / "c", spec={**SPEC, "systems": {**SPEC["systems"], "two": {**two, "teachers": {}}}})
+
+
 def test_the_teachers_that_are_wanted_are_listed(tmp_path: Path) -> None:
     assert make_plan(tmp_path)["teachers"] == b"teacher_other\nteacher_phone\n"
     assert make_plan(tmp_path, "--systems", "ce,hmt")["teachers"] == b"teacher_phone\n"

@@ -122,6 +122,11 @@ def save_coder(folder: Path, coder: Coder) -> None:
     save_tensors(Path(folder) / CODER_FILE, coder.tensors())
 
 
+def dump_name(folder: Path) -> str:
+    """What a dump is called where nobody gave it a name: after its teacher, exp/teacher_phone/post_train is teacher_phone."""
+    return folder.parent.name if folder.name.startswith("post") and folder.parent.name else folder.name
+
+
 def sha256(path: Path) -> str:
     """sha256 of a file's content, 64 hex digits; KdError when there is no such file."""
     digest = hashlib.sha256()

@@ -1,4 +1,5 @@
-"""Posteriors as a field of Lhotse cuts.  In: dumps and cuts.  Out: cuts.jsonl.gz, whose cuts have ``posteriors_<unit>``.
+"""Posteriors as a field of Lhotse cuts.  In: dumps and cuts.  Out: cuts.jsonl.gz, whose cuts have ``posteriors_<unit>``, or
+``posteriors_<teacher>`` where two dumps are over one unit.
 
 ``cut.load_posteriors_phone()`` gives log-probabilities (T, V) of the cut's own 10 ms frames, also after ``cut.truncate``; frames
 without a unit (silence, or outside of a supervision) are -inf throughout. Stored as plain .npy files, which Lhotse reads by
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ from lhotse.array import Array, TemporalArray, seconds_to_frames
 from lhotse.features.io import FeaturesReader, NumpyFilesWriter, register_reader
 
 from kdtool.core.errors import KdError
-from kdtool.posteriors.dump import PosteriorDump
+from kdtool.posteriors.dump import PosteriorDump, dump_name
 from kdtool.posteriors.export import dense_frames
 
 FRAME = 0.01
@@ -76,12 +78,26 @@ def load_cuts(data: Path) -> Any:
     return [cut.with_id(cut.supervisions[0].id) for cut in cuts.trim_to_supervisions(keep_overlapping=False)]
 
 
+def field_names(dumps: Sequence[PosteriorDump]) -> list[str]:
+    """What each dump's field is called after: its unit, or its teacher where another dump is over the same unit.
+
+    Raises:
+        KdError: two dumps over one unit whose teachers have one name.
+    """
+    units = [d.unit for d in dumps]
+    names = [d.unit if units.count(d.unit) == 1 else re.sub(r"\W", "_", dump_name(d.folder.absolute())) for d in dumps]
+    if doubled := [n for n in names if names.count(n) > 1]:
+        folders = ", ".join(str(d.folder) for d, n in zip(dumps, names, strict=True) if n == doubled[0])
+        raise KdError(f"{folders}: two dumps are over {units[names.index(doubled[0])]}s and both would be posteriors_{doubled[0]}; rename "
+                      "a teacher's folder, or export them one by one")  # fmt: skip
+    return names
+
+
 def write_cuts(dumps: Sequence[PosteriorDump], data: Path, work: Path, out: Path, storage: str, dtype: np.dtype[Any]) -> None:
     """Write the cuts whose supervisions all dumps know into ``work``, which will become ``out``; how many were left out is said."""
     from lhotse import CutSet
 
-    if len({d.unit for d in dumps}) < len(dumps):
-        raise KdError(f"{', '.join(str(d.folder) for d in dumps)}: two dumps are over {dumps[0].unit}s; one a unit is expected")
+    names = field_names(dumps)
     writer = NumpyFilesWriter(work / "arrays")
     kept, left_out = [], 0
     for cut in load_cuts(data):
@@ -89,19 +105,19 @@ def write_cuts(dumps: Sequence[PosteriorDump], data: Path, work: Path, out: Path
         if not spans or len(spans) < len(cut.supervisions):
             left_out += 1
             continue
-        for dump in dumps:
+        for dump, name in zip(dumps, names, strict=True):
             ends = (start + int((p.start + p.length).max(initial=0)) for start, p in ((start, dump.get(n)) for n, start in spans))
             # Rounding may make a cut a frame shorter than its features.
             frames = max(seconds_to_frames(cut.duration, frame_shift=FRAME), min(max(ends), 1 + round(cut.duration / FRAME)))
             if storage == "dump":
                 place = ("kdtool_posteriors", str(dump.folder.resolve()), json.dumps([frames, spans]))
             else:
-                key = writer.write(f"{cut.id}.{dump.unit}", frame_array(dump, frames, spans, dtype))
+                key = writer.write(f"{cut.id}.{name}", frame_array(dump, frames, spans, dtype))
                 place = (writer.name, str(out.absolute() / "arrays"), key)
             array = Array(*place, shape=[frames, dump.num_units])
-            setattr(cut, f"posteriors_{dump.unit}", TemporalArray(array, temporal_dim=0, frame_shift=FRAME, start=cut.start))
+            setattr(cut, f"posteriors_{name}", TemporalArray(array, temporal_dim=0, frame_shift=FRAME, start=cut.start))
         kept.append(cut)
     if not kept:
         raise KdError(f"none of the {left_out} cuts of {data} has posteriors in {dumps[0].folder}; name the data that was aligned")
     CutSet.from_cuts(kept).to_file(work / "cuts.jsonl.gz")
-    print(f"{len(kept)} cuts with posteriors of {', '.join(d.unit for d in dumps)}s, {left_out} without left out", file=sys.stderr)
+    print(f"{len(kept)} cuts with posteriors_{', posteriors_'.join(names)}, {left_out} without left out", file=sys.stderr)

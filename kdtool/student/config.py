@@ -115,8 +115,9 @@ class Posts:
         name, sign, folder = text.partition("=")
         if sign and POSTS_NAME.fullmatch(name):
             return cls(name, Path(folder), True)
-        path = Path(text)
-        return cls(path.parent.name if path.name.startswith("post") and path.parent.name else path.name, path)
+        from kdtool.posteriors.dump import dump_name
+
+        return cls(dump_name(Path(text)), Path(text))
 
 
 def parse_posts(text: str) -> list[Posts]:

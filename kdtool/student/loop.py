@@ -107,10 +107,12 @@ class Trainer:
     def _backward(self, part: Inputs, counts: dict[str, float], means: dict[str, Tensor]) -> None:
         """Add the gradient of one part of the batch, and its share of each term's mean to ``means``."""
         terms = self.kind.loss(part, self.update / self.total, figures=self.update % FIGURES_EVERY == 0)
-        terms |= {name: Term(total, part.counts["frames"]) for name, total in self.encoder.penalties().items()}
+        items = {name: counts[name] for name in terms}
+        for name, total in self.encoder.penalties().items():
+            terms[name], items[name] = Term(total, part.counts["frames"]), counts["frames"]
         loss: Tensor | None = None
         for name, term in terms.items():
-            mean = term.total / counts.get(name, counts["frames"])
+            mean = term.total / items[name]
             means[name] = means[name] + mean.detach() if name in means else mean.detach()
             if term.weight is not None:
                 loss = term.weight * mean if loss is None else loss + term.weight * mean

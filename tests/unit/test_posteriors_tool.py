@@ -145,9 +145,13 @@ def test_a_cut_of_several_supervisions(root: Path, storage: str) -> None:
 def test_cuts_that_the_dumps_do_not_know(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     part = student_data.write_dump(root / "part", root / "ali", "phone", drop="s0-u2")
     main(["posteriors", "export", str(part), str(root / "some"), "--format", "lhotse", "--data", str(root / "data")])
-    assert "3 cuts with posteriors of phones, 1 without left out" in capsys.readouterr().err
-    with pytest.raises(KdError, match="two dumps are over phones"):
-        main(["posteriors", "export", str(part), str(root / "phone"), str(root / "no"), "--format", "lhotse", "--data", str(root / "data")])
+    assert "3 cuts with posteriors_phone, 1 without left out" in capsys.readouterr().err
+    main(["posteriors", "export", str(part), str(root / "phone"), str(root / "two"), "--format", "lhotse", "--data", str(root / "data")])
+    cut = next(iter(CutSet.from_file(root / "two/cuts.jsonl.gz")))
+    assert {name for name in cut.custom if name.startswith("posteriors")} == {"posteriors_part", "posteriors_phone"}
+    again = student_data.write_dump(root / "other/part", root / "ali", "phone")
+    with pytest.raises(KdError, match="two dumps are over phones and both would be posteriors_part"):
+        main(["posteriors", "export", str(part), str(again), str(root / "no"), "--format", "lhotse", "--data", str(root / "data")])
     with pytest.raises(KdError, match="neither a file of cuts nor a folder"):
         lhotse_field.load_cuts(root / "ali")
 

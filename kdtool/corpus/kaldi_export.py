@@ -25,8 +25,8 @@ from kdtool.validate.registry import door
 
 MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 NANO = Decimal("1e-9")
-# What Kaldi cannot read as it is, and the command of its recipes; the import knows them and runs nothing.
-DECODERS = {".flac": "flac -c -d -s {}", ".sph": "sph2pipe -f wav {}"}
+# What Kaldi cannot read as it is, by its first bytes, and the command of its recipes; the import knows them and runs nothing.
+DECODERS = {b"fLaC": "flac -c -d -s {}", b"NIST": "sph2pipe -f wav {}"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def wav_entry(recording: dict[str, Any], data: Path) -> str:
     path = os.path.abspath(sources[0]["source"])
     if path != path.strip() or path.endswith("|") or not path.isprintable():
         raise KdError(f"{data / MANIFESTS[0]}: recording {name}: the path {path!r} cannot stand in wav.scp; rename the file")
-    decoder = DECODERS.get(Path(path).suffix.lower())
+    with open(path, "rb") as file:
+        decoder = DECODERS.get(file.read(4))
     return f"{decoder.format(shlex.quote(path))} |" if decoder else path
 
 

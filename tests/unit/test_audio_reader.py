@@ -189,6 +189,16 @@ def test_a_command_that_wrote_less_than_it_announced_is_named(tmp_path: Path) ->
         import_kaldi([str(tmp_path / "k"), str(tmp_path / "data"), "--nj", "1", "--allow-pipes", "true"])
 
 
+def test_the_export_names_the_decoder_that_the_content_needs(tmp_path: Path) -> None:
+    from kdtool.corpus.kaldi_export import wav_entry
+
+    commands = {"wav": "{}", "flac": "flac -c -d -s {} |", "sph": "sph2pipe -f wav {} |", "float.wav": "{}"}
+    for kind, command in commands.items():
+        make(tmp_path / "a.wav", kind)
+        row = {"id": "r", "sources": [{"source": str(tmp_path / "a.wav")}]}
+        assert wav_entry(row, tmp_path) == command.format(tmp_path / "a.wav")
+
+
 def spoil(data: bytes, rng: random.Random) -> tuple[str, bytes]:
     """The file cut, with other bytes in its first ones, with bytes put in; which of them."""
     b, how = bytearray(data), rng.choice(["cut", "header", "both", "more", "zeros"])

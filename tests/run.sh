@@ -12,6 +12,7 @@ source "$root/utils/attend.sh"
 lint() {
   "$KD_PYTHON" -m ruff check --no-cache --config tests/ruff.toml kdtool local tests utils setup.py
   "$KD_PYTHON" -m mypy --cache-dir "$KD_ROOT/.mypy_cache" --config-file tests/mypy.ini kdtool local/*/
+  "$(dirname "$KD_PYTHON")/lint-imports" --config tests/importlinter.ini --no-cache
   local scripts
   mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
   "$(dirname "$KD_PYTHON")/shellcheck" --external-sources --source-path=SCRIPTDIR "${scripts[@]}"

@@ -46,12 +46,12 @@ check_own() {  # the user's own environment: all imports work; checked again onl
 
 compile_searches() {  # compile_searches PYTHON: for nodes without a compiler; compiled again when a source changed
   local made="$store/native/.made" python file changed=
-  for file in "$KD_ROOT"/kdtool/{graph/native.py,*/*.cc}; do
+  for file in "$KD_ROOT"/kdtool/{core/native.py,*/*.cc}; do
     [[ "$made" -nt "$file" ]] || changed=1
   done
   [[ -n "$changed" ]] || return 0
   python="$(realpath -s "$1")"
-  (cd "$KD_ROOT" && "$python" -m kdtool.graph.native) || exit 1
+  (cd "$KD_ROOT" && "$python" -m kdtool.core.native) || exit 1
   touch "$made"
 }
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.graph.engine import resolve_engine
-from kdtool.validate.registry import door
 
 JOB_MB = 1500  # of one job: libraries 400 MB, model, graphs and scores of the longest utterance
 
@@ -36,11 +36,11 @@ class AlignConfig:
 def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> None:
     """Align in `nj` jobs and join their parts in `work`."""
     from kdtool.ali.export import export
-    from kdtool.ali.store import AlignmentSet, save_alignments
     from kdtool.core.dropped import account
     from kdtool.core.jobs import run_array
     from kdtool.core.tables import write_json
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet, save_alignments
     from kdtool.formats.transforms import TRANSFORMS_FILE, load_transforms, save_transforms
     from kdtool.gmm.folder import check_fits, open_gmm, original_ids, phones_digest
     from kdtool.lang.lang import Lang
@@ -52,7 +52,7 @@ def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> N
     argv = [str(p) for p in (paths["feats"], paths["lang"], paths["gmm"], work)]
     (work / "log").mkdir(exist_ok=True)
     write_json(work / "log" / "job.json", {"boost_silence": cfg.boost_silence, "passes": cfg.fmllr_passes, "engine": cfg.engine})
-    run_array("kdtool.ali.align_job", argv, nj=nj, log_dir=work / "log", name="align", mem=JOB_MB, outputs=lambda j: [work / f"part.{j}"])
+    run_array("kdtool.ali.job", argv, nj=nj, log_dir=work / "log", name="align", mem=JOB_MB, outputs=lambda j: [work / f"part.{j}"])
     parts = [AlignmentSet.open(work / f"part.{job}") for job in range(1, nj + 1)]
     frames = sum(p.meta["frames"] for p in parts)
     loglike = sum(p.meta["loglike"] for p in parts)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from kdtool.ali.from_path import to_alignment
-from kdtool.ali.store import Alignment
 from kdtool.core.errors import KdError
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import Alignment
 from kdtool.gmm import fmllr
 from kdtool.gmm.feats import log_det, transform_features
 from kdtool.gmm.folder import Gmm

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdtool.ali.store import Alignment, AlignmentSet
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text, read_jsonl, write_jsonl
+from kdtool.formats.alignment import Alignment, AlignmentSet
 
 FRAME_SECONDS = 0.01
 

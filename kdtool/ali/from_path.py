@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdtool.ali.store import Alignment
 from kdtool.core.errors import KdError
+from kdtool.formats.alignment import Alignment
 from kdtool.graph.training import TrainingGraph
 
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.lang.probs import LexiconProbs, Pron, PronProbs
-from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
-    from kdtool.ali.store import Alignment
+    from kdtool.formats.alignment import Alignment
     from kdtool.lang.lang import Lang
 
 START, END = ("<s>", ()), ("</s>", ())
@@ -110,8 +110,8 @@ def _factors(
 
 def make(lang_dir: Path, ali_dir: Path, work: Path, cfg: Config) -> None:
     """Copy the language folder to `work` and add the probabilities."""
-    from kdtool.ali.store import AlignmentSet
     from kdtool.core.digest import output_files
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.gmm.folder import check_alignment
     from kdtool.lang.lang import Lang
 

@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdtool.aligner.items import Fault, Item
 from kdtool.audio.faults import CONVERT
 from kdtool.audio.kinds import AUDIO, CONVERTED, HEADERLESS
 from kdtool.audio.reader import is_audio
@@ -29,32 +30,6 @@ TRANSCRIPTS = ".trans.txt"
 LARGEST_TEXT = 1 << 24  # bytes; what is said in a hundred hours
 LAYOUTS = ("auto", "beside", "librispeech", "kaldi")
 SPEAKERS = ("file", "folder")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One audio file and its text; `name` is its path below the folder without the suffix, or the utterance's id; unique.
-
-    recording: what the audio file is called, '' for `name`; part: first sample and the one behind the last, None for all;
-    channel: from 0, None where the user chooses; given: the name from outside, '' where `name` is that.
-    """
-
-    name: str
-    speaker: str
-    audio: Path
-    text: str
-    recording: str = ""
-    part: tuple[int, int] | None = None
-    channel: int | None = None
-    given: str = ""
-
-    @property
-    def called(self) -> str:
-        """What the user calls it: for dropped.tsv and messages."""
-        return self.given or self.name
-
-
-Fault = tuple[str, str]
 
 
 @dataclass

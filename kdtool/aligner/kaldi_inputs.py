@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdtool.aligner.inputs import Fault, Item
+from kdtool.aligner.items import Fault, Item
 from kdtool.core.errors import KdError
 from kdtool.core.walk import file_fault
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdtool.formats.tree import Tree
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.tree import Tree
 
 CHUNK = 8192  # frames whose senones are all scored at a time: an hour of audio would take gigabytes
 # Weight of a phone's probability (1 of the number of phones) against the acoustic scores. On held-out speech the loop's phones

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from kdtool.aligner.inputs import Item
+from kdtool.aligner.items import Item
 from kdtool.core.names import is_plain
 
 SUFFIXES = (".TextGrid", ".json")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdtool.aligner.audio import Staged, parse_channel, stage
-from kdtool.aligner.inputs import Fault, Item, find_items
+from kdtool.aligner.inputs import find_items
+from kdtool.aligner.items import Fault, Item
 from kdtool.aligner.job import AUDIO_TABLE
 from kdtool.aligner.names import with_output_names
 from kdtool.aligner.words import Word, guess, read_own, split_words, tell_unknown, write_words
@@ -30,7 +31,7 @@ from kdtool.lang.positions import mark_lexicon
 from kdtool.text.clean import Counts, clean, tell
 
 if TYPE_CHECKING:
-    from kdtool.aligner.align import Config
+    from kdtool.aligner.config import Config
     from kdtool.lang.lang import Lang
 
 RENAMED = "renamed.tsv"

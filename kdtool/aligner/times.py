@@ -1,6 +1,6 @@
 """Frames to seconds.  In: words and phones in frames, the exact duration.  Out: intervals that cover the file and no more.
 
-Frame t stands for the 10 ms from 10 t to 10 t + 10 ms: its 25 ms window is centred there (see kdtool.features.compute), and
+Frame t stands for the 10 ms from 10 t to 10 t + 10 ms: its 25 ms window is centred there (see kdtool.features.job), and
 the derivatives reach equally far to both sides, so the boundary between frames t - 1 and t lies at 10 t ms, without correction
 (but see refine.py for silence). The last frame may be cut short, or stretched by less than half a frame, by the end of the audio.
 """

@@ -60,7 +60,7 @@ def run_step(
             with them what was chosen from registries, *ENCODERS.code("tdnn").
         body: writes the output into the folder that it is given.
         resumable: hand an interrupted run's folder back to `body` when nothing changed, instead of an empty one.
-        doors: checks of the inputs (kdtool.validate.registry.door), called only when the step does run, before anything is made.
+        doors: checks of the inputs (kdtool.core.inputs.door), called only when the step does run, before anything is made.
 
     Returns:
         True when it ran, False when it was up to date.

@@ -18,10 +18,10 @@ from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_jsonl
 from kdtool.corpus.ids import id_fault
-from kdtool.validate.registry import door
 
 MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 NANO = Decimal("1e-9")

@@ -28,7 +28,7 @@ from kdtool.graph.lattice import GRAPH, Lattice, best_paths, nbest, scale_weight
 from kdtool.graph.search import Beams
 
 if TYPE_CHECKING:
-    from kdtool.decode.decode import Config
+    from kdtool.decode.config import Config
 
 # Where the search is done, and the scales that are tried, by kind of graph and of model: log-posteriors have a smaller range
 # than log-likelihoods of 39 correlated dimensions.

@@ -19,7 +19,7 @@ from kdtool.formats.system import read_system
 
 if TYPE_CHECKING:
     from kdtool.decode.candidates import Candidate
-    from kdtool.decode.decode import Config
+    from kdtool.decode.config import Config
     from kdtool.features.store import FeatureSet
 
 

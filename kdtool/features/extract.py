@@ -18,12 +18,12 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.digest import RECORD
 from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.inputs import door
 from kdtool.core.jobs import run_array
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json, read_jsonl, write_json, write_jsonl
 from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.features.store import FeatureSet, kind_and_rate
-from kdtool.validate.registry import door
 
 KINDS = ("mfcc", "fbank")
 AUTO_RATES = (16000, 8000)
@@ -175,7 +175,7 @@ def extract(
     (work / "storage").mkdir()
     # repr round-trips a float, so the jobs see the very same factors
     argv = [str(data), str(work), "--kind", kind, "--speeds", ",".join(map(repr, speeds)), "--sample-rate", str(sample_rate)]
-    run_array("kdtool.features.compute", argv, nj=nj, log_dir=work / "log", name=f"extract_{kind}", mem=JOB_MB,
+    run_array("kdtool.features.job", argv, nj=nj, log_dir=work / "log", name=f"extract_{kind}", mem=JOB_MB,
               outputs=lambda job: made(work, job))  # fmt: skip
     collect(work, kind, speeds, sample_rate, nj, total, max_dropped)
 

@@ -17,15 +17,15 @@ import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_table, write_json, write_jsonl, write_table
+from kdtool.formats.tree import TREE_FILE, Tree
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.fmllr import PRIOR_FILE, Adaptation
 from kdtool.gmm.model import GMM_FILE, DiagGmm
 from kdtool.gmm.trainer import Silence
-from kdtool.gmm.tree import TREE_FILE, Tree
 
 if TYPE_CHECKING:
-    from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.graph.training import Words
     from kdtool.lang.lang import Lang
 

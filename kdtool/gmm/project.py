@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from kdtool.ali.store import AlignmentSet
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.lda import LdaStats, estimate_lda
 from kdtool.gmm.mllt import MlltStats, estimate_mllt

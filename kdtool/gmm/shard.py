@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kdtool.ali.store import Alignment, AlignmentSet
 from kdtool.core.errors import KdError
+from kdtool.formats.alignment import Alignment, AlignmentSet
+from kdtool.formats.tree import Tree
 from kdtool.gmm import fmllr, mllt
 from kdtool.gmm.em import Stats, accumulate
 from kdtool.gmm.feats import FrontEnd, log_det, transform_features
 from kdtool.gmm.flat_start import equal_path
 from kdtool.gmm.lda import LdaStats
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.tree import Tree
 from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
 from kdtool.graph.viterbi import viterbi
 

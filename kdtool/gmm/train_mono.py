@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
-from kdtool.validate.registry import door
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
     from kdtool.core.dropped import account
     from kdtool.features.store import FeatureSet
     from kdtool.formats.system import GMM, System
+    from kdtool.formats.tree import Tree
     from kdtool.gmm.em import MIN_OCCUPANCY, VARIANCE_FLOOR, pdf_occupancies, single_gaussians
     from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.folder import original_ids, save_gmm, silence_pdfs, used_words
@@ -48,7 +49,6 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
     from kdtool.gmm.pool import ShardPool
     from kdtool.gmm.shard import Shard
     from kdtool.gmm.trainer import NUM_SHARDS, Schedule, e_step, gather_moments, say, train
-    from kdtool.gmm.tree import Tree
     from kdtool.lang.lang import Lang
 
     lang, features = Lang.load(lang_dir), FeatureSet.open(feat_dir)

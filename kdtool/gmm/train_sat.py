@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.gmm.triphone import TriphoneConfig
-from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     import numpy as np

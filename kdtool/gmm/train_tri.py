@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.gmm.triphone import TriphoneConfig
-from kdtool.validate.registry import door
 
 
 @dataclass(frozen=True)

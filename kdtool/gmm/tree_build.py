@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.formats.tree import Tree, family_table
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
-from kdtool.gmm.tree import Tree, family_table
 
 SIDES = ("left", "right", "itself")  # whom a question is about: a neighbour, or the phone's own position in the word
 _COLUMN = (0, 2, 1)  # where they stand in a context's key

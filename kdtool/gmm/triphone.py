@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.tree import Tree
     from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.model import DiagGmm
     from kdtool.gmm.pool import ShardPool
     from kdtool.gmm.trainer import Refine
-    from kdtool.gmm.tree import Tree
     from kdtool.graph.training import Words
     from kdtool.lang.lang import Lang
 
@@ -69,8 +69,8 @@ class Sources:
 
 def open_sources(feat_dir: Path, lang_dir: Path, ali_dir: Path) -> Sources:
     """Open and check features, lang folder and alignment."""
-    from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.gmm.folder import check_alignment, original_ids, used_words
     from kdtool.lang.lang import Lang
 

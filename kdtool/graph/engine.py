@@ -18,7 +18,7 @@ import numpy as np
 from kdtool.core.errors import UsageError
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.lattice import Lattice
-from kdtool.graph.search import Beams, Searcher
+from kdtool.graph.search import Beams, Search, Searcher
 from kdtool.graph.training import TrainingGraph
 from kdtool.graph.viterbi import viterbi
 
@@ -32,16 +32,6 @@ class StatePath(NamedTuple):
 
     states: np.ndarray
     score: float
-
-
-class Search(ABC):
-    """A decoding graph made ready for an engine."""
-
-    @abstractmethod
-    def lattices(
-        self, acoustic: Sequence[np.ndarray], log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
-    ) -> list[Lattice | None]:
-        """A lattice per utterance, as ``Searcher.lattice`` describes them."""
 
 
 class Engine(ABC):

@@ -9,6 +9,7 @@ say several words; scores are log-probabilities (nats) of LM and lexicon, and lm
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,10 +64,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
 
     fsa = to_k2(DecodingGraph.load(paths["graph"]))
-    temporary = out.with_name(f".{out.name}.new")
-    torch.save(fsa.as_dict(), temporary)
-    keep_previous(out)
-    os.replace(temporary, out)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name[:40]}.", dir=out.parent) as folder:
+        temporary = Path(folder) / "fsa.pt"
+        torch.save(fsa.as_dict(), temporary)
+        keep_previous(out)
+        os.replace(temporary, out)
     note_own(out)
     print(f"{paths['out']}: k2 Fsa with {fsa.shape[0]} states, {fsa.num_arcs} arcs")
 

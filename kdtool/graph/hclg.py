@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.fst import FstArrays, from_kaldifst, to_kaldifst
 from kdtool.graph.lexicon_fst import LexiconFst

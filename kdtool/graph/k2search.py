@@ -13,9 +13,8 @@ import numpy as np
 from kdtool.core.errors import KdError
 from kdtool.graph import k2api
 from kdtool.graph.decoding_graph import DecodingGraph
-from kdtool.graph.engine import Search
 from kdtool.graph.lattice import Lattice
-from kdtool.graph.search import Beams, lattice_of, scaled_scores
+from kdtool.graph.search import Beams, Search, lattice_of, scaled_scores
 from kdtool.graph.training import TrainingGraph
 
 ARC, FRAME = "graph_arc", "frame"

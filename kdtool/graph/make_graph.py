@@ -13,10 +13,10 @@ from pathlib import Path
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
+from kdtool.core.inputs import door
 from kdtool.core.limits import free_memory
 from kdtool.core.step import run_step
 from kdtool.lang.probs import LEXICON_PROBS
-from kdtool.validate.registry import door
 
 # In a language folder without probabilities: both outcomes of an optional silence cost the same, so a word sequence's
 # silence cost depends on its length only.
@@ -36,7 +36,7 @@ class Config:
 def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path) -> None:
     """Compile the graph and write it to ``work``."""
     from kdtool.core.tensors import file_digest
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.tree import Tree
     from kdtool.graph.arpa import grammar_fst, read_arpa
     from kdtool.graph.hclg import Clock, build_graph
     from kdtool.graph.lexicon_fst import lexicon_fst

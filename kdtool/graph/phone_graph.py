@@ -16,9 +16,9 @@ import numpy as np
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.graph.fst import FstArrays
-from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     from kdtool.graph.decoding_graph import DecodingGraph
@@ -75,8 +75,8 @@ def bigram_fst(log_prob: np.ndarray) -> FstArrays:
 
 def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path) -> None:
     """Estimate the bigram, compile the graph and write it to ``work``."""
-    from kdtool.ali.store import AlignmentSet
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.tree import Tree
     from kdtool.graph.hclg import Clock, build_graph
     from kdtool.lang.lang import Lang
 

@@ -2,7 +2,7 @@
 //
 // In: the graph's arcs sorted by source state (label = pdf + 1, -1 on final arcs; score in nats) and the scores of one
 // utterance. Out: the lattice of all arcs within output_beam of the best path, as numbers of the graph's arcs between
-// nodes that are numbered by frame. Plain C interface, no dependencies; kdtool/graph/native.py compiles and loads it.
+// nodes that are numbered by frame. Plain C interface, no dependencies; kdtool/core/native.py compiles and loads it.
 //
 // Pruning is that of Kaldi's FasterDecoder (same cutoffs, same order). Costs are negative scores relative to the best
 // token of their frame, so float32 does not drift; an arc's loss is what it costs more than the best way into its end.

@@ -7,14 +7,16 @@ suits all models.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.native import NativeSearch
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.lattice import Lattice
-from kdtool.graph.native import NativeSearch
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,16 @@ class Beams:
     output: float = 5.0
     max_active: int = 3000
     min_active: int = 30
+
+
+class Search(ABC):
+    """A decoding graph made ready for an engine."""
+
+    @abstractmethod
+    def lattices(
+        self, acoustic: Sequence[np.ndarray], log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
+    ) -> list[Lattice | None]:
+        """A lattice per utterance, as ``Searcher.lattice`` describes them."""
 
 
 class Searcher:

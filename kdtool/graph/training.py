@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 from kdtool.lang.probs import LexiconProbs, PronProbs
 
 SILENCE_WORD = -1

@@ -2,7 +2,7 @@
 //
 // In: the graph's arcs (states 0 = start, 1 + h = HMM state h, H + 1 = final), each HMM state's column of the scores, and
 // the scores. Out: the HMM state of each frame and the path's score. Plain C interface, no dependencies;
-// kdtool/graph/native.py compiles and loads it, kdtool/graph/viterbi.py calls it.
+// kdtool/core/native.py compiles and loads it, kdtool/graph/viterbi.py calls it.
 //
 // Sums are double. Of ways into a state that are equally good the one whose source has the smallest number wins. A first
 // pass over all frames keeps the sums before each block of about sqrt(T) frames. Then, last block first, a second pass

@@ -10,7 +10,7 @@ import ctypes
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.graph.native import NO_MEMORY, load
+from kdtool.core.native import NO_MEMORY, load
 from kdtool.graph.training import TrainingGraph
 
 NO_PATH = -1

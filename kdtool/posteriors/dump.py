@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from kdtool.ali.store import Segments
 from kdtool.core.errors import KdError
+from kdtool.formats.alignment import Segments
 from kdtool.posteriors.codec import Coder, Levels, before_units, pack, unpack
 
 FORMAT = "kdtool posteriors 3"

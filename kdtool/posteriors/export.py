@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdtool.core.errors import KdError, UsageError
-from kdtool.posteriors.dump import PosteriorDump, UnitPosteriors
-
-if TYPE_CHECKING:
-    from kdtool.posteriors.tool import ExportConfig
+from kdtool.posteriors.dense import ExportConfig, dense_frames
+from kdtool.posteriors.dump import PosteriorDump
 
 ARROW_FILE = "posteriors.arrow"
 
@@ -48,15 +45,9 @@ def write(dumps: Sequence[Path], work: Path, out: Path, cfg: ExportConfig) -> No
         _write_dense(opened[0], work, cfg)
 
 
-def dense_frames(post: UnitPosteriors, num_units: int, rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Log-probabilities (T, V) of frames whose unit's row is ``rows`` (-1 for none: -inf throughout)."""
-    table = np.concatenate([post.dense(num_units), np.full((1, num_units), -np.inf, np.float32)]).astype(dtype)
-    return table[rows]  # type: ignore[no-any-return]
-
-
 def _write_dense(dump: PosteriorDump, work: Path, cfg: ExportConfig) -> None:
-    from kdtool.ali.store import AlignmentSet
     from kdtool.core.tensors import save_tensors
+    from kdtool.formats.alignment import AlignmentSet
 
     ali = AlignmentSet.open(cfg.ali) if cfg.ali else None
     if ali is not None and dump.meta["alignment_digest"] and ali.digest != dump.meta["alignment_digest"]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdtool.core.dropped import account
 from kdtool.posteriors.dump import finish_dump, save_coder, write_shard
-from kdtool.posteriors.dump_job import Tally, posteriors, shard_name, shard_plan
+from kdtool.posteriors.job import Tally, posteriors, shard_name, shard_plan
 from kdtool.posteriors.make import Config, kept_meta, learn_coder, tally_meta
 from kdtool.posteriors.source import FrameRows
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.graph.native import NO_MEMORY, load
+from kdtool.core.native import NO_MEMORY, load
 
 _ARRAYS = ("log_prior", "unit", "ahead", "fine", "spread", "left", "value", "most", "push", "last", "freq", "below", "which")
 

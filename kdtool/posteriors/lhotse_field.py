@@ -21,8 +21,8 @@ from lhotse.array import Array, TemporalArray, seconds_to_frames
 from lhotse.features.io import FeaturesReader, NumpyFilesWriter, register_reader
 
 from kdtool.core.errors import KdError
+from kdtool.posteriors.dense import dense_frames
 from kdtool.posteriors.dump import PosteriorDump, dump_name
-from kdtool.posteriors.export import dense_frames
 
 FRAME = 0.01
 Spans = Sequence[tuple[str, int]]

@@ -18,12 +18,12 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.device import DEVICE_HELP, check_device
 from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.inputs import door
 from kdtool.core.jobs import run_array, split
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json
 from kdtool.posteriors.source import FRAME_SHIFT
 from kdtool.teacher.registry import code_of
-from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     from kdtool.posteriors.codec import Coder
@@ -71,10 +71,10 @@ def check_fit(teacher: dict[str, Any], ali_meta: dict[str, Any], lang: Any, wher
 
 def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     """Dump all utterances of an alignment into `work`."""
-    from kdtool.ali.store import AlignmentSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.dump import finish_dump, save_coder
-    from kdtool.posteriors.dump_job import part_file, shard_name, shard_plan
+    from kdtool.posteriors.job import part_file, shard_name, shard_plan
     from kdtool.posteriors.source import UnitRows
     from kdtool.teacher.base import meta_digest, read_meta
     from kdtool.teacher.registry import load_teacher
@@ -95,7 +95,7 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
         return [path for number, _ in split(plan, job, nj) for path in (part_file(work, number), work / shard_name(number))]
 
     mem = JOB_MB + 2 * ((paths["teacher"] / "model.safetensors").stat().st_size >> 20)
-    run_array("kdtool.posteriors.dump_job", argv, nj=nj, log_dir=work / "log", name=f"dump_{teacher['unit']}", mem=mem, outputs=made)
+    run_array("kdtool.posteriors.job", argv, nj=nj, log_dir=work / "log", name=f"dump_{teacher['unit']}", mem=mem, outputs=made)
     seconds = time.monotonic() - start
     parts = [read_json(part_file(work, number)) for number, _ in plan]
     shutil.rmtree(work / "parts")

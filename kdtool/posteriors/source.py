@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdtool.ali.store import Segments
 from kdtool.core.errors import KdError
+from kdtool.formats.alignment import Segments
 from kdtool.posteriors.dump import FRAME, UNIT
 
 if TYPE_CHECKING:
-    from kdtool.ali.store import AlignmentSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
     from kdtool.teacher.base import Teacher
 

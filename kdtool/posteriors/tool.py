@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import UsageError
+from kdtool.posteriors.dense import ExportConfig
 
 PROG = "kdtool posteriors"
 FORMATS = ("safetensors", "npy", "arrow", "lhotse")
@@ -28,21 +29,6 @@ class InspectConfig:
     utterance: str = field(default="", metadata={"help": "show this utterance's units"})
     lang: Path | None = field(default=None, metadata={"help": "lang folder that names phones and subwords"})
     top: int = field(default=5, metadata={"help": "number of most likely units shown per row"})
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Options of export."""
-
-    format: str = field(default="safetensors", metadata={"help": "safetensors (one file per shard), npy (one file per utterance), "
-                                                         "arrow (one table of what was kept), lhotse (cuts with a field for each dump)"})
-    dtype: str = field(default="float16", metadata={"help": "of log-probabilities in dense arrays: float16 or float32"})
-    frames: bool = field(default=False, metadata={"help": "safetensors, npy: one row per 10 ms frame instead of per unit"})
-    ali: Path | None = field(default=None, metadata={"help": "alignment, with --frames: arrays cover its frames, not only up to "
-                                                     "the last unit"})
-    data: Path | None = field(default=None, metadata={"help": "lhotse: data or feature folder, or a file of cuts"})
-    storage: str = field(default="numpy", metadata={"help": "lhotse: numpy (dense arrays that Lhotse alone can read) or dump (they "
-                                                    "stay there; programs import kdtool.posteriors.lhotse_field)"})  # fmt: skip
 
 
 def inspect(argv: Sequence[str]) -> int:
@@ -63,8 +49,8 @@ def inspect(argv: Sequence[str]) -> int:
 
 def verify(argv: Sequence[str]) -> int:
     """Check dumps; the exit status."""
-    from kdtool.validate.registry import validate
-    from kdtool.validate.report import Level
+    from kdtool.core.findings import Level
+    from kdtool.core.inputs import validate
 
     @dataclass(frozen=True)
     class NoOptions:
@@ -83,9 +69,9 @@ def verify(argv: Sequence[str]) -> int:
 
 def export(argv: Sequence[str]) -> int:
     """Write dumps in another form."""
+    from kdtool.core.inputs import door
     from kdtool.core.step import run_step
     from kdtool.posteriors.export import needs, write
-    from kdtool.validate.registry import door
 
     positionals = [("dumps...", "dump folders (several for lhotse only)"), ("out", "folder to make")]
     paths, cfg, common = parse_args(ExportConfig, positionals, argv, prog=f"{PROG} export", description=__doc__ or "")

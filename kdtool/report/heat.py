@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdtool.ali.store import Alignment
 from kdtool.features.store import FRAME_SHIFT
+from kdtool.formats.alignment import Alignment
 from kdtool.pictures.page import esc
 from kdtool.pictures.timeline import AXIS, SPECTRUM, TIER, WAVE, Mark, Timeline
 from kdtool.report.posteriors import Map, Phones

@@ -23,8 +23,8 @@ from kdtool.report.choice import System, heads_of, of_setting, settings
 from kdtool.student.config import HeadSpec
 
 if TYPE_CHECKING:
-    from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
     from kdtool.report.config import Config
     from kdtool.student.model import Student
@@ -103,8 +103,8 @@ def head_log_probs(model: Student, name: str, feats: np.ndarray) -> tuple[int, n
 
 def opened(cfg: Config) -> tuple[FeatureSet, AlignmentSet, Lang] | None:
     """The features, alignment and language that the report was given, None without one of them."""
-    from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
 
     if not (cfg.feats and cfg.ali and cfg.lang):

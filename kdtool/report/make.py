@@ -14,6 +14,7 @@ from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_json
 from kdtool.formats.system import read_system
@@ -21,7 +22,6 @@ from kdtool.report.choice import places, relative, sets
 from kdtool.report.config import PICTURE, Chosen, Config, choose
 from kdtool.student.encoders import code_of as encoder_code
 from kdtool.teacher.registry import code_of as teacher_code
-from kdtool.validate.registry import door
 
 PAGE = "index.html"
 

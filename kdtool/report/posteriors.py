@@ -14,9 +14,9 @@ import numpy as np
 from kdtool.core.errors import KdError
 
 if TYPE_CHECKING:
-    from kdtool.ali.store import Alignment
     from kdtool.features.store import FeatureSet
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.alignment import Alignment
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
 
 

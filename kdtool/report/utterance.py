@@ -14,8 +14,8 @@ from kdtool.report.config import PICTURE, Chosen, Config, phone_teacher
 if TYPE_CHECKING:
     import numpy as np
 
-    from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.report.posteriors import Map, Phones
 
 
@@ -56,9 +56,9 @@ def _picture(root: Path, content: dict[str, Any], chosen: Chosen, cfg: Config, s
 
 def open_all(cfg: Config) -> tuple[FeatureSet, AlignmentSet, Phones]:
     """Features, alignment and phones; KdError when alignment and tree do not fit."""
-    from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
     from kdtool.report.posteriors import Phones
 
@@ -128,7 +128,7 @@ def read_sound(data: Path, utt: str) -> tuple[np.ndarray, int]:
 
     from kdtool.audio.backend import use_in_lhotse
     from kdtool.audio.faults import AudioFault
-    from kdtool.features.compute import MAX_SECONDS_OFF
+    from kdtool.features.job import MAX_SECONDS_OFF
 
     use_in_lhotse(MAX_SECONDS_OFF)
     supervisions = [s for s in load_manifest(data / "supervisions.jsonl.gz") if s.id == utt]

@@ -11,7 +11,7 @@ from typing import Any
 
 from kdtool.core.device import DEVICE_HELP, PRECISIONS, check_device
 from kdtool.core.errors import UsageError
-from kdtool.student.kinds import KINDS
+from kdtool.student.registry import KINDS
 
 UNITS = ("senone", "phone", "subword")
 POSTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")

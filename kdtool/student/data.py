@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError
 from kdtool.features.store import FRAME_SHIFT, FeatureSet, source_frames
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.posteriors.dump import PosteriorDump
 from kdtool.student.config import Posts
 from kdtool.student.subset import first_minutes

@@ -28,10 +28,10 @@ from kdtool.student.batches import Batch, Sampler, make_batch
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import TrainingSet
 from kdtool.student.init import take_weights
-from kdtool.student.kinds import KINDS
-from kdtool.student.kinds.base import Inputs, Term
+from kdtool.student.kind import Inputs, Term
 from kdtool.student.model import load_state
 from kdtool.student.optim import Average, clip_gradient, learning_rate, load_checkpoint, make_optimizer, save_checkpoint
+from kdtool.student.registry import KINDS
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 FIGURES_EVERY = 5  # updates; the arg max of all frames costs a hundredth of an update

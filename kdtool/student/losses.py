@@ -20,7 +20,7 @@ from kdtool.objectives.targets import FrameTargets, Objective, Posteriors
 from kdtool.student.batches import Batch
 from kdtool.student.config import HeadSpec, StudentConfig
 from kdtool.student.data import TrainingSet
-from kdtool.student.kinds.base import Inputs, Term
+from kdtool.student.kind import Inputs, Term
 from kdtool.student.model import AuxShape
 from kdtool.student.table import PosteriorTable
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES
 from kdtool.student.config import Posts, StudentConfig, parse_posts
 from kdtool.student.encoders import ENCODERS
-from kdtool.student.kinds import KINDS
 from kdtool.student.precision import resolved
-from kdtool.validate.registry import door
+from kdtool.student.registry import KINDS
 
 if TYPE_CHECKING:
-    from kdtool.ali.store import AlignmentSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.student.data import TrainingSet
     from kdtool.student.loop import Trainer
 
@@ -93,8 +93,8 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Posts], work:
 
 def load(inputs: dict[str, Path], posts: list[Posts], minutes: float | None = None) -> tuple[TrainingSet, TrainingSet]:
     """Training and dev train_set; KdError when their alignments are not of one tree."""
-    from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.student.data import load_training_set
 
     ali, dev_ali = AlignmentSet.open(inputs["ali"]), AlignmentSet.open(inputs["dev_ali"])

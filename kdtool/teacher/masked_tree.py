@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from kdtool.core.errors import KdError, UsageError
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.masked_ngram import MaskedNgramTeacher
 from kdtool.teacher.ngram import check_ids

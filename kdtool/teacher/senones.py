@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 
 EDGE = 0  # the tree's context at an utterance's edge, which is that of silence too
 MISMATCH = 1e-4  # likelihood of a senone that the tree would not give in a context: alignments may differ from the tree

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.device import DEVICE_HELP, check_device
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.teacher.registry import KINDS, code_of, load_teacher
 from kdtool.units.table import UNITS, check_tree_fits, num_units, units_digest
-from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from kdtool.ali.store import AlignmentSet
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
     from kdtool.teacher.base import TrainingText
     from kdtool.units.text import Sequences, UnitText
@@ -187,9 +187,9 @@ def chosen_code(cfg: Config) -> list[str]:
 
 def train(paths: dict[str, Path], cfg: Config, work: Path) -> None:
     """Train one teacher into `work` and measure it."""
-    from kdtool.ali.store import AlignmentSet
     from kdtool.core.tables import write_json
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
     from kdtool.teacher.perplexity import KEYS, NAMES, perplexity
 

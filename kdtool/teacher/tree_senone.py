@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kdtool.core.errors import UsageError
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import NgramTeacher, check_ids
 from kdtool.teacher.senones import EDGE, MISMATCH, Phones, on_tree, read_phones

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdtool.ali.store import Alignment, Segments
 from kdtool.core.errors import KdError
+from kdtool.formats.alignment import Alignment, Segments
 from kdtool.units.table import check_unit
 
 if TYPE_CHECKING:
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
 
 WORD_START = "▁"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kdtool.core.errors import KdError, UsageError
 
 if TYPE_CHECKING:
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
 
 UNITS = ("senone", "phone", "subword")

@@ -21,8 +21,8 @@ from kdtool.units.segments import Subwords, subwords_of
 from kdtool.units.table import check_unit
 
 if TYPE_CHECKING:
-    from kdtool.ali.store import AlignmentSet
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
 
 BLOCK = 20_000

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdtool.ali.store import ALI_FILE, Alignment, AlignmentSet
 from kdtool.core.errors import KdError
+from kdtool.core.findings import Class, Level, Report
+from kdtool.formats.alignment import ALI_FILE, Alignment, AlignmentSet
 from kdtool.formats.transforms import TRANSFORMS_FILE
-from kdtool.validate.report import Class, Level, Report
 
 if TYPE_CHECKING:
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
 
 AGAIN = "align again (steps/align.sh)"
@@ -81,7 +81,7 @@ def _lang(others: Mapping[str, Path]) -> Lang | None:
 
 
 def _tree(others: Mapping[str, Path], folder: Path) -> Tree | None:
-    from kdtool.gmm.tree import TREE_FILE, Tree
+    from kdtool.formats.tree import TREE_FILE, Tree
 
     place = others.get("gmm", folder.resolve().parent)
     return Tree.load(place) if "gmm" in others or (place / TREE_FILE).is_file() else None

@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from kdtool.core.findings import Class, Level, Report
 from kdtool.corpus.ids import id_fault
 from kdtool.formats.rows import RECORDING, SUPERVISION
-from kdtool.validate.report import Class, Level, Report
 from kdtool.validate.rows import BROKEN, BROKEN_CLASS, sound_rows
 
 FIX = "utils/fix_data.sh {folder}"
@@ -164,7 +164,7 @@ def _audio_digests(folder: Path, utterances: list[dict[str, Any]]) -> dict[str, 
 
 
 def _check_features(report: Report, folder: Path, level: Level) -> None:
-    from kdtool.validate.registry import validate
+    from kdtool.core.inputs import validate
 
     for index in sorted(folder.glob("[!.]*/index.json")):
         if (index.parent / "cmvn.safetensors").exists():

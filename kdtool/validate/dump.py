@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError
+from kdtool.core.findings import Class, Level, Report
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.formats.rows import row_faults
 from kdtool.posteriors.dump import INDEX_FILE, META_FILE, PosteriorDump, UnitPosteriors
-from kdtool.validate.report import Class, Level, Report
 from kdtool.validate.rows import BROKEN, BROKEN_CLASS
 
 AGAIN = "dump this teacher again (steps/dump_posteriors.sh)"
@@ -109,7 +109,7 @@ def _check_posteriors(report: Report, name: str, post: UnitPosteriors, num_units
 
 def _check_others(report: Report, dump: PosteriorDump, others: Mapping[str, Path], level: Level) -> None:
     from kdtool.core.tables import read_lines
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
     from kdtool.units.table import units_digest
 

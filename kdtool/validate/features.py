@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.findings import Class, Level, Report
 from kdtool.features.store import FRAME_SHIFT, FeatureSet
 from kdtool.formats.rows import NUMBER, row_faults
-from kdtool.validate.report import Class, Level, Report
 from kdtool.validate.rows import BROKEN, BROKEN_CLASS, sound_rows
 
 AGAIN = "delete {folder} and extract the features again (steps/extract_features.sh)"

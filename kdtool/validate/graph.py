@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.findings import Class, Level, Report
 from kdtool.graph.decoding_graph import GRAPH_FILE, DecodingGraph
-from kdtool.validate.report import Class, Level, Report
 
 AGAIN = "make the graph again (steps/make_graph.sh)"
 CLASSES = {
@@ -75,7 +75,7 @@ def _check_loops(report: Report, graph: DecodingGraph, path: Path) -> None:
 
 
 def _check_digests(report: Report, graph: DecodingGraph, folder: Path, others: Mapping[str, Path]) -> None:
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
 
     try:

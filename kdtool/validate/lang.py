@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kdtool.core.errors import KdError
+from kdtool.core.findings import Class, Level, Report
 from kdtool.lang.lang import Lang, pron_lines
 from kdtool.lang.vocab import RESERVED
-from kdtool.validate.report import Class, Level, Report
 
 AGAIN = "prepare the lang again (steps/prepare_lang.sh)"
 CLASSES = {

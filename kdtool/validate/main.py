@@ -10,9 +10,9 @@ from pathlib import Path
 
 from kdtool.core.cli import Parser, cli_main
 from kdtool.core.errors import UsageError
+from kdtool.core.findings import Level, write_items
+from kdtool.core.inputs import KINDS, others_of, validate
 from kdtool.core.own_file import check_file
-from kdtool.validate.registry import KINDS, others_of, validate
-from kdtool.validate.report import Level, write_items
 
 
 def main(argv: list[str] | None = None) -> int:

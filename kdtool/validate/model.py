@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.findings import Class, Level, Report
 from kdtool.formats.system import read_system
+from kdtool.formats.tree import TREE_FILE, Tree
 from kdtool.gmm.model import GMM_FILE
-from kdtool.gmm.tree import TREE_FILE, Tree
 from kdtool.teacher.base import TEACHER_FILE
-from kdtool.validate.report import Class, Level, Report
 
 AGAIN = "train it again"
 CLASSES = {

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.errors import KdError
+from kdtool.core.findings import Class, Report
 from kdtool.core.tables import read_jsonl
 from kdtool.formats.rows import Fields, row_faults
-from kdtool.validate.report import Class, Report
 
 BROKEN = "broken-manifest"
 BROKEN_CLASS = Class("a manifest that is missing, unreadable, or has a line without the fields it needs", "make or fetch the folder again")

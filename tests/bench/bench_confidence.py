@@ -129,7 +129,7 @@ def cost(folder: Path, model: Path, lang_dir: Path, lexicon: Path | None, count:
     import torch
 
     from kdtool.ali import aligner as adapting
-    from kdtool.aligner.align import Config
+    from kdtool.aligner.config import Config
     from kdtool.aligner.fit import text_fit
     from kdtool.aligner.loop import PhoneLoop
     from kdtool.aligner.posterior import align_scores

@@ -37,10 +37,10 @@ PACKAGES = {"lilcom": "lilcom", "hdf5_fp16": "h5py"}  # what a form needs
 
 def dump_rates(lang_dir: Path, ali_dir: Path, teacher_dir: Path, dump_dir: Path, utterances: int) -> dict[str, float]:
     """One dump: bytes a second, what it loses, and times real time of writing, reading, and the other forms."""
-    from kdtool.ali.store import AlignmentSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.dump import PosteriorDump, write_shard
-    from kdtool.posteriors.dump_job import Tally, posteriors
+    from kdtool.posteriors.job import Tally, posteriors
     from kdtool.posteriors.source import UnitRows
     from kdtool.teacher.registry import load_teacher
 
@@ -181,10 +181,10 @@ def ngram(text: Path, units: int, order: int, lines: int, sentences: int) -> dic
 def neural(lang_dir: Path, ali_dir: Path, unit: str, kind: str, updates: int, utterances: int) -> dict[str, float]:
     """Times real time at which a neural teacher of the usual size is dumped; it is trained on the alignment's own units, as long as it
     takes to be unsure of some units only (one that is unsure of all keeps all of a row, and is slow to write)."""
-    from kdtool.ali.store import AlignmentSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.dump import write_shard
-    from kdtool.posteriors.dump_job import TOGETHER, Tally, posteriors
+    from kdtool.posteriors.job import TOGETHER, Tally, posteriors
     from kdtool.posteriors.make import Config, learn_coder
     from kdtool.posteriors.source import UnitRows
     from kdtool.teacher.base import TrainingText

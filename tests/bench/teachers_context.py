@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdtool.ali.store import AlignmentSet
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.lang.lang import Lang
 from kdtool.report.learnt import Taught, divergence, taught
 from kdtool.student.model import Student

@@ -71,8 +71,8 @@ def write_8k(source: Path, out: Path) -> Path:
 
 
 def test_telephone_speech_is_aligned_at_its_own_rate(finished: Path, tmp_path: Path) -> None:
-    from kdtool.ali.store import AlignmentSet
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet
 
     source = finished / "data/source"
     train, test = (write_8k(source / f"kaldi_{name}", tmp_path / name) for name in ("train", "test"))

@@ -41,4 +41,4 @@ def run_and_count(argv: list[str], folder: Path) -> tuple[list[str], list[str]]:
     python.chmod(0o755)
     lines = run(argv, KD_PYTHON_ENV=str(python), KD_KENLM_BIN=str(Path(shutil.which("lmplz") or "").parent)).splitlines()
     words = [line.split() for line in calls.read_text().splitlines()]
-    return lines, [w[1] for w in words if w[0] == "-m" and w[1] != "kdtool.graph.native"]
+    return lines, [w[1] for w in words if w[0] == "-m" and w[1] != "kdtool.core.native"]

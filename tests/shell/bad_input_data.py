@@ -146,10 +146,10 @@ def write_gmm(root: Path) -> None:
     from kdtool.core.cli import Common
     from kdtool.core.step import run_step
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.tree import Tree
     from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.folder import save_gmm
     from kdtool.gmm.model import DiagGmm
-    from kdtool.gmm.tree import Tree
     from kdtool.graph import phone_graph
     from kdtool.lang.lang import Lang
 

@@ -10,7 +10,7 @@ from bad_input_data import spoil
 
 
 def other_tree(world: Path) -> None:
-    from kdtool.gmm.tree import Tree
+    from kdtool.formats.tree import Tree
 
     Tree.monophone({1: 3, 2: 3, 3: 3}).save(world / "gmm")
 

@@ -60,9 +60,9 @@ POSTERIORS = [
 @pytest.mark.parametrize(("name", "wrong", "words"), POSTERIORS)
 def test_numbers_of_a_dump(name: str, wrong: dict[str, list[float]], words: str) -> None:
     """Inside a sound shard: the packed form cannot say most of these, a dump of another program may."""
+    from kdtool.core.findings import Report
     from kdtool.posteriors.dump import UnitPosteriors
     from kdtool.validate import dump
-    from kdtool.validate.report import Report
 
     sound = {"unit_ids": [0, 1], "start": [0, 3], "length": [3, 3], "offsets": [0, 2, 3], "ids": [0, 1, 2],
              "logp": [np.log(0.5), np.log(0.25), 0.0], "rest_logp": [np.log(0.25), -np.inf]}  # fmt: skip

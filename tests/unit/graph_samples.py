@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 from kdtool.graph.arpa import grammar_fst, read_arpa
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.hclg import build_graph

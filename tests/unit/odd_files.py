@@ -21,11 +21,11 @@ import gmm_data
 import numpy as np
 import soundfile
 
+from kdtool.formats.tree import Tree
 from kdtool.gmm import fmllr
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import save_gmm
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.tree import Tree
 from kdtool.lang.lang import Lang
 
 RATE = 16000

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kdtool.ali.store import Alignment, AlignmentSet, Segments, save_alignments
 from kdtool.core.tables import write_json
 from kdtool.core.tensors import save_tensors
 from kdtool.features.store import source_frames
+from kdtool.formats.alignment import Alignment, AlignmentSet, Segments, save_alignments
 from kdtool.posteriors.codec import Coder
 from kdtool.posteriors.dump import finish_dump, save_coder, write_shard
 from kdtool.student.data import SpeedCopy, TrainingSet

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kdtool.ali.store import Alignment, save_alignments
 from kdtool.core.tables import open_text
-from kdtool.gmm.tree import Tree
+from kdtool.formats.alignment import Alignment, save_alignments
+from kdtool.formats.tree import Tree
 from kdtool.lang.lang import Lang
 
 PHONES = ("SIL", "SPN", "AA", "B", "K", "S", "T", "IY", "ZH")  # no word has ZH

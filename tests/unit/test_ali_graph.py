@@ -9,9 +9,9 @@ import pytest
 
 from kdtool.ali.from_path import to_alignment
 from kdtool.core.errors import KdError
+from kdtool.formats.tree import Tree
 from kdtool.gmm.flat_start import equal_path, shortest_states
 from kdtool.gmm.shard import contexts
-from kdtool.gmm.tree import Tree
 from kdtool.graph.training import GraphBuilder, TrainingGraph
 
 SIL, SPN, A, B, C = 1, 2, 3, 4, 5

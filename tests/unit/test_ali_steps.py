@@ -11,16 +11,16 @@ import pytest
 
 from kdtool.ali import align
 from kdtool.ali.aligner import Aligner
-from kdtool.ali.store import Alignment, AlignmentSet, save_alignments
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_jsonl
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import Alignment, AlignmentSet, save_alignments
 from kdtool.formats.system import GMM, System, read_system
+from kdtool.formats.tree import Tree
 from kdtool.gmm import train_mono, train_tri, triphone
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import open_gmm, save_gmm, silence_pdfs
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.tree import Tree
 from kdtool.graph.training import GraphBuilder
 from kdtool.lang.lang import Lang
 

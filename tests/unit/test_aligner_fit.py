@@ -12,8 +12,8 @@ from kdtool.aligner.doubt import doubtful
 from kdtool.aligner.fit import exchange_gains, heard, text_fit, worst_stretch
 from kdtool.aligner.loop import CHUNK, PhoneLoop
 from kdtool.aligner.posterior import Found, align_scores
+from kdtool.formats.tree import Tree
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.tree import Tree
 from kdtool.graph.training import GraphBuilder
 
 STATES = {1: 3, 2: 3, 3: 2, 4: 1, 5: 3}  # silence, three phones, noise

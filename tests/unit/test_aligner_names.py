@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kdtool.aligner.inputs import Item, find_items
+from kdtool.aligner.inputs import find_items
+from kdtool.aligner.items import Item
 from kdtool.aligner.names import ctm_names, output_names, with_output_names
 from kdtool.core.cli import parse_args
 from kdtool.core.dropped import write_dropped

@@ -31,7 +31,7 @@ from kdtool.aligner.textgrid import fill, write_textgrid
 from kdtool.aligner.times import Aligned, Doubt, Interval, to_aligned
 from kdtool.aligner.words import split_words
 from kdtool.core.errors import KdError, UsageError
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 from kdtool.graph.training import GraphBuilder
 from kdtool.pictures import player
 

@@ -23,10 +23,10 @@ from kdtool.audio.backend import use_in_lhotse
 from kdtool.audio.faults import AudioFault
 from kdtool.audio.reader import Sound, check, read
 from kdtool.core.errors import KdError
+from kdtool.core.findings import Level
+from kdtool.core.inputs import validate
 from kdtool.core.tables import read_json, read_jsonl
 from kdtool.corpus.kaldi_import import main as import_kaldi
-from kdtool.validate.registry import validate
-from kdtool.validate.report import Level
 
 FUZZ = int(os.environ.get("KD_FUZZ_AUDIO", "300"))
 INTEGERS = (np.rint(TONE * 32768) / 32768).astype("float32")  # what 16 bits hold
@@ -53,7 +53,7 @@ def kaldi_folder(folder: Path) -> list[str]:
 
 
 def test_import_features_and_aligner_read_the_same_samples(tmp_path: Path) -> None:
-    from kdtool.features.compute import run_job
+    from kdtool.features.job import run_job
 
     ids = kaldi_folder(tmp_path / "k")
     import_kaldi([str(tmp_path / "k"), str(tmp_path / "data"), "--nj", "1"])
@@ -78,7 +78,7 @@ def test_import_features_and_aligner_read_the_same_samples(tmp_path: Path) -> No
 
 
 def test_a_cut_file_is_an_error_in_every_room(tmp_path: Path) -> None:
-    from kdtool.features.compute import run_job
+    from kdtool.features.job import run_job
 
     ids = kaldi_folder(tmp_path / "k")
     import_kaldi([str(tmp_path / "k"), str(tmp_path / "data"), "--nj", "1"])

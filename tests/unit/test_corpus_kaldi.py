@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from kaldi_data import FILES, SECONDS, put, write_audio, write_kaldi, write_segmented
 
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.findings import Level
+from kdtool.core.inputs import validate
 from kdtool.core.tables import read_jsonl, read_lines, write_jsonl
 from kdtool.corpus import kaldi_export, kaldi_import
 from kdtool.corpus.ids import id_fault
 from kdtool.corpus.kaldi_audio import recognise
 from kdtool.corpus.kaldi_export import decimal_seconds
 from kdtool.text.marks import transcript, words_fault
-from kdtool.validate.registry import validate
-from kdtool.validate.report import Level
 
 
 def rows(data: Path, name: str = "supervisions") -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from kdtool.ali import align, lang_probs
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.cli import Common
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
@@ -22,10 +21,11 @@ from kdtool.decode.acoustic import load_acoustic
 from kdtool.decode.candidates import read_candidates
 from kdtool.decode.graph_recogniser import check_graph
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.formats.tree import Tree
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import phones_digest, save_gmm
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.tree import Tree
 from kdtool.graph import make_graph, phone_graph
 from kdtool.graph.phone_graph import bigram_counts, bigram_fst, free_loop, witten_bell
 from kdtool.lang.lang import Lang

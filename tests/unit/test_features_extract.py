@@ -10,8 +10,8 @@ import pytest
 
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_jsonl, write_jsonl
-from kdtool.features.compute import copy_id, make_extractor, run_job
 from kdtool.features.extract import collect, main, parse_speeds
+from kdtool.features.job import copy_id, make_extractor, run_job
 from kdtool.features.store import FeatureSet, source_frames
 
 # kaldi-native-fbank 1.22.5 on reference_signal(): 25 ms povey window, 20 to 7600 Hz, no dither, snip_edges off,

@@ -102,10 +102,10 @@ def test_the_rate_is_chosen_recorded_and_named(tmp_path: Path) -> None:
 def test_a_gmm_refuses_features_of_another_rate(tmp_path: Path) -> None:
     import gmm_data
 
+    from kdtool.formats.tree import Tree
     from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.folder import check_fits, open_gmm, save_gmm
     from kdtool.gmm.model import DiagGmm
-    from kdtool.gmm.tree import Tree
     from kdtool.lang.lang import Lang
 
     gmm_data.write_lang(tmp_path / "lang")

@@ -14,12 +14,12 @@ from test_decode_scoring import random_lattice
 from test_gmm import random_gmm
 
 from kdtool.ali import align
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json
 from kdtool.core.tensors import load_tensors
 from kdtool.decode.adapt import pdf_posteriors
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.formats.system import read_system
 from kdtool.gmm import fmllr, mllt, train_lda_mllt, train_sat
 from kdtool.gmm.feats import log_det, splice, transform_features

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdtool.core.errors import KdError
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 from kdtool.graph.arpa import grammar_fst, read_arpa
 from kdtool.graph.decoding_graph import GRAPH_FILE, DecodingGraph
 from kdtool.graph.epsilons import Outputs, add_self_loops, remove_epsilons

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kdtool.core import native
 from kdtool.core.errors import KdError
-from kdtool.graph import native
+from kdtool.core.native import NativeSearch
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.fst import to_kaldifst
 from kdtool.graph.lattice import Path as LatticePath
 from kdtool.graph.lattice import best_paths, scale_weights
-from kdtool.graph.native import NativeSearch
 from kdtool.graph.search import Beams, Searcher
 
 WORDS = ["<eps>", *"ABCDEFG"]

@@ -11,16 +11,16 @@ from test_decode_steps import write_lm
 from test_lang_prepare import SMALL, inputs
 
 from kdtool.ali import align
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_json, read_lines
 from kdtool.decode import decode
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.formats.tree import Tree
 from kdtool.gmm import train_mono, train_tri
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import save_gmm
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.tree import Tree
 from kdtool.gmm.tree_build import SIDES, TreeStats, build_tree, first_moments
 from kdtool.graph import make_graph, phone_graph
 from kdtool.graph.decoding_graph import DecodingGraph

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from kdtool.core.errors import KdError
+from kdtool.core.findings import Level
+from kdtool.core.inputs import validate
 from kdtool.core.tables import open_text, read_json, write_jsonl
 from kdtool.lang.lang import Lang
 from kdtool.lang.prepare import main
 from kdtool.lang.subwords import sample_sentences
-from kdtool.validate.registry import validate
-from kdtool.validate.report import Level
 
 LEXICON = "the DH AH0\nthe(2) DH IY0\ncat K AE1 T\nsat S AE1 T\nmat M AE1 T\non AA1 N\nrare R EH1 R\ndog D AA1 T\n"
 TEXT = ["THE CAT SAT ON THE MAT", "THE CAT SAT", "THE MAT", "A RARE CAT"] * 5

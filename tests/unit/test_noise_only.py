@@ -14,12 +14,12 @@ import pytest
 from test_decode_steps import write_lm
 
 from kdtool.ali import align, aligner, lang_probs
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_lines
 from kdtool.core.tensors import load_tensors
 from kdtool.decode import decode
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.gmm import fmllr, shard, train_lda_mllt, train_mono, train_sat, train_tri
 from kdtool.gmm.folder import open_gmm, used_words
 from kdtool.graph import make_graph, phone_graph

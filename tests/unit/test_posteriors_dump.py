@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdtool.ali.store import Segments
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_jsonl, write_jsonl
+from kdtool.formats.alignment import Segments
 from kdtool.posteriors import codec
 from kdtool.posteriors.codec import Coder, before_units, pack, temper, unpack
 from kdtool.posteriors.dump import PosteriorDump, UnitPosteriors, finish_dump, save_coder, write_shard

@@ -12,9 +12,9 @@ from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, Supervis
 from lhotse.dataset.collation import collate_custom_field
 
 from kdtool.__main__ import main
-from kdtool.ali.store import AlignmentSet, Segments
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tensors import load_tensors
+from kdtool.formats.alignment import AlignmentSet, Segments
 from kdtool.posteriors import lhotse_field
 from kdtool.posteriors.dump import PosteriorDump, UnitPosteriors
 

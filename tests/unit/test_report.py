@@ -16,13 +16,13 @@ from report_data import HEAD, UTTERANCES, tone, write_ablation
 from teacher_data import LEXICON, make_tree, sentences, write_alignments, write_lang
 
 from kdtool.ablation.tables import by_seeds
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_json, write_json, write_jsonl
 from kdtool.core.tensors import save_tensors
 from kdtool.decode.scoring import count_errors
 from kdtool.features.store import FeatureSet
-from kdtool.gmm.tree import Tree
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.formats.tree import Tree
 from kdtool.lang.lang import Lang
 from kdtool.pictures import charts
 from kdtool.pictures.charts import Frame, Line, Point
@@ -276,7 +276,7 @@ def write_set(data: Path, utterances: list[tuple[str, int]], rng: np.random.Gene
 
 def rename(folder: Path, alignments: list[Any]) -> None:
     """The alignments under the ids of the ablation's utterances."""
-    from kdtool.ali.store import save_alignments
+    from kdtool.formats.alignment import save_alignments
 
     meta = read_json(folder / "meta.json")
     for utt, one in zip(UTTERANCES, alignments, strict=True):

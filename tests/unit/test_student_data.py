@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from student_data import PDFS, make_training_set, write_dump, write_set
 
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError, UsageError
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.student.augment import mask_features, warp_features
 from kdtool.student.batches import Sampler, make_batch, speaker_weights
 from kdtool.student.config import HeadSpec, Posts, StudentConfig
 from kdtool.student.data import load_training_set, open_dumps
-from kdtool.student.kinds.base import Inputs
+from kdtool.student.kind import Inputs
 from kdtool.student.losses import HeadLosses
 from kdtool.student.table import PosteriorTable
 

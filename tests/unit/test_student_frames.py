@@ -12,9 +12,11 @@ import pytest
 import torch
 from student_data import PDFS, write_dump, write_set
 
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.findings import Level
+from kdtool.core.inputs import validate
 from kdtool.features.store import FeatureSet, source_frames
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.posteriors.dump import PosteriorDump
 from kdtool.posteriors.frames import write_frame_dump
 from kdtool.posteriors.inspect import describe, describe_utterance
@@ -24,11 +26,9 @@ from kdtool.posteriors.tool import main as tool
 from kdtool.student.batches import make_batch
 from kdtool.student.config import HeadSpec, Posts, StudentConfig, parse_posts
 from kdtool.student.data import TrainingSet, load_training_set
-from kdtool.student.kinds.base import Inputs
+from kdtool.student.kind import Inputs
 from kdtool.student.losses import HeadLosses
 from kdtool.student.train import main as train
-from kdtool.validate.registry import validate
-from kdtool.validate.report import Level
 
 ALL = Config(mass=1.0, step=0.002)
 

@@ -15,8 +15,8 @@ from test_student_kinds import RunCounter, config
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tensors import load_tensors
 from kdtool.student.config import StudentConfig
-from kdtool.student.kinds import KINDS
 from kdtool.student.loop import Trainer
+from kdtool.student.registry import KINDS
 from kdtool.student.train import main
 
 HEAD = {"unit": "senone", "layer": 1, "weight": 0.3, "hidden": 8, "kind": "hard"}

@@ -14,20 +14,20 @@ from student_data import make_training_set, write_dump, write_set
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.device import Compute
 from kdtool.core.errors import UsageError
 from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.student.batches import Batch
 from kdtool.student.config import Posts, StudentConfig
 from kdtool.student.data import TrainingSet, load_training_set
 from kdtool.student.encoders import ENCODERS, make_encoder
 from kdtool.student.encoders.tdnn import Tdnn
-from kdtool.student.kinds import KINDS
-from kdtool.student.kinds.base import Inputs, Score, StudentKind, Term
+from kdtool.student.kind import Inputs, Score, StudentKind, Term
 from kdtool.student.loop import Trainer
 from kdtool.student.optim import Average
+from kdtool.student.registry import KINDS
 
 FRONT = {"front": {"channels": 12}, "dropout": 0.1}
 OPTIONS = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from student_data import PDFS, write_set
 
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError, UsageError
 from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.student.data import load_training_set
 from kdtool.student.model import log_priors
 from kdtool.student.subset import first_minutes, spread_order

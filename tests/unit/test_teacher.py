@@ -14,7 +14,7 @@ import pytest
 from teacher_data import PHONES, make_tree, sentences, write_lang
 
 from kdtool.core.errors import KdError, UsageError
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 from kdtool.lang.lang import Lang
 from kdtool.lm.arpa import read_arpa
 from kdtool.teacher.base import Teacher, TrainingText

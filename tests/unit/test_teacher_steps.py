@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from teacher_data import make_tree, sentences, write_alignments, write_lang, write_text
 
-from kdtool.ali.store import AlignmentSet
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_json
-from kdtool.gmm.tree import Tree
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.formats.tree import Tree
 from kdtool.lang.lang import Lang
 from kdtool.posteriors import make as dump_step
 from kdtool.posteriors.dump import PosteriorDump
-from kdtool.posteriors.dump_job import Tally, posteriors
+from kdtool.posteriors.job import Tally, posteriors
 from kdtool.posteriors.make import Config, learn_coder
 from kdtool.posteriors.source import UnitRows
 from kdtool.teacher import train as train_step
@@ -174,7 +174,7 @@ def test_utterances_that_a_teacher_cannot_read_are_accounted_for(world: World) -
     broken.pdf[start], broken.state[start] = broken.pdf[start - 1], 0  # the phone's second state comes late
     where = broken.phone_start.searchsorted(start)
     broken.phone_start = np.insert(broken.phone_start, where, start).astype(np.int32)
-    from kdtool.ali.store import save_alignments
+    from kdtool.formats.alignment import save_alignments
 
     save_alignments(world.root / "ali_broken", [broken if u == broken.id else ali.get(u) for u in ali.ids], ali.meta)
     out = world.dump("senone", "post_broken", "--max-dropped", "0.2", ali="ali_broken")

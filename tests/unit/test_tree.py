@@ -9,9 +9,9 @@ import pytest
 
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tensors import load_tensors, save_tensors
+from kdtool.formats.tree import Tree
 from kdtool.gmm import tree_show
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
-from kdtool.gmm.tree import Tree
 from kdtool.gmm.tree_build import TreeStats, build_tree, first_moments, merge_stats
 
 SIL, SPN, A, B, C, D = 1, 2, 3, 4, 5, 6

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from teacher_data import LEXICON, PHONES, WORDS, align, make_tree, sentences, write_alignments, write_lang, write_text
 
-from kdtool.ali.store import Alignment, AlignmentSet
 from kdtool.core.errors import KdError, UsageError
-from kdtool.gmm.tree import Tree
+from kdtool.formats.alignment import Alignment, AlignmentSet
+from kdtool.formats.tree import Tree
 from kdtool.lang.lang import Lang
 from kdtool.units.segments import _cut, unit_segments
 from kdtool.units.table import UNITS, check_tree_fits, num_units, units_digest
@@ -115,7 +115,7 @@ def test_pronunciations_are_drawn_as_speakers_used_them(lang: Lang, tree: Tree, 
         ali = align(f"u{len(chosen)}", "TEA BAT", lang, tree, rng)
         if lang.phones["IY"] not in ali.phone:
             chosen.append(ali)
-    from kdtool.ali.store import save_alignments
+    from kdtool.formats.alignment import save_alignments
 
     save_alignments(tmp_path, chosen)
     shares = pron_shares(AlignmentSet.open(tmp_path), lang)

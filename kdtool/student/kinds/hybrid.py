@@ -18,7 +18,7 @@ from kdtool.core.tensors import save_tensors
 from kdtool.student.batches import Batch, make_batch, speaker_weights
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import TrainingSet
-from kdtool.student.kinds.base import Inputs, Score, StudentKind, Term
+from kdtool.student.kind import Inputs, Score, StudentKind, Term
 from kdtool.student.losses import HeadLosses, frames_first
 from kdtool.student.model import HEADS_FILE, Shape, Student, log_priors
 

@@ -18,7 +18,7 @@ from kdtool.core.jobs import split
 if TYPE_CHECKING:
     import numpy as np
 
-    from kdtool.ali.store import Segments
+    from kdtool.formats.alignment import Segments
     from kdtool.posteriors.codec import Coder, Levels
     from kdtool.posteriors.source import Rows, RowSource
 
@@ -105,10 +105,10 @@ def _read(source: RowSource, ids: Sequence[str], tally: Tally) -> list[Rows]:
 
 def run(paths: dict[str, Any], cfg: Config) -> None:
     """Write this job's shards."""
-    from kdtool.ali.store import AlignmentSet
     from kdtool.core.progress import progress
     from kdtool.core.tables import write_json
     from kdtool.core.tensors import load_tensors
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.codec import Coder
     from kdtool.posteriors.dump import CODER_FILE, write_shard
@@ -128,7 +128,7 @@ def run(paths: dict[str, Any], cfg: Config) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Command line of one job."""
     positionals = [("lang", "lang folder"), ("teacher", "teacher folder"), ("ali", "alignment folder"), ("work", "folder to write to")]
-    paths, cfg, _ = parse_args(Config, positionals, argv, prog="python -m kdtool.posteriors.dump_job", description=__doc__ or "")
+    paths, cfg, _ = parse_args(Config, positionals, argv, prog="python -m kdtool.posteriors.job", description=__doc__ or "")
     run(paths, cfg)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.errors import KdError
-from kdtool.validate.report import Level, Report
+from kdtool.core.findings import Level, Report
 
 # Named, not imported: `--help` and a step's start must not load them all.
 KINDS = {

@@ -18,11 +18,11 @@ def align_part(feat_dir: Path, lang_dir: Path, gmm_dir: Path, work: Path, job: i
     import torch
 
     from kdtool.ali.aligner import Aligner
-    from kdtool.ali.store import save_alignments
     from kdtool.core.jobs import split_groups
     from kdtool.core.progress import progress
     from kdtool.core.tables import read_json
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import save_alignments
     from kdtool.formats.transforms import TRANSFORMS_FILE, save_transforms
     from kdtool.gmm.folder import open_gmm, original_ids, used_words
     from kdtool.graph.engine import choose_engine

@@ -1,6 +1,6 @@
 """What is in C++ (both searches, and the posteriors' ``levels.cc``), compiled once for each checkout into one library, loaded by ctypes.
 
-In: a graph's arcs and scores as numpy arrays. Out: lattice arcs; for ``viterbi.py`` and ``posteriors/entropy.py``, the library.
+In: a graph's arcs and scores as numpy arrays. Out: lattice arcs; for ``viterbi.py`` and ``posteriors/rans.py``, the library.
 ``utils/setup_env.sh`` compiles, so that nodes where jobs run need no compiler; a changed source is compiled again on first
 use. CXX names another compiler than g++.
 """

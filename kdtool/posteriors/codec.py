@@ -7,7 +7,7 @@ mass and less than 0.01 nat a unit lost (levels sorted by a coarser prior and pa
 - Levels even in 2 sqrt(p), in which a step costs the same divergence everywhere (the Fisher metric of a distribution), not in
   log p, where half the bytes would go into the smallest entries.
 - A prior row for each unit before: what the teacher itself expects after that unit alone, or the mean of a sample of rows. How
-  levels are coded by it is ``kdtool.posteriors.entropy``'s.
+  levels are coded by it is ``kdtool.posteriors.rans``'s.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.posteriors.entropy import BIN, LAST_BIN, SYMBOLS, UNIT, LevelCode, learn
+from kdtool.posteriors.rans import BIN, LAST_BIN, SYMBOLS, UNIT, LevelCode, learn
 
 CONTEXTS = 2048  # with more units than this there is one prior row for all: a table of all pairs would outgrow the dump
 REST_STEP = 0.08  # of 2 sqrt(mass of the rest)

@@ -1,13 +1,11 @@
 """Levels into words and out of them in C++ (``levels.cc``).  In: a LevelCode's tables, rows.  Out: words, or kept entries.
 
-Decoding takes a third (subwords, 133 entries a row) to a tenth (senones, 3 a row) of what the array form in ``entropy.py`` takes, which
-does it where nothing could be compiled.
+Decoding takes a third (subwords, 133 entries per row) to a tenth (senones, 3 per row) of what array arithmetic takes.
 """
 
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,20 +21,11 @@ class _Tables(ctypes.Structure):
                 *((name, ctypes.c_int64) for name in ("fines", "offs", "levels", "symbols", "units"))]  # fmt: skip
 
 
-@cache
-def compiled() -> ctypes.CDLL | None:
-    """The library; None where it can be neither found nor made."""
-    try:
-        return load()
-    except KdError:
-        return None
-
-
 class NativeLevels:
     """The tables of one code, all int64 but ``which`` uint8, named as in ``levels.cc``; they are not copied."""
 
-    def __init__(self, library: ctypes.CDLL, tables: dict[str, np.ndarray], symbols: int, units: int) -> None:
-        self._library = library
+    def __init__(self, tables: dict[str, np.ndarray], symbols: int, units: int) -> None:
+        self._library = load()
         self._arrays = {name: np.ascontiguousarray(tables[name], np.uint8 if name == "which" else np.int64) for name in _ARRAYS}
         sizes = {"fines": len(tables["fine"]), "offs": len(tables["push"]), "levels": len(tables["value"]), "symbols": symbols,
                  "units": units}  # fmt: skip

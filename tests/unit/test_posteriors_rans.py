@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+import rans_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdtool.core.errors import KdError
-from kdtool.posteriors import entropy
-from kdtool.posteriors import levels as level_module
-from kdtool.posteriors.entropy import LANE, SYMBOLS, UNIT, LevelCode, learn
+from kdtool.posteriors import rans
+from kdtool.posteriors.rans import LANE, SYMBOLS, UNIT, LevelCode, learn
 
 UNITS, CONTEXTS, LEVELS = 30, 4, 80
 BINS = np.random.default_rng(0).integers(4, 40, (CONTEXTS, UNITS)).astype(np.uint8)
@@ -26,11 +26,11 @@ def _levels(rows: int, seed: int, top: int = 40) -> tuple[np.ndarray, np.ndarray
 
 def _decoded(code: LevelCode, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     words, others = code.encode(levels, context)
-    for mine, other in zip((words, others), code._encode_arrays(levels, context), strict=True):
+    for mine, other in zip((words, others), rans_reference.encode(code, levels, context), strict=True):
         np.testing.assert_array_equal(mine, other)
     counts = (levels > 0).sum(axis=1)
     ids, found = code.decode(words, others, context, counts)
-    for mine, other in zip((ids, found), code._decode_arrays(words, others, context, counts), strict=True):
+    for mine, other in zip((ids, found), rans_reference.decode(code, words, others, context, counts), strict=True):
         assert mine.dtype == other.dtype
         np.testing.assert_array_equal(mine, other)
     row = np.repeat(np.arange(len(levels)), counts)
@@ -47,11 +47,11 @@ def test_rows_come_back(rows: int, seed: int, top: int, lane: int) -> None:
     """Levels without a code of their own, levels that the sample never had, more and fewer lanes than rows."""
     code, _ = learn(BINS, LOG_VALUE, *_levels(9, seed + 1))
     levels, context = _levels(rows, seed, top)
-    entropy.LANE = lane
+    rans.LANE = lane
     try:
         np.testing.assert_array_equal(_decoded(code, levels, context)[0], levels)
     finally:
-        entropy.LANE = LANE
+        rans.LANE = LANE
 
 
 def test_the_size_is_what_the_tables_say() -> None:
@@ -65,14 +65,14 @@ def test_the_size_is_what_the_tables_say() -> None:
 
 def test_tables_are_whole_and_can_code_anything() -> None:
     code, _ = learn(BINS, LOG_VALUE, *_levels(3, 5))
-    assert (code.freq.sum(axis=1, dtype=np.int64) == 1 << entropy.BITS).all() and (code.freq[:, -1] >= 1).all()
+    assert (code.freq.sum(axis=1, dtype=np.int64) == 1 << rans.BITS).all() and (code.freq[:, -1] >= 1).all()
 
 
 def test_a_row_that_is_a_constant_times_its_prior_costs_little() -> None:
     """As in an n-gram's row whose context adds nothing: the first entries tell the constant, and all others follow."""
     rng = np.random.default_rng(7)
     context, factor = rng.integers(0, CONTEXTS, 600), np.exp(rng.uniform(-1.0, 1.0, 600))
-    probs = np.exp(BINS[context] * -entropy.BIN) * factor[:, None]
+    probs = np.exp(BINS[context] * -rans.BIN) * factor[:, None]
     levels = np.clip(np.searchsorted(np.exp(LOG_VALUE / UNIT), probs, side="right") - 1, 0, LEVELS - 2).astype(np.uint16)
     levels[np.arange(600), BINS[context].argmin(axis=1)] |= 1
     same, bits = learn(BINS, LOG_VALUE, levels, context)
@@ -99,18 +99,6 @@ def test_words_that_are_no_code_of_the_rows_are_refused() -> None:
         counts[3] = count
         with pytest.raises(KdError, match=rf"entries of {UNITS}; dump again"):
             code.decode(words, others, context, counts)
-
-
-def test_without_a_compiler_the_arrays_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing() -> None:
-        raise KdError("no compiler")
-
-    levels, context = _levels(40, 2, LEVELS)
-    code, _ = learn(BINS, LOG_VALUE, levels, context)
-    monkeypatch.setattr(level_module, "load", nothing)
-    monkeypatch.setattr(entropy, "compiled", level_module.compiled.__wrapped__)
-    assert code._native is None
-    np.testing.assert_array_equal(_decoded(code, levels, context)[0], levels)
 
 
 def test_both_types_of_levels_give_the_same_words_and_rows_of_nothing_are_refused() -> None:

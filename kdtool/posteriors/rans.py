@@ -6,9 +6,8 @@ The entries of a row are visited by falling prior (what the unit before it leads
   constant, so how far the last entries were off says how far this one will be;
 - how many kept entries are still to come, against how many are still to be expected (the row ends with the last of them);
 - whether the entry just before was far above or below what was expected.
-Many rows are worked on side by side (a lane that has done one takes the next), as array arithmetic wants; where there is a compiler it is
-done in C++ (``kdtool.posteriors.levels``). Only whole numbers decide which
-table is used, so every machine decodes alike.
+Many rows are worked on side by side (a lane that has done one takes the next). Coding is done in C++ (``kdtool.posteriors.levels``;
+tests/unit/rans_reference.py is the slow form). Only whole numbers decide which table is used, so every machine decodes alike.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.posteriors.levels import NativeLevels, compiled
+from kdtool.posteriors.levels import NativeLevels
 
 UNIT = 16  # fixed-point logarithms: so many to a nat
 BIN = 0.25  # nats in one bin of the prior
@@ -127,105 +126,32 @@ class LevelCode:
             raise KdError(f"row {counts.argmin()} of {len(counts)} keeps nothing; this is a bug, please report it")
         if levels.max(initial=0) >= len(self.log_value):
             raise KdError(f"level {levels.max()} of a code of {len(self.log_value)}; this is a bug, please report it")
-        if self._native is None:
-            return self._encode_arrays(levels, context)
         return self._native.encode(levels, context * self.num_units, counts, _lanes(counts))
-
-    def _encode_arrays(self, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        table, level, lanes = self.visit(levels, context)
-        symbol = np.minimum(level, SYMBOLS - 1)
-        symbol[self._freq[table * SYMBOLS + symbol] == 0] = SYMBOLS - 1
-        freq, below = self._freq[table * SYMBOLS + symbol], self._below[table * SYMBOLS + symbol]
-        state = np.full(len(lanes[0]) if lanes else 0, _LOW, dtype=np.int64)
-        words, stop = [], len(table)
-        for lane in reversed(lanes):
-            part = slice(stop - len(lane), stop)
-            stop = part.start
-            x, f = state[lane], freq[part]
-            full = x >= f << (32 - BITS)
-            words.append((x[full] & _WORD).astype(np.uint16))
-            x >>= full * 16
-            times = (x / f).astype(np.int64)  # exact: below 2 ** 32, and floating division is the faster one
-            state[lane] = (times << BITS) + x - times * f + below[part]
-        heads = np.stack([state >> 16, state & _WORD]).astype(np.uint16).ravel()
-        return np.concatenate([heads, *words[::-1]]), level[symbol == SYMBOLS - 1]
 
     def decode(self, words: np.ndarray, others: np.ndarray, context: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(ids, levels) int32 (M,) of the kept entries of rows that were encoded: row after row, ``counts`` (N,) in each, a row's
         highest level first, equal ones by rising id.
 
         Raises:
-            KdError: rows that keep nothing or more than there is, or (in C++ only) words that are no code of such rows.
+            KdError: rows that keep nothing or more than there is, or words that are no code of such rows.
         """
         if len(counts) and not 1 <= counts.min() <= counts.max() <= self.num_units:
             raise KdError(f"rows of {counts.min()} to {counts.max()} entries of {self.num_units}; dump again")
-        if self._native is None:
-            return self._decode_arrays(words, others, context, counts)
         return self._native.decode(words, others, context * self.num_units, counts, _lanes(counts))
 
     @cached_property
-    def _native(self) -> NativeLevels | None:
-        library = compiled()
-        if library is None:
-            return None
+    def _native(self) -> NativeLevels:
         tables = {
             "log_prior": self._log_prior, "unit": self._unit, "ahead": self._ahead, "fine": self._fine, "spread": self._spread,
             "left": self._left, "value": self._value, "most": self._most, "push": self._push, "last": self._last, "freq": self._freq,
             "below": self._below, "which": self._which,
         }  # fmt: skip
-        return NativeLevels(library, tables, SYMBOLS, self.num_units)
+        return NativeLevels(tables, SYMBOLS, self.num_units)
 
     @cached_property
     def _which(self) -> np.ndarray:
         """The symbol of each slot of each table, uint8 (FINE * SPREAD * AHEAD << BITS,)."""
         return np.repeat(np.tile(np.arange(SYMBOLS, dtype=np.uint8), len(self.freq)), self._freq)
-
-    def _decode_arrays(
-        self, words: np.ndarray, others: np.ndarray, context: np.ndarray, counts: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        number = _lanes(counts)
-        words = words.astype(np.int64)
-        state = (words[:number] << 16) + words[number : 2 * number]
-        at, other = 2 * number, 0
-        which = self._which
-        rows, units, found = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-
-        def take(table: np.ndarray, lane: np.ndarray, row: np.ndarray, place: np.ndarray) -> np.ndarray:
-            nonlocal at, other
-            x = state[lane]
-            slot = x & ((1 << BITS) - 1)
-            level = which.take((table << BITS) + slot).astype(np.int64)
-            code = table * SYMBOLS + level
-            x >>= BITS
-            x *= self._freq.take(code)
-            x += slot
-            x -= self._below.take(code)
-            empty = (x < _LOW).nonzero()[0]
-            x[empty] = (x[empty] << 16) + words[at : at + len(empty)]
-            at += len(empty)
-            state[lane] = x
-            if other < len(others):
-                rare = (level == SYMBOLS - 1).nonzero()[0]
-                level[rare] = others[other : other + len(rare)]
-                other += len(rare)
-            rows.append(row.copy())
-            units.append(self._unit.take(place))
-            found.append(level)
-            return level
-
-        self._walk(context, counts, take)
-        level = np.concatenate(found)
-        kept = np.flatnonzero(level > 0)
-        row, ids, level = np.concatenate(rows)[kept], np.concatenate(units)[kept], level[kept]
-        # Small numbers are sorted in linear time.
-        order = np.argsort(_small(ids), kind="stable")
-        for keys in (level.max(initial=0) - level, row):
-            order = order[np.argsort(_small(keys[order]), kind="stable")]
-        return ids[order].astype(np.int32), level[order].astype(np.int32)
-
-
-def _small(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.uint16) if values.max(initial=0) < 1 << 16 else values
 
 
 def _lanes(counts: np.ndarray) -> int:

@@ -25,7 +25,7 @@ def usage() -> str:
     """The list of commands."""
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:{width}}  {about}" for name, (_, about) in sorted(COMMANDS.items()))
-    return f"usage: kdtool COMMAND [argument ...]\n\n{lines}\n\nkdtool COMMAND --help tells about one"
+    return f"usage: kdtool COMMAND [argument ...]\n\n{lines}\n\nkdtool COMMAND --help lists the options of one"
 
 
 def main(argv: Sequence[str] | None = None) -> int | None:

@@ -14,8 +14,8 @@ usage: egs/an4/run.sh [options]
   --tiny             small models and few updates: minutes; without --corpus on a synthetic corpus in AN4's format
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
   --conf DIR         YAML files with options of the steps: NAME.yaml overrides conf/NAME.yaml
-  --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt); with
-                     --stage ablation those of conf/ablation.yaml (default: all)
+  --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt; with
+                     --tiny all); with --stage ablation those of conf/ablation.yaml (default: all)
   --seeds 0,1        with --stage ablation: only these seeds; the table holds all that exist
 TEXT
   recipe_usage

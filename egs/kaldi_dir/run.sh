@@ -22,8 +22,8 @@ usage: egs/kaldi_dir/run.sh --train DIR --test DIR --lexicon FILE [options]
   --sample-rate N    sampling rate of the features (default: 16000, or 8000 when a training recording has less)
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
   --conf DIR         YAML files with options of the steps: NAME.yaml overrides conf/NAME.yaml
-  --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt); with
-                     --stage ablation those of conf/ablation.yaml (default: all)
+  --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt; with
+                     --tiny all); with --stage ablation those of conf/ablation.yaml (default: all)
   --seeds 0,1        with --stage ablation: only these seeds; the table holds all that exist
 TEXT
   recipe_usage

@@ -17,12 +17,13 @@ usage: egs/lhotse_corpus/run.sh NAME --corpus DIR --train PART --test PART --lex
   --train PART       part of the corpus, with _ for -
   --test PART        the part that is reported; nothing is chosen on it
   --dev PART         the part that everything is tuned on (default: a tenth of the training speakers, held out)
-  --lexicon FILE     CMUdict, Sphinx dictionary or Kaldi's lexicon.txt or lexiconp.txt
+  --lexicon FILE     CMUdict, Sphinx, MFA or HTK dictionary, Kaldi's lexicon.txt, lexiconp.txt or lexiconp_silprob.txt
   --lm-text FILE     LM text, one sentence per line, may be gzipped (default: the training transcripts)
   --tiny             small models, for a first look; without NAME on a synthetic corpus in LibriSpeech's layout
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
   --conf DIR         YAML files with options of the steps: NAME.yaml overrides egs/kaldi_dir/conf/NAME.yaml
-  --systems A,B|all  students to train and decode (default: ce,mtl,li,hmt); with --stage ablation those of its ablation.yaml
+  --systems A,B|all  students to train and decode: names of egs/kaldi_dir/conf/student_NAME.yaml (default: ce,mtl,li,hmt; with
+                     --tiny all); with --stage ablation those of its ablation.yaml (default: all)
   --seeds 0,1        with --stage ablation: only these seeds; the table holds all that exist
 TEXT
   recipe_usage

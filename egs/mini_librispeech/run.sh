@@ -14,10 +14,11 @@ usage: egs/mini_librispeech/run.sh [options]
   --corpus DIR       folder in LibriSpeech's layout with train-clean-5 and dev-clean-2 (default: OpenSLR 31 is
                      downloaded; with --tiny alone a small corpus is synthesised)
   --lm-text FILE     LM text, one sentence per line, may be gzipped   } needed with --corpus; the word 'openslr'
-  --lexicon FILE     CMUdict or LibriSpeech lexicon               } downloads them (OpenSLR 11)
+  --lexicon FILE     CMUdict or LibriSpeech lexicon                   } downloads them (OpenSLR 11)
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
-  --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt); with
-                     --stage ablation those of conf/ablation.yaml (default: all)
+  --conf DIR         YAML files with options of the steps: NAME.yaml overrides conf/NAME.yaml
+  --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt; with
+                     --tiny all); with --stage ablation those of conf/ablation.yaml (default: all)
   --seeds 0,1        with --stage ablation: only these seeds; the table holds all that exist
 TEXT
   recipe_usage

@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ("out", "alignment folder to make"),
         ],
         argv,
-        prog="align",
+        prog="steps/align.sh",
         description="Align a set with a GMM: senone, state and phone of each frame, word and phone spans.",
     )
     run(paths, cfg, common)

@@ -29,7 +29,13 @@ from kdtool.core.step import run_step
 
 
 def find_lang(cfg: Config, model: Path) -> Path:
-    """The lang folder; that it fits the model is checked later."""
+    """The lang folder; that it fits the model is checked later.
+
+    Raises:
+        UsageError: no model folder, or no lang folder where it is looked for.
+    """
+    if not model.is_dir():
+        raise UsageError(f"--model {model}: no such folder; give the GMM folder of a finished recipe, such as WORK/exp/sat")
     places = [cfg.lang] if cfg.lang else [model / "lang", model.absolute().parents[1] / "data" / "lang"]
     for place in places:
         if (place / "phones.txt").is_file():

@@ -78,7 +78,7 @@ def parse_args(
     hints = typing.get_type_hints(config_cls)
     for f in fields.values():
         default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc,operator]
-        text = f"{f.metadata.get('help', '')} (default: {default})".strip().replace("%", "%%")
+        text = f"{f.metadata.get('help', '')}{_default_text(default)}".strip().replace("%", "%%")
         parser.add_argument("--" + f.name.replace("_", "-"), dest="opt_" + f.name, metavar=f.name.upper(), help=text)
     parser.add_argument("--config", action="append", default=[], metavar="FILE[:SECTION]", help=CONFIG_HELP)
     parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
@@ -101,6 +101,13 @@ def parse_args(
     paths = {name.removesuffix("..."): args[name.removesuffix("...")] for name, _ in positionals}
     force = args["force"] or os.environ.get("KD_FORCE") == "true"
     return paths, config_cls(**values), Common(args["nj"], force, args["dry_run"], args["wait_lock"])
+
+
+def _default_text(default: Any) -> str:
+    """A default as help shows it: as the user would give it; nothing where the option is off without a value."""
+    if default is None or default == "":
+        return ""
+    return f" (default: {str(default).lower() if isinstance(default, bool) else default})"
 
 
 def _from_config_file(layer: str, fields: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:

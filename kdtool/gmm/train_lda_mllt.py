@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ("out", "GMM folder to make"),
         ],
         argv,
-        prog="train_lda_mllt",
+        prog="steps/train_lda_mllt.sh",
         description="Train a triphone GMM on spliced features with LDA and MLLT.",
     )
     run(paths, cfg, common)

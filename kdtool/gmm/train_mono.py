@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         MonoConfig,
         [("feats", "MFCC feature folder"), ("lang", "lang folder"), ("out", "GMM folder to make")],
         argv,
-        prog="train_mono",
+        prog="steps/train_mono.sh",
         description="Train a monophone GMM from a flat start.",
     )
     run(paths, cfg, common)

@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ("out", "GMM folder to make"),
         ],
         argv,
-        prog="train_sat",
+        prog="steps/train_sat.sh",
         description="Train a triphone GMM on speaker-adapted features (fMLLR).",
     )
     run(paths, cfg, common)

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ("out", "GMM folder to make"),
         ],
         argv,
-        prog="train_tri",
+        prog="steps/train_tri.sh",
         description="Build a decision tree and train a triphone GMM.",
     )
     run(paths, cfg, common)

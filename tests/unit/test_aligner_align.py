@@ -209,6 +209,8 @@ def test_usage(model: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             kdtool(["align", str(tmp_path / "a"), "--model", str(model / "exp" / "mono"), *options])
+    with pytest.raises(UsageError, match=r"--model .*nowhere.*: no such folder"):
+        align(tmp_path / "nowhere", tmp_path / "a", tmp_path / "o")
     with pytest.raises(KdError, match="no audio"):
         align(model, tmp_path / "a", tmp_path / "o")
 

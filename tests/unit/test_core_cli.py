@@ -55,6 +55,14 @@ def test_the_later_config_wins_and_a_section_is_an_overlay(tmp_path):
         parse("--config", f"{tmp_path}/absent.yaml:tri", "a", "b")
 
 
+def test_help_shows_defaults_as_a_user_gives_them(capsys):
+    """Flags as true or false; nothing where an option is off without a value."""
+    with pytest.raises(SystemExit):
+        parse("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--flag FLAG (default: false) --lm LM --heads" in shown and "(default: 800)" in shown and "None" not in shown
+
+
 @pytest.mark.parametrize("argv", [
     ("--no-such", "1", "a", "b"), ("a",), ("--num-leaves", "many", "a", "b"), ("--num-leaves", "1.5", "a", "b"),
     ("--flag", "perhaps", "a", "b"), ("--config", "/nowhere.yaml", "a", "b"), ("--nj", "0", "a", "b"), ("--num", "3", "a", "b"),

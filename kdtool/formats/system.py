@@ -28,7 +28,8 @@ FILE = "system.json"
 FORMAT = "kdtool system 1"
 GMM, HYBRID = "gmm", "hybrid"
 GMM_FILE, STUDENT_FILE = MODEL_FILES = ("gmm.safetensors", "model.safetensors")
-# Losses whose targets are labels of the alignment; all others need a teacher's posteriors.
+# Losses whose targets are labels of the alignment. Of others training says so in the entry of the head ("labels": true); what is left
+# needs a teacher's posteriors. So a new loss is not entered here.
 LABEL_LOSSES = frozenset({"ce", "hard"})
 SHORT = {"soft": "hmt"}  # the heads' losses as `objective` names them, where that is not the loss's own name
 ROW_FIELDS = ("unit", "layer", "weight", "kind", "temperature")
@@ -57,37 +58,45 @@ class System:
         """Name of what was trained on: the main head's loss, then what the auxiliary heads learn from, teachers first."""
         if self.main is None:
             return self.kind
-        taught = sorted({h["loss"] for h in self.heads} - LABEL_LOSSES)
+        taught = sorted({h["loss"] for h in self.heads if not of_labels(h)})
         extra = [SHORT.get(loss, loss) for loss in taught] or (["multitask"] if self.heads else [])
         return "+".join([str(self.main["loss"]), *extra])
 
     @property
     def learns_from(self) -> str:
         """"alignment" (GMMs, cross-entropy alone), "labels" (heads with hard labels), "main" (a teacher in the main head), "heads"."""
-        return learns_from(self.main["loss"] if self.main else "ce", [h["loss"] for h in self.heads])
+        return learns_from(self.main is None or of_labels(self.main), [of_labels(h) for h in self.heads])
 
     def row(self) -> dict[str, Any]:
         """The fields of score.json and results.json that say what the system is."""
         heads = [{**{k: h[k] for k in ROW_FIELDS if k != "kind"}, "kind": h["loss"]} for h in self.heads]
-        return {"objective": self.objective, "heads": heads, "seed": self.seed}
+        row = {"objective": self.objective, "heads": heads, "seed": self.seed}
+        if self.main is not None and learns_of(self.objective, heads) != self.learns_from:
+            row["learns_from"] = self.learns_from  # the names of its losses do not say it
+        return row
 
     def write(self, folder: Path) -> None:
         """Write the file."""
         write_json(Path(folder) / FILE, {"format": FORMAT, "objective": self.objective, **dataclasses.asdict(self)})
 
 
-def learns_from(main: str, heads: Sequence[str]) -> str:
-    """``System.learns_from`` from the names of the losses: the main head's, the auxiliary heads'."""
-    if any(loss not in LABEL_LOSSES for loss in heads):
+def of_labels(entry: Mapping[str, Any]) -> bool:
+    """Whether the loss of a head (``main`` or one of ``heads``) reads labels alone."""
+    return entry["loss"] in LABEL_LOSSES or bool(entry.get("labels"))
+
+
+def learns_from(main: bool, heads: Sequence[bool]) -> str:
+    """``System.learns_from`` from whether each loss reads labels alone: the main head's, the auxiliary heads'."""
+    if not all(heads):
         return "heads"
-    if main not in LABEL_LOSSES:
+    if not main:
         return "main"
     return "labels" if heads else "alignment"
 
 
 def learns_of(objective: str, heads: Sequence[Mapping[str, Any]]) -> str:
-    """``System.learns_from`` of a row of results.json."""
-    return learns_from(objective.partition("+")[0], [str(h.get("kind") or OLD_HEAD["kind"]) for h in heads])
+    """``System.learns_from`` of a row of results.json that does not say it, from the names of the losses."""
+    return learns_from(objective.partition("+")[0] in LABEL_LOSSES, [(h.get("kind") or OLD_HEAD["kind"]) in LABEL_LOSSES for h in heads])
 
 
 def head(entry: Mapping[str, Any]) -> dict[str, Any]:

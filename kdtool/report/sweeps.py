@@ -10,7 +10,19 @@ from kdtool.formats.system import LABEL_LOSSES
 from kdtool.pictures import charts
 from kdtool.pictures.charts import COLOURS, Frame, Line, Point
 from kdtool.pictures.page import esc, table
-from kdtool.report.choice import Place, System, heads_of, of_setting, place_name, places, reference_of, sets, setting_of, settings
+from kdtool.report.choice import (
+    Place,
+    System,
+    heads_of,
+    learns_from_teachers,
+    of_setting,
+    place_name,
+    places,
+    reference_of,
+    sets,
+    setting_of,
+    settings,
+)
 
 WIDTH, HEIGHT = 215, 190
 
@@ -90,7 +102,8 @@ def _spread(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _soft(system: System) -> list[dict[str, Any]]:
-    return [h for h in heads_of(system) if h.get("kind", "soft") not in LABEL_LOSSES]
+    heads = heads_of(system) if learns_from_teachers(system) else []
+    return [h for h in heads if h.get("kind", "soft") not in LABEL_LOSSES]
 
 
 def _perplexity(content: Mapping[str, Any], teacher: str) -> tuple[float, str] | None:

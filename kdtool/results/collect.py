@@ -76,7 +76,7 @@ def read_result(path: Path, root: Path) -> dict[str, Any]:
 def order_of(result: dict[str, Any]) -> tuple[Any, ...]:
     """GMMs, then cross-entropy, hard-label multi-task, label interpolation, distillation; then by name."""
     objective = result.get("objective") or ""
-    rank = ORDER.index(learns_of(objective, result.get("heads") or []))
+    rank = ORDER.index(result.get("learns_from") or learns_of(objective, result.get("heads") or []))
     if objective == GMM:
         rank = -2 if result["system"].startswith("mono") else -1
     return rank, result["system"], str(result.get("seed")), result["set"], result["lm"], result["decode"]

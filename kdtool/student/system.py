@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from kdtool.core.registry import Registry
 from kdtool.core.tables import read_json
-from kdtool.formats.system import System, head
+from kdtool.formats.system import LABEL_LOSSES, System, head
+from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES
 from kdtool.posteriors.dump import META_FILE, UNIT
 from kdtool.student.config import Posts, StudentConfig
 
@@ -16,10 +18,16 @@ def system_of(cfg: StudentConfig, posts: Sequence[Posts], precision: str) -> Sys
     """The system that ``cfg`` describes; ``posts`` are the dumps, ``precision`` is the arithmetic that is used."""
     return System(
         kind=cfg.kind, seed=cfg.seed, step="train_student", minutes=cfg.minutes, precision=precision,
-        main={"loss": cfg.main, "options": dict(cfg.main_options)},
-        heads=tuple(head(dataclasses.asdict(spec)) for spec in cfg.head_specs()),
+        main=_said({"loss": cfg.main, "options": dict(cfg.main_options)}, MAIN_OBJECTIVES),
+        heads=tuple(_said(head(dataclasses.asdict(spec)), AUX_OBJECTIVES) for spec in cfg.head_specs()),
         teachers=tuple(map(_teacher, posts)), encoder={"name": cfg.encoder, "options": dict(cfg.encoder_options)},
     )  # fmt: skip
+
+
+def _said(entry: dict[str, Any], losses: Registry[Any]) -> dict[str, Any]:
+    """The entry of a head, with "labels" where its loss reads labels alone and is not known for that by name."""
+    loss = entry["loss"]
+    return entry if loss in LABEL_LOSSES or losses[loss].uses_posteriors else {**entry, "labels": True}
 
 
 def _teacher(posts: Posts) -> dict[str, Any]:

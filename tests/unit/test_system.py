@@ -21,7 +21,7 @@ from kdtool.decode import decode
 from kdtool.formats.system import FILE, LABEL_LOSSES, System, learns_of, read_system
 from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES
 from kdtool.report import choice
-from kdtool.results.collect import order_of
+from kdtool.results.collect import ORDER, order_of
 from kdtool.student import precision
 from kdtool.student.config import StudentConfig
 from kdtool.student.heads import head_specs
@@ -56,10 +56,27 @@ def test_objective_and_what_it_learns_from(tmp_path: Path, main_loss: str, kinds
     assert old.row() == {**new.row(), "seed": None} and learns_of(objective, old.row()["heads"]) == learns
 
 
-def test_every_loss_is_sorted_by_what_it_needs() -> None:
+def test_the_losses_known_for_labels_read_labels_alone() -> None:
     for registry in (MAIN_OBJECTIVES, AUX_OBJECTIVES):
-        for name in registry:
-            assert registry[name].uses_posteriors == (name not in LABEL_LOSSES), name
+        assert not any(registry[name].uses_posteriors for name in LABEL_LOSSES.intersection(registry))
+
+
+@pytest.mark.parametrize(("options", "objective", "learns"), [
+    ({"heads": [{**SOFT, "kind": "smooth"}]}, "ce+multitask", "labels"),
+    ({"heads": [{**SOFT, "kind": "smooth"}, {**SOFT, "layer": 1, "kind": "soft"}]}, "ce+hmt", "heads"),
+    ({"main": "smooth"}, "smooth", "alignment"),
+])  # fmt: skip
+def test_a_new_loss_of_labels_is_a_registry_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], objective: str, learns: str
+) -> None:
+    for registry in (MAIN_OBJECTIVES, AUX_OBJECTIVES):
+        monkeypatch.setitem(registry.entries, "smooth", "kdtool.objectives.ce:CrossEntropy")
+    system_of(StudentConfig(**options), [], "float32").write(tmp_path)
+    system = read_system(tmp_path)
+    row = system.row()
+    assert (system.objective, system.learns_from) == (objective, learns)
+    assert row.get("learns_from") or learns_of(objective, row["heads"]) == learns
+    assert order_of({**row, "system": "a", "set": "dev", "lm": "", "decode": ""})[0] == ORDER.index(learns)
 
 
 def test_temperatures_are_those_of_the_heads_options(tmp_path: Path) -> None:

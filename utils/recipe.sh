@@ -3,8 +3,8 @@
 #
 # A recipe sets `stages` (names, in order; each is a function of that name), `about` (name -> one line), then calls
 # `recipe_options "$@"` and `recipe_run`. Stages after `goal`, where a recipe sets that, run only when they are named. Options
-# become entries of `opt`, paths as absolute ones; nothing is evaluated. A stage's working folder is
-# --work. It calls scripts of steps/, utils/ and local/ by `run` and `each` and nothing else, so that --list-stages and --dry-run
+# become entries of `opt`, paths as absolute ones; nothing is evaluated. `check_choice STAGE`, where there is such a function, looks at
+# them before the first stage. A stage's working folder is --work. It calls scripts of steps/, utils/ and local/ by `run` and `each` and nothing else, so that --list-stages and --dry-run
 # can ask them without running one.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=record.sh
@@ -103,6 +103,7 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   [[ "${opt[nj]}" =~ ^[1-9][0-9]*$ ]] || die 2 "--nj ${opt[nj]}: a number of at least 1 is expected"
   [[ "${opt[wait-lock]}" =~ ^[0-9]+$ ]] || die 2 "--wait-lock ${opt[wait-lock]}: a number of seconds is expected"
   if [[ "${opt[list-stages]}" == true ]]; then attend list_stages; exit; fi
+  if declare -F check_choice >/dev/null; then check_choice "${stages[first - 1]}"; fi
   attend "$KD_ROOT/utils/setup_env.sh"
   # On a bare checkout there was no Python yet when path.sh looked for it.
   source "$KD_ROOT/utils/env.sh"

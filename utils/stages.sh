@@ -44,10 +44,14 @@ chosen_systems() {  # the students of --systems, or the recipe's; with --tiny al
     IFS=, read -r -a names <<<"${opt[systems]}"
     for name in "${names[@]}"; do
       file="student_$name.yaml"
-      [[ -f "$conf/$file" || -f "$KD_ROOT/utils/conf/$file" ]] || die 2 "--systems $name: no file $conf/$file"
+      [[ -f "$conf/$file" || -f "$KD_ROOT/utils/conf/$file" ]] || die 2 "--systems $name: no file $conf/$file; write it, or take other names"
     done
   fi
   joined "${names[@]}"
+}
+
+check_choice() {  # check_choice STAGE: a wrong --systems ends a run before its first stage, not hours later
+  [[ "$1" == ablation ]] || chosen_systems >/dev/null
 }
 
 features() {

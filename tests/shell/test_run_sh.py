@@ -105,8 +105,10 @@ def test_systems_are_chosen(tmp_path: Path) -> None:
     argv = ["--tiny", "--work", str(tmp_path / "w"), "--dry-run", "--stage", "students", "--stop-stage", "students"]
     told = call(*argv, "--systems", "hmt,ce").stdout
     assert "-> exp/student_ce" in told and "-> exp/student_hmt" in told and "student_mtl" not in told, told
-    wrong = call(*argv, "--systems", "ce,none_such")
-    assert wrong.returncode == 2 and "--systems none_such: no file" in wrong.stderr, wrong.stderr
+    for more in ([], ["--stage", "corpus"]):  # known before the first stage, too
+        wrong = call("--tiny", "--work", str(tmp_path / "w"), *more, "--systems", "ce,none_such")
+        assert wrong.returncode == 2 and "--systems none_such: no file" in wrong.stderr, wrong.stderr
+        assert not wrong.stdout and not (tmp_path / "w").exists()
 
 
 @pytest.mark.parametrize(("asked", "told"), [

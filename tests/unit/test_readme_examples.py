@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import yaml
 from kaldi_data import put, write_audio
 from student_data import DIM, PDFS, write_set
 
+from kdtool.decode.acoustic import MODELS, load_acoustic
+from kdtool.decode.recogniser import RECOGNISERS, recogniser_of
 from kdtool.features.store import FeatureSet
 from kdtool.objectives import AUX_OBJECTIVES, make_objective
 from kdtool.objectives.targets import FrameTargets
@@ -23,6 +26,8 @@ from kdtool.posteriors.dump import PosteriorDump
 from kdtool.student.config import StudentConfig
 from kdtool.student.encoders import ENCODERS, make_encoder
 from kdtool.student.model import Shape, Student
+from kdtool.student.registry import KINDS as STUDENT_KINDS
+from kdtool.student.train import main as train_student
 from kdtool.teacher.base import TrainingText
 from kdtool.teacher.registry import KINDS, load_teacher
 from kdtool.units.text import Sequences
@@ -78,8 +83,8 @@ def test_the_teacher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_the_teacher_of_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module = types.ModuleType("of_student")
-    exec(compile(BLOCKS["kdtool/posteriors/of_student.py"], "of_student.py", "exec"), module.__dict__)
+    module = types.ModuleType("as_teacher")
+    exec(compile(BLOCKS["kdtool/student/as_teacher.py"], "as_teacher.py", "exec"), module.__dict__)
     feats, _ = write_set(tmp_path, utterances=2, speeds=(0.9, 1.0))
     (tmp_path / "student").mkdir()
     model = Student(Shape("tdnn", {"dim": 8, "contexts": [1]}, DIM, PDFS, 8, tree_digest="t"))
@@ -89,6 +94,21 @@ def test_the_teacher_of_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert dump.per_frame and dump.ids == ["s0-u0", "s0-u1"]
     expected = np.exp(model.log_posteriors(features.get("s0-u1")))
     np.testing.assert_allclose(np.exp(dump.get("s0-u1").dense(PDFS)), expected, atol=0.05)
+
+
+def test_the_student_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It trains by the step, and decoding opens it."""
+    name = install("kdtool/student/kinds/penalised.py", STUDENT_KINDS, monkeypatch)
+    for registry in (RECOGNISERS, MODELS):
+        assert f'`"{name}": "{registry.entries["hybrid"]}",`' in TEXT
+        monkeypatch.setitem(registry.entries, name, registry.entries["hybrid"])
+    feats, ali = write_set(tmp_path, utterances=2)
+    small = ["--encoder", "tdnn", "--encoder-options", "{dim: 8, contexts: [1]}", "--epochs", "2", "--batch", "2", "--device", "cpu"]
+    train_student([*map(str, (feats, ali, feats, ali, tmp_path / "student")), "--kind", name, *small])
+    assert recogniser_of(tmp_path / "student") is RECOGNISERS["hybrid"]
+    assert load_acoustic(tmp_path / "student").num_pdfs == PDFS
+    penalties = [json.loads(line)["train_penalty"] for line in (tmp_path / "student/curve.jsonl").read_text().splitlines()]
+    assert all(-np.log(PDFS) - 1e-5 <= p <= 0 for p in penalties), penalties
 
 
 def test_the_corpus(tmp_path: Path) -> None:

@@ -1,18 +1,16 @@
 """Align any folder of audio and text.  In: audio with its text, a GMM folder, its lang folder.  Out: a folder.
 
-The folder: textgrid/ and json/ (a file each), words.ctm, phones.ctm, recordings, supervisions and cuts for Lhotse, files.tsv (of each
-file: confidence, log-likelihood and fit), word_scores.tsv (the same per word, and the phones heard there), words.tsv (words that no
-lexicon has), dropped.tsv (name and reason of each file that could not be aligned; tabs, newlines and bytes that are not UTF-8 are
-written as \\t, \\n, \\xe9), report.html (pictures and sound of the files with the worst fit), and where a name cannot be that of an
-output, renamed.tsv (name of the output, name in the folder).
-
-Confidence tells how certain the boundaries are, given the text: it is high for a wrong text, too. Fit tells whether the text is right,
-from 1 (perfect) to 0. It compares the aligned phones with a free loop of all phones, over each word and over the worst stretch of the
+The folder: textgrid/ and json/ (one file per audio file), words.ctm, phones.ctm, recordings, supervisions and cuts for Lhotse,
+files.tsv (confidence, log-likelihood and fit per file), word_scores.tsv (the same per word, and the phones recognised there), words.tsv
+(words missing from all lexicons), dropped.tsv (name and reason of each file that could not be aligned; tabs, newlines and bytes that
+are not UTF-8 are written as \\t, \\n, \\xe9), report.html (pictures and sound of the files with the worst fit), and, where a name cannot
+serve as an output's name, renamed.tsv (output name, name in the folder).
+Confidence says how certain the boundaries are, given the text; it is high for a wrong text, too. Fit says whether the text is right,
+from 1 (perfect) to 0. It compares the aligned phones with a free phone loop, over each word and over the worst stretch of the
 file, and each pair of neighbouring words with the same pair exchanged. A fit below 0.5 looks wrong: such files and words are counted on
-the terminal, and the worst five files are named with what was heard instead. llr_per_frame: log-likelihood of the text less that of
-the loop, nats per frame.
-
-Exit status 1 when more than --max-failed of the files could not be aligned; what could be is written all the same.
+the terminal, and the worst five files are named with what was recognised instead. llr_per_frame: log-likelihood of the text minus that
+of the loop, nats per frame.
+Exit status 1 when more than --max-failed of the files could not be aligned; the others are written all the same.
 """
 
 from __future__ import annotations
@@ -29,10 +27,10 @@ from kdtool.core.step import run_step
 
 
 def find_lang(cfg: Config, model: Path) -> Path:
-    """The lang folder; that it fits the model is checked later.
+    """The lang folder; whether it fits the model is checked later.
 
     Raises:
-        UsageError: no model folder, or no lang folder where it is looked for.
+        UsageError: no model folder, or no lang folder at the expected places.
     """
     if not model.is_dir():
         raise UsageError(f"--model {model}: no such folder; give the GMM folder of a finished recipe, such as WORK/exp/sat")
@@ -44,7 +42,7 @@ def find_lang(cfg: Config, model: Path) -> Path:
 
 
 def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Config, nj: int) -> None:
-    """Everything, into `work`."""
+    """Run all parts; results go into `work`."""
     from kdtool.aligner.audio import read_staged
     from kdtool.aligner.doubt import add_fit
     from kdtool.aligner.prepare import prepare
@@ -90,12 +88,12 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
         shown = choose(files, cfg.report, cfg.report_files)
         write_report(work / "report.html", files, shown, rows_of(dropped), lambda name: read_staged(paths[name]))
     shutil.rmtree(temporary)
-    # What fails decides the exit status when all is in place, so that the rest can be used.
+    # Failures decide the exit status only after everything is written, so that the rest can be used.
     account(len(files) + len(dropped), len(files), dropped, max_share=1.0, where="align", work=work)
 
 
 def align_and_tidy(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Config, nj: int) -> None:
-    """`align_folder`; what it copied is not left on a disk that is full."""
+    """`align_folder`; on an error its copies of the audio are removed, so that they do not fill the disk."""
     try:
         align_folder(audio, model, lang_dir, work, cfg, nj)
     except OSError:
@@ -104,7 +102,7 @@ def align_and_tidy(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Co
 
 
 def report_failures(out: Path, max_failed: float) -> None:
-    """KdError when more than the allowed share of the files failed; the same when nothing had to be done again."""
+    """KdError when more than the allowed share of the files failed; also when the output was up to date."""
     from kdtool.core.tables import read_lines
 
     failed = [line.split("\t", 1) for line in read_lines(out / "dropped.tsv")]

@@ -19,8 +19,8 @@ MIN_SECONDS = 0.03
 
 @dataclass(frozen=True)
 class Staged:
-    """The original: sampling rate in Hz, first sample and samples used, samples a channel in all, channels; the file that was
-    made, and its samples; what a user should know of the original."""
+    """The original: sampling rate in Hz, first sample and samples used, samples per channel in all, channels; the staged
+    file and its samples; a note for the user about the original."""
 
     rate: int
     start: int
@@ -33,7 +33,7 @@ class Staged:
 
     @property
     def seconds(self) -> float:
-        """Exact duration of what is used of the original."""
+        """Exact duration of the used part of the original."""
         return self.length / self.rate
 
 
@@ -47,10 +47,10 @@ def parse_channel(text: str) -> int | None:
 
 
 def stage(source: Path, target: Path, rate: int, channel: int | None, part: tuple[int, int] | None = None) -> Staged:
-    """Write one channel of `source` (None: the mean of all) to `target` at `rate`; of `part` only, when it is given.
+    """Write one channel of `source` (None: the mean of all) to `target` at `rate`; only `part`, if given.
 
     Raises:
-        KdError: no such channel, silent or too short audio, and what `open_audio` raises; says which and what to do.
+        KdError: no such channel, silent or too short audio, and what `open_audio` raises. The message says which and what to do.
         OSError: `target` cannot be written, as on a full disk.
     """
     import numpy as np
@@ -62,7 +62,7 @@ def stage(source: Path, target: Path, rate: int, channel: int | None, part: tupl
         start, end = part or (0, whole)
         if not start < end <= whole:
             raise KdError(f"{source} has {whole} samples, {start} to {end} are expected; it was changed meanwhile: start again")
-        # Block by block, so that only one channel is held.
+        # Block by block, so that memory holds one channel only.
         signal = np.concatenate([b.mean(axis=1) if channel is None else b[:, channel].copy() for b in audio.blocks(start, end)])
     if len(signal) < MIN_SECONDS * own:
         raise KdError(f"{source} has {len(signal)} samples at {own} Hz, less than {MIN_SECONDS:g} s")
@@ -83,7 +83,7 @@ def read_staged(path: Path) -> tuple[np.ndarray, int]:
 
 
 def resample(signal: Any, old: int, new: int) -> Any:
-    """Band-limited; time stands still (a linear-phase filter whose delay is taken out)."""
+    """Band-limited, without delay (linear-phase filter, its delay removed)."""
     if old == new:
         return signal
     from scipy.signal import resample_poly

@@ -1,7 +1,6 @@
-"""What looks wrong, for people.  In: a job's evidence (fit.py), the aligned files.  Out: fields of the files and words; tables; a summary.
-
-A file or a word looks wrong when its fit is below LOOKS_WRONG. With an adapted triphone model that is so for about 1 in 100 words and
-up to 3 in 100 files whose transcript is right (utils/README.md; tests/bench/bench_confidence.py measures it).
+"""Files and words that look wrong.  In: a job's evidence (fit.py), the aligned files.  Out: their fit; table columns; a summary.
+A file or a word looks wrong when its fit is below LOOKS_WRONG. With an adapted triphone model this happens for about 1 in 100 words and
+up to 3 in 100 files with a correct transcript (utils/README.md; tests/bench/bench_confidence.py measures it).
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from kdtool.core.tables import read_lines
 from kdtool.features.store import FRAME_SHIFT
 
 LOOKS_WRONG = 0.5
-NAMED = 5  # files in the summary
-MOST_WORDS = 12  # of a stretch that are named
+NAMED = 5  # files named in the summary
+MOST_WORDS = 12  # words of a stretch that are printed
 COLUMNS = ("llr_per_frame", "fit", "doubtful_words", "worst_start", "worst_end", "worst_words", "heard")
 
 
 def add_fit(aligned: Aligned, row: dict[str, Any], phone_names: Sequence[str]) -> None:
-    """Put a job's evidence into an utterance and its words, in place."""
+    """Add a job's evidence to an utterance and its words, in place."""
     judged = row["fit"]
     for word, one in zip(aligned.words, judged["words"], strict=True):
         word.llr, word.fit, word.heard = round(one["llr"], 3), round(one["fit"], 4), _names(one["heard"], phone_names)
@@ -40,12 +39,12 @@ def _names(phones: Sequence[int], names: Sequence[str]) -> str:
 
 
 def doubtful(fit: float) -> bool:
-    """Whether what has this fit looks wrong."""
+    """Whether this fit looks wrong."""
     return fit < LOOKS_WRONG
 
 
 def ranked(files: Sequence[Aligned]) -> list[Aligned]:
-    """What fits worst first."""
+    """Files, worst fit first."""
     return sorted(files, key=lambda a: (a.fit, a.llr, a.name))
 
 
@@ -57,7 +56,7 @@ def fields(one: Aligned) -> list[str]:
 
 
 def say_doubts(out: Path) -> None:
-    """Print how many files and words look wrong, and which files most; from files.tsv, so that a finished output says it again."""
+    """Print how many files and words look wrong and name the worst; reads files.tsv, so it also works on a finished output."""
     head, *lines = [line.split("\t") for line in read_lines(out / "files.tsv")]
     rows = [dict(zip(head, line, strict=True)) for line in lines]
     wrong = sorted((r for r in rows if doubtful(float(r["fit"]))), key=lambda r: (float(r["fit"]), float(r["llr_per_frame"])))

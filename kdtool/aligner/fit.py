@@ -1,4 +1,4 @@
-"""Whether a text says what its audio says.  In: an alignment, scores of the free phone loop's units.  Out: evidence against the text.
+"""Whether a text fits its audio.  In: an alignment, scores of the phone loop's units.  Out: evidence against the text.
 
 Three questions, each a comparison of log-likelihoods that needs no second model:
 
@@ -6,14 +6,12 @@ Three questions, each a comparison of log-likelihoods that needs no second model
 - stretch: is there any part of the file, silence and boundaries of words included, in which it fits much better?
 - order: do two neighbouring words fit better the other way round? (Between `the` and `of` the loop hardly sees a difference.)
 
-Words without a pronunciation are aligned as spoken noise, which fits nothing well: they are no evidence while most words have one.
-
-All are told in units of the utterance itself: 1 is the mean distance of a phone picked at random from the loop's best path. That
-makes them alike for a monophone model and an adapted triphone one, and for loud and noisy recordings. Each has a limit; the
-evidence over its limit is `mismatch`, and fit = 1 / (1 + mismatch): 1 is perfect, below 0.5 looks wrong.
-
-The limits were set with a SAT model on one half of the sample's dev speakers (tests/bench/bench_confidence.py), none of whose right
-transcripts looks wrong. Of a monophone model's 1 in 30 does, of a triphone model's without adaptation 3 in 30: it doubts more.
+Words without a pronunciation are aligned as spoken noise, which fits nothing well: they are ignored while most words have one.
+All evidence is measured in a unit of the utterance itself: 1 is the mean distance of a random phone from the loop's best path. So
+monophone and adapted triphone models, loud and noisy recordings are comparable. Each kind has a limit; the
+evidence above its limit is `mismatch`, and fit = 1 / (1 + mismatch): 1 is perfect, below 0.5 looks wrong.
+The limits were set with a SAT model on half of the sample's dev speakers (tests/bench/bench_confidence.py); none of their correct
+transcripts looks wrong. With a monophone model 1 in 30 does, with an unadapted triphone model 3 in 30.
 """
 
 from __future__ import annotations
@@ -29,17 +27,17 @@ from kdtool.aligner.posterior import Found, Piece
 from kdtool.graph.training import GraphBuilder
 from kdtool.graph.viterbi import viterbi
 
-WORD_LIMIT = 0.3  # a word's mean
-STRETCH_FREE = 0.15  # so much a frame is no evidence: right texts have 0.03 to 0.06
+WORD_LIMIT = 0.3  # mean over a word
+STRETCH_FREE = 0.15  # per frame, no evidence: correct texts have 0.03 to 0.06
 STRETCH_LIMIT = 12.0  # frames' worth of random phones, summed over the worst stretch
-ORDER_LIMIT, ORDER_SCALE = 2.0, 5.0  # frames' worth by which exchanged words must fit better; so much more counts as much again
-ORDER_CONTEXT = 2  # words to each side that are aligned again: a wrong word moves its neighbours
-LEAST_UNIT = 1.0  # nats a frame: no model is so flat
+ORDER_LIMIT, ORDER_SCALE = 2.0, 5.0  # gain of exchanged words, in frames: limit, and scale above it
+ORDER_CONTEXT = 2  # words realigned on each side: a wrong word moves its neighbours
+LEAST_UNIT = 1.0  # nats per frame: every model is above
 
 
 @dataclass(frozen=True)
 class WordFit:
-    """llr: log-likelihood of the aligned phones less the loop's, nats a frame; heard: the loop's phones over the word's frames."""
+    """llr: log-likelihood of the aligned phones minus the loop's, nats per frame; heard: the loop's phones over the word's frames."""
 
     llr: float
     fit: float
@@ -48,8 +46,8 @@ class WordFit:
 
 @dataclass(frozen=True)
 class TextFit:
-    """Of an utterance. llr: as of a word, over all frames; start, stop: frames of what fits worst; heard: the loop's phones there;
-    exchanged: index of the first of two words that fit better the other way round (then start and stop are theirs), -1 for none."""
+    """One utterance's fit. llr: as in WordFit, over all frames; start, stop: frames of the worst stretch; heard: the loop's phones there;
+    exchanged: index of the first of two words that fit better exchanged (start and stop are then theirs), else -1."""
 
     llr: float
     fit: float
@@ -64,8 +62,8 @@ def text_fit(loop: PhoneLoop, builder: GraphBuilder, words: Sequence[str], found
     """Compare an alignment with the loop, and its words with their neighbours.
 
     Args:
-        builder: graphs over the loop's units; words: those that were aligned, all known to it.
-        scores: float32 (T, units), of the frames that `found` covers.
+        builder: graphs over the loop's units; words: the aligned words, all in its lexicon.
+        scores: float32 (T, units), for the frames of `found`.
     """
     path = loop.best_path(scores)
     frames = np.arange(len(scores))
@@ -98,18 +96,18 @@ def _word(loop: PhoneLoop, path: LoopPath, lost: np.ndarray, against: np.ndarray
 
 
 def not_judged(builder: GraphBuilder, words: Sequence[str]) -> set[int]:
-    """Which words are no evidence: those without a pronunciation, aligned as spoken noise, unless most of the text is such."""
+    """Indices of words that are ignored: no pronunciation, aligned as spoken noise; none if most of the text is such."""
     unknown = {n for n, word in enumerate(words) if word == builder.oov}
     return unknown if 2 * len(unknown) <= len(words) else set()
 
 
 def fit(mismatch: float) -> float:
-    """Evidence over its limit as a score between 0 and 1, 0.5 at the limit."""
+    """Map evidence above its limit to a score between 0 and 1, 0.5 at the limit."""
     return 1 / (1 + max(mismatch, 0.0))
 
 
 def end(piece: Piece) -> int:
-    """The frame behind a piece's last."""
+    """The frame after a piece's last."""
     return piece.start + piece.length
 
 
@@ -121,7 +119,7 @@ def aligned_units(loop: PhoneLoop, phones: Sequence[Piece]) -> np.ndarray:
 
 
 def worst_stretch(lost: np.ndarray) -> tuple[float, int, int]:
-    """The largest sum of (lost - STRETCH_FREE) over neighbouring frames, and the stretch's first frame and the one behind its last."""
+    """The largest sum of (lost - STRETCH_FREE) over neighbouring frames, its first frame, the frame after its last."""
     sums = np.concatenate([[0.0], np.cumsum(lost - STRETCH_FREE)])
     low = np.minimum.accumulate(sums)
     stop = int((sums - low).argmax())
@@ -130,7 +128,7 @@ def worst_stretch(lost: np.ndarray) -> tuple[float, int, int]:
 
 
 def exchange_gains(builder: GraphBuilder, words: Sequence[str], pieces: Sequence[Piece], scores: np.ndarray) -> list[float]:
-    """For each two neighbouring words, by how many nats they and ORDER_CONTEXT words beside them fit better the other way round.
+    """Gain in nats when two neighbouring words are exchanged, with ORDER_CONTEXT words on each side realigned; one per pair.
 
     -inf where the two sound alike or one has no pronunciation.
     """
@@ -148,11 +146,11 @@ def exchange_gains(builder: GraphBuilder, words: Sequence[str], pieces: Sequence
 def _score(builder: GraphBuilder, words: Sequence[str], scores: np.ndarray) -> float:
     graph = builder.build(words)
     found = viterbi(graph, np.ascontiguousarray(scores[:, graph.used_pdfs()]))
-    return found[1] if found else -np.inf  # no path: the words are as long either way, so that both have one or none has
+    return found[1] if found else -np.inf  # no path: then the given order has none either, as it is as long
 
 
 def heard(loop: PhoneLoop, path: LoopPath, start: int, stop: int) -> list[int]:
-    """Phones of the loop whose middle lies from frame `start` to before `stop`; what is the whole stretch's when none does."""
+    """Phones of the loop whose middle lies from frame `start` to before `stop`; else every phone that overlaps it."""
     first = np.flatnonzero(path.begins)
     edges = [*first.tolist(), len(path.unit)]
     spans = [(a, b) for a, b in itertools.pairwise(edges) if start <= (a + b - 1) // 2 < stop]

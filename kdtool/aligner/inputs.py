@@ -1,8 +1,8 @@
-"""What there is to align.  In: a folder.  Out: items (audio with its text) and, by name, what cannot be used and why.
+"""Finds audio and text to align.  In: a folder.  Out: items (audio with its text); faults (name, reason) for what cannot be used.
 
 Layouts: a text file (.txt or .lab) beside each audio file, at any depth; LibriSpeech (<id> WORDS in *.trans.txt);
-a Kaldi data folder (see kaldi_inputs.py). What has a suffix of audio is audio; where a text has none, any file of its name that
-is audio by its content, or has to be converted first, which is then said.
+a Kaldi data folder (see kaldi_inputs.py). Audio is known by its suffix. If a text has no audio, any file of its name that is audio by
+its content is used; if such a file must be converted first, the fault says so.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from kdtool.text.marks import words_fault
 
 TEXT = (".txt", ".lab")
 TRANSCRIPTS = ".trans.txt"
-LARGEST_TEXT = 1 << 24  # bytes; what is said in a hundred hours
+LARGEST_TEXT = 1 << 24  # bytes; about a hundred hours of speech
 LAYOUTS = ("auto", "beside", "librispeech", "kaldi")
 SPEAKERS = ("file", "folder")
 
 
 @dataclass
 class Files:
-    """What may be read, and what may not and why."""
+    """Readable files, and the unreadable ones with reasons."""
 
     audio: list[Path] = field(default_factory=list)
     texts: list[Path] = field(default_factory=list)
@@ -46,10 +46,10 @@ class Files:
 def find_items(folder: Path, layout: str = "auto", speaker: str = "file") -> tuple[list[Item], list[Fault]]:
     """Items and faults (name, reason) of a folder, sorted by name.
 
-    speaker: what is normalised together, each "file" or all files of a "folder"; LibriSpeech's ids name their speaker.
+    speaker: normalise over each "file" or over all files of a "folder"; LibriSpeech's ids name their speaker.
 
     Raises:
-        KdError: no folder, or neither audio nor text in it.
+        KdError: the folder does not exist, or holds neither audio nor text in it.
     """
     if layout not in LAYOUTS or speaker not in SPEAKERS:
         raise UsageError(f"--layout {layout} --speaker {speaker}: known are {', '.join(LAYOUTS)}; {', '.join(SPEAKERS)}")
@@ -71,7 +71,7 @@ def find_items(folder: Path, layout: str = "auto", speaker: str = "file") -> tup
 
 
 def _walk(folder: Path) -> Files:
-    """Audio, text and LibriSpeech transcript files; hidden ones do not count."""
+    """Audio, text and LibriSpeech transcript files; hidden files are skipped."""
     faults: list[tuple[Path, str]] = []
     paths = files_below(folder, hidden=False, faults=faults)
     paths += [path for path, _ in faults]
@@ -94,7 +94,7 @@ def _walk(folder: Path) -> Files:
 
 
 def _more_audio(names: Collection[str], others: dict[str, list[Path]], audio: dict[str, list[Path]]) -> None:
-    """Give the texts of these names that have no audio the files of other suffixes that are, in place."""
+    """Give texts without audio the files of their name that have another suffix but are audio, in place."""
     for name in names:
         for path in others.get(name, []) if name not in audio else []:
             if path.suffix.lower() in (*CONVERTED, *HEADERLESS) or (not file_fault(path) and is_audio(path)):
@@ -113,7 +113,7 @@ def _stems(folder: Path, paths: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def _pair_spellings(sounds: dict[str, list[Path]], words: dict[str, list[Path]]) -> None:
-    """Give audio without text the text whose name differs in how an accent is written only (one or two characters), in place."""
+    """Pair audio and text whose names differ only in how an accent is encoded (one or two characters), in place."""
 
     def alone(mine: Collection[str], other: Collection[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -155,9 +155,9 @@ def _beside(folder: Path, files: Files, speaker: str) -> tuple[list[Item], list[
 
 
 def _with_odd(folder: Path, files: Files, faults: dict[str, str], items: Sequence[Item], stem: bool = False) -> list[Fault]:
-    """All faults, sorted: what is odd stands for its missing partner; beside an item of that name it has its whole name.
+    """All faults, sorted. An odd name replaces the fault of its missing partner; if an item has that name, it is given in full.
 
-    stem: audio is known by its name without its folder.
+    stem: audio is known by its name without folder.
     """
     names = {i.name for i in items}
     for path, reason in files.odd:
@@ -205,7 +205,7 @@ def _librispeech(folder: Path, files: Files) -> tuple[list[Item], list[Fault]]:
 
 
 def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[tuple[int, str]]:
-    """(line number, line); a line of another encoding is its utterance's fault, a file that cannot be read one of its own."""
+    """(line number, line). A line in another encoding is a fault of its utterance; an unreadable file is one fault."""
     try:
         return list(enumerate(utf8_lines(file), 1))
     except OSError as e:
@@ -219,7 +219,7 @@ def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[
 
 
 def _utf8_ones(file: Path, reason: str, faults: dict[str, str]) -> list[tuple[int, str]]:
-    """The lines that are UTF-8 and no binary, if that is most of them; the others are faults of their utterances."""
+    """If most lines are UTF-8 text: those lines; the others become faults of their utterances."""
     good, bad = [], {}
     for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
         try:
@@ -233,10 +233,10 @@ def _utf8_ones(file: Path, reason: str, faults: dict[str, str]) -> list[tuple[in
 
 
 def read_text(path: Path) -> str:
-    """A text file's words, in one line; everything else is as it was written.
+    """A text file's words in one line, otherwise unchanged.
 
     Raises:
-        KdError: it is in another encoding, or it is no plain text but subtitles, labels or markup, or it is far too large.
+        KdError: another encoding; subtitles, labels or markup instead of plain text; far too large.
     """
     if (size := path.stat().st_size) > LARGEST_TEXT:
         raise KdError(f"{path}: {size} bytes, more than {LARGEST_TEXT}, are not the text of one recording; is it another file?")

@@ -1,4 +1,4 @@
-"""What there is to align: an item per audio file with its text, and a fault (name, reason) per file that cannot be used."""
+"""Types for the aligner's input: an item is an audio file with its text, a fault (name, reason) is a file that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 class Item:
     """One audio file and its text; `name` is its path below the folder without the suffix, or the utterance's id; unique.
 
-    recording: what the audio file is called, '' for `name`; part: first sample and the one behind the last, None for all;
-    channel: from 0, None where the user chooses; given: the name from outside, '' where `name` is that.
+    recording: the audio file's name, '' if it equals `name`; part: first sample and the sample after the last, None for all;
+    channel: from 0, None: the user's option; given: the original name, '' if it equals `name`.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Item:
 
     @property
     def called(self) -> str:
-        """What the user calls it: for dropped.tsv and messages."""
+        """The original name, for dropped.tsv and messages."""
         return self.given or self.name
 
 

@@ -1,6 +1,6 @@
-"""One job of `kdtool align`.  In: features, audio, pronunciations, a GMM folder.  Out: WORK/part.J.jsonl, an utterance a line.
+"""One job of `kdtool align`.  In: features, audio, pronunciations, a GMM folder.  Out: WORK/part.J.jsonl, one line per utterance.
 
-A line: id, frames, loglike, words and phones as `posterior.Piece` holds them, edges (times of the phones' boundaries, seconds), fit
+A line holds: id, frames, loglike, words and phones (as `posterior.Piece`), edges (times of the phones' boundaries, seconds), fit
 (as `fit.TextFit`); or id and `failed`, the reason.
 """
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from kdtool.gmm.folder import Gmm
     from kdtool.graph.training import GraphBuilder
 
-AUDIO_TABLE = "staged.jsonl"  # {"id", "path", "seconds"} a line: the audio at the model's rate, the original's exact duration
+AUDIO_TABLE = "staged.jsonl"  # {"id", "path", "seconds"} per line: audio at the model's rate, exact duration of the original
 
 
 @dataclass(frozen=True)
 class Options:
-    """scale: of the scores, for posteriors; min_silence: seconds, shorter ones between words are none; refine: silence's edges."""
+    """scale: acoustic, for posteriors; min_silence: seconds, shorter silences between words are joined; refine: move silence edges."""
 
     scale: float
     min_silence: float
@@ -39,7 +39,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Aligner:
-    """What all utterances of a job share."""
+    """What all utterances of a job share: models, graphs, tables."""
 
     features: FeatureSet
     builder: GraphBuilder
@@ -82,7 +82,7 @@ def align_part(work: Path, lang_dir: Path, gmm_dir: Path, options: Options, job:
 
 
 def try_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:
-    """The same as `align_one`; what goes wrong with one utterance is its reason and ends no other."""
+    """`align_one`; an error becomes the utterance's reason and does not stop the others."""
     try:
         return align_one(aligner, utterance, transform)
     except (KdError, MemoryError) as e:
@@ -92,7 +92,7 @@ def try_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) -> d
 
 
 def align_one(aligner: Aligner, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:
-    """One utterance's line. transform: its speaker's, if the model wants one."""
+    """One utterance's line. transform: the speaker's fMLLR, None if the model has none."""
     from kdtool.aligner.fit import text_fit
     from kdtool.aligner.posterior import align_scores
     from kdtool.gmm.shard import too_short

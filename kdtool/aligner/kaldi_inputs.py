@@ -1,6 +1,6 @@
-"""A Kaldi data folder as something to align.  In: the folder.  Out: items, each a part of a recording, and faults.
+"""A Kaldi data folder as input of the aligner.  In: the folder.  Out: items, each a part of a recording, and faults.
 
-Relative paths in wav.scp count from the current folder, as in Kaldi; commands in it are refused (utils/import_kaldi_data.sh
+Relative paths in wav.scp start at the current folder, as in Kaldi; commands in it are refused (utils/import_kaldi_data.sh
 can run them).
 """
 
@@ -16,7 +16,7 @@ from kdtool.corpus.kaldi_dir import KaldiDir, read_dir, spans
 from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
 from kdtool.corpus.utterance import Limits, check_audio
 
-MAX_OVERSHOOT = 0.5  # seconds that a segment may end after its recording
+MAX_OVERSHOOT = 0.5  # seconds by which a segment may exceed its recording
 
 
 def is_kaldi(folder: Path) -> bool:
@@ -32,7 +32,7 @@ def _read(folder: Path) -> tuple[KaldiDir, list[Entry]]:
 
 
 def kaldi_audio(folder: Path) -> dict[str, Path]:
-    """The audio files of the recordings, which lie outside the folder; what cannot be read is told by utterance later."""
+    """The recordings' audio files, which lie outside the folder; unreadable ones are reported per utterance later."""
     return {f"audio of {e.id}": e.file for e in _read(folder)[1] if e.file is not None and not file_fault(e.file)}
 
 

@@ -1,7 +1,7 @@
-"""The free phone loop of a GMM: any phone after any other.  In: a tree, log-likelihoods of its senones.  Out: the loop's best path.
+"""The free phone loop of a GMM: any phone may follow any other.  In: a tree, log-likelihoods of its senones.  Out: the best path.
 
-The loop knows no context: a unit is a state of a phone, whatever its neighbours (and its place in the word) are, and scores on
-each frame as the best of its senones does. So the loop is small (a hundred units), the same for every kind of GMM, and exact.
+The loop has no context: a unit is a state of a phone, whatever its neighbours (and its place in the word). Its score
+on a frame is that of its best senone. So the loop is small (a hundred units), the same for every kind of GMM, and exact.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from kdtool.formats.tree import Tree
 from kdtool.gmm.model import DiagGmm
 
-CHUNK = 8192  # frames whose senones are all scored at a time: an hour of audio would take gigabytes
-# Weight of a phone's probability (1 of the number of phones) against the acoustic scores. On held-out speech the loop's phones
-# differ least from the transcript's with 3 (of 0, 1, 3, 6, 10: 34.4, 30.7, 28.5, 29.6, 34.5%); a phone bigram gains 1% only.
+CHUNK = 8192  # frames scored at a time: all senones of an hour would take gigabytes
+# Weight of a phone's prior (1 / number of phones) against the acoustic scores. On held-out speech 3 gives the lowest phone error
+# against the transcript (0, 1, 3, 6, 10: 34.4, 30.7, 28.5, 29.6, 34.5%); a phone bigram gains 1% only.
 PHONE_WEIGHT = 3.0
 
 
 @dataclass(frozen=True)
 class LoopPath:
-    """What the loop recognised: unit of each frame (T,), and whether a phone begins there, bool (T,)."""
+    """The recognised path: unit per frame (T,), and whether a phone begins there, bool (T,)."""
 
     unit: np.ndarray
     begins: np.ndarray
@@ -33,11 +33,11 @@ class PhoneLoop:
     """The loop over a GMM's phones.
 
     Attributes:
-        units: the units as a tree: ``units.pdf_map[0, phone, 0, state]`` is a unit, ``units.pdf_phone`` each unit's phone.
+        units: the units as a tree: ``units.pdf_map[0, phone, 0, state]`` is a unit, ``units.pdf_phone`` the phone of each unit.
     """
 
     def __init__(self, tree: Tree, num_states: Mapping[int, int], family: Mapping[int, int]) -> None:
-        """num_states, family: of each phone, as a lang folder has them."""
+        """num_states, family: per phone, as in a lang folder."""
         self.units = Tree.monophone(num_states, family)
         unit = self.units.pdf_map[0, tree.pdf_phone, 0, tree.pdf_state]
         self._order = np.argsort(unit, kind="stable")
@@ -47,13 +47,13 @@ class PhoneLoop:
         self.entry = -PHONE_WEIGHT * math.log(len(self._first))
 
     def scores(self, model: DiagGmm, feats: np.ndarray, pdfs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log-likelihoods (nats) of frames, all senones scored once.
+        """Log-likelihoods (nats); each senone is scored once.
 
         Args:
-            feats: (T, D); pdfs: those whose own scores are asked for.
+            feats: (T, D); pdfs: senones whose scores are returned, too.
 
         Returns:
-            float32 (T, 1 + len(pdfs)), the first column empty, as k2 wants it; float32 (T, units).
+            float32 (T, 1 + len(pdfs)), first column empty, as k2 requires; float32 (T, units).
         """
         own = np.zeros((len(feats), 1 + len(pdfs)), np.float32)
         units = np.empty((len(feats), self.units.num_pdfs), np.float32)
@@ -69,12 +69,12 @@ class PhoneLoop:
         return self.units.pdf_map[0, phone, 0, state]
 
     def phone_means(self, scores: np.ndarray) -> np.ndarray:
-        """Mean over all phones of their best state's score on each frame, (T,): how a phone picked at random fits."""
+        """Mean over phones of the best state's score per frame, (T,): the fit of a random phone."""
         best: np.ndarray = np.maximum.reduceat(scores, self._first, axis=1)
         return best.mean(axis=1, dtype=np.float64)
 
     def best_path(self, scores: np.ndarray) -> LoopPath:
-        """Exact Viterbi. scores: (T, units); T at least a phone's number of states. Of equally good ways, staying in a unit wins."""
+        """Exact Viterbi. scores: (T, units); T at least a phone's number of states. Ties: staying in a unit wins."""
         frames, size = scores.shape
         sums = np.full(size, -np.inf)
         sums[self._first] = scores[0, self._first]

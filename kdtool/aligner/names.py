@@ -1,8 +1,8 @@
-"""What the files that are made are called.  In: names from outside.  Out: a name for each that is safe in tables and on any disk.
+"""Output names.  In: input names.  Out: one name each that is safe in tables and on any disk.
 
-Nearly every name stays as it is. Another one is given to: a part with control characters or an end of line; a part that is too
-long for a file name once .TextGrid is added; a name that some disk takes for one that comes before it (A.wav beside a.wav, one
-accent written in two ways), where one output would replace the other; a name whose output is a folder's (a beside a.json/b).
+Nearly every name stays as it is. These change: a part with control characters or line ends; a part that is too long for a file name
+once .TextGrid is added; a name that some disk cannot distinguish from an earlier one (A.wav beside a.wav, two encodings
+of one accent), so that one output would replace the other; a name whose output is a folder's (a beside a.json/b).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from kdtool.core.names import is_plain
 
 SUFFIXES = (".TextGrid", ".json")
 LONGEST_SUFFIX = max(map(len, SUFFIXES))
-TEMPORARY = 64  # bytes that a path grows by while its file is written
+TEMPORARY = 64  # bytes added to a path while its file is written
 
 
 def with_output_names(items: Iterable[Item], folder: Path) -> list[Item]:
-    """The items with safe names; `given` is the name from outside where it had to change. folder: where the outputs will lie."""
+    """The items with safe names; `given` holds the original name if it changed. folder: the output folder."""
     items = list(items)
     names = output_names((i.name for i in items), folder)
     recordings = output_names(sorted({i.recording for i in items if i.recording}), folder)
@@ -37,7 +37,7 @@ def with_output_names(items: Iterable[Item], folder: Path) -> list[Item]:
 
 
 def output_names(names: Iterable[str], folder: Path) -> dict[str, str]:
-    """Name of the output by the name from outside, in the given order; no two that a disk could take for one."""
+    """Output name by input name, in the given order; distinct on every disk."""
     most = os.pathconf(folder, "PC_NAME_MAX") - LONGEST_SUFFIX
     room = os.pathconf(folder, "PC_PATH_MAX") - len(os.fsencode(os.path.abspath(folder))) - TEMPORARY
     safe = {name: _fitting(name, most, room) for name in names}
@@ -51,7 +51,7 @@ def output_names(names: Iterable[str], folder: Path) -> dict[str, str]:
 
 
 def _fitting(name: str, most: int, room: int) -> str:
-    """The name with parts of at most `most` bytes, `room` bytes in all."""
+    """The name, its parts cut to `most` bytes and the whole to `room` bytes."""
     parts = [_part(part, most) for part in name.split("/")]
     fitting = "/".join(parts)
     return fitting if len(fitting.encode()) <= room else _marked(parts[-1], name, min(most, room))
@@ -63,7 +63,7 @@ def _part(part: str, most: int) -> str:
 
 
 def _marked(safe: str, name: str, most: int) -> str:
-    """The safe name with a mark that only this name from outside has, its last part cut to `most` bytes."""
+    """The safe name with a mark derived from the original name; its last part is cut to `most` bytes."""
     head, slash, last = safe.rpartition("/")
     mark = "~" + _digest(name)
     return head + slash + last.encode()[: most - len(mark)].decode(errors="ignore") + mark
@@ -74,12 +74,12 @@ def _digest(name: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """Equal for two names that some disk takes for one: capitals, and how an accent is written, do not count."""
+    """A key that is equal for names that some disk cannot distinguish: ignores case and how accents are encoded."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def ctm_names(names: Iterable[str]) -> dict[str, str]:
-    """For each name one that a CTM can hold, which cannot quote: no blanks, no ';' first (a comment); no two the same."""
+    """A distinct CTM name per name: no blanks (a CTM cannot quote), no leading ';' (a comment)."""
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:

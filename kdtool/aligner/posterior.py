@@ -1,9 +1,9 @@
 """One utterance's alignment with confidence.  In: its graph, its scores.  Out: words and phones with frames and confidence.
 
-The confidence of a word is the mean, over the frames it was given, of the posterior probability that the frame belongs to
+The confidence of a word is the mean, over its frames, of the posterior probability that the frame belongs to
 this word; of a phone: to this phone of this word. Posteriors come from all paths of the graph (forward-backward on the
-exact k2 lattice within `OUTPUT_BEAM` of its best path), with all scores multiplied by `scale` first: neighbouring frames
-say nearly the same, so that unscaled probabilities are all but 0 and 1. The best path does not depend on the scale.
+exact k2 lattice within `OUTPUT_BEAM` of its best path). All scores are first multiplied by `scale`: neighbouring frames
+are correlated, so unscaled posteriors are nearly 0 or 1. The best path does not depend on the scale.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 from kdtool.graph.training import SILENCE_WORD, TrainingGraph
 
-OUTPUT_BEAM = 15.0  # scaled nats: what lies beyond has a probability below 1e-6
-# Searched in turn, unscaled nats, when the exact lattice would not fit into memory: minutes of speech in one file.
+OUTPUT_BEAM = 15.0  # scaled nats: paths beyond have a probability below 1e-6
+# Beams tried in turn, unscaled nats, when the exact lattice does not fit into memory: minutes of speech in one file.
 LONG_BEAMS = (300.0, 1000.0, 4000.0)
 
 
 @dataclass
 class Piece:
-    """A word or a phone: index or phone id, first frame, frames, confidence, mean log-likelihood a frame (nats).
+    """A word or a phone: index or phone id, first frame, frames, confidence, mean log-likelihood per frame (nats).
 
     `word`: the transcript's word that a phone belongs to, -1 for silence; `states`: frames in each of its HMM states.
     """
@@ -46,7 +46,7 @@ class Found:
 
 
 def align_scores(graph: TrainingGraph, fsa: Any, scores: np.ndarray, scale: float) -> Found | None:
-    """Best path and posteriors; None without a path.
+    """Best path and posteriors; None if there is no path.
 
     fsa: `graph.to_fsa()`; scores: float32 (T, 1 + used pdfs), log-likelihoods in the columns of the graph's labels.
     """
@@ -73,7 +73,7 @@ def pieces(
 ) -> Found:
     """Cut the best path into words and phones.
 
-    path: HMM state of each frame (T,); frame, hmm, prob: occupancies, parallel; own: the path's log-likelihood of each frame.
+    path: HMM state of each frame (T,); frame, hmm, prob: occupancies, parallel; own: the path's log-likelihood per frame.
     """
     size = len(path)
     word, phone, instance = graph.word[path], graph.phone[path], graph.instance[path]
@@ -95,6 +95,6 @@ def pieces(
 
 
 def _runs(values: np.ndarray) -> list[tuple[int, int]]:
-    """(first, behind last) of each run of equal values."""
+    """(first, after last) of each run of equal values."""
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))

@@ -1,4 +1,4 @@
-"""From a folder of audio and text to features and pronunciations.  In: the folder, a lang folder.  Out: what the jobs read.
+"""Prepares features and pronunciations for alignment.  In: a folder of audio and text, a lang folder.  Out: the jobs' input files.
 
 Writes TEMPORARY/audio, recordings and supervisions, feats, prons.txt, and WORK/words.tsv, WORK/renamed.tsv.
 """
@@ -48,17 +48,17 @@ class Utterance:
 
 @dataclass
 class Ready:
-    """Utterances by their id in the temporary files (a name may hold what no file name can); what fell out, with reasons."""
+    """Utterances by temporary id (a name may hold characters that no file name can); dropped ones with reasons."""
 
     utterances: dict[str, Utterance]
     faults: list[Fault]
 
 
 def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, feats: str, nj: int) -> Ready:
-    """Read, check and convert everything; features in TEMPORARY/feats, of the model's kind and rate (`feats`: "16 kHz mfcc").
+    """Read, check and convert everything; features in TEMPORARY/feats, at the model's rate (`feats`: "16 kHz mfcc").
 
     Raises:
-        KdError: nothing is left.
+        KdError: no utterance is left.
     """
     kind, rate = kind_and_rate(feats)
     items, faults = find_items(audio, cfg.layout, cfg.speaker)
@@ -94,7 +94,7 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
 def stage_all(
     items: Sequence[Item], folder: Path, rate: int, channel: int | None, nj: int
 ) -> tuple[dict[str, Staged], list[Fault]]:
-    """Every item's audio at the model's rate, by the item's name; and the faults."""
+    """Every item's audio at the model's rate, by item name; and the faults."""
     folder.mkdir()
 
     def one(numbered: tuple[int, Item]) -> Staged | str:
@@ -109,7 +109,7 @@ def stage_all(
     with ThreadPoolExecutor(nj) as pool:
         try:
             results = dict(zip((i.name for i in items), pool.map(one, enumerate(items)), strict=True))
-        except OSError:  # the disk is full, say: what still waits would fail as well
+        except OSError:  # e.g. a full disk: the rest would fail as well
             pool.shutdown(cancel_futures=True)
             raise
     staged = {name: r for name, r in results.items() if not isinstance(r, str)}
@@ -118,7 +118,7 @@ def stage_all(
 
 
 def write_renamed(path: Path, items: Sequence[Item]) -> None:
-    """'output name<TAB>name in the folder' of the items that had to be renamed; no file where there are none."""
+    """'output name<TAB>name in the folder' per renamed item; no file if there is none."""
     changed = [i for i in items if i.given]
     if not changed:
         return
@@ -129,7 +129,7 @@ def write_renamed(path: Path, items: Sequence[Item]) -> None:
 
 
 def extract_features(ready: Ready, temporary: Path, kind: str, rate: int, nj: int) -> None:
-    """Features of all utterances; those that have none become faults."""
+    """Features of all utterances; an utterance without features becomes a fault."""
     from kdtool.audio.reader import Sound
     from kdtool.core.tables import read_lines, write_jsonl
     from kdtool.corpus.manifests import whole_files, write_manifests

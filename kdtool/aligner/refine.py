@@ -1,8 +1,8 @@
 """Where silence begins and ends, from the waveform.  In: phones in frames, samples.  Out: the boundaries' times in seconds.
 
-An HMM puts the edges of silence too far into the silence: a 25 ms window holds speech, which is louder, as soon as it
-touches it, and the derivatives reach 40 ms further. So these edges (and no others) are moved to where the energy steps. A pause
-too short to be one is the closure of the plosive after it, or a hesitation of the HMM, and goes to the phone after it.
+An HMM places the edges of silence too far inside the silence: a 25 ms window that touches speech, which is louder, looks like
+speech, and the derivatives reach 40 ms further. So these edges (and no others) are moved to where the energy steps. A very short
+"pause" is the closure of the next plosive, or an artefact of the HMM; it is given to the phone after it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 HOP = 0.001
 WINDOW = 0.010
-REACH = 0.06  # seconds to each side of the HMM's boundary where the step is looked for
-SPEECH_LEFT = 0.01  # of a phone at least so much stays
-MIN_STEP = 1.5  # nepers of power (6.5 dB): less is no step
+REACH = 0.06  # seconds on each side of the HMM's boundary in which a step is searched
+SPEECH_LEFT = 0.01  # least remaining length of a phone, seconds
+MIN_STEP = 1.5  # nepers of power (6.5 dB): smaller steps are ignored
 
 
 def join_short_silences(found: Found, silence: Collection[int], frames: int) -> Found:
-    """Silences between words of fewer than `frames` frames become part of the phone after them."""
+    """Silences between words shorter than `frames` frames join the next phone."""
     phones: list[Piece] = []
     words = list(found.words)
     pending = 0
@@ -46,7 +46,7 @@ def join_short_silences(found: Found, silence: Collection[int], frames: int) -> 
 
 
 def log_energy(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Log power every HOP seconds of 10 ms Hann windows centred there; a first difference takes hum and offset away."""
+    """Log power every HOP seconds of 10 ms Hann windows centred there; a first difference removes hum and offset."""
     hop, size = round(HOP * rate), round(WINDOW * rate)
     high = np.diff(samples.astype(np.float64), prepend=samples[:1])
     power = np.convolve(high**2, np.hanning(size + 1) / np.hanning(size + 1).sum(), mode="same")[::hop]
@@ -54,7 +54,7 @@ def log_energy(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def step(values: np.ndarray, rising: bool) -> int | None:
-    """Where the best fit of two levels steps, as an index into `values`; None when the step is too small or goes the wrong way."""
+    """Step position of the best two-level fit, an index into `values`; None when the step is too small or in the wrong direction."""
     size = len(values)
     if size < 4:
         return None
@@ -68,7 +68,7 @@ def step(values: np.ndarray, rising: bool) -> int | None:
 
 
 def edges(phones: Sequence[Piece], silence: Collection[int], samples: np.ndarray, rate: int, duration: float) -> list[float]:
-    """Times of all boundaries, from 0 to `duration`: len(phones) + 1, rising."""
+    """Times of all boundaries, from 0 to `duration`: len(phones) + 1, ascending."""
     times = [0.0, *(p.start * FRAME_SHIFT for p in phones[1:]), duration]
     energy = log_energy(samples, rate)
     frames = list(times)

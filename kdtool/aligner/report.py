@@ -1,7 +1,7 @@
 """The report page.  In: aligned files and their audio.  Out: report.html, one file that needs no network.
 
-Of each shown file: its sound, played by a click, waveform, spectrogram, word and phone boundaries with confidence, words that look
-wrong with what was heard instead. Everything that came from outside is escaped.
+Each file is shown with its sound (played by a click), waveform, spectrogram, word and phone boundaries with confidence, and words that
+look wrong with what was recognised instead. All input text is escaped.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Sound = tuple[np.ndarray, int]  # samples, rate
 
 
 def choose(files: Sequence[Aligned], count: int, names: Sequence[str]) -> list[Aligned]:
-    """The named files, or the `count` that fit worst, worst first."""
+    """The named files, or the `count` files with the worst fit, worst first."""
     if not names:
         return ranked(files)[:count]
     by_name = {a.name: a for a in files}
-    for name in [n for n in names if n not in by_name]:  # hours of alignment are not lost over a name
+    for name in [n for n in names if n not in by_name]:  # a warning only: hours of alignment are not lost over a name
         print(f"note: --report-files {name}: not among the aligned files (named as in files.tsv, without suffix)", file=sys.stderr)
     return [by_name[n] for n in names if n in by_name]
 
@@ -79,7 +79,7 @@ def _index(shown: Sequence[Aligned], total: int) -> str:
 
 
 def window(one: Aligned) -> Timeline:
-    """What is shown of a file: all, or LONGEST seconds around what fits worst."""
+    """The part of a file that is shown: all, or LONGEST seconds around the worst fit."""
     start = 0.0
     if one.duration > LONGEST and one.doubt and doubtful(one.fit):
         middle = (one.doubt.start + min(one.doubt.end, one.doubt.start + LONGEST)) / 2
@@ -108,7 +108,7 @@ def _section(number: int, one: Aligned, audio: np.ndarray, rate: int) -> str:
 
 
 def _doubt(one: Aligned, line: Timeline, name: str) -> str:
-    """What fits worst, as a sentence."""
+    """The worst fit of a file, as a sentence."""
     d = one.doubt
     if d is None or not doubtful(one.fit):
         return ""
@@ -119,25 +119,25 @@ def _doubt(one: Aligned, line: Timeline, name: str) -> str:
 
 
 def _plays(line: Timeline, name: str, start: float, end: float) -> str:
-    """Attributes that make a click play what is shown of an interval; none when nothing is."""
+    """Attributes that play the shown part of an interval on a click; empty if no part is shown."""
     low, high = max(start, line.start), min(end, line.end)
     return player.plays(name, low - line.start, high - line.start) if low < high else ""
 
 
 def _word(word: Interval, line: Timeline, name: str) -> str:
-    """A word of the text."""
+    """One word of the text, as HTML."""
     bad = ' class="bad"' if doubtful(word.fit) else ""
     return f'<span{bad}{_plays(line, name, word.start, word.end)} title="{esc(_about(word))}">{esc(word.label)}</span>'
 
 
 def _about(item: Interval) -> str:
-    """What is said of an interval that is pointed at."""
+    """An interval's tooltip."""
     fit = f", fit {item.fit:.3f}, log-likelihood ratio {item.llr:.2f}, heard {item.heard}" if item.heard else ""
     return f"{item.label} {item.start:.3f} to {item.end:.3f} s, confidence {item.confidence:.3f}{fit}"
 
 
 def _marks(items: Sequence[Interval], name: str) -> list[Mark]:
-    """The intervals as they are drawn: silence faint, what looks wrong red, boundaries that are not sure yellow."""
+    """The intervals as drawn: silence faint, words that look wrong red, uncertain boundaries yellow."""
     marks = []
     for item in items:
         silent = item.label == "SIL"

@@ -1,9 +1,9 @@
-"""How far an alignment's boundaries are from true ones.  In: true times, a folder of `kdtool align`.  Out: a table, JSON.
+"""Boundary errors of an alignment.  In: true times, a folder of `kdtool align`.  Out: a table, JSON.
 
 True times: JSON lines {"id", "words": [[word, start, end] ..], "phones": [[phones, start, end] ..]} in seconds; None where the
-truth is not known; an entry of several phones tells nothing about the boundaries between them. Files or a folder of *.jsonl.
-Scored are the start and the end of every word, and of every phone that the alignment has at its place too (by edit distance:
-the lexicon need not say what the speaker said).
+truth is not known; an entry of several phones says nothing about the boundaries inside it. Files or a folder of *.jsonl.
+Scored are the start and the end of every word, and of every phone that the alignment has at the same place (by edit distance:
+the lexicon may differ from what the speaker said).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Config:
 
 
 def match(truth: Sequence[str], found: Sequence[str]) -> list[tuple[int, int]]:
-    """Places of equal symbols in a best alignment of two sequences (edit distance)."""
+    """Index pairs of equal symbols in a best alignment of two sequences (edit distance)."""
     rows, columns = len(truth) + 1, len(found) + 1
     cost = [[i + j if not i or not j else 0 for j in range(columns)] for i in range(rows)]
     for i in range(1, rows):
@@ -57,7 +57,7 @@ def errors(truth: Sequence[Span], found: Sequence[Span]) -> list[float]:
 
 
 def single_phones(entries: Iterable[Sequence[Any]]) -> list[Span]:
-    """Entries of several phones taken apart: only the outer times are known."""
+    """Split entries of several phones: only the outer times are known."""
     out: list[Span] = []
     for names, start, end in entries:
         parts = names.split()

@@ -12,7 +12,7 @@ Tier = tuple[str, Sequence[tuple[float, float, str]]]  # name, (start, end, labe
 
 
 def fill(intervals: Sequence[tuple[float, float, str]], duration: float) -> list[tuple[float, float, str]]:
-    """The intervals with empty ones in the gaps, from 0 to `duration`.
+    """The intervals, with empty ones filling the gaps, from 0 to `duration`.
 
     Raises:
         KdError: an interval overlaps the one before, is empty or leaves the file.
@@ -32,7 +32,7 @@ def fill(intervals: Sequence[tuple[float, float, str]], duration: float) -> list
 
 
 def write_textgrid(path: Path, duration: float, tiers: Sequence[Tier]) -> None:
-    """Write a TextGrid; gaps in a tier become empty intervals, as Praat wants it."""
+    """Write a TextGrid; gaps in a tier become empty intervals, as Praat requires."""
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {duration!r}",
              "tiers? <exists>", f"size = {len(tiers)}", "item []:"]  # fmt: skip
     for number, (name, intervals) in enumerate(tiers, 1):

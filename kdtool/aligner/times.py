@@ -1,8 +1,8 @@
-"""Frames to seconds.  In: words and phones in frames, the exact duration.  Out: intervals that cover the file and no more.
+"""Frames to seconds.  In: words and phones in frames, the exact duration.  Out: intervals that cover the file exactly.
 
 Frame t stands for the 10 ms from 10 t to 10 t + 10 ms: its 25 ms window is centred there (see kdtool.features.job), and
-the derivatives reach equally far to both sides, so the boundary between frames t - 1 and t lies at 10 t ms, without correction
-(but see refine.py for silence). The last frame may be cut short, or stretched by less than half a frame, by the end of the audio.
+the derivatives reach equally far on both sides, so the boundary between frames t - 1 and t lies at 10 t ms, without correction
+(for silence see refine.py). The end of the audio may shorten the last frame, or stretch it by less than half a frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kdtool.core.errors import KdError
 
 @dataclass
 class Interval:
-    """A word, phone or HMM state; seconds; confidence 0 to 1; log-likelihood a frame in nats.
+    """A word, phone or HMM state; seconds; confidence 0 to 1; log-likelihood per frame in nats.
 
     `word`: for a phone, the word's place in the text, -1 for silence; `key`: for a word, its form in the lexicon; `llr`, `fit`,
     `heard`: for a word, as in `fit.WordFit`, phones by name.
@@ -37,7 +37,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Doubt:
-    """What fits worst in an utterance: seconds, the words there, the phones heard; whether it is two words that look exchanged."""
+    """The worst fit in an utterance: seconds, its words, the phones recognised there; whether two words look exchanged."""
 
     start: float
     end: float
@@ -67,12 +67,12 @@ class Aligned:
 
     @property
     def confidence(self) -> float:
-        """Mean over words, each counted by its length; 1 for a file that is all silence."""
+        """Mean over words, weighted by length; 1 for a file of silence."""
         total = sum(w.end - w.start for w in self.words)
         return sum(w.confidence * (w.end - w.start) for w in self.words) / total if total else 1.0
 
     def check(self) -> None:
-        """KdError unless times rise, nothing overlaps and nothing leaves the file: that would be our error."""
+        """KdError unless times rise, nothing overlaps and nothing exceeds the file: a bug of ours otherwise."""
         for kind, items, whole in (("word", self.words, False), ("phone", self.phones, True), ("state", self.states, True)):
             last = 0.0
             for item in items:
@@ -91,12 +91,12 @@ def to_aligned(
     words: (written, key) of each word of the text; duration: seconds, exact.
 
     Raises:
-        KdError: the path does not say each word once, in order.
+        KdError: the path does not hold each word once, in order.
     """
     if [w["id"] for w in row["words"]] != list(range(len(words))):
         said = [w["id"] for w in row["words"]]
         raise KdError(f"{name}: the alignment says words {said[:5]}.. of {len(words)}; this is a bug, please report it")
-    edge = row["edges"]  # of phone n: from edge[n] to edge[n + 1]
+    edge = row["edges"]  # phone n lies from edge[n] to edge[n + 1]
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for n, phone in enumerate(row["phones"]):
@@ -124,7 +124,7 @@ def to_aligned(
 
 
 def _inner_edges(lengths: Sequence[int], start: float, end: float) -> list[float]:
-    """A phone's time shared among its states as its frames are; a moved edge of the phone stretches them."""
+    """Divide a phone's time among its states in proportion to their frames; a moved edge of the phone stretches them."""
     total, done = sum(lengths), 0
     edges = [start]
     for length in lengths:

@@ -1,17 +1,17 @@
 """Text to words with pronunciations.  In: text as people write it, a lexicon.  Out: words as written, each with its lexicon key.
 
-A token (what stands between blanks; see kdtool.text.clean for the characters) becomes words in this order:
-1. tags: <noise>, [laughter], (laughs) are spoken noise, whatever is inside; <s> and </s> go;
-2. the whole, without the punctuation around it, if the lexicon has it: in upper case, then without joiners and in compatibility
-   forms, then without accents; apostrophes stay where the lexicon wants them;
+A token (text between blanks; see kdtool.text.clean for the characters) becomes words in this order:
+1. tags: <noise>, [laughter], (laughs) are spoken noise, whatever is inside; <s> and </s> are dropped;
+2. the whole token, without the punctuation around it, if the lexicon has it: in upper case, then without joiners and in compatibility
+   forms, then without accents; apostrophes stay where the lexicon needs them;
 3. abbreviations (U.S.A., e.g.): with the last dot; of three letters and more without dots (USA); its letters as words (U. or U);
    of two letters without dots, which often is another word (US, IT);
 4. without brackets inside: (s)he, word(s), [t]he;
-5. its parts between punctuation (and/or, word;word, one...two, (word)word, a_b), if the lexicon has all of them, or one of two
-   letters and more and no punctuation stands between digits (3,000);
+5. its parts between punctuation (and/or, word;word, one...two, (word)word, a_b), if the lexicon has all of them, or one with two
+   letters or more, and no punctuation stands between digits (3,000);
 6. its parts between dashes and hyphens, known or not.
-What has no pronunciation (symbols, digits: they are read in too many ways to guess) is aligned as spoken noise and reported,
-never left out; what is only punctuation says nothing and is left out.
+Words without a pronunciation (symbols, digits: they can be read in too many ways to guess) are aligned as spoken noise and reported,
+never left out; a token of punctuation only is left out.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _BRACKETS = str.maketrans("", "", "()[]{}")
 
 @dataclass(frozen=True)
 class Word:
-    """`written`: as the text has it, without punctuation; `key`: its upper-case form for the lexicon."""
+    """`written`: as in the text, without punctuation; `key`: its upper-case form for the lexicon."""
 
     written: str
     key: str
 
 
 def split_words(text: str, lexicon: Collection[str]) -> list[Word]:
-    """The words of a text; what is only punctuation says nothing and is left out."""
+    """The words of a text; tokens of punctuation only are left out."""
     words: list[Word] = []
     for token in clean(text).translate(APOSTROPHES).split():
         for piece in _tags_apart(token, lexicon):
@@ -60,7 +60,7 @@ def split_words(text: str, lexicon: Collection[str]) -> list[Word]:
 
 
 def _tags_apart(token: str, lexicon: Collection[str]) -> Iterator[str]:
-    """The token, or its parts where a tag is glued to a word: '[laughter]yes'."""
+    """The token, or its parts if a tag is glued to a word: '[laughter]yes'."""
     if NOISE.fullmatch(token) or not _TAG.search(token) or _known(_trim(token.translate(_BRACKETS), lexicon), lexicon):
         yield token
         return
@@ -68,7 +68,7 @@ def _tags_apart(token: str, lexicon: Collection[str]) -> Iterator[str]:
 
 
 def _words(token: str, lexicon: Collection[str]) -> list[Word]:
-    """A token's words, by the rules 2 to 6 above."""
+    """A token's words, by rules 2 to 6 above."""
     whole = _trim(token, lexicon)
     if not whole:
         return []
@@ -84,7 +84,7 @@ def _words(token: str, lexicon: Collection[str]) -> list[Word]:
 
 
 def _known(word: str, lexicon: Collection[str]) -> list[Word]:
-    """The word if the lexicon has it in any of its spellings; empty if not."""
+    """The word if the lexicon has any of its spellings, else empty."""
     for form in spellings(word):
         if form in lexicon:
             return [Word(word if any(j in form for j in JOINERS) else without_joiners(word), form)]
@@ -92,7 +92,7 @@ def _known(word: str, lexicon: Collection[str]) -> list[Word]:
 
 
 def _abbreviation(word: str, lexicon: Collection[str]) -> list[Word]:
-    """A word with dots inside; `word` has lost its last dot."""
+    """A word with dots inside, given without its last dot."""
     if not _DOTTED.fullmatch(word):
         return _known(word + ".", lexicon)
     plain = word.replace(".", "")
@@ -104,7 +104,7 @@ def _abbreviation(word: str, lexicon: Collection[str]) -> list[Word]:
 
 
 def _parts(word: str, lexicon: Collection[str]) -> list[Word]:
-    """The words between punctuation by rule 5; empty where it does not apply."""
+    """The words between punctuation by rule 5; empty if the rule does not apply."""
     parts = "".join(" " if punctuation(c) and not DASHES.match(c) else c for c in word).split()
     if len(parts) < 2:
         return []
@@ -115,7 +115,7 @@ def _parts(word: str, lexicon: Collection[str]) -> list[Word]:
 
 
 def _trim(token: str, lexicon: Collection[str]) -> str:
-    """Without punctuation at its ends; apostrophes stay where the lexicon wants them ('TIS, TEACHERS')."""
+    """The word without punctuation at its ends; apostrophes stay where the lexicon needs them ('TIS, TEACHERS')."""
     start, end = 0, len(token)
     while start < end and punctuation(token[start]):
         start += 1
@@ -132,14 +132,14 @@ def _trim(token: str, lexicon: Collection[str]) -> str:
 
 @dataclass
 class Guessed:
-    """Words that no lexicon has: pronunciations by G2P, and (word, reason) of those that stay unknown."""
+    """Words missing from all lexicons: pronunciations by G2P, and (word, reason) of those that stay unknown."""
 
     prons: dict[str, Pron]
     unknown: dict[str, str]
 
 
 def guess(missing: Collection[str], known: Mapping[str, list[Pron]], work: Path, *, g2p: bool, max_words: int, nj: int) -> Guessed:
-    """Pronunciations for words that the lexicon lacks. `max_words`: how many known words G2P learns from, 0 for all."""
+    """Pronunciations for words that the lexicon lacks. `max_words`: number of known words for training G2P, 0 for all."""
     from kdtool.lang.g2p import SPELLED, G2p, unspelled
 
     rest = sorted(w for w in set(missing) if not NOISE.fullmatch(w))
@@ -151,7 +151,7 @@ def guess(missing: Collection[str], known: Mapping[str, list[Pron]], work: Path,
         model.train({w: list(p) for w, p in known.items()}, max_words)
         found, failed = model.apply(rest)
     except KdError as e:
-        if fault := write_fault(work / "g2p.corpus"):  # free space and run again, instead of worse pronunciations
+        if fault := write_fault(work / "g2p.corpus"):  # ask for disk space rather than give worse pronunciations
             raise fault from e
         print(f"note: unknown words are aligned as spoken noise, because G2P failed: {e}", file=sys.stderr)
         return Guessed({}, dict.fromkeys(rest, "not in the lexicon, and G2P failed"))
@@ -174,7 +174,7 @@ def read_own(path: Path, phones: Collection[str]) -> dict[str, list[Pron]]:
 
 
 def tell_unknown(counts: Counter[str], guessed: Guessed, listed: str) -> None:
-    """Say on standard error which words no lexicon has."""
+    """Print on standard error which words no lexicon has."""
     by_g2p, noise = "are in no lexicon; G2P guesses their pronunciations", "are without a pronunciation and become spoken noise"
     for words, fate in ((guessed.prons, by_g2p), (guessed.unknown, noise)):
         if said := unknown_words("align", counts, words, fate, listed):
@@ -182,7 +182,7 @@ def tell_unknown(counts: Counter[str], guessed: Guessed, listed: str) -> None:
 
 
 def write_words(path: Path, counts: Counter[str], guessed: Guessed) -> None:
-    """'word, how often, what was done' a line, for the words that no lexicon has."""
+    """One line 'word, count, action' per word that no lexicon has."""
     with open_text(path, "w") as f:
         for word in sorted({*guessed.prons, *guessed.unknown}):
             pron = guessed.prons.get(word)

@@ -1,7 +1,7 @@
-"""What `kdtool align` leaves.  In: aligned utterances.  Out: textgrid/, json/, words.ctm, phones.ctm (states.ctm), Lhotse manifests,
+"""Outputs of `kdtool align`.  In: aligned utterances.  Out: textgrid/, json/, words.ctm, phones.ctm (states.ctm), Lhotse manifests,
 files.tsv, word_scores.tsv.
 
-Times count from the start of the recording; an utterance that is a part of one is moved to its place there.
+Times count from the start of the recording; an utterance that is part of one is shifted to its position.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KINDS = ("words", "phones", "states")
 
 @dataclass(frozen=True)
 class Placed:
-    """An aligned utterance in its recording; duration: of the recording, seconds."""
+    """An aligned utterance at its place in the recording; duration: of the recording, seconds."""
 
     aligned: Aligned
     utterance: Utterance
@@ -34,7 +34,7 @@ class Placed:
 
     @classmethod
     def of(cls, aligned: Aligned, utterance: Utterance) -> Placed:
-        """Where the utterance lies."""
+        """Place the utterance in its recording."""
         staged = utterance.staged
         return cls(aligned, utterance, utterance.item.recording or aligned.name, staged.start / staged.rate, staged.whole / staged.rate)
 
@@ -76,7 +76,7 @@ def write_all(work: Path, files: Sequence[Aligned], utterances: Iterable[Utteran
 
 
 def tiers_of(parts: Sequence[Placed], states: bool) -> list[Tier]:
-    """Tiers of one recording; where its utterances overlap, each speaker has tiers of his own, or else each utterance."""
+    """Tiers of one recording; if its utterances overlap, one set of tiers per speaker, or else per utterance."""
 
     def clash(group: Sequence[Placed]) -> bool:
         ordered = sorted(group, key=lambda p: p.offset)
@@ -123,7 +123,7 @@ def ctm_lines(one: Placed, plain: str, items: Sequence[Interval]) -> list[str]:
 
 
 def score_lines(one: Placed) -> list[str]:
-    """A line of word_scores.tsv for each word."""
+    """One line of word_scores.tsv per word."""
     return [
         f"{one.aligned.name}\t{one.at(w.start):.3f}\t{one.at(w.end):.3f}\t{w.label}\t{w.confidence:.4f}\t{w.llr:.3f}\t{w.fit:.4f}\t{w.heard}\n"
         for w in one.aligned.words
@@ -131,9 +131,9 @@ def score_lines(one: Placed) -> list[str]:
 
 
 def write_lhotse(work: Path, placed: Sequence[Placed], states: bool) -> None:
-    """recordings, supervisions with alignment items 'word', 'phone' (and 'state'; score = confidence), and cuts, an utterance each.
+    """recordings, supervisions with alignment items 'word', 'phone' (and 'state'; score = confidence), and cuts, one per utterance.
 
-    A supervision's custom fields: fit and llr_per_frame; word_fit, word_llr and word_heard, a list each.
+    A supervision's custom fields: fit and llr_per_frame; word_fit, word_llr and word_heard, each a list.
     """
     from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
     from lhotse.audio import AudioSource

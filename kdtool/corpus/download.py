@@ -1,8 +1,7 @@
-"""Files from the network.  In: an address and a check sum.  Out: the file, whole and checked, or an error that says what to do.
+"""Downloads.  In: a URL and a checksum.  Out: the file, whole and checked, or an error that says what to do.
 
-An interrupted download goes on where it stopped. A file is checked before it gets its name; what a user has in its place is kept
-or refused. Of an archive only plain files
-and folders below the expected one are taken.
+An interrupted download continues where it stopped. A file is checked before it gets its name; a user's file at its place is kept
+or refused. Only plain files and folders below the expected one are taken from an archive.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ def file_sum(path: Path, algorithm: str) -> str:
 
 
 def fetch(url: str, target: Path, wanted: str, how: str = HOW) -> None:
-    """Download `url` to `target` unless it is there; `target`.part is what an interrupted run left.
+    """Download `url` to `target` unless it is there; `target`.part is the part that an interrupted run left.
 
     Args:
-        wanted: its MD5, or its SHA256 where it has 64 digits.
+        wanted: its MD5, or its SHA256 if it has 64 digits.
         how: the option that names a mirror, for messages.
 
     Raises:
-        KdError: the server cannot be reached or has no such file, or what it has is not the wanted file.
+        KdError: the server cannot be reached or has no such file, or its file is another one.
     """
     algorithm = "SHA256" if len(wanted) == 64 else "MD5"
     if target.exists() and file_sum(target, algorithm) == wanted:
@@ -60,7 +59,7 @@ def fetch(url: str, target: Path, wanted: str, how: str = HOW) -> None:
     for _ in range(ATTEMPTS):
         have = part.stat().st_size if part.exists() else 0
         if not part.exists():
-            mark_of(part).touch()  # begun here, so it may be removed here
+            mark_of(part).touch()  # started here, so it may be removed here
         if have:
             print(f"{target.name}: {have} of {size if size is not None else 'unknown'} bytes are here", file=sys.stderr)
         if size is None or have < size:
@@ -75,7 +74,7 @@ def fetch(url: str, target: Path, wanted: str, how: str = HOW) -> None:
             note_own(target)
             mark_of(part).unlink(missing_ok=True)
             return
-        # Whole and wrong: a damaged file, or a server that cannot resume and sent everything behind the first part.
+        # Complete but wrong: a damaged file, or a server that cannot resume and sent everything after the first part.
         if mark_of(part).exists():
             part.unlink()
             mark_of(part).unlink()
@@ -90,10 +89,10 @@ def fetch(url: str, target: Path, wanted: str, how: str = HOW) -> None:
 
 
 def check_unpacked(folder: Path, mark: str, work: Path) -> None:
-    """UsageError when the place of an unpacked archive, or the hidden one where it is unpacked, holds what no download made.
+    """UsageError when the target of an archive, or the hidden folder where it is unpacked, holds something that no download made.
 
     Args:
-        folder: where the archive's content goes; `mark` is the file in it that says that it is whole.
+        folder: where the archive's content goes; the file `mark` in it says that it is complete.
     """
     there = folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists()
     if there or (os.path.lexists(folder) and not folder.is_dir()):
@@ -108,7 +107,7 @@ def unpacked(archive: Path, work: Path, top: str, inside: str) -> Iterator[Path]
     """The archive's content in the hidden folder `work`, which is removed at the end; see `check_members` for top and inside.
 
     Raises:
-        KdError: the archive is damaged, or holds what it should not.
+        KdError: the archive is damaged, or holds unexpected members.
     """
     from lhotse.utils import safe_extract
 
@@ -127,12 +126,12 @@ def unpacked(archive: Path, work: Path, top: str, inside: str) -> Iterator[Path]
 
 
 def remote_size(url: str, how: str) -> int | None:
-    """The file's length in bytes as the server says it, None when it does not; KdError when there is no such server or file."""
+    """The file's length in bytes according to the server, None if not given; KdError when the server or the file does not exist."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT_SECONDS) as answer:
             return int(answer.headers["Content-Length"]) if answer.headers["Content-Length"] else None
     except urllib.error.HTTPError as e:
-        if e.code in (405, 501):  # HEAD is not served
+        if e.code in (405, 501):  # the server does not support HEAD
             return None
         raise KdError(f"{url}: the server answers {e.code} {e.reason}; check {how}") from e
     except ValueError as e:
@@ -144,7 +143,7 @@ def remote_size(url: str, how: str) -> int | None:
 
 def continue_download(url: str, part: Path, how: str) -> str:
     """Download the rest of `part`; '' or why it stopped early."""
-    os.environ.setdefault("TQDM_MININTERVAL", "10")  # a line every ten seconds: readable in a log file
+    os.environ.setdefault("TQDM_MININTERVAL", "10")  # one line per ten seconds: readable in a log file
     from lhotse.utils import resumable_download
 
     socket.setdefaulttimeout(TIMEOUT_SECONDS)

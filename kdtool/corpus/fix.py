@@ -1,8 +1,8 @@
-"""Fix a data folder.  In: a data folder with faults.  Out: the same folder with sound manifests, a backup, fixed.tsv.
+"""Fixes a data folder.  In: a data folder with faults.  Out: the same folder with valid manifests, a backup, fixed.tsv.
 
-What can be fixed is fixed (order, clean text, upper case, utterances that pass their recording's end, facts of the audio's header);
-what cannot is dropped with a reason. Audio is never touched. The files that change are kept in .backup.<n>; a second run
-finds nothing to do.
+Fixed are order, unclean text, upper case, utterances that exceed their recording, and facts that the audio's header contradicts;
+other faults drop the row with a reason. Audio is never touched. Changed files are kept in .backup.<n>; a second run
+has nothing to do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Changes:
-    """What was done: (id, what) of the rows that were fixed and dropped; which recordings have other audio than was said."""
+    """What was done: (id, what) of the rows that were fixed and dropped; recordings whose audio differs from the manifest."""
 
     fixed: list[tuple[str, str]] = field(default_factory=list)
     dropped: list[tuple[str, str]] = field(default_factory=list)
@@ -44,10 +44,10 @@ def fix_data(folder: Path, faults: Callable[[Any, bool], str]) -> Changes:
     """Fix the manifests of a data folder.
 
     Args:
-        faults: what is wrong with the fields of a row (of a recording when True, else of an utterance), '' for nothing.
+    faults: describes what is wrong with the fields of a row (True: a recording, False: an utterance), '' for nothing.
 
     Raises:
-        KdError: a manifest is missing or cannot be read to its end, or nothing would be left.
+        KdError: a manifest is missing or cannot be read to its end, or no row would be left.
     """
     changes = Changes()
     recordings = _recordings(_rows(folder / MANIFESTS[0]), faults, changes)
@@ -77,7 +77,7 @@ def _rows(path: Path) -> list[Any]:
 
 
 def _recordings(rows: list[Any], faults: Callable[[Any, bool], str], changes: Changes) -> dict[str, Row]:
-    """The sound recordings by id; the length and the rate are the audio's own."""
+    """The valid recordings by id; length and rate are taken from the audio."""
     kept: dict[str, Row] = {}
     for number, row in enumerate(rows, 1):
         name, fault = _name(row, number), faults(row, True)
@@ -148,7 +148,7 @@ def _utterances(rows: list[Any], recordings: dict[str, Row], faults: Callable[[A
 
 
 def _clip(row: Row, seconds: float) -> tuple[float, float] | None:
-    """(start, end) inside the recording; None when it lies there already."""
+    """(start, end) inside the recording; None when the utterance lies inside already."""
     start, end = row["start"], row["start"] + row["duration"]
     if start >= 0 and row["duration"] > 0 and end <= seconds + 0.01:
         return None
@@ -166,7 +166,7 @@ def _write(folder: Path, tables: dict[str, list[Row]], changes: Changes) -> None
     for name in (*MANIFESTS, "audio.tsv", FIXED, RECORD):
         if (folder / name).is_file():
             shutil.copy2(folder / name, backup / name)
-    # The record would say that the folder was altered; without it the folder counts by its content.
+    # An old record would report an altered folder; without one the folder counts by its content.
     (folder / RECORD).unlink(missing_ok=True)
     for name, rows in tables.items():
         write_jsonl(folder / name, rows)

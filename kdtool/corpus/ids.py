@@ -1,7 +1,7 @@
-"""The one rule for ids of utterances, recordings and speakers.  In: an id.  Out: what is wrong with it.
+"""The rule for ids of utterances, recordings and speakers.  In: an id.  Out: what is wrong with it, '' for nothing.
 
-Ids become file names (features), fields of tables (CTM, TSV, Kaldi's text files) and keys of tensors, so what breaks one of
-these is refused when the data comes in: nothing has to be escaped later, and no id can lead out of a folder.
+Ids become file names (features), fields of tables (CTM, TSV, Kaldi's text files) and keys of tensors. An id that breaks one of
+these is refused when the data is imported: nothing needs escaping later, and no id can lead out of a folder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The audio behind wav.scp.  In: an entry.  Out: a file that can be read, or a fault.
+"""The audio behind wav.scp.  In: an entry.  Out: a readable file, or a fault.
 
-An entry is a path or a command that ends in '|'. What the usual commands do (flac -d, sph2pipe, cat: decode one file) is done
-here without running anything. Any other command is refused unless pipes are allowed; then its output is decoded into a file
-of the data folder, so that nothing is run again later.
+An entry is a path or a command that ends in '|'. The usual commands (flac -d, sph2pipe, cat: they decode one file) are replaced by
+reading the file; nothing is run. Any other command is refused unless pipes are allowed; then its output is decoded into a file
+of the data folder, so that it never runs again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kdtool.core.errors import KdError
 from kdtool.core.sound import write_fault, write_sound
 from kdtool.corpus.kaldi_tables import Table
 
-META = re.compile(r"[$`;&|<>*?~(){}\[\]!#\\\n]")  # what a shell would not leave as it is
+META = re.compile(r"[$`;&|<>*?~(){}\[\]!#\\\n]")  # characters that a shell changes
 IN_ARCHIVE = re.compile(r"(.+):\d+")
 SMALL_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"}  # fit into 16 bits
 EXACT = {*SMALL_SUBTYPES, "PCM_24", "PCM_32"}
@@ -30,7 +30,7 @@ EXACT = {*SMALL_SUBTYPES, "PCM_24", "PCM_32"}
 
 @dataclass(frozen=True)
 class Entry:
-    """A recording in wav.scp: the file to read, and the channel of it (None: its only one), or a command that has to be run."""
+    """A recording in wav.scp: the file to read and its channel (None: the only one), or a command to run."""
 
     id: str
     where: str
@@ -41,7 +41,7 @@ class Entry:
 
 
 def read_entries(table: Table, base: Path) -> list[Entry]:
-    """All entries, sorted by id; relative paths count from `base`."""
+    """All entries, sorted by id; relative paths start at `base`."""
     return [_entry(name, table.rows[name].value, table.where(name), base) for name in sorted(table.rows)]
 
 
@@ -61,12 +61,12 @@ def _entry(name: str, value: str, where: str, base: Path) -> Entry:
 
 
 def recognise(command: str) -> tuple[str, int | None] | None:
-    """(file, channel or None) of a command that only decodes one file; None when it does more, or is not known to us."""
+    """(file, channel or None) of a command that only decodes one file; None for any other command."""
     try:
         words = shlex.split(command)
     except ValueError:
         return None
-    # A shell would expand what is not quoted; our own export quotes what has to be.
+    # A shell would expand what is not quoted; our export quotes where needed.
     if len(words) < 2 or (META.search(command) and shlex.join(words) != command):
         return None
     tool, options, file = words[0].rsplit("/", 1)[-1], words[1:-1], words[-1]
@@ -108,10 +108,10 @@ def refuse_commands(entries: Sequence[Entry]) -> None:
 def run_command(command: str, target: Path, folder: Path) -> str:
     """Run a wav.scp command in `folder` and write its audio to `target` (FLAC, lossless); '' or what went wrong.
 
-    Its raw output and what its tools put into their temporary folder lie beside `target` meanwhile.
+Its raw output and its tools' temporary files lie beside `target` meanwhile.
 
     Raises:
-        OSError: the disk is full; that is no fault of the recording.
+        OSError: the disk is full, which is no fault of the recording.
     """
     with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as temporary:
         raw = Path(temporary) / "output"
@@ -120,7 +120,7 @@ def run_command(command: str, target: Path, folder: Path) -> str:
                 ["bash", "-p", "-o", "pipefail", "-c", command], cwd=folder, env={**os.environ, "TMPDIR": temporary},
                 stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.PIPE, check=False,
             )  # fmt: skip
-        if error := write_fault(raw):  # the command need not have noticed, nor said so
+        if error := write_fault(raw):  # the command may not have noticed or reported it
             raise error
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
@@ -142,7 +142,7 @@ def _to_flac(raw: Path, target: Path, command: str) -> str:
 
 
 def _integers(audio: AudioFile, sound: Sound, bits: int) -> Iterator[Any]:
-    """The samples as integers of 16 or 32 bits, of which `bits` and the sign count; scaled down where they pass full scale."""
+    """The samples as integers of 16 or 32 bits, `bits` plus sign of them used; scaled down where they exceed full scale."""
     import numpy as np
 
     top = max(1.0, -(sound.low or 0.0), sound.high or 0.0) if sound.coding not in EXACT else 1.0

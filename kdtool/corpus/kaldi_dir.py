@@ -1,7 +1,7 @@
-"""A Kaldi data folder.  In: wav.scp, text, utt2spk, and where they are segments, spk2utt, reco2dur, utt2dur.  Out: its utterances.
+"""A Kaldi data folder.  In: wav.scp, text, utt2spk, and if present segments, spk2utt, reco2dur, utt2dur.  Out: its utterances.
 
-Which utterances there are is the union of all tables; one that lacks a line in any of them is a fault with a reason, not
-left out without a word. spk2utt and the durations say nothing new: they are held against what the other files say.
+The utterances are the union of all tables. One that is missing from a table is a fault with a reason; none is dropped
+silently. spk2utt and the durations are redundant: they are checked against the other files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Fault = tuple[str, str]
 
 @dataclass(frozen=True)
 class Span:
-    """One utterance as the tables have it: a part of a recording, `end` None for its end, channel None for its only one."""
+    """One utterance in the tables: a part of a recording, `end` None for its end, channel None for its only one."""
 
     id: str
     speaker: str
@@ -42,7 +42,7 @@ class KaldiDir:
     notes: list[str] = field(default_factory=list)
 
     def duration(self, name: str, key: str) -> float | None:
-        """What reco2dur or utt2dur says of an id, None when it says nothing."""
+        """The duration of an id in reco2dur or utt2dur, None if it has none."""
         table = self.tables.get(name)
         return seconds(table.rows[key].value, table.where(key)) if table and key in table.rows else None
 
@@ -83,7 +83,7 @@ def _check_speakers(spk2utt: Table, utt2spk: Table) -> None:
 
 
 def spans(kaldi: KaldiDir) -> tuple[list[Span], list[Fault]]:
-    """All utterances sorted by id, and (id, reason) of those that some table lacks."""
+    """All utterances sorted by id, and (id, reason) of those missing from a table."""
     tables = kaldi.tables
     parts = {utt: _segment(tables["segments"], utt) for utt in tables["segments"].rows} if "segments" in tables else None
     origin = "wav.scp" if parts is None else "segments"

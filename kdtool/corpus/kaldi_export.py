@@ -1,8 +1,8 @@
 """Step: export.  In: data/<set>.  Out: a Kaldi data folder: wav.scp, text, utt2spk, spk2utt, utt2dur, reco2dur, segments.
 
-Files are sorted as 'LC_ALL=C sort' has it. Utterances have to sort in the order of their speakers, as Kaldi demands. Times
-round up at the ninth decimal: Kaldi cuts off what is less than a sample, and the import rounds, so both find the same one.
-Lhotse's own export is not used: it writes times that are a sample off, and an ffmpeg command for every FLAC file.
+Files are sorted like 'LC_ALL=C sort'. Utterances must sort in the order of their speakers, as Kaldi demands. Times
+are rounded up at the ninth decimal: Kaldi truncates to samples, the import rounds, so both find the same sample.
+Lhotse's export is not used: its times are a sample off, and it writes an ffmpeg command per FLAC file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kdtool.corpus.ids import id_fault
 
 MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 NANO = Decimal("1e-9")
-# What Kaldi cannot read as it is, by its first bytes, and the command of its recipes; the import knows them and runs nothing.
+# Formats that Kaldi cannot read directly, by their first bytes, and the command of its recipes; the import knows them and runs nothing.
 DECODERS = {b"fLaC": "flac -c -d -s {}", b"NIST": "sph2pipe -f wav {}"}
 
 
@@ -33,12 +33,12 @@ DECODERS = {b"fLaC": "flac -c -d -s {}", b"NIST": "sph2pipe -f wav {}"}
 class Config:
     """Options of the export."""
 
-    prefix_speakers: bool = field(default=False, metadata={"help": "put 'speaker-' before each utterance id, so that both sort alike"})
+    prefix_speakers: bool = field(default=False, metadata={"help": "put 'speaker-' before each utterance id, to sort them by speaker"})
 
 
 @dataclass(frozen=True)
 class Row:
-    """One utterance: samples of the recording's rate."""
+    """One utterance; start and end in samples at the recording's rate."""
 
     id: str
     speaker: str
@@ -50,7 +50,7 @@ class Row:
 
 
 def read_rows(data: Path, recordings: dict[str, dict[str, Any]], *, prefix: bool) -> list[Row]:
-    """All utterances, sorted by id; KdError when an id is none for Kaldi (the folder itself has passed its door)."""
+    """All utterances, sorted by id; KdError when Kaldi cannot use an id (the folder has been checked before)."""
     found: dict[str, Row] = {}
     where = data / MANIFESTS[1]
     for row in read_jsonl(where):
@@ -68,7 +68,7 @@ def read_rows(data: Path, recordings: dict[str, dict[str, Any]], *, prefix: bool
 
 
 def check_order(rows: list[Row], data: Path, *, prefix: bool) -> None:
-    """KdError unless the speakers of the sorted utterances are sorted too, as Kaldi's tools take for granted."""
+    """KdError unless the speakers of the sorted utterances are sorted too, as Kaldi's tools assume."""
     for before, after in pairwise(rows):
         if before.speaker > after.speaker:
             remedy = "rename the speakers" if prefix else "put the speakers before the ids with --prefix-speakers true"
@@ -79,13 +79,13 @@ def check_order(rows: list[Row], data: Path, *, prefix: bool) -> None:
 def decimal_seconds(samples: int, rate: int) -> str:
     """Seconds with nine decimals at most, rounded up: '1.5', '0.333333334'."""
     up = (Decimal(samples) / Decimal(rate)).quantize(NANO, ROUND_CEILING)
-    if int(float(up) * rate) < samples:  # the decimals were exact, their nearest binary number lies below
+    if int(float(up) * rate) < samples:  # the decimals are exact, but the nearest float lies below
         up += NANO
     return f"{up:f}".rstrip("0").rstrip(".") or "0"
 
 
 def wav_entry(recording: dict[str, Any], data: Path) -> str:
-    """A recording's value in wav.scp: its absolute path, or the command that Kaldi's recipes decode it with."""
+    """A recording's value in wav.scp: its absolute path, or the command with which Kaldi's recipes decode it."""
     sources, name = recording["sources"], recording["id"]
     if len(sources) != 1 or recording.get("transforms"):
         raise KdError(f"{data / MANIFESTS[0]}: recording {name} is not one audio file as it is; write it to one first")
@@ -126,7 +126,7 @@ def write_dir(data: Path, work: Path, cfg: Config) -> None:
 
 
 def _segments(rows: list[Row], recordings: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines of segments; none when each utterance is a recording of its own with one channel."""
+    """Lines of segments; none when each utterance is a whole recording with one channel."""
     whole = all(
         row.id == row.recording and (row.start, row.end) == (0, recordings[row.id]["num_samples"]) and row.channel == 0
         and len(recordings[row.id]["sources"][0]["channels"]) == 1

@@ -2,8 +2,8 @@
 
 Recordings may have any sampling rate from 8 to 192 kHz and any format that kdtool.audio reads.
 Every utterance goes into the manifests or, with its reason, into dropped.tsv; times are kept to the sample.
-Lhotse's own loader is not used: it takes one rate for all recordings, cuts durations to milliseconds, lets the second of two
-equal ids win, and keeps wav.scp's commands in the manifests, where every later reading of the audio would run them.
+Lhotse's loader is not used: it takes one rate for all recordings, truncates durations to milliseconds, accepts
+duplicate ids, and keeps wav.scp's commands in the manifests, where every later reading of the audio would run them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kdtool.formats.rows import read_utterances
 from kdtool.text.clean import Counts, tell, upper
 from kdtool.text.marks import transcript
 
-AUDIO = "audio"  # where the output of commands goes
+AUDIO = "audio"  # folder for the output of commands
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Config:
 
     allow_pipes: bool = field(default=False, metadata={"help": "run wav.scp's commands and keep their output in the data folder"})
     relative_to: Path | None = field(
-        default=None, metadata={"help": "folder that relative paths in wav.scp count from; not given: the current one, as in Kaldi"}
+        default=None, metadata={"help": "folder at which relative paths in wav.scp start (default: the current one, as in Kaldi)"}
     )
     apart_from: Path | None = field(
-        default=None, metadata={"help": "data folder, such as the training set of a test set: no utterance may be in both"}
+        default=None, metadata={"help": "data folder that must share no utterance with this one, such as the training set"}
     )
     upper: bool = field(default=False, metadata={"help": "make the transcripts upper-case, as lexicon and LM text are"})
-    max_overshoot: float = field(default=0.5, metadata={"help": "seconds that a segment may end after its recording; it is cut there"})
+    max_overshoot: float = field(default=0.5, metadata={"help": "a segment may exceed its recording by this (s); it is cut there"})
     max_dropped: float = field(default=0.0, metadata={"help": "largest share of the utterances that may be dropped"})
-    max_chars_per_second: float = field(default=30.0, metadata={"help": "longer transcripts do not belong to their audio"})
+    max_chars_per_second: float = field(default=30.0, metadata={"help": "refuse utterances with more transcript characters per second"})
 
 
 def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj: int) -> dict[str, Found]:
@@ -61,7 +61,7 @@ def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj:
         number, entry = numbered
         file = final = entry.file
         if file is None:
-            name = f"{number:06d}.flac"  # ids name no files: they come from outside
+            name = f"{number:06d}.flac"  # no file is named after an id, which is foreign input
             file, final = work / AUDIO / name, out / AUDIO / name
             if fault := run_command(entry.command, file, base):
                 return Found(f"{entry.where}: {fault}")
@@ -76,14 +76,14 @@ def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj:
     with ThreadPoolExecutor(nj) as pool:
         try:
             results = list(progress(pool.map(read, enumerate(entries, 1)), len(entries), f"import {out.name}: reading audio"))
-        except OSError:  # the disk is full, say: what still waits would fail as well
+        except OSError:  # e.g. a full disk: the rest would fail as well
             pool.shutdown(cancel_futures=True)
             raise
     return {entry.id: found for entry, found in zip(entries, results, strict=True)}
 
 
 def _missing(entry: Entry, base: Path, fault: str) -> str:
-    """What to say of a file that is not there, or is none that can be read."""
+    """Message for a file that is missing or unreadable."""
     if not fault.startswith("no such file"):
         return f"{entry.file}: {fault}"
     if not entry.relative:
@@ -158,7 +158,7 @@ def import_dir(folder: Path, out: Path, cfg: Config, common: Common) -> None:
     if not cfg.allow_pipes:
         refuse_commands(entries)
     inputs = {name: table.path for name, table in kaldi.tables.items()}
-    # What is not there, or cannot be read, is told by recording, in the body.
+    # Missing or unreadable files are reported per recording, in the body.
     inputs.update({f"audio of {e.id}": e.file for e in entries if e.file is not None and not file_fault(e.file)})
     place_counts = str(base) if any(e.relative for e in entries) else ""
     counted = {k: v for k, v in asdict(cfg).items() if k not in ("relative_to", "apart_from")}

@@ -1,6 +1,6 @@
-"""Where an utterance lies in its recording.  In: an utterance of the tables, the recording's audio.  Out: samples, or a fault.
+"""Places an utterance in its recording.  In: an utterance of the tables, the recording's audio.  Out: samples, or a fault.
 
-Times become samples of the recording's own rate, rounded to the nearest. Kaldi's durations are held against the audio.
+Times become samples at the recording's rate, rounded to the nearest. Kaldi's durations are checked against the audio.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Faulty(Exception):
 
 @dataclass
 class Found:
-    """A recording's audio: the file, where it will lie when the step is done, and what is in it; or a fault."""
+    """A recording's audio: its file, its final place, its format and length; or a fault."""
 
     fault: str
     file: Path = Path()
@@ -32,7 +32,7 @@ class Found:
 
 @dataclass(frozen=True)
 class PartLimits:
-    """max_overshoot: seconds that a segment may end after its recording; max_chars_per_second as in utterance.Limits."""
+    """max_overshoot: seconds by which a segment may exceed its recording; max_chars_per_second as in utterance.Limits."""
 
     max_overshoot: float
     max_chars_per_second: float
@@ -40,7 +40,7 @@ class PartLimits:
 
 @dataclass(frozen=True)
 class Part:
-    """First sample, the one after the last, their rate and channel; whether the end was cut to the recording's."""
+    """First sample, the sample after the last, rate and channel; whether the end was cut to the recording's."""
 
     start: int
     end: int
@@ -50,7 +50,7 @@ class Part:
 
 
 def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, limits: PartLimits) -> Part:
-    """The utterance's part of its recording; `channel` is wav.scp's choice, None when it makes none.
+    """The utterance's part of its recording; `channel` comes from wav.scp, None if it has none.
 
     Raises:
         Faulty: with the reason and what to do.
@@ -72,7 +72,7 @@ def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, limits
 
 
 def _samples(span: Span, audio: Sound, max_overshoot: float) -> tuple[int, int, bool]:
-    """(first sample, the one after the last, whether the end was cut)."""
+    """(first sample, the sample after the last, whether the end was cut)."""
     start = round(span.start * audio.rate)
     wanted = audio.samples if span.end is None else round(span.end * audio.rate)
     if start < 0 or wanted <= start or start >= audio.samples:
@@ -86,7 +86,7 @@ def _samples(span: Span, audio: Sound, max_overshoot: float) -> tuple[int, int, 
 
 
 def _channel(span: Span, found: Found, channel: int | None) -> int:
-    """The utterance's channel: segments' choice before wav.scp's, the only one where none was chosen."""
+    """The utterance's channel: from segments, else from wav.scp, else the only one."""
     assert found.audio is not None
     chosen, channels = span.channel if span.channel is not None else channel, found.audio.channels
     if chosen is None and channels > 1:
@@ -102,7 +102,7 @@ def _check_length(span: Span, seconds: float, kaldi: KaldiDir, limits: PartLimit
     if seconds < shortest:
         raise Faulty(f"{span.where}: {seconds:.3f} s, less than {shortest:g} s; fix the times, or remove the utterance")
     told = kaldi.duration("utt2dur", span.id)
-    # Kaldi's own tables do not know of an end that was cut.
+    # Kaldi's tables do not know about an end that was cut.
     if told is not None and not -MAX_SECONDS_OFF <= told - seconds <= MAX_SECONDS_OFF + limits.max_overshoot * (span.end is not None):
         raise Faulty(f"{span.where}: it has {seconds:.3f} s, utt2dur says {told:.3f} s; fetch the audio again, or remove utt2dur")
     if fault := text_fault(span.text, seconds, span.recording, Limits(max_chars_per_second=limits.max_chars_per_second)):

@@ -1,7 +1,7 @@
-"""Kaldi's tables.  In: a file of 'id value' lines.  Out: its rows with their places, and notes on what was accepted all the same.
+"""Kaldi's tables.  In: a file of 'id value' lines.  Out: its rows with line numbers, and notes on tolerated faults.
 
-Kaldi's own scripts take some faults without a word (a second line of the same id wins or loses by the tool); here they are
-errors that name file and line. What harms nobody is accepted with a note: CRLF line ends, lines that are not sorted.
+Kaldi's scripts ignore some faults silently (which of two lines with one id wins depends on the tool); here they are
+errors that name file and line. Harmless faults are accepted with a note: CRLF line ends, unsorted lines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BLANKS = " \t\r\f\v"
 
 @dataclass(frozen=True)
 class Row:
-    """A line's value and where it stands."""
+    """A line's value and its line number."""
 
     value: str
     line: int
@@ -46,10 +46,10 @@ def read_table(path: Path, *, empty: bool = False) -> Table:
     """Read a table.
 
     Args:
-        empty: an id may stand alone (a transcript without words is told as the utterance's fault, not the file's).
+        empty: an id may have no value (an empty transcript is the utterance's fault, not the file's).
 
     Raises:
-        KdError: the file is missing or empty, not UTF-8, or has a line without a value, an id twice or an unusable id.
+        KdError: the file is missing or empty, not UTF-8, or has a line without a value, a repeated id or an unusable id.
     """
     table = Table(path)
     lines = list(_lines(path))
@@ -73,7 +73,7 @@ def read_table(path: Path, *, empty: bool = False) -> Table:
 
 
 def _fields(line: str) -> tuple[str, str, str]:
-    """(id, blanks, value); other white space than ASCII's belongs to the id or the value."""
+    """(id, blanks, value); only ASCII white space separates."""
     match = re.match(r"([^ \t]*)([ \t]*)(.*)", line.strip(BLANKS), re.DOTALL)
     assert match is not None
     return match[1], match[2], match[3]

@@ -1,4 +1,4 @@
-"""Lhotse manifests of a set of utterances.  In: utterances.  Out: recordings.jsonl.gz, supervisions.jsonl.gz, audio.tsv, dropped.tsv.
+"""Lhotse manifests of a set.  In: utterances.  Out: recordings.jsonl.gz, supervisions.jsonl.gz, audio.tsv, dropped.tsv.
 
 Every utterance goes into the manifests or, with its reason, into dropped.tsv.
 """
@@ -25,7 +25,7 @@ from kdtool.text.marks import transcript
 
 
 def choose(utterances: Sequence[Utterance], count: int) -> list[Utterance]:
-    """The first `count` utterances, taken from the speakers in turn so that few utterances have many speakers; 0 for all."""
+    """The first `count` utterances, taken from the speakers in turn so that a small set has many speakers; 0 for all."""
     if not count:
         return list(utterances)
     by_speaker: dict[str, list[Utterance]] = defaultdict(list)
@@ -52,7 +52,7 @@ def write_set(
         utterances: all with an audio file and a transcript; ids are unique.
         faults: (id, reason) of utterances that lack either.
         max_dropped: largest share that may be dropped, 0 to 1.
-        nj: threads that decode.
+        nj: decoding threads.
         where: name of the set, for messages.
 
     Raises:
@@ -74,7 +74,7 @@ def write_set(
     tell_audio((str(utt.audio), note) for utt, audio in kept for note in audio.notes)
     account(len(ordered) + len(faults), len(kept), dropped, max_share=max_dropped, where=where, work=work)
     write_manifests(work, *whole_files(kept))
-    # The manifests hold paths only: without this table, other audio of the same length would leave the features 'up to date'.
+    # The manifests hold paths only: without this table, replaced audio of the same length would leave the features 'up to date'.
     with open_text(work / "audio.tsv", "w") as f:
         f.writelines(f"{utt.id}\t{file_digest(utt.audio)}\n" for utt, _ in kept)
     summary(where, [(utt.speaker, audio.seconds) for utt, audio in kept])
@@ -86,13 +86,13 @@ def _check(utt: Utterance, limits: Limits) -> tuple[str, Sound | None]:
 
 
 def summary(where: str, utterances: Sequence[tuple[str, float]]) -> None:
-    """Say how much speech there is, from each utterance's speaker and seconds."""
+    """Print how much speech there is. utterances: (speaker, seconds)."""
     minutes = sum(seconds for _, seconds in utterances) / 60
     print(f"{where}: {len(utterances)} utterances, {len({speaker for speaker, _ in utterances})} speakers, {minutes:.1f} minutes")
 
 
 def whole_files(utterances: Sequence[tuple[Utterance, Sound]]) -> tuple[list[Any], list[Any]]:
-    """Lhotse recordings and supervisions of utterances that are a file each."""
+    """Lhotse recordings and supervisions of utterances that are one file each."""
     from lhotse import SupervisionSegment
 
     recordings, supervisions = [], []
@@ -117,7 +117,7 @@ def recording(name: str, path: Path, audio: Sound) -> Any:
 
 
 def write_manifests(work: Path, recordings: Sequence[Any], supervisions: Sequence[Any]) -> None:
-    """Have Lhotse validate both manifests and write them."""
+    """Validate both manifests by Lhotse and write them."""
     from lhotse import RecordingSet, SupervisionSet, validate_recordings_and_supervisions
 
     validate_recordings_and_supervisions(RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions))

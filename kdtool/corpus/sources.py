@@ -1,7 +1,7 @@
-"""Where audio may come from.  In: one source of a Lhotse recording.  Out: what is wrong with it.
+"""Allowed sources of audio.  In: one source of a Lhotse recording.  Out: what is wrong with it, '' for nothing.
 
-Lhotse also runs commands (type 'command' goes to a shell), fetches addresses, and reads some formats through a shell line
-that holds the file's name. Manifests come from elsewhere, so only plain files count here; the feature step reads them by libsndfile.
+Lhotse also runs commands (type 'command' goes to a shell), fetches URLs, and reads some formats through a shell line
+that holds the file's name. Manifests are foreign input, so only plain files are allowed; the feature step reads them by libsndfile.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def source_fault(source: Any) -> str:
-    """'' for a plain file, else what is wrong in words."""
+    """'' for a plain file, else what is wrong."""
     if not isinstance(source, dict) or not isinstance(source.get("source"), str) or not source.get("source"):
         return "no audio file is named"
     if source.get("type") != "file":

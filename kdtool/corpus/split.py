@@ -1,7 +1,7 @@
-"""Step: hold speakers out.  In: data/<set>.  Out: two data folders without a common speaker: the rest, and the held-out part.
+"""Step: hold speakers out.  In: data/<set>.  Out: two data folders without a common speaker: the rest and the held-out part.
 
-Whatever is tuned (options, scales, which weights are kept) is tuned on the held-out part, so that the test set stays
-unseen. Speakers are drawn by the hash of seed and name, or named; all utterances of a speaker go to one side.
+Everything that is tuned (options, scales, which checkpoint is kept) is tuned on the held-out part, so that the test set stays
+unseen. Speakers are drawn by the hash of seed and name, or given by name; all utterances of a speaker go to one side.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Config:
 
 
 def draw(speakers: Sequence[str], share: float, seed: int) -> set[str]:
-    """`share` of the speakers, one at least; the draw of one does not hang on which others there are."""
+    """`share` of the speakers, at least one; whether one is drawn early does not depend on the other speakers."""
     ranked = sorted(set(speakers), key=lambda s: (hashlib.sha256(f"{seed} {s}".encode()).hexdigest(), s))
     return set(ranked[: max(1, round(share * len(ranked)))])
 
 
 def held_out_speakers(rows: Sequence[dict[str, Any]], data: Path, cfg: Config) -> set[str]:
-    """The speakers to hold out; KdError when an utterance has no speaker, a named one is not there, or none would be left."""
+    """The speakers to hold out; KdError when an utterance has no speaker, a named one does not exist, or no speaker would be left."""
     if nameless := [row["id"] for row in rows if not row.get("speaker")]:
         raise KdError(f"{data}: utterance {nameless[0]} has no speaker ({len(nameless)} such), so no split by speakers can be made")
     known = {row["speaker"] for row in rows}
@@ -52,7 +52,7 @@ def held_out_speakers(rows: Sequence[dict[str, Any]], data: Path, cfg: Config) -
 
 
 def write_part(data: Path, work: Path, speakers: set[str]) -> str:
-    """The manifests' rows of these speakers, in their order; returns how much that is."""
+    """The manifests' rows of these speakers, in their order; returns a summary of their amount."""
     supervisions = [row for row in read_rows(data / MANIFESTS[1], SUPERVISION) if row["speaker"] in speakers]
     utterances, recordings = {row["id"] for row in supervisions}, {row["recording_id"] for row in supervisions}
     write_jsonl(work / "supervisions.jsonl.gz", supervisions)
@@ -65,7 +65,7 @@ def write_part(data: Path, work: Path, speakers: set[str]) -> str:
 
 
 def outputs() -> list[Path]:
-    """The folders to make, for a recipe that cannot ask further because the data folder is not made yet."""
+    """The folders to make, for a recipe that plans before the data folder exists."""
     return [Path(word) for word in sys.argv[-2:]]
 
 
@@ -83,9 +83,9 @@ def main(argv: list[str] | None = None) -> None:
     rows = list(read_rows(data / MANIFESTS[1], SUPERVISION))
     chosen = held_out_speakers(rows, data, cfg)
     sides = {"rest": {row["speaker"] for row in rows} - chosen, "held_out": chosen}
-    # The manifests alone count, not the folder: features lie in it as well.
+    # Only the manifests count, not the folder: it holds features as well.
     inputs = {name: data / name for name in (*MANIFESTS, "audio.tsv") if (data / name).is_file()}
-    for side in sides:  # both before the first is made
+    for side in sides:  # check both before making the first
         check_unasked(paths[side])
     for side, speakers in sides.items():
         out: Path = paths[side]

@@ -1,4 +1,4 @@
-"""One utterance of a corpus and the checks that it has to pass.  In: an audio file and its transcript.  Out: a fault or a length.
+"""One utterance of a corpus and its checks.  In: an audio file and its transcript.  Out: a fault or a length.
 
 An utterance is one audio file, which kdtool.audio reads to its end.
 """
@@ -18,7 +18,7 @@ EMPTY_TEXT = "its transcript is empty; add the words or remove the audio file"
 
 @dataclass(frozen=True)
 class Utterance:
-    """What a corpus says about an utterance, before anything was checked."""
+    """What a corpus says about an utterance, unchecked."""
 
     id: str
     speaker: str
@@ -28,11 +28,11 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the audio must be like.
+    """Requirements for the audio.
 
     Attributes:
-        sampling_rate: Hz; None takes any from MIN_RATE on that the reader takes. Where a corpus is known to be 16 kHz, other rates
-            are refused, not resampled: 8 kHz audio lacks the upper half of the band, so the corpus was put together wrongly.
+        sampling_rate: Hz; None: any rate from MIN_RATE on. Where a corpus is known to be 16 kHz, other rates are
+            refused, not resampled: 8 kHz audio lacks the upper half of the band, so the corpus is inconsistent.
         min_seconds: shortest audio.
         max_chars_per_second: highest rate of transcript characters; read English has 6 to 20.
         mono: refuse audio with several channels.
@@ -45,7 +45,7 @@ class Limits:
 
 
 def check_utterance(utt: Utterance, limits: Limits) -> tuple[str, Sound | None]:
-    """('', its audio) of a sound utterance, (what is wrong and what to do, None) of any other."""
+    """('', its audio) for a valid utterance, else (what is wrong and what to do, None)."""
     if fault := words_fault(utt.text) or ("" if utt.text.split() else EMPTY_TEXT):
         return fault, None
     fault, audio = check_audio(utt.audio, limits)
@@ -54,7 +54,7 @@ def check_utterance(utt: Utterance, limits: Limits) -> tuple[str, Sound | None]:
 
 
 def text_fault(text: str, seconds: float, audio: str, limits: Limits) -> str:
-    """'' or why this text cannot belong to so much audio; `audio` names it for the message."""
+    """'' or why this text cannot belong to this much audio; `audio` names it for the message."""
     characters = len(" ".join(text.split()))
     if characters <= limits.max_chars_per_second * seconds:
         return "" if characters else EMPTY_TEXT
@@ -65,7 +65,7 @@ def text_fault(text: str, seconds: float, audio: str, limits: Limits) -> str:
 
 
 def check_audio(path: Path, limits: Limits) -> tuple[str, Sound | None]:
-    """('', what it holds) or (fault, None); reads the whole file."""
+    """('', format and length) or (fault, None); reads the whole file."""
     try:
         with open_audio(path) as file:
             if fault := _format_fault(path, file.sound, limits):

@@ -1,7 +1,7 @@
-"""Per-speaker mean and variance.  In: sums of each utterance.  Out: cmvn.safetensors, '<speaker>.mean' and '.std'.
+"""Per-speaker mean and variance.  In: sums per utterance.  Out: cmvn.safetensors, '<speaker>.mean' and '.std'.
 
-The sums are kept per utterance and added in the order of the data set, so the result does not depend on how many
-processes shared the work.
+The sums are stored per utterance and added in the order of the data set, so the result does not depend on the number of
+processes.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from kdtool.corpus.sources import source_fault
 from kdtool.features.cmvn import utterance_sums
 
 KINDS = {"mfcc": 13, "fbank": 80}
-MAX_SECONDS_OFF = 0.01  # seconds of disagreement between manifest and audio; Lhotse pads half a second without a word
+MAX_SECONDS_OFF = 0.01  # seconds between manifest and audio; Lhotse silently pads up to half a second
 WINDOW_SECONDS = 0.025  # the shortest audio; reflection at the edges needs half a window of real samples
 
 
@@ -50,7 +50,7 @@ def copy_id(source_id: str, speed: float) -> str:
 
 
 def make_cut(supervision: Any, recording: Any, speed: float, sample_rate: int) -> Any:
-    """A Lhotse cut for one utterance at one speed, resampled where the recording has another rate.
+    """A Lhotse cut for one utterance at one speed, resampled if the recording has another rate.
 
     A perturbed speed counts as another speaker, as in Kaldi: pitch and formants move with it.
     """
@@ -79,7 +79,7 @@ def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
     """Features of a cut: float32 (T, D).
 
     Raises:
-        KdError: the audio is unreadable or too short, or the features are not what the duration promises.
+        KdError: the audio is unreadable or too short, or the features do not match the duration.
     """
     from lhotse.utils import compute_num_frames
 
@@ -89,7 +89,7 @@ def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
     try:
         samples = cut.load_audio()
     except AudioFault as e:
-        raise KdError(str(e).split("\n")[0]) from e  # Lhotse adds lines of its own
+        raise KdError(str(e).split("\n")[0]) from e  # Lhotse appends further lines
     except Exception as e:  # Lhotse's readers raise whatever their backend raises; every one means 'unreadable audio'
         raise KdError(f"unreadable audio {audio_path(cut)}: {type(e).__name__} {e}") from e
     rate = extractor.config.sampling_rate
@@ -107,7 +107,7 @@ def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
 
 
 def audio_path(cut: Any) -> str:
-    """Where the cut's audio lies, for messages."""
+    """The path of the cut's audio, for messages."""
     return ", ".join(str(source.source) for source in cut.recording.sources)
 
 
@@ -140,7 +140,7 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], sample_rate:
 
     torch.set_num_threads(1)
     use_in_lhotse(MAX_SECONDS_OFF)
-    # Not Lhotse's from_jsonl: it runs a command when the path begins with 'pipe:'.
+    # Lhotse's from_jsonl would run a command when the path begins with 'pipe:'.
     recordings = RecordingSet.from_dicts(read_jsonl(data / "recordings.jsonl.gz"))
     supervisions = split(list(SupervisionSet.from_dicts(read_jsonl(data / "supervisions.jsonl.gz"))), job, num_jobs)
     extractor = make_extractor(kind, sample_rate)

@@ -18,12 +18,12 @@ from kdtool.core.tables import read_json
 from kdtool.core.tensors import load_tensors
 
 FRAME_SHIFT = 0.01
-MIN_STD = 1e-3  # a constant coefficient (digital silence) must not be blown up into noise
+MIN_STD = 1e-3  # a constant coefficient (digital silence) must not be amplified into noise
 
 
 @dataclass(frozen=True)
 class UttInfo:
-    """One utterance or speed-perturbed copy; `source_id` is the supervision it was made from, num_frames in 10 ms frames."""
+    """One utterance or speed-perturbed copy; `source_id` is the supervision from which it was made, num_frames in 10 ms frames."""
 
     id: str
     source_id: str
@@ -34,12 +34,12 @@ class UttInfo:
 
 
 def kind_label(kind: str, sample_rate: int) -> str:
-    """How a model and a feature folder name the features that they want and hold: ("mfcc", 8000) -> '8 kHz mfcc'."""
+    """The name of a kind of features with its rate, for models and feature folders: ("mfcc", 8000) -> '8 kHz mfcc'."""
     return f"{sample_rate / 1000:g} kHz {kind}"
 
 
 def kind_and_rate(label: str) -> tuple[str, int]:
-    """The reverse of `kind_label`: what to extract for a model."""
+    """The inverse of `kind_label`."""
     match = re.fullmatch(r"([\d.]+) kHz (\w+)", label)
     if not match:
         raise KdError(f"features {label!r}: a kind with its rate expected, as '16 kHz mfcc'; make the model again")
@@ -47,7 +47,7 @@ def kind_and_rate(label: str) -> tuple[str, int]:
 
 
 def source_frames(num_frames: int, speed: float, num_source_frames: int) -> np.ndarray:
-    """Which frame of the original utterance each frame of a speed-perturbed copy shows.
+    """Index of the original utterance's frame for each frame of a speed-perturbed copy.
 
     Returns:
         int64 (num_frames,): min(floor((t + 0.5) * speed), num_source_frames - 1). Frame t is centred on
@@ -63,11 +63,11 @@ class FeatureSet:
     """The features of one data set, read from disk on demand.
 
     Attributes:
-        ids: utterance ids in the order of the data set (copies of one utterance stand together).
-        kind, dim: what they are with their sampling rate ('16 kHz mfcc'), and the number of coefficients D. Two sets fit the same
-            model only when both are equal.
-        folder: where the features lie.
-        header: index.json as it is; cmvn: mean and deviation, "<speaker>.mean" and "<speaker>.std".
+        ids: utterance ids in the order of the data set (copies of one utterance are adjacent).
+        kind, dim: kind with sampling rate ('16 kHz mfcc'), number of coefficients D. A set fits a model only when both are
+            equal.
+        folder: the feature folder.
+        header: contents of index.json; cmvn: mean and deviation, "<speaker>.mean" and "<speaker>.std".
     """
 
     def __init__(self, folder: Path, header: dict[str, Any], cmvn: dict[str, np.ndarray], *, cache: bool) -> None:
@@ -86,7 +86,7 @@ class FeatureSet:
 
     @classmethod
     def open(cls, folder: Path | str, *, cache: bool = False) -> FeatureSet:
-        """Open a feature folder; cache=True keeps every array that was read in memory.
+        """Open a feature folder; cache=True keeps every array in memory once read.
 
         Raises:
             KdError: the folder is not a feature folder or is damaged.

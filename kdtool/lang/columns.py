@@ -1,8 +1,8 @@
-"""Numbers between a lexicon's words and phones.  In: a file's entries.  Out: phones alone, and each pronunciation's numbers.
+"""Numbers between a lexicon's words and phones.  In: a file's entries.  Out: the phones, and the numbers of each pronunciation.
 
-Lexicons come with 0 numeric columns (CMUdict, Sphinx, Kaldi's lexicon.txt), 1 (Kaldi's lexiconp.txt, HTK, MFA: how likely the
-pronunciation is), 2 (the silence behind it as well) or 4 (Kaldi's lexiconp_silprob.txt, MFA: two factors of the silence before
-it too). How many it is, is decided on the whole file: all lines have the same, or the file is refused with two lines that differ.
+Lexicons have 0 numeric columns (CMUdict, Sphinx, Kaldi's lexicon.txt), 1 (Kaldi's lexiconp.txt, HTK, MFA: probability of the
+pronunciation), 2 (also of the silence after it) or 4 (Kaldi's lexiconp_silprob.txt, MFA: also two factors of the silence before
+it). The number is decided on the whole file: all lines have the same, or the file is refused with two lines that differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a lexicon: its number, the word, what stands behind it (numbers, then phones)."""
+    """A line of a lexicon: its line number, the word, the fields after it (numbers, then phones)."""
 
     line: int
     word: str
@@ -32,7 +32,7 @@ class Entry:
 
     @property
     def numeric(self) -> int:
-        """Fields that are numbers, before the first that is none."""
+        """Number of leading fields that are numbers."""
         return next((i for i, f in enumerate(self.fields) if not is_number(f)), len(self.fields))
 
     def __str__(self) -> str:
@@ -45,10 +45,10 @@ def is_number(text: str) -> bool:
 
 
 def count_columns(path: Path, entries: Sequence[Entry]) -> int:
-    """How many numeric columns a lexicon has.
+    """The number of numeric columns of a lexicon.
 
     Raises:
-        KdError: lines differ, a line has numbers alone, there are 3 or more than 4, or a phone is a number.
+        KdError: lines differ, a line has only numbers, there are 3 or more than 4, or a phone is a number.
     """
     first = next(iter(entries), None)
     if first is None:

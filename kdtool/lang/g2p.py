@@ -1,8 +1,8 @@
-"""Grapheme-to-phoneme conversion with Phonetisaurus.  In: a lexicon and words without pronunciation.  Out: one each.
+"""Grapheme-to-phoneme conversion with Phonetisaurus.  In: a lexicon and words without pronunciation.  Out: one pronunciation each.
 
 Joint n-grams over letter-phone chunks (Novak, Minematsu & Hirose 2016, doi 10.1017/S1351324915000315), trained offline.
 EM over the whole lexicon takes minutes, so the chunk model is estimated on a sample of the words and then aligns all of
-them: CMUdict in half a minute instead of three and a half, word error 26.3% instead of 25.6% on 2,000 held-out words.
+them: CMUdict in 30 s instead of 210 s, word error 26.3% instead of 25.6% on 2,000 held-out words.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kdtool.lang.tools import run_tool
 SPELLED = re.compile(r"[A-Z']*[A-Z][A-Z']*")
 CHUNKS = ["--seq1_del=false", "--seq2_del=true", "--seq1_max=2", "--seq2_max=2", "--grow=false"]
 EM_ITERATIONS = 8
-LONGEST = 60  # letters of a word; the program needs time and memory with the square of it
+LONGEST = 60  # letters of a word; the program's time and memory grow with its square
 
 
 def unspelled(word: str) -> str:
@@ -38,7 +38,7 @@ def unspelled(word: str) -> str:
 
 
 def tool_folders() -> tuple[Path, Path]:
-    """Folders of Phonetisaurus' programs and libraries; KdError when the package is not there for this machine."""
+    """Folders of Phonetisaurus' programs and libraries; KdError when the package does not exist for this machine."""
     spec = importlib.util.find_spec("phonetisaurus")
     for location in (spec.submodule_search_locations or []) if spec else []:
         programs, libraries = (Path(location) / part / platform.machine() for part in ("bin", "lib"))
@@ -49,7 +49,7 @@ def tool_folders() -> tuple[Path, Path]:
 
 
 def sample_words(words: Sequence[str], wanted: int, seed: int) -> list[str]:
-    """`wanted` words drawn at random, sorted; all when wanted is 0 or more than there are."""
+    """`wanted` words drawn at random, sorted; all if `wanted` is 0 or exceeds their number."""
     if wanted <= 0 or wanted >= len(words):
         return sorted(words)
     return sorted(random.Random(seed).sample(sorted(words), wanted))
@@ -64,7 +64,7 @@ class G2p:
 
     Args:
         order: of the joint n-gram model.
-        align_words: words that the chunk model is estimated on.
+        align_words: number of words for estimating the chunk model.
         nj: parallel processes for the alignment (the result does not depend on it).
     """
 
@@ -101,7 +101,7 @@ class G2p:
         say(f"3 of 4, joint {self.order}-gram model")
         try:
             self._run(["estimate-ngram", "-o", str(self.order), "-t", str(corpus), "-wl", str(arpa)], "g2p_ngram.log")
-        except KdError as e:  # it crashes on a handful of words
+        except KdError as e:  # it crashes on a few words
             hint = "give a larger lexicon, or leave the words that it lacks out with --g2p false"
             raise KdError(f"G2P could not learn from the lexicon's {len(words)} words; {hint}\n{e}") from e
         self._run(["phonetisaurus-arpa2wfst", f"--lm={arpa}", f"--ofile={self.temporary / 'model.fst'}"], "g2p_model.log")
@@ -135,7 +135,7 @@ class G2p:
         for j, part in enumerate(parts, 1):
             commands.append(self._align_command(split(words, j, self.nj), lexicon, part, loaded))
         logs = [self.log / f"g2p_align_{part}.log" for part in parts]
-        # The array runner hands its own environment on, and env(1) adds the libraries' folder to it.
+        # The array runner passes its environment on; env(1) adds the libraries' folder to it.
         library = f"LD_LIBRARY_PATH={self.env['LD_LIBRARY_PATH']}"
         run_commands([["env", library, *c] for c in commands], logs, name="G2P alignment", at_once=self.nj)
         if full := full_disk(self.temporary):

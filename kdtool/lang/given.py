@@ -1,7 +1,7 @@
-"""Probabilities that a lexicon brings along.  In: its numbers, the pronunciations that get in.  Out: LexiconProbs, or None and why.
+"""Probabilities in a lexicon.  In: its numbers, the vocabulary's pronunciations.  Out: LexiconProbs, or None and why.
 
-A lexicon's 1, 2 or 4 numbers (kdtool.lang.columns) are those of Kaldi's lexiconp_silprob.txt from the left; what is not given is
-flat. steps/estimate_lang_probs.sh puts those of an alignment in their place.
+A lexicon's 1, 2 or 4 numbers (kdtool.lang.columns) are the first columns of Kaldi's lexiconp_silprob.txt; missing ones are
+flat. steps/estimate_lang_probs.sh replaces them by those of an alignment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LEAST = 1e-5  # a pronunciation of probability 0 stays possible, as an alignmen
 
 
 def not_probabilities(source: LexiconFile) -> str:
-    """The first entry whose numbers are no probabilities, '' when all are."""
+    """The first entry whose numbers are no probabilities, '' if there is none."""
     for (word, _), numbers in source.numbers.items():
         if not all(0 <= x <= 1 for x in numbers[:2]) or not all(0 <= x < float("inf") for x in numbers[2:]):
             return f"{word} {' '.join(f'{x:g}' for x in numbers)}"
@@ -26,7 +26,7 @@ def not_probabilities(source: LexiconFile) -> str:
 
 
 def given_probs(source: LexiconFile, lexicon: Lexicon, phones: Sequence[str], word_position: bool) -> LexiconProbs | None:
-    """The probabilities of `lexicon` (words that get in, plain phones); None when the numbers say nothing.
+    """The probabilities of `lexicon` (the vocabulary's words, plain phones); None when the numbers carry no information.
 
     phones: the folder's phones by id, with positions if `word_position`.
     """
@@ -48,6 +48,6 @@ def given_probs(source: LexiconFile, lexicon: Lexicon, phones: Sequence[str], wo
 
 
 def _numbers(given: Mapping[tuple[str, Pron], Numbers], word: str, pron: Pron) -> Numbers:
-    """An entry's numbers, of which the first is above 0; those of a word that the lexicon lacks are flat."""
+    """An entry's numbers, the first one above 0; flat for words that the lexicon lacks."""
     numbers = given.get((word, pron)) or (1.0,)
     return max(_LEAST, numbers[0]), *numbers[1:]

@@ -28,7 +28,7 @@ class Lang:
         prons: the decoding lexicon: word -> pronunciations as phone ids, <UNK> included.
         sil, spn, silence_ids: the silence and spoken-noise phones.
         num_states: HMM states of each phone id (strict left-to-right, self-loop on each).
-        oov: the word that stands for words outside the lexicon.
+        oov: the word that represents words outside the lexicon.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class Lang:
         """Read and check a language folder.
 
         Raises:
-            KdError: it is none, or its tables do not fit together; the file and line are named.
+            KdError: it is no language folder, or its tables contradict each other; names file and line.
         """
         folder = Path(folder)
         if not (folder / "phones.txt").is_file():
@@ -81,7 +81,7 @@ class Lang:
     def text_prons(self) -> Prons:
         """Pronunciations of all words of the LM text that have one: `prons` and the words beyond the vocabulary.
 
-        For LMs over phones or senones, which would lose most sentences if a rare word removed the whole of them.
+        For LMs over phones or senones, which would lose most sentences if one rare word removed the whole sentence.
         """
         return {**read_prons(self.folder / "text_lexicon.txt", self.phones), **self.prons}
 
@@ -97,7 +97,7 @@ class Lang:
 
     @cached_property
     def family(self) -> dict[int, int]:
-        """Phone id -> the smallest id that has the same plain phone; itself where phones have no positions.
+        """Phone id -> the smallest id with the same plain phone; itself if phones have no positions.
 
         Raises:
             KdError: phones of one family with different numbers of HMM states.
@@ -111,12 +111,12 @@ class Lang:
 
     @property
     def position_sets(self) -> list[tuple[int, ...]]:
-        """Phone ids of each position: questions for a tree. Empty where phones have none."""
+        """Phone ids of each position: questions for a tree. Empty if phones have no positions."""
         return [tuple(self.phones[p] for p, kind in self.positions.items() if kind == m) for m in MARKS if self.positions]
 
     @cached_property
     def probs(self) -> LexiconProbs | None:
-        """Pronunciation and silence probabilities; None where they were not estimated."""
+        """Pronunciation and silence probabilities; None if not estimated."""
         return LexiconProbs.load(self.folder, self.phones, self.prons)
 
     @cached_property
@@ -132,7 +132,7 @@ class Lang:
 
     @cached_property
     def digest(self) -> str:
-        """Names the content: phones, words, pronunciations with their probabilities, topology and subwords."""
+        """Digest of the content: phones, words, pronunciations with their probabilities, topology and subwords."""
         names = ["phones.txt", "words.txt", "lexicon.txt", "topo.txt", "silence_phones.txt", "oov.txt", "bpe.model"]
         names += [LEXICON_PROBS, SILENCE_PROBS] if self.probs else []
         names += [POSITIONS_FILE] if self.positions else []
@@ -150,7 +150,7 @@ def read_prons(path: Path, phones: dict[str, int]) -> Prons:
 
 
 def pron_lines(path: Path, phones: dict[str, int]) -> Iterator[tuple[int, str, str, tuple[int, ...] | None]]:
-    """(line number, line, word, phone ids) of a lexicon's lines; None for the ids where the line is not 'WORD PHONE ..'."""
+    """(line number, line, word, phone ids) of a lexicon's lines; ids are None if the line is not 'WORD PHONE ..'."""
     for number, line in enumerate(read_lines(path), 1):
         word, *names = line.split() or [""]
         good = word and names and all(n in phones for n in names)

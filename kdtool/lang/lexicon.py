@@ -1,9 +1,9 @@
 """Pronunciation lexicons.  In: a file in CMUdict's, Sphinx's, Kaldi's, MFA's or HTK's format.  Out: words and their phones.
 
 All are 'WORD P1 P2 ..' lines. CMUdict and Sphinx mark variants as WORD(2), CMUdict comments with ' #' or ';;;'; Kaldi and MFA
-repeat the word and may put 1, 2 or 4 numbers behind it (see kdtool.lang.columns); HTK may put what is printed for it in
-brackets: 'WORD [OUT] 1.0 P1'. Words become upper-case and composed (NFC), stress digits go, equal pronunciations of a word count
-once.
+repeat the word and may put 1, 2 or 4 numbers after it (see kdtool.lang.columns); HTK may add an output symbol in
+brackets: 'WORD [OUT] 1.0 P1'. Words become upper-case and composed (NFC), stress digits are removed, equal pronunciations of a word
+count once.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _STRESS = re.compile(r"[0-2]$")
 
 @dataclass
 class LexiconFile:
-    """What was read: pronunciations in file order; unknown: (line number, word, phones outside the phone set).
+    """The lexicon as read: pronunciations in file order; unknown: (line number, word, phones outside the phone set).
 
-    columns: how many numbers stand behind each word; numbers: those of each pronunciation (empty where there are none).
+    columns: number of numeric columns; numbers: those of each pronunciation (empty if there are none).
     """
 
     prons: Lexicon = field(default_factory=dict)
@@ -49,7 +49,7 @@ class LexiconFile:
 
 
 def parse_line(number: int, line: str) -> Entry | None:
-    """One line -> its word and the fields behind it, None for comments and empty lines.
+    """One line -> its word and the fields after it, None for comments and empty lines.
 
     Raises:
         ValueError: a word without phones.
@@ -70,7 +70,7 @@ def parse_line(number: int, line: str) -> Entry | None:
 
 
 def plain_phone(phone: str) -> str:
-    """Without the stress digit, which only ARPAbet's vowels carry: in other phone sets a digit may be a tone."""
+    """The phone without stress digit, for ARPAbet's vowels only: in other phone sets a digit may be a tone."""
     plain = _STRESS.sub("", phone)
     return plain if plain in ARPABET else phone
 
@@ -79,7 +79,7 @@ def read_lexicon(path: Path, phone_set: str = "arpabet") -> LexiconFile:
     """Read a lexicon (plain or .gz).
 
     Args:
-        phone_set: "arpabet": pronunciations with other phones are left out and reported in `unknown`; "any": all count.
+        phone_set: "arpabet": pronunciations with other phones are dropped and reported in `unknown`; "any": all are kept.
 
     Raises:
         KdError: a malformed line (its number is named), no entry, or more than 1% of the lines with unknown phones.
@@ -112,7 +112,7 @@ def read_lexicon(path: Path, phone_set: str = "arpabet") -> LexiconFile:
 
 
 def _entries(path: Path, changed: Counts) -> list[Entry]:
-    """The lines that are words with their phones; `changed` gets the characters that were changed, by kind."""
+    """The lines that are words with phones; `changed` counts changed characters by kind."""
     entries = []
     if path.is_file() and (fault := other_encoding(path, first_lines(path, 1 << 16))):
         raise KdError(fault)
@@ -122,7 +122,7 @@ def _entries(path: Path, changed: Counts) -> list[Entry]:
                 entry = parse_line(number, clean(line.rstrip("\r\n"), changed))
             except ValueError as e:
                 raise KdError(f"{path}, line {number}: {line.rstrip()!r}: {e}; fix or remove the line") from e
-            # <UNK>, !SIL and their like are ours to define, and a noise word ([NOISE] SPN) is what <UNK> is.
+            # <UNK>, !SIL and the like are defined by us, and a noise word ([NOISE] SPN) is what <UNK> means.
             if entry and not entry.word.startswith(("<", "!")) and not _noise(entry):
                 entries.append(entry)
     return entries
@@ -146,7 +146,7 @@ def _check(path: Path, found: LexiconFile) -> None:
 
 
 def write_lexicon(path: Path, prons: Mapping[str, Sequence[Pron]]) -> None:
-    """One 'WORD P1 P2 ..' line a pronunciation, words sorted, variants in their order."""
+    """One 'WORD P1 P2 ..' line per pronunciation, words sorted, variants in their order."""
     with open_text(path, "w") as f:
         for word in sorted(prons):
             for pron in prons[word]:

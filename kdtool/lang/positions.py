@@ -1,7 +1,7 @@
-"""Word-position-dependent phones: AH_B begins a word, AH_E ends one, AH_I is inside, AH_S is a word of its own (as in Kaldi).
+"""Word-position-dependent phones: AH_B begins a word, AH_E ends one, AH_I is inside, AH_S is a whole word (as in Kaldi).
 
-In: pronunciations in plain phones. Out: the same with marks, and ``word_boundary.txt`` (Kaldi's: 'PHONE position' a line),
-whose presence tells that a language folder has such phones. Silence and noise have no position.
+In: pronunciations in plain phones. Out: the same with marks, and ``word_boundary.txt`` (Kaldi's: one 'PHONE position' per line);
+a language folder has such phones if this file exists. Silence and noise have no position.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def mark_lexicon(lexicon: Lexicon) -> Lexicon:
 
 
 def marked_phones(plain: Collection[str]) -> list[str]:
-    """Every plain phone in every position, whether or not a word has it there: a new word may.
+    """Every plain phone in every position, even if no word has it there: a new word may.
 
     Raises:
-        KdError: a phone that looks as if it had a position already.
+        KdError: a phone that seems to have a position already.
     """
     if odd := [p for p in sorted(plain) if p.endswith(tuple(MARKS.values()))]:
         raise KdError(f"phone {odd[0]} of the lexicon ends like a position in the word; rename it, or give --word-position false")
@@ -45,7 +45,7 @@ def marked_phones(plain: Collection[str]) -> list[str]:
 
 
 def write_positions(folder: Path, phones: Collection[str], plain: Collection[str]) -> None:
-    """Write word_boundary.txt. phones: in the order wanted; plain: those without a position."""
+    """Write word_boundary.txt. phones: in output order; plain: those without a position."""
     kinds = {end: kind for kind, end in MARKS.items()}
     with open_text(folder / POSITIONS_FILE, "w") as f:
         f.writelines(f"{p} {NONWORD if p in plain else kinds[p[-2:]]}\n" for p in phones)

@@ -33,27 +33,27 @@ class Config:
     """Options of the language step."""
 
     vocab_size: int = field(default=20000, metadata={"help": "vocabulary size: the most frequent words of the LM text"})
-    all_words: bool = field(default=False, metadata={"help": "true: the vocabulary is the whole lexicon (a small, closed dictionary)"})
+    all_words: bool = field(default=False, metadata={"help": "true: use the whole lexicon as vocabulary (small, closed dictionaries)"})
     min_count: int = field(default=1, metadata={"help": "smallest count of a word in the LM text"})
     phone_set: str = field(default="arpabet", metadata={"help": "arpabet: other phones in the lexicon are errors; any: all allowed"})
     word_position: bool = field(
         default=False, metadata={"help": "true: word-position-dependent phones (AH_B begins a word, AH_E ends it, AH_I, AH_S)"}
     )
     g2p: bool = field(default=True, metadata={"help": "false: words that are not in the lexicon become <UNK>"})
-    g2p_max_words: int = field(default=0, metadata={"help": "lexicon words for training the G2P model, 0 for all"})
+    g2p_max_words: int = field(default=0, metadata={"help": "number of lexicon words for training the G2P model, 0 for all"})
     g2p_order: int = field(default=6, metadata={"help": "order of G2P's joint n-gram model"})
-    max_oov: float = field(default=0.1, metadata={"help": "largest share of words in the training transcripts without a pronunciation"})
+    max_oov: float = field(default=0.1, metadata={"help": "largest share of words without pronunciation in the training transcripts"})
     bpe_size: int = field(default=500, metadata={"help": "number of subword units"})
     bpe_sentences: int = field(default=50000, metadata={"help": "sentences for training the subword model, 0 for all"})
     seed: int = field(default=0, metadata={"help": "seed of the random samples"})
     align_data: Path | None = field(
-        default=None, metadata={"help": "data folder to be aligned later: its words get pronunciations but do not enter the vocabulary"}
+        default=None, metadata={"help": "data folder to align later: its words get pronunciations but stay outside the vocabulary"}
     )
 
 
 @dataclass
 class Chosen:
-    """Which words get in: vocabulary (decoding), beyond (only alignment and LMs over phones use them); how often each occurs."""
+    """The chosen words: vocabulary (decoding), beyond (used only by alignment and LMs over phones); how often each occurs."""
 
     vocabulary: list[str]
     beyond: list[str]
@@ -68,7 +68,7 @@ def choose_words(data: Path, lm_text: Path, cfg: Config, more: Iterable[str] = (
     if reserved := [word for word in RESERVED if word in text]:
         raise KdError(f"the word {reserved[0]} occurs in {lm_text}; the name is reserved, remove it there")
     vocabulary = (set(training) - {UNK}) | set(most_frequent(text, cfg.vocab_size, cfg.min_count)) | set(more)
-    # A dev word outside the vocabulary cannot be recognised, but the reference alignment must not take it for noise.
+    # A dev word outside the vocabulary cannot be recognised, but the reference alignment must not treat it as noise.
     to_align = transcript_words(cfg.align_data) if cfg.align_data else Counter[str]()
     return Chosen(sorted(vocabulary), sorted((set(text) | set(to_align)) - vocabulary - {UNK}), training, text, to_align)
 
@@ -83,7 +83,7 @@ def other_spellings(words: Iterable[str], lexicon: Lexicon) -> dict[str, str]:
 
 
 def pronounce(missing: Sequence[str], lexicon: Lexicon, work: Path, cfg: Config, nj: int) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
-    """Pronunciations by G2P for the words that the lexicon lacks, and (word, reason) of those that stay without."""
+    """Pronunciations by G2P for the words that the lexicon lacks, and (word, reason) of those without one."""
     if not missing:
         return {}, []
     if not cfg.g2p:
@@ -128,7 +128,7 @@ def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon, word_position: b
 
 
 def write_given(work: Path, path: Path, source: LexiconFile, known: Lexicon, phones: Sequence[str], word_position: bool) -> None:
-    """The lexicon's own probabilities, if it has any; says what became of its numbers."""
+    """Write the lexicon's probabilities, if it has any, and print what happened to its numbers."""
     if not source.columns:
         return
     if odd := not_probabilities(source):
@@ -147,9 +147,9 @@ def report(
     work: Path, chosen: Chosen, source: Lexicon, known: Lexicon, made: dict[str, Pron], failed: list[tuple[str, str]], max_oov: float,
     listed: str,
 ) -> None:  # fmt: skip
-    """Counts of words by where their pronunciation comes from, printed and in stats.json; g2p.tsv, oov_failed.tsv.
+    """Counts of words by source of their pronunciation, printed and in stats.json; g2p.tsv, oov_failed.tsv.
 
-    listed: where the list of failed words will lie. KdError when more than `max_oov` of the training transcripts' words are without one.
+    listed: the final path of the list of failed words. KdError when more than `max_oov` of the training transcripts' words failed.
     """
     for name, rows in (("g2p.tsv", sorted((w, " ".join(p)) for w, p in made.items())), ("oov_failed.tsv", failed)):
         with open_text(work / name, "w") as f:

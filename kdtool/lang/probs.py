@@ -1,8 +1,8 @@
 """Pronunciation and silence probabilities of a language folder, in Kaldi's two tables.
 
 In: ``lexiconp_silprob.txt`` ("WORD pron_prob sil_after sil_before nonsil_before PHONES") and ``silprob.txt``, as
-``kdtool.ali.lang_probs`` estimates them. Out: ``LexiconProbs``: log-probabilities of saying a word in one of its ways, of
-the silence behind it, and how the silence before it changes them (Chen, Xu, Wang, Povey, Khudanpur, Interspeech 2015).
+``kdtool.ali.lang_probs`` estimates them. Out: ``LexiconProbs``: log-probabilities of a word's pronunciations, of the
+silence after a word, and how the silence before it changes them (Chen, Xu, Wang, Povey, Khudanpur, Interspeech 2015).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Pron = tuple[int, ...]
 
 @dataclass(frozen=True)
 class PronProbs:
-    """One pronunciation: ``pron`` (the word's best one has 1), ``sil`` that silence follows, and the factors by which the
-    word is likelier behind silence (``after_sil``) and behind speech (``after_speech``) than the word before lets expect."""
+    """One pronunciation: ``pron`` (1 for the word's best one), ``sil`` that silence follows, and the factors by which the
+    word is likelier after silence (``after_sil``) and after speech (``after_speech``) than the previous word predicts."""
 
     pron: float
     sil: float
@@ -31,11 +31,11 @@ class PronProbs:
     after_speech: float = 1.0
 
     def enter(self, after_sil: bool) -> float:
-        """Log-probability on the way into the word."""
+        """Log-probability of entering the word."""
         return math.log(self.pron) + math.log(self.after_sil if after_sil else self.after_speech)
 
     def leave(self, to_sil: bool) -> float:
-        """Log-probability on the way out of it."""
+        """Log-probability of leaving it."""
         return math.log(self.sil if to_sil else 1 - self.sil)
 
 
@@ -43,8 +43,8 @@ class PronProbs:
 class LexiconProbs:
     """All of a language folder's probabilities.
 
-    ``prons``: (word, pronunciation) -> its probabilities, of words seen or not; ``start``: silence at the utterance's
-    start; ``end``: factors of its end (behind silence, behind speech); ``overall``: silence after any word.
+    ``prons``: (word, pronunciation) -> its probabilities, for words seen or not; ``start``: silence at the utterance's
+    start; ``end``: factors of its end (after silence, after speech); ``overall``: silence after any word.
     """
 
     prons: Mapping[tuple[str, Pron], PronProbs]
@@ -54,26 +54,26 @@ class LexiconProbs:
 
     @classmethod
     def flat(cls, sil: float) -> LexiconProbs:
-        """Nothing estimated: each pronunciation at no cost, silence as likely everywhere."""
+        """Without estimates: each pronunciation at no cost, silence equally likely everywhere."""
         return cls({}, sil, PronProbs(1.0, sil), sil)
 
     def of(self, word: str, pron: Pron) -> PronProbs:
-        """Probabilities of one pronunciation; words beyond the vocabulary take what holds for all words."""
+        """Probabilities of one pronunciation; words beyond the vocabulary get the average of all words."""
         return self.prons.get((word, pron)) or PronProbs(1.0, self.overall)
 
     def part(self, words: Iterable[str]) -> LexiconProbs:
-        """The same for some words only: what is handed to other processes."""
+        """The same for some words only, to be handed to other processes."""
         wanted = set(words)
         return LexiconProbs({e: p for e, p in self.prons.items() if e[0] in wanted}, self.start, self.end, self.overall)
 
     @property
     def begin(self) -> PronProbs:
-        """What holds before the first word."""
+        """Probabilities before the first word."""
         return PronProbs(1.0, self.start)
 
     @property
     def corrected(self) -> bool:
-        """Whether the silence before a word counts, and not only the one behind it."""
+        """Whether the silence before a word counts, not only the one after it."""
         return any((p.after_sil, p.after_speech) != (1.0, 1.0) for p in (*self.prons.values(), self.end))
 
     def save(self, folder: Path, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Subword units.  In: LM text.  Out: a sentencepiece BPE model and its table, the same bytes on every run."""
+"""Subword units.  In: LM text.  Out: a sentencepiece BPE model and its table, byte-identical on every run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdtool.core.tables import open_text, write_table
 
 
 def sample_sentences(text: Path, total: int, wanted: int, seed: int) -> Iterator[str]:
-    """`wanted` of the `total` lines of a text (plain or .gz), drawn at random, in their order; all when wanted is 0."""
+    """`wanted` of the `total` lines of a text (plain or .gz), drawn at random, in their order; all if `wanted` is 0."""
     chosen = None if wanted <= 0 or wanted >= total else set(random.Random(seed).sample(range(total), wanted))
     with open_text(text) as lines:
         for number, line in enumerate(lines):
@@ -27,10 +27,10 @@ def count_lines(text: Path) -> int:
 
 
 def train_bpe(text: Path, size: int, sentences: int, seed: int) -> bytes:
-    """Train a byte-pair model of `size` pieces on a sample of the text; one thread, so the result does not vary.
+    """Train a byte-pair model of `size` pieces on a sample of the text; one thread, for reproducibility.
 
     Raises:
-        KdError: the text is too small for that many pieces.
+        KdError: the text is too small for `size` pieces.
     """
     import sentencepiece
 

@@ -30,7 +30,7 @@ def run_tool(
     """Run a program and wait; its standard error goes to `log`, its output to `stdout` (by default to the log too).
 
     Args:
-        lines: what to call it and how many lines its output will have, to report its progress.
+        lines: what to call the program and its expected lines of output, to report its progress.
 
     Raises:
         KdError: it cannot be started or fails; the message ends with the last lines of the log.
@@ -61,13 +61,13 @@ def run_tool(
         kind = f"exit status {status}" if status > 0 else f"signal {-status}"
         full = full_disk(log.parent)
         raise KdError(f"{Path(command[0]).name} failed ({kind}); the end of {log}:\n{tail}" + (f"\n{full}" if full else ""))
-    # Not every program looks whether its writes came through.
+    # Not every program checks its writes.
     if full := full_disk(log.parent):
         raise KdError(f"{Path(command[0]).name}: {full}")
 
 
 def _watch(child: subprocess.Popen[bytes], output: Path, label: str, total: int) -> None:
-    """Report progress until the program ends, by the lines of its output."""
+    """Report progress until the program ends, from the lines of its output."""
     shown, done = Line(), 0
     with open(output, "rb") as grows:
         while child.poll() is None:

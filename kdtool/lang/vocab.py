@@ -17,9 +17,9 @@ RESERVED = ("<eps>", "<s>", "</s>", "#0", UNK)
 
 
 def text_fault(text: str, lower_too: bool = False) -> str:
-    """'' for a normalised transcript (in upper case, unless `lower_too`), else what is wrong with it in words.
+    """'' for a normalised transcript (in upper case, unless `lower_too`), else what is wrong with it.
 
-    The unknown word, <UNK>, may stand in a transcript.
+    The unknown word, <UNK>, may be in a transcript.
     """
     if strange := next((c for c in text if not c.isprintable() and c not in JOINERS), ""):
         return f"{text[:60]!r} holds the character {strange!r}"
@@ -61,6 +61,6 @@ def text_words(lm_text: Path) -> Counter[str]:
 
 
 def most_frequent(counts: Counter[str], size: int, min_count: int) -> list[str]:
-    """The `size` most frequent words that occur at least `min_count` times; equal counts in alphabetical order."""
+    """The `size` most frequent words that occur at least `min_count` times; ties in alphabetical order."""
     enough = [(word, n) for word, n in counts.items() if n >= min_count]
     return [word for word, _ in sorted(enough, key=lambda item: (-item[1], item[0]))[:size]]

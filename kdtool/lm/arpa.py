@@ -1,7 +1,7 @@
 """ARPA files as arrays.  In: an ARPA file.  Out: ids, log-probabilities and back-off weights of each order.
 
 For full conditional distributions with array arithmetic (kdtool.teacher); a file whose words are all numbers is read
-several times faster. Numbers become natural logarithms.
+several times faster. Probabilities become natural logarithms.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Arpa:
 
 
 def read_arpa(path: Path | str) -> Arpa:
-    """Read an ARPA file as KenLM and SRILM write it (plain, fields parted by tabs or spaces).
+    """Read an ARPA file as KenLM and SRILM write it (plain, fields separated by tabs or spaces).
 
     Raises:
-        KdError: no ARPA file, cut short, or counts that do not match its header.
+        KdError: no ARPA file, a truncated one, or counts that do not match its header.
     """
     path = Path(path)
     try:
@@ -133,7 +133,7 @@ def _blocks(path: Path, f: BinaryIO, k: int) -> Iterator[bytes]:
 
 
 def _parser(vocab: dict[bytes, int]) -> Callable[[bytes, int], np.ndarray]:
-    """How to turn a block into a flat array of numbers, words as ids."""
+    """A function that turns a block into a flat array of numbers, words as ids."""
     names = [w for w in vocab if w not in SPECIAL]
     if names and all(w.isdigit() and str(int(w)).encode() == w and len(w) < 9 for w in names):
         return _numeric_parser(vocab, names)
@@ -182,7 +182,7 @@ def _block(path: Path, k: int, text: bytes, parse: Callable[[bytes, int], np.nda
         return _uniform(text, k, len(first), parse)
     except (ValueError, IndexError, KeyError):
         pass
-    # SRILM leaves back-off weights of zero out: complete such lines, then parse as before.
+    # SRILM omits back-off weights of zero: complete such lines, then parse as before.
     try:
         filled = [x if len(x) == k + 2 else [*x, b"0"] for x in (line.split() for line in text.splitlines()) if x]
         if any(len(x) != k + 2 for x in filled):

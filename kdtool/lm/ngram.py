@@ -23,23 +23,23 @@ from kdtool.lang.tools import run_tool
 
 NOT_WORDS = ("<eps>", "#0", "<s>", "</s>", "<UNK>")
 MAX_ORDER = 6
-STEPS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # thresholds that are tried for --max-ngrams
+STEPS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # thresholds tried for --max-ngrams
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the n-gram step."""
 
-    order: int = field(default=3, metadata={"help": "n"})
-    prune: str = field(default="", metadata={"help": "count thresholds per order, such as '0 3 5': remove n-grams up to that; empty: none"})
+    order: int = field(default=3, metadata={"help": "order of the n-grams"})
+    prune: str = field(default="", metadata={"help": "count thresholds per order, e.g. '0 3 5': drop n-grams with at most N; empty: none"})
     max_ngrams: int = field(default=0, metadata={"help": "raise the thresholds until at most N n-grams are left (0: no limit)"})
-    unseen: bool = field(default=False, metadata={"help": "true: vocabulary words not in the text are as likely as an unknown word"})
+    unseen: bool = field(default=False, metadata={"help": "true: words not in the text get the unknown word's probability"})
     memory: str = field(default="1G", metadata={"help": "sorting memory of lmplz, such as 1G or 20%", "key": False})
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """Scores of a set: tokens are words and sentence ends; ppl leaves words outside the vocabulary out of both sums."""
+    """Scores of a set: tokens are words and sentence ends; ppl excludes words outside the vocabulary from both sums."""
 
     sentences: int
     words: int
@@ -53,7 +53,7 @@ class Perplexity:
 
 
 def parse_prune(text: str, order: int) -> list[str]:
-    """'0 3 5' -> lmplz' arguments; UsageError unless they start with 0, do not fall, and are at most `order`."""
+    """'0 3 5' -> lmplz' arguments; UsageError unless they start with 0, do not decrease, and number at most `order`."""
     fields = text.split()
     if not fields:
         return []
@@ -65,7 +65,7 @@ def parse_prune(text: str, order: int) -> list[str]:
 
 
 def thresholds(first: str, order: int) -> Iterator[str]:
-    """`first`, then higher and higher thresholds: those of the bigrams follow one step behind the higher orders'."""
+    """`first`, then rising thresholds: those of the bigrams follow one step after the higher orders'."""
     yield first
     start = [int(f) for f in first.split()]
     for low, high in pairwise(STEPS):
@@ -76,7 +76,7 @@ def thresholds(first: str, order: int) -> Iterator[str]:
 
 
 def find_program(name: str) -> str:
-    """KenLM's program on PATH; KdError when it is not there."""
+    """KenLM's program on PATH; KdError when it is missing."""
     if found := shutil.which(name):
         return found
     raise KdError(f"{name} is not on PATH; set the environment up again (utils/setup_env.sh builds KenLM)")
@@ -86,13 +86,13 @@ def estimate(
     text: Path, arpa: Path, log: Path, *, order: int, prune: Sequence[str] = (), vocab: Path | None = None, memory: str = "1G",
     types: int = 0,
 ) -> bool:  # fmt: skip
-    """Estimate an ARPA file from a text (plain or .gz, one sentence a line); temporary files lie beside `arpa`.
+    """Estimate an ARPA file from a text (plain or .gz, one sentence per line); temporary files lie beside `arpa`.
 
     Args:
-        types: smooth unigrams over so many words, the sentence end and the unknown word included (0: those of the text).
+        types: number of unigrams to smooth over, including the sentence end and the unknown word (0: those of the text).
 
     Returns:
-        True when the text was too small for Kneser-Ney discounts of its own and fixed ones were used in some order.
+        True when the text was too small for estimating Kneser-Ney discounts, so that fixed ones were used in some order.
 
     Raises:
         KdError: lmplz is missing or fails.
@@ -116,7 +116,7 @@ def estimate(
 
 
 def add_unseen(arpa: Path, words: Sequence[str]) -> int:
-    """Give every one of `words` that the ARPA file lacks the unknown word's probability; returns how many that were.
+    """Give every one of `words` that the ARPA file lacks the unknown word's probability; returns their number.
 
     Probabilities sum to one when the file was estimated with `types` = these words, the sentence end and the unknown word.
     """

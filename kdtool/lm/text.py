@@ -1,10 +1,9 @@
-"""Step: LM text.  In: one sentence a line (plain or .gz), or a data folder's transcripts.  Out: text.gz, upper-case A to Z
+"""Step: LM text.  In: one sentence per line (plain or .gz), or a data folder's transcripts.  Out: text.gz, upper-case A to Z
 and apostrophe; stats.json.
 
-Sentence marks (<s>, </s>), <unk> and tags of noises ([LAUGHTER], <noise>, ++BREATH++) are no words: they go and are counted.
-
-Sentences that equal a transcript of a held-out set (--exclude) are left out, so that perplexities and word error rates on
-it are honest.
+Sentence marks (<s>, </s>), <unk> and tags of noises ([LAUGHTER], <noise>, ++BREATH++) are no words: they are removed and counted.
+Sentences that equal a transcript of a held-out set (--exclude) are left out, so that its perplexities and word error rates
+are honest.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from kdtool.text.clean import APOSTROPHES, Counts, clean, tell, upper
 from kdtool.text.kinds import check_plain
 from kdtool.text.marks import LONGEST_WORD, markup, spoken, without_marks
 
-TRANSCRIPTS = "supervisions.jsonl.gz"  # of a data folder
+TRANSCRIPTS = "supervisions.jsonl.gz"  # file of a data folder
 PLAIN = re.compile(r"[A-Z' ]*")
 OTHER = re.compile(r"[^A-Z' ]+")
 _LONG = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
@@ -39,16 +38,16 @@ _LONG = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 class Config:
     """Options of the LM text step."""
 
-    max_lines: int = field(default=0, metadata={"help": "keep a random sample of this many sentences, 0 for all"})
+    max_lines: int = field(default=0, metadata={"help": "keep a random sample of N sentences (0: all)"})
     exclude: Path | None = field(default=None, metadata={"help": "data folder whose transcripts must not be in the text"})
     seed: int = field(default=0, metadata={"help": "seed of the sample"})
-    plain: bool = field(default=True, metadata={"help": "letters A to Z and apostrophes only; false: words as they are, upper-case"})
+    plain: bool = field(default=True, metadata={"help": "keep only letters A to Z and apostrophes; false: only make words upper-case"})
 
 
 @dataclass
 class Account:
-    """What became of the lines: counts (lines_in, sentences, dropped_<kind>), characters and marks changed, by kind, and the
-    first line that was dropped for a kind of content."""
+    """What happened to the lines: counts (lines_in, sentences, dropped_<kind>), changed characters and marks by kind, and the
+    first dropped line per kind."""
 
     counts: Counts = field(default_factory=Counter)
     changed: Counts = field(default_factory=Counter)
@@ -56,13 +55,13 @@ class Account:
 
 
 def normalise(line: str, plain: bool = True, changed: Counts | None = None) -> str:
-    """Upper-case letters A to Z, apostrophes and single spaces; accents go, other characters part words.
+    """Upper-case letters A to Z, apostrophes and single spaces; accents are removed, other characters separate words.
 
     plain False only makes the words upper-case, as they are in a lexicon of another language or with other signs.
-    changed: gets the characters and marks that went, by kind. Returns '' for lines without a word.
+    changed: counts the removed characters and marks by kind. Returns '' for lines without a word.
 
     Raises:
-        Unusable: digits, which nobody can read aloud with certainty; markup; a word of more than LONGEST_WORD characters.
+        Unusable: digits, whose reading is ambiguous; markup; a word of more than LONGEST_WORD characters.
     """
     text = line.strip()
     if not PLAIN.fullmatch(text):
@@ -86,7 +85,7 @@ def _plain_letters(text: str) -> str:
 
 
 class Unusable(ValueError):
-    """A line that is left out: `kind`, under which it is counted, and `what` was found in it."""
+    """A line that is left out: `kind` for the counts, `what` was found in it."""
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(kind)
@@ -94,7 +93,7 @@ class Unusable(ValueError):
 
 
 def sentences(source: Path, held_out: set[str], account: Account, plain: bool) -> Iterator[str]:
-    """The normalised sentences to keep; `account` gets lines in, sentences out and why lines were dropped."""
+    """The normalised sentences to keep; `account` counts lines in, sentences out and why lines were dropped."""
     counts = account.counts
     for number, line in enumerate(raw_sentences(source), 1):
         counts["lines_in"] += 1
@@ -122,7 +121,7 @@ def raw_sentences(source: Path) -> Iterator[str]:
     size, shown = source.stat().st_size / 1e6, Line()
     with open_text(source) as lines:
         whole: Any = lines
-        read = whole.buffer  # of a compressed file the compressed bytes count
+        read = whole.buffer  # progress counts the compressed bytes
         for number, line in enumerate(lines):
             yield line
             if number % 10000 == 0:
@@ -141,7 +140,7 @@ def transcripts(data: Path | None, plain: bool = True) -> set[str]:
         try:
             found.add(normalise(row.get("text") or "", plain))
         except Unusable:
-            continue  # it equals no sentence, because those that are like it are dropped
+            continue  # no sentence can equal it: such lines are dropped
     return found
 
 
@@ -188,7 +187,7 @@ def main(argv: list[str] | None = None) -> None:
         raise KdError(f"{text}: a folder without {TRANSCRIPTS}; give a text file or a data folder")
     inputs = {"text": text / TRANSCRIPTS if text.is_dir() else text}
     if cfg.exclude is not None:
-        transcripts(cfg.exclude, cfg.plain)  # a wrong folder is told before anything is hashed
+        transcripts(cfg.exclude, cfg.plain)  # report a wrong folder before anything is hashed
         inputs["exclude"] = cfg.exclude / TRANSCRIPTS
     run_step(
         "LM text",

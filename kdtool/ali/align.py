@@ -19,7 +19,7 @@ from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.graph.engine import resolve_engine
 
-JOB_MB = 1500  # of one job: libraries 400 MB, model, graphs and scores of the longest utterance
+JOB_MB = 1500  # per job: libraries 400 MB, model, graphs and scores of the longest utterance
 
 @dataclass(frozen=True)
 class AlignConfig:

@@ -1,11 +1,11 @@
 """Forced alignment of utterances with any GMM.
 
-In: a feature set, a graph builder, an opened GMM folder. Out: alignments in the order asked for; what was lost and why, sums,
+In: a feature set, a graph builder, an opened GMM folder. Out: alignments in the given order; failed utterances with reasons, sums,
 and for a model of speaker-adapted features the speakers' transforms.
 
-The search is exact (no beam), so there is nothing to retry with a wider one: an utterance is lost only when it has fewer
-frames than its transcript needs. A model of adapted features aligns twice: first its speaker-independent twin on plain
-features, then, with the transform estimated on that, itself.
+The search is exact (no beam), so there is nothing to retry with a wider one: an utterance fails only when it has fewer
+frames than its transcript needs. A model of adapted features aligns twice: first with its speaker-independent twin on unadapted
+features, then, with the transform estimated on that, with itself.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from kdtool.graph.training import GraphBuilder, TrainingGraph
 
 
 class Aligner:
-    """boost_silence: factor on the likelihoods of the silence between words; passes: how often a speaker's transform is estimated.
+    """boost_silence: factor on the likelihoods of the silence between words; passes: number of fMLLR estimates per speaker.
 
     Attributes:
-        lost: (utterance, reason); frames, loglike (nats, of the features before any transform), unknown_words: sums over
-            what was aligned; transforms: by speaker.
+        lost: (utterance, reason) of failed utterances; frames, loglike (nats, of the features before any transform),
+            unknown_words: sums over aligned utterances; transforms: by speaker.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Aligner:
         self.transforms: dict[str, np.ndarray] = {}
 
     def align(self, ids: Iterable[str]) -> Iterator[Alignment]:
-        """Alignments of `ids`: of all the utterances there are of a speaker, if the model wants speakers' transforms."""
+        """Alignments of `ids`; if the model needs speakers' transforms, give all utterances of a speaker."""
         graphs = {u: graph for u in ids if (graph := self._graph(u))}
         if graphs:
             yield from self._alignments(graphs, self._adapt(graphs) if self.gmm.front.adapted else None)
 
     def learn(self, ids: Iterable[str]) -> np.ndarray | None:
-        """The transform of the speaker of these utterances, None when the model wants none or no utterance can be aligned."""
+        """The transform of these utterances' speaker, None if the model needs none or no utterance can be aligned."""
         graphs = {u: graph for u in ids if self.gmm.front.adapted and (graph := self._graph(u))}
         return self._adapt(graphs) if graphs else None
 
@@ -70,7 +70,7 @@ class Aligner:
         return graph
 
     def _adapt(self, graphs: dict[str, TrainingGraph]) -> np.ndarray:
-        """The speaker's transform. Shares of Gaussians come from the pass before, their places from the adapted model."""
+        """The speaker's transform. Shares of Gaussians come from the previous pass, their means from the adapted model."""
         how, adapted = self.gmm.adaptation, None
         assert how is not None
         speaker = self.features.info(next(iter(graphs))).speaker
@@ -96,7 +96,7 @@ class Aligner:
     def _search(
         self, model: DiagGmm, graphs: dict[str, TrainingGraph], feats: Callable[[str], np.ndarray]
     ) -> Iterator[tuple[str, StatePath | str]]:
-        """The best path of each utterance, its score without the lexicon's share, or why there is none; one ends no other."""
+        """Best path of each utterance and its score without the lexicon's share, or the reason why it has none."""
         names = list(graphs)
         for start in range(0, len(names), self.engine.batch):
             batch = names[start : start + self.engine.batch]

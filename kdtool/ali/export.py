@@ -1,4 +1,4 @@
-"""Alignments in the forms that other tools read.
+"""Alignments in the formats of other tools.
 
 In: an alignment folder's content and the feature folder's Lhotse cuts. Out: words.ctm, phones.ctm, and cuts.jsonl.gz with
 Lhotse alignment items "word" and "phone" on each supervision.
@@ -32,7 +32,7 @@ def export(work: Path, cuts_file: Path, names: Sequence[str]) -> None:
     """Write words.ctm, phones.ctm and cuts.jsonl.gz beside the alignment in `work`. names: phone by id.
 
     CTM lines are "recording channel start seconds symbol", times from the recording's start. The cuts keep the order of
-    `cuts_file`, without utterances that have no alignment and without the features, whose paths hold in their own folder.
+    `cuts_file`, without unaligned utterances and without the features, whose paths are valid in their own folder only.
     """
     alignments = AlignmentSet.open(work)
     rows = [row for row in read_jsonl(cuts_file) if row["id"] in alignments]
@@ -47,7 +47,7 @@ def export(work: Path, cuts_file: Path, names: Sequence[str]) -> None:
 
 
 def _seconds(item: tuple[str, int, int], limit: float) -> tuple[float, float]:
-    """Start and duration; the last frame may reach beyond the audio's end by less than a frame, which is cut off."""
+    """Start and duration; the last frame may exceed the audio by less than a frame, which is cut off."""
     start = item[1] * FRAME_SECONDS
     return round(start, 4), round(max(0.0, min(item[2] * FRAME_SECONDS, limit - start)), 4)
 

@@ -1,4 +1,4 @@
-"""From a Viterbi path to an alignment.
+"""Converts a Viterbi path to an alignment.
 
 In: a training graph, the HMM state of each frame, the transcript. Out: an ``Alignment``.
 """
@@ -18,7 +18,7 @@ def to_alignment(utterance: str, graph: TrainingGraph, states: np.ndarray, words
     """states: HMM state of each frame (T,); words: the transcript as written (unknown words keep their spelling).
 
     Raises:
-        KdError: the path does not speak each word once, in order.
+        KdError: the path does not hold each word once, in order.
     """
     instance, word = graph.instance[states], graph.word[states]
     phone_start = np.flatnonzero(np.concatenate([[True], instance[1:] != instance[:-1]])).astype(np.int32)

@@ -1,7 +1,7 @@
 """One job of the align step.
 
 In: feature, lang and GMM folders, the job's number. Out: WORK/part.J (alignments of this job's utterances) with the
-utterances lost in its meta.json.
+failed utterances in its meta.json.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kdtool.core.cli import cli_main
 
 
 def align_part(feat_dir: Path, lang_dir: Path, gmm_dir: Path, work: Path, job: int, num_jobs: int) -> None:
-    """Align one job's share and write work/part.<job>. A speaker's utterances are in one share."""
+    """Align one job's share and write work/part.<job>. All utterances of a speaker are in one share."""
     import torch
 
     from kdtool.ali.aligner import Aligner

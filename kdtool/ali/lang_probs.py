@@ -1,7 +1,7 @@
 """Step: language folder + alignment -> the language folder with pronunciation and silence probabilities.
 
-How often a word is said in which way, and how often silence follows and precedes it, is counted in the alignment and
-smoothed (Chen et al., Interspeech 2015, as Kaldi does it). Phones and topology stay, so models and alignments still fit.
+The alignment gives counts of each pronunciation of a word, and of silence before and after it, which are
+smoothed (Chen et al., Interspeech 2015, as in Kaldi). Phones and topology stay, so models and alignments still fit.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Config:
     """Options of the estimate."""
 
     smooth_prons: float = field(default=1.0, metadata={"help": "count added to each pronunciation of a word"})
-    smooth_silence: float = field(default=2.0, metadata={"help": "count by which a word's silence is drawn to the average"})
+    smooth_silence: float = field(default=2.0, metadata={"help": "count of the average in a word's silence probability"})
     silence_before: bool = field(
-        default=True, metadata={"help": "false: only the silence behind a word counts, not the one before it (smaller graphs)"}
+        default=True, metadata={"help": "false: use only the silence after a word, not the one before it (smaller graphs)"}
     )
 
 
 def spoken(ali: Alignment, lang: Lang) -> list[tuple[Entry, bool]]:
-    """The utterance's words as said, <s> before and </s> behind them, each with whether silence follows.
+    """The utterance's words as pronounced, between <s> and </s>, each with whether silence follows.
 
     Words outside the lexicon count as the unknown word.
     """
@@ -61,7 +61,7 @@ def spoken(ali: Alignment, lang: Lang) -> list[tuple[Entry, bool]]:
 
 
 def estimate(said: Iterable[Sequence[tuple[Entry, bool]]], prons: Mapping[str, Sequence[Pron]], cfg: Config) -> LexiconProbs:
-    """Probabilities of all pronunciations in `prons` from utterances as `spoken` gives them."""
+    """Probabilities of all pronunciations in `prons` from utterances as returned by `spoken`."""
     utterances = list(said)
     count, with_sil = Counter[Entry](), Counter[Entry]()
     for utterance in utterances:
@@ -84,14 +84,14 @@ def estimate(said: Iterable[Sequence[tuple[Entry, bool]]], prons: Mapping[str, S
 
 
 def _inside(prob: float) -> float:
-    """Neither 0 nor 1, which would forbid what an alignment happens not to show."""
+    """The probability, kept away from 0 and 1: an alignment may not show everything."""
     return min(0.999, max(0.001, prob))
 
 
 def _factors(
     utterances: Sequence[Sequence[tuple[Entry, bool]]], sil: Mapping[Entry, float], cfg: Config
 ) -> dict[Entry, tuple[float, float]]:
-    """For each word as said, how much oftener it stood behind silence, and behind speech, than the words before it predict."""
+    """For each pronunciation, how much likelier it is after silence, and after speech, than the words before it predict."""
     seen: dict[bool, Counter[Entry]] = {True: Counter(), False: Counter()}
     expected: dict[bool, dict[Entry, float]] = {True: {}, False: {}}
     for utterance in utterances:

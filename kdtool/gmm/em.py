@@ -1,6 +1,6 @@
-"""Expectation maximisation for the Gaussians, the frames' pdfs being given by an alignment (Viterbi training).
+"""Expectation maximisation of Gaussians for frames with known pdfs (Viterbi training).
 
-In: frames with their pdf, a model. Out: float64 statistics; from their sum a better model, with more Gaussians if wanted.
+In: frames with their pdf, a model. Out: float64 statistics; from their sum a better model, with more Gaussians if asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kdtool.gmm.model import DiagGmm, expand
 
 MIN_OCCUPANCY = 10.0  # frames below which a Gaussian is dropped, as in Kaldi's gmm-est
 PERTURB = 0.01  # standard deviations that the halves of a split Gaussian are moved apart
-VARIANCE_FLOOR = 0.01  # share of the data's variance that a Gaussian's may not fall below
+VARIANCE_FLOOR = 0.01  # smallest variance of a Gaussian, as a share of the data's variance
 
 
 @dataclass
@@ -44,7 +44,7 @@ def posteriors(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray) -> Iterator[t
     feats (T, D), pdf (T,), T may be 0. Yields the pdf's frames (n,), its Gaussians (k of them), shares float32 (n, k), and the frames'
     log-likelihood in total.
     """
-    if not len(pdf):  # all frames of an utterance may be noise, which some statistics leave out
+    if not len(pdf):  # an utterance may be all noise, which some statistics leave out
         return
     order = np.argsort(pdf, kind="stable")
     x = expand(feats[order])
@@ -77,7 +77,7 @@ def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: Stats,
 
 
 def single_gaussians(stats: Stats, floor: np.ndarray, fallback: tuple[np.ndarray, np.ndarray], tree_digest: str) -> DiagGmm:
-    """One Gaussian a pdf from per-pdf statistics; pdfs with hardly any frames get the fallback (mean, variance)."""
+    """One Gaussian per pdf from per-pdf statistics; pdfs with hardly any frames get the fallback (mean, variance)."""
     dim = stats.moments.shape[1] // 2
     seen = stats.gamma >= MIN_OCCUPANCY
     n = np.maximum(stats.gamma, 1e-10)[:, None]
@@ -88,7 +88,7 @@ def single_gaussians(stats: Stats, floor: np.ndarray, fallback: tuple[np.ndarray
 
 
 def reestimate(model: DiagGmm, stats: Stats, floor: np.ndarray, *, drop: bool = True) -> DiagGmm:
-    """The M-step. floor: smallest variance (D,). Gaussians below MIN_OCCUPANCY frames go if `drop`; one a pdf always stays."""
+    """The M-step. floor: smallest variance (D,). `drop` removes Gaussians below MIN_OCCUPANCY frames; one per pdf always stays."""
     dim = model.dim
     owner = np.repeat(np.arange(model.num_pdfs), np.diff(model.offsets))
     keep = (stats.gamma >= MIN_OCCUPANCY) | (not drop)
@@ -114,7 +114,7 @@ def pdf_occupancies(model: DiagGmm, stats: Stats) -> np.ndarray:
 
 
 def split_targets(occupancy: np.ndarray, total: int, power: float, min_count: float) -> np.ndarray:
-    """How many Gaussians each pdf should have so that there are `total`, by occupancy ** power (Kaldi's GetSplitTargets).
+    """The number of Gaussians of each pdf for a sum of `total`, by occupancy ** power (Kaldi's GetSplitTargets).
 
     A pdf gets another Gaussian only while it has `min_count` frames for each.
     """
@@ -135,7 +135,7 @@ def split_targets(occupancy: np.ndarray, total: int, power: float, min_count: fl
 def mix_up(
     model: DiagGmm, occupancy: np.ndarray, total: int, *, power: float, min_count: float, rng: np.random.Generator
 ) -> DiagGmm:
-    """Split the heaviest Gaussians until there are about `total`; halves are moved apart by a random direction."""
+    """Split the heaviest Gaussians until there are about `total`; the halves are shifted in a random direction."""
     targets = split_targets(occupancy, total, power, min_count)
     means, variances, weights, offsets = [], [], [], [0]
     for j in range(model.num_pdfs):

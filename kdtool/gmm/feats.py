@@ -1,4 +1,4 @@
-"""What the GMMs see of an utterance: the front end that a GMM folder records, and everybody who scores with it goes through.
+"""The front end of the GMMs: features as a GMM folder records them, used by everything that scores with it.
 
 In: a FeatureSet (per-speaker normalised). Out: frames with time derivatives, or spliced and projected (LDA + MLLT), and, for
 models trained on speaker-adapted features, mapped by the speaker's transform. Files: feature.json, transform.safetensors.
@@ -60,10 +60,10 @@ def log_det(transform: np.ndarray | None) -> float:
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """How a model's features are made of a feature folder's.
+    """How a model's features are computed from a feature folder's.
 
     kind, input_dim: of the feature folder; deltas: orders of derivatives; context: frames spliced to each side; matrix:
-    float32 (D, spliced dimension) or None; adapted: whether the model wants each speaker's features transformed (fMLLR).
+    float32 (D, spliced dimension) or None; adapted: whether the model needs each speaker's features transformed (fMLLR).
     """
 
     kind: str
@@ -75,13 +75,13 @@ class FrontEnd:
 
     @property
     def dim(self) -> int:
-        """Dimension of what comes out."""
+        """Output dimension."""
         if self.matrix is not None:
             return len(self.matrix)
         return self.input_dim * (self.deltas + 1) * (2 * self.context + 1)
 
     def features(self, features: FeatureSet, utterance: str, transform: np.ndarray | None = None) -> np.ndarray:
-        """Frames of one utterance as the model wants them, float32 (T, dim); `transform`: of its speaker, (dim, dim + 1)."""
+        """Frames of one utterance in the model's form, float32 (T, dim); `transform`: of its speaker, (dim, dim + 1)."""
         x = add_deltas(features.get(utterance, normalise=True), self.deltas)
         if self.context:
             x = splice(x, self.context)
@@ -102,7 +102,7 @@ class FrontEnd:
 
     @classmethod
     def load(cls, folder: Path) -> FrontEnd:
-        """Read them back; KdError when the parts do not fit each other."""
+        """Read them back; KdError when the parts contradict each other."""
         from kdtool.core.tensors import load_tensors
 
         row = read_json(folder / FEATURE_FILE)

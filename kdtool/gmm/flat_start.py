@@ -1,4 +1,4 @@
-"""The first alignment of all: equal time for each HMM state of a plain reading.
+"""The first alignment: equal time for each HMM state of the first pronunciations.
 
 In: a training graph, a number of frames. Out: an HMM state for each frame.
 """
@@ -13,7 +13,7 @@ from kdtool.graph.training import TrainingGraph
 def equal_path(graph: TrainingGraph, num_frames: int) -> np.ndarray:
     """HMM state of each frame, int32 (T,), on a plain path through `graph` with equal time in each state.
 
-    The path has silence at both ends where there is time for it, and first pronunciations without silence between words.
+    The path has silence at both ends if there is time for it, and first pronunciations without silence between words.
     """
     final = graph.num_hmm_states + 1
     nexts: dict[int, list[int]] = {}
@@ -28,7 +28,7 @@ def equal_path(graph: TrainingGraph, num_frames: int) -> np.ndarray:
     while state != final:
         options = nexts[state]
         if state == 0:
-            state = min(options)  # silence comes first
+            state = min(options)  # silence has the smallest number
         else:
             spoken = [o for o in options if o != final and word(o) >= 0]
             state = min(spoken) if spoken else min(o for o in options if o != state)

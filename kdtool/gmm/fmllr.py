@@ -1,8 +1,8 @@
-"""fMLLR: one affine transform of the features for each speaker, that makes them likelier under the model (Gales 1998).
+"""fMLLR: one affine transform of the features per speaker, which maximises their likelihood under the model (Gales 1998).
 
 In: a speaker's unadapted frames, the pdf of each, a model. Out: float64 statistics; from them a transform (D, D + 1), the
-offset in the last column. Speakers with few frames are held near the identity by a prior that counts as so many frames of
-a speaker for whom the identity is right, instead of a smallest number of frames below which nothing is done.
+offset in the last column. A prior keeps speakers with few frames near the identity: it counts as N frames of
+a speaker for whom the identity is optimal. So no smallest number of frames is needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kdtool.gmm.model import DiagGmm
 
 PRIOR_FILE = "fmllr_prior.safetensors"
 BLOCK = 2048  # frames in one float32 product; the sums over blocks are float64
-SWEEPS, CONVERGED = 20, 1e-5  # sweeps over the rows; gain a frame (nats) below which they end
+SWEEPS, CONVERGED = 20, 1e-5  # sweeps over the rows; gain per frame (nats) below which they end
 
 
 @dataclass
@@ -36,7 +36,7 @@ class FmllrStats:
         return cls(0.0, np.zeros((dim, dim + 1, dim + 1)), np.zeros((dim, dim + 1)))
 
     def add_frames(self, raw: np.ndarray, precision: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:
-        """Unadapted frames (T, D), what `wanted` says of them, weights (T,)."""
+        """Unadapted frames (T, D), precision and target from `wanted`, weights (T,)."""
         self.frames += float(weight.sum(dtype=np.float64))
         for start in range(0, len(raw), BLOCK):
             block = slice(start, start + BLOCK)
@@ -65,8 +65,8 @@ class Adaptation:
     def estimate(self, stats: FmllrStats, speaker: str) -> tuple[np.ndarray, float]:
         """A speaker's transform and its gain over the identity, see `estimate`.
 
-        Where there is nothing to learn from (every frame is silence or noise, or without a prior too few frames) it is the
-        identity, and a line says so, once in a process.
+        Without data (every frame is silence or noise, or without a prior too few frames) it is the
+        identity, and a message says so once per process.
         """
         if stats.frames > 0:
             try:
@@ -107,10 +107,10 @@ def accumulate(
     model: DiagGmm, raw: np.ndarray, pdf: np.ndarray, weight: np.ndarray, stats: FmllrStats,
     *, judge: DiagGmm | None = None, judged: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """Add frames to a speaker's statistics; frames of weight 0 do not count, and that may be all of them.
+    """Add frames to a speaker's statistics; frames of weight 0 (perhaps all) do not count.
 
-    model: adapted-space Gaussians; raw (T, D): unadapted frames; pdf, weight (T,): of each frame. The share of each of
-    the pdf's Gaussians in a frame is judged by `judge` on frames `judged` (default: the model itself on the raw frames);
+    model: adapted-space Gaussians; raw (T, D): unadapted frames; pdf, weight (T,): per frame. The share of each of
+    the pdf's Gaussians in a frame comes from `judge` on frames `judged` (default: the model itself on the raw frames);
     both models have the same Gaussians.
     """
     used = np.flatnonzero(weight > 0)
@@ -119,9 +119,9 @@ def accumulate(
 
 
 def wanted(model: DiagGmm, judged: np.ndarray, pdf: np.ndarray, judge: DiagGmm | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Where each frame (T, D) should be, by its pdf's Gaussians: precision and precision times mean, float32 (T, D) each.
+    """The target of each frame (T, D) under its pdf's Gaussians: precision and precision times mean, float32 (T, D) each.
 
-    Cheap a frame only for many frames at once: it goes pdf by pdf.
+    Efficient only for many frames at once: it works pdf by pdf.
     """
     inverse = (1.0 / model.variances).astype(np.float32)
     scaled = (model.means / model.variances).astype(np.float32)
@@ -133,7 +133,7 @@ def wanted(model: DiagGmm, judged: np.ndarray, pdf: np.ndarray, judge: DiagGmm |
 
 
 def weighted_outer(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Sum over t of weights[t, i] x[t] x[t]^T: (T, I) and (T, D) to (I, D, D); each pair of dimensions is multiplied once."""
+    """Sum over t of weights[t, i] x[t] x[t]^T: (T, I) and (T, D) to (I, D, D); each pair of dimensions is computed once."""
     dim = x.shape[1]
     pairs = np.concatenate([x[:, i : i + 1] * x[:, i:] for i in range(dim)], axis=1)
     upper = weights.T @ pairs
@@ -145,7 +145,7 @@ def weighted_outer(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def expected(model: DiagGmm, occupancy: np.ndarray) -> FmllrStats:
-    """Statistics of one frame of a speaker who sounds as the model does: the identity is the best transform for them.
+    """Statistics of one frame of a speaker who matches the model: the identity is the best transform for them.
 
     occupancy (num_pdfs,): frames of each pdf, for the pdfs' shares.
     """
@@ -172,7 +172,7 @@ def identity(dim: int) -> np.ndarray:
 
 
 def estimate(total: FmllrStats) -> tuple[np.ndarray, float]:
-    """The best transform float64 (D, D + 1), row by row until it stands still, and its gain over the identity in nats."""
+    """The best transform float64 (D, D + 1), row by row until convergence, and its gain over the identity in nats."""
     dim = len(total.k)
     w = identity(dim)
     if total.frames <= 0:
@@ -193,11 +193,11 @@ def estimate(total: FmllrStats) -> tuple[np.ndarray, float]:
 
 
 def best_row(inverse: np.ndarray, k: np.ndarray, cofactor: np.ndarray, frames: float) -> np.ndarray:
-    """The row (D + 1,) that is best while the others stay; cofactor (D,): its cofactors up to scale."""
+    """The row (D + 1,) that is best with the others fixed; cofactor (D,): its cofactors up to scale."""
     p = inverse[:, :-1] @ cofactor
     a, b = cofactor @ p[:-1], p @ k
     root = np.sqrt(b * b + 4.0 * a * frames)
-    # The better of the two stationary points: the determinant may have either sign.
+    # Take the better of the two stationary points: the determinant may have either sign.
     steps = ((-b + root) / (2.0 * a), (-b - root) / (2.0 * a))
     step = max(steps, key=lambda s: frames * np.log(abs(s * a + b)) - 0.5 * s * s * a)
     return step * p + inverse @ k

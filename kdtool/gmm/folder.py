@@ -1,4 +1,4 @@
-"""A GMM folder: what is written at the end of training, and the checks when it is opened.
+"""A GMM folder: written at the end of training, checked when opened.
 
 Out: gmm.safetensors, tree.safetensors, phones.txt, feature.json (and transform.safetensors), meta.json, history.jsonl; for a
 model of speaker-adapted features also gmm_first.safetensors, its speaker-independent twin for the first pass, and
@@ -37,8 +37,8 @@ FIRST_FILE = "gmm_first.safetensors"
 class Gmm:
     """An opened GMM folder.
 
-    front: makes its features. For models of speaker-adapted features (``front.adapted``): first, the same Gaussians as they
-    look on unadapted features; adaptation, how transforms are estimated. silence: bool
+    front: its front end. For models of speaker-adapted features (``front.adapted``): first, the same Gaussians on
+    unadapted features; adaptation, how transforms are estimated. silence: bool
     (num_pdfs,), the pdfs of silence phones.
     """
 
@@ -51,7 +51,7 @@ class Gmm:
 
 
 def phones_digest(lang: Lang) -> str:
-    """sha256 of phone names, ids and numbers of states: what a model needs of a lang folder."""
+    """sha256 of phone names, ids and numbers of states: the part of a lang folder that a model depends on."""
     topo = {str(p): int(n) for p, n in sorted(lang.num_states.items())}
     return hashlib.sha256(json.dumps([dict(sorted(lang.phones.items())), topo]).encode()).hexdigest()
 
@@ -67,7 +67,7 @@ def save_gmm(
     first: DiagGmm | None = None,
     adaptation: Adaptation | None = None,
 ) -> None:
-    """Write a trained model with all that decides whether something else fits it. first, adaptation: as in `Gmm`."""
+    """Write a trained model with the digests that later checks compare. first, adaptation: as in `Gmm`."""
     model.tree_digest = tree.digest
     model.save(folder)
     tree.save(folder)
@@ -112,7 +112,7 @@ def open_gmm(folder: Path) -> Gmm:
 
 
 def check_fits(folder: Path, gmm: Gmm, lang: Lang, features: FeatureSet) -> None:
-    """Raise KdError unless the lang folder has the model's phones and the features are of the model's kind."""
+    """Raise KdError unless the lang folder has the model's phones and the features have the model's kind."""
     stored = read_json(folder / "meta.json").get("phones_digest")
     if stored != phones_digest(lang):
         phones = read_table(folder / PHONES_FILE)
@@ -135,7 +135,7 @@ def check_alignment(alignments: AlignmentSet, lang: Lang) -> None:
 
 
 def original_ids(features: FeatureSet) -> list[str]:
-    """Utterances at their own speed: GMMs neither train on nor align perturbed copies."""
+    """Utterances at their original speed: GMMs neither train on nor align perturbed copies."""
     ids = [i for i in features.ids if features.info(i).speed == 1.0]
     if not ids:
         raise KdError(f"{features.folder}: no utterance at speed 1.0 among {len(features.ids)}; extract features with it")

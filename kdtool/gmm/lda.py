@@ -1,4 +1,4 @@
-"""LDA: the projection that keeps what tells tied states apart.
+"""LDA: the projection that best separates tied states.
 
 In: sums over frames by class. Out: a matrix (D, spliced dimension) in whose space frames of one class have covariance 1.
 """
@@ -43,7 +43,7 @@ def estimate_lda(stats: LdaStats, dim: int) -> np.ndarray:
     """Matrix float64 (dim, N): eigenvectors of between-class against within-class covariance, the largest first.
 
     Raises:
-        KdError: fewer dimensions or classes than wanted, or coefficients that depend on each other.
+        KdError: fewer dimensions or classes than required, or linearly dependent coefficients.
     """
     frames, (seen,) = stats.count.sum(), np.nonzero(stats.count)
     size = len(stats.second)
@@ -63,5 +63,5 @@ def estimate_lda(stats: LdaStats, dim: int) -> np.ndarray:
     values, vectors = np.linalg.eigh((half + half.T) / 2)
     best = np.argsort(-values, kind="stable")[:dim]
     matrix = np.linalg.solve(lower.T, vectors[:, best]).T
-    # An eigenvector's sign is free: the largest coefficient is made positive, so that the same data gives the same matrix.
+    # An eigenvector's sign is free: the largest coefficient is made positive, for reproducibility.
     return matrix * np.sign(matrix[np.arange(dim), np.abs(matrix).argmax(axis=1)])[:, None]

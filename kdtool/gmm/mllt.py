@@ -1,4 +1,4 @@
-"""MLLT (semi-tied covariances): a square matrix after which diagonal covariances fit best (Gales 1999).
+"""MLLT (semi-tied covariances): the square matrix after which diagonal covariances fit best (Gales 1999).
 
 In: frames with their pdfs, a model. Out: float64 statistics; from their sum the matrix, row by row.
 """
@@ -60,7 +60,7 @@ def objective(stats: MlltStats, matrix: np.ndarray) -> float:
 
 
 def estimate_mllt(stats: MlltStats) -> tuple[np.ndarray, float]:
-    """The matrix float64 (D, D), and its gain over the identity in nats a frame; KdError when the frames do not determine one."""
+    """The matrix float64 (D, D), and its gain over the identity in nats per frame; KdError when the frames do not determine one."""
     dim = len(stats.g)
     a = np.eye(dim)
     try:

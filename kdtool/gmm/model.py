@@ -1,4 +1,4 @@
-"""Diagonal-covariance Gaussian mixtures, one for each pdf of a tree.
+"""Diagonal-covariance Gaussian mixtures, one per pdf of a tree.
 
 In: means, variances and weights from ``kdtool.gmm.em``. Out: log-likelihoods of frames in nats, and the file ``gmm.safetensors``.
 """
@@ -16,7 +16,7 @@ CHUNK = 512  # frames scored at a time: keeps the scores of all Gaussians in the
 
 
 class DiagGmm:
-    """Gaussians of all pdfs end to end: pdf j owns rows offsets[j] to offsets[j + 1].
+    """Gaussians of all pdfs, concatenated: pdf j owns rows offsets[j] to offsets[j + 1].
 
     means, variances: (G, D) float64; weights: (G,) float64, summing to 1 within a pdf; offsets: int64 (num_pdfs + 1,).
     """
@@ -66,7 +66,7 @@ class DiagGmm:
             raise KdError(f"GMM of dimension {self.dim} given features of shape {feats.shape}; use the features it was trained on")
         wanted = np.arange(self.num_pdfs) if pdfs is None else np.asarray(pdfs)
         counts = (self.offsets[wanted + 1] - self.offsets[wanted]).astype(np.int64)
-        # Pdfs with equally many Gaussians form one dense block: log-sum-exp without ragged indexing.
+        # Pdfs with equal numbers of Gaussians form one dense block: log-sum-exp without ragged indexing.
         order = np.argsort(counts, kind="stable")
         rows = np.concatenate([np.arange(self.offsets[p], self.offsets[p + 1]) for p in wanted[order]])
         sizes, firsts = np.unique(counts[order], return_index=True)
@@ -88,7 +88,7 @@ class DiagGmm:
         return out
 
     def boosted(self, pdfs: np.ndarray, factor: float) -> DiagGmm:
-        """The same with the likelihoods of `pdfs`, bool (num_pdfs,), multiplied by `factor`: itself where that is 1."""
+        """The same with the likelihoods of `pdfs`, bool (num_pdfs,), multiplied by `factor`; itself if the factor is 1."""
         if factor == 1.0:
             return self
         weights = self.weights * np.repeat(np.where(pdfs, factor, 1.0), np.diff(self.offsets))

@@ -1,7 +1,7 @@
 """Worker processes that keep their part of the data in memory over many training iterations.
 
-In: a class and, for each shard, its arguments. Out: the results of method calls, in the order of the shards. The number of
-shards is fixed and independent of the number of processes, so sums over shards are the same whatever `--nj` says.
+In: a class and each shard's arguments. Out: the results of method calls, in the order of the shards. The number of
+shards does not depend on the number of processes, so sums over shards are the same for every `--nj`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ShardPool:
             try:
                 pipe.send((method, args))
             except OSError:
-                continue  # the worker is gone: receiving from it says so
+                continue  # the worker is gone: receiving from it reports that
         results: dict[int, Any] = {}
         errors = []
         for w, pipe in enumerate(self._pipes):
@@ -79,7 +79,7 @@ class ShardPool:
 
 
 def _serve(pipe: Connection, shard_class: type, arguments: dict[int, tuple[Any, ...]]) -> None:
-    """A worker's life: answer calls until the parent closes the pipe or dies."""
+    """A worker's loop: answer calls until the parent closes the pipe or dies."""
     from kdtool.core.children import die_with_parent
 
     die_with_parent()

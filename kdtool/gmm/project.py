@@ -1,4 +1,4 @@
-"""LDA and MLLT while a model is trained: the shards' front end is exchanged under way.
+"""LDA and MLLT during training: they replace the shards' front end.
 
 In: a pool of shards with an alignment. Out: a front end with a matrix, models moved into its space.
 """
@@ -20,7 +20,7 @@ from kdtool.gmm.trainer import say
 
 
 class Projection:
-    """The front end of a pool's shards. silence: phone ids that neither LDA nor MLLT looks at."""
+    """The front end of a pool's shards. silence: phone ids that LDA and MLLT ignore."""
 
     def __init__(self, pool: ShardPool, front: FrontEnd, silence: Collection[int]) -> None:
         self.pool, self.front, self.silence = pool, front, sorted(silence)
@@ -30,7 +30,7 @@ class Projection:
         self.pool.call("set_front", self.front)
 
     def lda(self, alignments: AlignmentSet, dim: int) -> None:
-        """Project to at most `dim` dimensions; classes are the tied states of the alignment that the shards hold."""
+        """Project to at most `dim` dimensions; classes are the tied states of the shards' alignment."""
         phones = np.zeros(int(alignments.meta["num_pdfs"]), np.int64)
         for utterance in alignments.ids:
             ali = alignments.get(utterance)
@@ -43,7 +43,7 @@ class Projection:
         say(f"LDA: {stats.count.sum():.0f} frames of {int((stats.count > 0).sum())} tied states, {wide} to {self.front.dim} dimensions")
 
     def mllt(self, model: DiagGmm, silence: np.ndarray) -> tuple[DiagGmm, dict[str, float]]:
-        """Turn the space so that diagonal covariances fit better; the model's means turn along. silence: bool (num_pdfs,)."""
+        """Rotate the space so that diagonal covariances fit better; the model's means follow. silence: bool (num_pdfs,)."""
         assert self.front.matrix is not None
         stats = MlltStats.zeros(model.dim)
         for part in self.pool.call("accumulate_mllt", model, silence):

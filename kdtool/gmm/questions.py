@@ -1,4 +1,4 @@
-"""Questions for the tree, made from the data: sets of phones that sound alike.
+"""Questions for the tree, derived from the data: sets of similar phones.
 
 In: statistics of contexts. Out: a table of phone sets, from bottom-up clustering of the phones' Gaussians (each cluster on
 the way from single phones to all of them is a question), as Kaldi's automatic questions do top-down.
@@ -12,7 +12,7 @@ VARIANCE_FLOOR = 0.01
 
 
 def log_likelihood(count: np.ndarray, moments: np.ndarray) -> np.ndarray:
-    """Log-likelihood (nats) of frames under their own diagonal Gaussian, from sums; any leading shape.
+    """Log-likelihood (nats) of frames under their own ML diagonal Gaussian, from sums; any leading shape.
 
     count (...,), moments (..., 2 D) = sums of [x^2, x]. No frames: 0. Variances are floored at VARIANCE_FLOOR (features
     are normalised to variance 1).
@@ -50,7 +50,7 @@ def cluster_phones(count: np.ndarray, moments: np.ndarray, phones: list[int]) ->
 
 
 def question_table(sets: list[tuple[int, ...]], size: int, sil: int) -> np.ndarray:
-    """Bool (Q, size): membership by phone id; 0, the utterance's edge, goes with silence. Duplicates are left out."""
+    """Bool (Q, size): membership by phone id; 0, the utterance's edge, belongs to silence's sets. Duplicates are dropped."""
     rows: list[np.ndarray] = []
     for members in sets:
         row = np.zeros(size, bool)

@@ -23,13 +23,13 @@ from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
 from kdtool.graph.viterbi import viterbi
 
 CHUNK_FRAMES = 1 << 17
-CACHE_BYTES = 150_000_000  # features and graphs of a shard stay in memory up to this size, else are made anew
+CACHE_BYTES = 150_000_000  # features and graphs of a shard stay in memory up to this size, else are recomputed
 
 
 class Shard:
     """State of one shard.
 
-    `feats` are a frame's features with its speaker's transform, once there is one; `raw` those without.
+    `feats`: features of a frame with its speaker's transform, once there is one; `raw`: without it.
     """
 
     def __init__(self, feat_dir: str, ids: list[str], words: Words, front: FrontEnd) -> None:
@@ -48,7 +48,7 @@ class Shard:
         self.set_front(front)
 
     def set_front(self, front: FrontEnd) -> None:
-        """Features are made by `front` from now on."""
+        """Use `front` for features from now on."""
         self.front = front
         size = sum(self.features.info(i).num_frames for i in self.ids) * front.dim * 4
         self._keep = size <= CACHE_BYTES
@@ -63,7 +63,7 @@ class Shard:
         return value
 
     def transform(self, utterance: str) -> np.ndarray | None:
-        """The transform of the utterance's speaker, None before one is estimated."""
+        """The transform of the utterance's speaker, None before the first estimate."""
         return self.transforms.get(self.features.info(utterance).speaker)
 
     def feats(self, utterance: str) -> np.ndarray:
@@ -80,7 +80,7 @@ class Shard:
         return graph
 
     def set_tree(self, tree: Tree) -> tuple[list[tuple[str, str]], int]:
-        """Graphs are for `tree` from now on. Returns (utterances too short for their transcript, with reason; unknown words)."""
+        """Build graphs for `tree` from now on. Returns (utterances too short for their transcript, with reason; unknown words)."""
         self.builder = GraphBuilder.of(self.words, tree)
         self._graphs = {}
         unknown = 0
@@ -96,7 +96,7 @@ class Shard:
         return short, unknown
 
     def count(self) -> int:
-        """Utterances that are still there."""
+        """Number of remaining utterances."""
         return len(self.ids)
 
     def _drop(self, lost: list[tuple[str, str]]) -> None:
@@ -114,16 +114,15 @@ class Shard:
         return frames, first, second
 
     def align_equally(self) -> None:
-        """Flat start: first pronunciations with silence at both ends, each HMM state given the same time."""
+        """Flat start: first pronunciations with silence at both ends, equal time per HMM state."""
         for utterance in self.ids:
             graph = self.graph(utterance)
             states = equal_path(graph, self.features.info(utterance).num_frames)
             self.path[utterance], self.pdf[utterance] = states, graph.pdf[states]
 
     def take(self, ali_dir: str) -> list[str]:
-        """Hold alignments made with another tree on the same phones: until `align_as_before`, pdfs are that tree's.
-
-        Returns ids that have none (left out from now on).
+        """Hold alignments made with another tree on the same phones; until `align_as_before`, pdfs are that tree's.
+        Returns ids without alignment (left out from now on).
         """
         alignments = AlignmentSet.open(Path(ali_dir))
         missing = [u for u in self.ids if u not in alignments]
@@ -137,7 +136,7 @@ class Shard:
         return missing
 
     def align_as_before(self) -> None:
-        """The held alignments, with the present tree's pdfs, become the current ones."""
+        """Make the held alignments, with the present tree's pdfs, the current ones."""
         for utterance in self.ids:
             ali = self.given[utterance]
             left, right = contexts(ali)
@@ -153,7 +152,7 @@ class Shard:
         return stats
 
     def accumulate_raw(self, model: DiagGmm) -> Stats:
-        """Moments of the unadapted features, each Gaussian's share judged by `model` on the adapted ones."""
+        """Moments of the unadapted features; each Gaussian's share comes from `model` on the adapted ones."""
         stats = Stats.zeros(model.num_gaussians, model.dim)
         for ids in self._chunks():
             pdf = self._joined(self.pdf.__getitem__, ids)
@@ -161,7 +160,7 @@ class Shard:
         return stats
 
     def accumulate_lda(self, num_pdfs: int, silence: np.ndarray) -> LdaStats:
-        """Sums by pdf over the frames that are no silence (bool (num_pdfs,))."""
+        """Sums by pdf over non-silence frames (bool (num_pdfs,))."""
         stats = LdaStats.zeros(num_pdfs, self.front.dim)
         for ids in self._chunks():
             x, pdf = self._joined(self.feats, ids), self._joined(self.pdf.__getitem__, ids)
@@ -169,7 +168,7 @@ class Shard:
         return stats
 
     def accumulate_mllt(self, model: DiagGmm, silence: np.ndarray) -> mllt.MlltStats:
-        """For the MLLT matrix, over the frames that are no silence."""
+        """Statistics for the MLLT matrix, over non-silence frames."""
         stats = mllt.MlltStats.zeros(model.dim)
         for ids in self._chunks():
             x, pdf = self._joined(self.feats, ids), self._joined(self.pdf.__getitem__, ids)
@@ -180,7 +179,7 @@ class Shard:
         self.transforms = transforms
 
     def adapt(self, model: DiagGmm, silence: np.ndarray, how: fmllr.Adaptation) -> tuple[float, float]:
-        """Transforms of the shard's speakers (all their utterances are in it) anew; gain over none in nats, and frames.
+        """Re-estimate the transforms of the shard's speakers (it has all their utterances); gain over the identity in nats, and frames.
 
         silence: bool (pdfs of the current alignment,).
         """
@@ -201,7 +200,7 @@ class Shard:
         return gain, sum(sums.frames for sums in stats.values())
 
     def _chunks(self) -> Iterator[list[str]]:
-        """The utterances in parts of some hundred thousand frames."""
+        """The utterances in parts of some 100,000 frames."""
         part: list[str] = []
         held = 0
         for utterance in self.ids:
@@ -218,7 +217,7 @@ class Shard:
         return np.concatenate([get(u) for u in ids])
 
     def realign(self, model: DiagGmm) -> tuple[int, int, float, list[tuple[str, str]]]:
-        """Viterbi. Returns frames whose pdf changed, frames, log-likelihood, utterances lost with reason."""
+        """Viterbi. Returns frames whose pdf changed, frames, log-likelihood, failed utterances with reason."""
         changed, frames, loglike, lost = 0, 0, 0.0, []
         for utterance in self.ids:
             graph = self.graph(utterance)
@@ -260,12 +259,12 @@ def too_short(needed: int, there: int) -> str:
 
 
 def too_large(frames: int) -> str:
-    """What to say of an utterance that memory is too small for."""
+    """Message for an utterance that is too large for the memory."""
     return f"too little memory for its {frames} frames; cut the recording into parts, or run fewer jobs at once"
 
 
 def states_or_reason(model: DiagGmm, graph: TrainingGraph, feats: np.ndarray) -> tuple[np.ndarray, float] | str:
-    """What `viterbi_states` finds, or why it finds nothing: one utterance ends no other."""
+    """`viterbi_states`, or the reason why it has no result: one utterance does not stop the others."""
     try:
         return viterbi_states(model, graph, feats) or "the alignment found no path"
     except (KdError, MemoryError) as e:

@@ -1,7 +1,7 @@
 """Step: triphone GMM on spliced features, projected by LDA and MLLT.
 
 In: a feature folder, a lang folder, an alignment of these features. Out: a GMM folder (see ``kdtool.gmm.folder``),
-questions.txt and dropped.tsv. The alignment's tied states are what LDA tells apart.
+questions.txt and dropped.tsv. LDA's classes are the alignment's tied states.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class LdaMlltConfig(TriphoneConfig):
     """Options of the LDA + MLLT training."""
 
     context: int = field(default=3, metadata={"help": "frames spliced to each side"})
-    dim: int = field(default=40, metadata={"help": "dimensions that LDA keeps (at most what is spliced)"})
-    mllt: list[int] = field(default_factory=lambda: [2, 4, 6, 12], metadata={"help": "iterations that start with MLLT"})
+    dim: int = field(default=40, metadata={"help": "number of dimensions after LDA (at most the spliced dimension)"})
+    mllt: list[int] = field(default_factory=lambda: [2, 4, 6, 12], metadata={"help": "iterations that start with an MLLT estimate"})
 
 
 def train_lda_mllt(paths: dict[str, Path], work: Path, cfg: LdaMlltConfig, nj: int) -> None:

@@ -26,12 +26,12 @@ class MonoConfig:
         metadata={"help": "iterations that start with a realignment"},
     )
     gaussians: int = field(default=1000, metadata={"help": "final number of Gaussians"})
-    grow_until: int = field(default=26, metadata={"help": "iteration at which this number is reached"})
-    power: float = field(default=0.25, metadata={"help": "exponent of the frame count in sharing out Gaussians over pdfs"})
+    grow_until: int = field(default=26, metadata={"help": "iteration at which the final number of Gaussians is reached"})
+    power: float = field(default=0.25, metadata={"help": "exponent of a pdf's frame count for its share of the Gaussians"})
     boost_silence: float = field(default=1.0, metadata={"help": "factor on the likelihoods of silence when realigning"})
     deltas: int = field(default=2, metadata={"help": "order of the time derivatives (deltas)"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
-    seed: int = field(default=0, metadata={"help": "random seed of the directions in which Gaussians are split"})
+    seed: int = field(default=0, metadata={"help": "random seed (directions in which Gaussians are split)"})
 
 
 def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: int) -> None:

@@ -3,7 +3,7 @@
 In: a feature folder, a lang folder, an alignment of these features and the GMM that made it. Out: a GMM folder (see ``kdtool.gmm.folder``),
 questions.txt and dropped.tsv.
 
-The transforms are estimated anew under way. At the end the same Gaussians are estimated on the unadapted features too: the
+The transforms are re-estimated during training. At the end the same Gaussians are estimated on the unadapted features, too: the
 model of the first pass, when a speaker's transform is not known yet.
 """
 
@@ -73,7 +73,7 @@ def train_sat(paths: dict[str, Path], work: Path, cfg: SatConfig, nj: int) -> No
 
 
 def check_made_by(paths: dict[str, Path], sources: Sources, gmm: Gmm) -> None:
-    """KdError unless the alignment's tied states are the GMM's."""
+    """KdError unless the alignment's tied states are those of the GMM."""
     from kdtool.core.errors import KdError
 
     made_with = str(sources.alignments.meta.get("tree_digest"))
@@ -83,7 +83,7 @@ def check_made_by(paths: dict[str, Path], sources: Sources, gmm: Gmm) -> None:
 
 
 def start_adapted(pool: ShardPool, sources: Sources, before: Gmm, ali_dir: Path, cfg: SatConfig) -> None:
-    """First transforms, by the model that made the alignment; one that was adapted itself has left its own beside it."""
+    """First transforms: from the model that made the alignment; if it was adapted, from its transforms beside the alignment."""
     import numpy as np
 
     from kdtool.formats.transforms import TRANSFORMS_FILE, load_transforms
@@ -105,13 +105,13 @@ def adaptation(model: DiagGmm, occupancy: np.ndarray, cfg: SatConfig) -> Adaptat
 
 
 def adapt(pool: ShardPool, model: DiagGmm, occupancy: np.ndarray, silence: np.ndarray, cfg: SatConfig) -> dict[str, float]:
-    """New transforms of all speakers on the alignment that the shards hold; the gain over none in nats a frame."""
+    """New transforms of all speakers on the shards' alignment; the gain over the identity in nats per frame."""
     parts = pool.call("adapt", model, silence, adaptation(model, occupancy, cfg))
     return {"fmllr": sum(gain for gain, _ in parts) / max(1.0, sum(frames for _, frames in parts))}
 
 
 def unadapted_twin(pool: ShardPool, model: DiagGmm) -> DiagGmm:
-    """The same Gaussians as they look on unadapted features: one EM step with the shares that adapted features give."""
+    """The same Gaussians on unadapted features: one EM step with the shares from adapted features."""
     from kdtool.gmm.em import VARIANCE_FLOOR, Stats, reestimate
     from kdtool.gmm.trainer import gather_moments
 

@@ -19,19 +19,19 @@ from kdtool.gmm.em import VARIANCE_FLOOR, Stats, mix_up, pdf_occupancies, reesti
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.pool import ShardPool
 
-NUM_SHARDS = 16  # the most processes that help; sums are taken shard by shard, so more or fewer change the last digits
+NUM_SHARDS = 16  # most useful processes; sums are taken per shard, so another number changes the last digits
 
 
-# Called before an iteration's E-step with its number (from 1), the model, the pdfs' frames and which pdfs are silence; changes
-# the features and answers with the model that fits them and its gains, or with None when it did nothing.
+# Called before an iteration's E-step with its number (from 1), the model, frames per pdf and which pdfs are silence; changes
+# the features and returns the model that fits them and its gains, or None if it did nothing.
 Refine = Callable[[int, DiagGmm, np.ndarray, np.ndarray], "tuple[DiagGmm, dict[str, float]] | None"]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """iterations; at which of them (1-based) to realign first; Gaussians grow evenly to `gaussians` until `grow_until`.
+    """iterations; those (1-based) that start with a realignment; Gaussians grow evenly to `gaussians` until `grow_until`.
 
-    boost_silence: factor on the likelihoods of the silence phone in realignments (not of noise, which stands for words).
+    boost_silence: factor on the likelihoods of the silence phone in realignments (not of noise, which replaces words).
     """
 
     iterations: int
@@ -44,7 +44,7 @@ class Schedule:
 
 
 class Silence(NamedTuple):
-    """Bool (num_pdfs,) each: pdfs of all silence phones, and those of the one that may stand between words."""
+    """Bool (num_pdfs,) each: pdfs of all silence phones, and those of the optional one between words."""
 
     all: np.ndarray
     pause: np.ndarray
@@ -73,7 +73,7 @@ def e_step(pool: ShardPool, model: DiagGmm) -> Stats:
 
 
 def realign(pool: ShardPool, model: DiagGmm) -> dict[str, Any]:
-    """Viterbi on all shards: share of frames changed, mean log-likelihood, utterances lost."""
+    """Viterbi on all shards: share of frames changed, mean log-likelihood, failed utterances."""
     parts = pool.call("realign", model)
     frames = sum(p[1] for p in parts)
     if frames == 0:
@@ -85,10 +85,10 @@ def realign(pool: ShardPool, model: DiagGmm) -> dict[str, Any]:
 def train(
     pool: ShardPool, model: DiagGmm, occupancy: np.ndarray, silence: Silence, plan: Schedule, label: str, refine: Refine | None = None
 ) -> tuple[DiagGmm, np.ndarray, list[dict[str, Any]], list[tuple[str, str]]]:
-    """Run the schedule. occupancy: frames of each pdf to begin with.
+    """Run the schedule. occupancy: initial frames per pdf.
 
-    Returns the model, the pdfs' frames, one record an iteration (log-likelihood a frame in nats, Gaussians, frames changed),
-    lost utterances.
+    Returns the model, the pdfs' frames, one record per iteration (log-likelihood per frame in nats, Gaussians, frames changed),
+    failed utterances.
     """
     rng = np.random.default_rng(plan.seed)
     floor = VARIANCE_FLOOR * gather_moments(pool)[1]
@@ -121,7 +121,7 @@ def train(
 
 
 def report(label: str, record: dict[str, Any], iterations: int, spent: float) -> None:
-    """One line an iteration."""
+    """Print one line per iteration."""
     it = record["iteration"]
     changed = f", {record['changed']:.1%} of frames changed" if "changed" in record else ""
     changed += "".join(f", {name} gains {record[name]:.3f}" for name in ("mllt", "fmllr") if name in record)

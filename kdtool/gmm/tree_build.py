@@ -1,8 +1,8 @@
 """Growing the decision tree of tied triphone states.
 
-In: statistics of every (left, centre, right, state) that the training data shows, questions. Out: a ``Tree``, and how it
-grew. One root for each state of each phone; leaves are split greedily, best gain in likelihood first (Young, Odell and
-Woodland 1994). Phones that differ in their position in the word only (a family) share a root, which the position may split.
+In: statistics of every (left, centre, right, state) in the training data, questions. Out: a ``Tree``, and the splits
+that made it. One root per state of each phone; leaves are split greedily, best gain in likelihood first (Young, Odell and
+Woodland 1994). Phones that differ only in their position in the word (a family) share a root, which the position may split.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from kdtool.core.errors import KdError
 from kdtool.formats.tree import Tree, family_table
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
 
-SIDES = ("left", "right", "itself")  # whom a question is about: a neighbour, or the phone's own position in the word
-_COLUMN = (0, 2, 1)  # where they stand in a context's key
+SIDES = ("left", "right", "itself")  # subject of a question: a neighbour, or the phone's position in the word
+_COLUMN = (0, 2, 1)  # their columns in a context's key
 
 
 @dataclass
@@ -54,8 +54,8 @@ class _Leaf:
     left: np.ndarray  # bool (P,): left phones that lead here
     right: np.ndarray
     own: np.ndarray  # bool (P,): the phones themselves, of one family
-    rows: np.ndarray  # which statistics are here
-    node: int  # where it stands in the list of nodes
+    rows: np.ndarray  # indices of this leaf's statistics
+    node: int  # its index in the list of nodes
     split: tuple[int, int, float] | None = None  # side, question, gain
 
 
@@ -80,7 +80,7 @@ def build_tree(
 ) -> tuple[Tree, list[tuple[int, ...]], list[Node]]:  # fmt: skip
     """Grow a tree to at most `leaves` pdfs. Silence phones are not split by context.
 
-    family: phone id -> its family's head, itself by default; position_sets: phone sets that are questions too. A split leaves
+    family: phone id -> its family's head, itself by default; position_sets: phone sets that are also questions. A split leaves
     at least `min_count` frames on each side and gains at least `min_gain` nats. Returns the tree, the questions (phone
     sets), and all nodes, parents first.
     """
@@ -163,7 +163,7 @@ def _divide(stats: TreeStats, leaf: _Leaf, table: np.ndarray) -> tuple[_Leaf, _L
 
 
 def _to_tree(leaves: list[_Leaf], heads: np.ndarray, depth: int, nodes: list[Node]) -> Tree:
-    """Number the leaves by phone, state and their sets, so that the numbering does not hang on the order of splits."""
+    """Number the leaves by phone, state and their sets, so that the numbering does not depend on the order of splits."""
     leaves = sorted(leaves, key=lambda x: (x.phone, x.state, tuple(~x.own), tuple(~x.left), tuple(~x.right)))
     size = len(heads)
     pdf_map = np.full((size, size, size, depth), -1, np.int32)
@@ -174,7 +174,7 @@ def _to_tree(leaves: list[_Leaf], heads: np.ndarray, depth: int, nodes: list[Nod
 
 
 def first_moments(tree: Tree, stats: TreeStats) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (num_pdfs,) and moments (num_pdfs, 2 D) of each leaf, from the tree's own statistics."""
+    """Frames (num_pdfs,) and moments (num_pdfs, 2 D) of each leaf, from the tree's statistics."""
     pdf = tree.pdf_map[tuple(stats.keys.T)]
     count, moments = np.zeros(tree.num_pdfs), np.zeros((tree.num_pdfs, stats.moments.shape[1]))
     np.add.at(count, pdf, stats.count)

@@ -1,6 +1,6 @@
-"""A decision tree for people: which question splits which phone, with gains and frames, as text and as a drawing.
+"""A decision tree for people: the splits of each phone with gains and frames, as text and as a drawing.
 
-In: a GMM folder's splits.jsonl (one node a line, parents first), written in training. Out: text on stdout, an SVG file.
+In: a GMM folder's splits.jsonl (one node per line, parents first), written by training. Out: text on stdout, an SVG file.
 Command: utils/show_tree.sh.
 """
 
@@ -26,7 +26,7 @@ ROW, COLUMN, CHARACTER = 22, 250, 6.2  # pixels
 
 
 def save_nodes(folder: Path, nodes: Sequence[Node], names: Sequence[str], plain: Sequence[str]) -> None:
-    """Write splits.jsonl. names: phone by id; plain: without its position in the word, which is what a root stands for."""
+    """Write splits.jsonl. names: phone by id; plain: without its position in the word, as a root represents it."""
     from kdtool.gmm.tree_build import SIDES
 
     rows = []
@@ -68,14 +68,14 @@ class Splits:
         return found
 
     def label(self, number: int) -> str:
-        """A node in words."""
+        """A node as text."""
         row = self.rows[number]
         if "pdf" in row:
             return f"pdf {row['pdf']} ({row['frames']:.0f} frames)"
         return f"{row['side']} one of {' '.join(row['question'])}? (gain {row['gain']:.0f}, {row['frames']:.0f} frames)"
 
     def text(self, number: int, depth: int = 0, answer: str = "") -> list[str]:
-        """A node and all below it, indented."""
+        """A node and its subtree, indented."""
         row = self.rows[number]
         head = answer if depth else f"{row['phone']} state {row['state']}: "
         lines = [f"{'  ' * depth}{head}{self.label(number)}"]
@@ -85,7 +85,7 @@ class Splits:
 
 
 def svg(splits: Splits, roots: Sequence[int]) -> str:
-    """A drawing of whole trees below each other: roots on the left, a row for each leaf."""
+    """A drawing of whole trees below each other: roots on the left, one row per leaf."""
     parts: list[str] = []
     width, row = 0.0, 0.0
 
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="utils/show_tree.sh", description="Print a GMM's decision tree; draw it with --svg.")
     parser.add_argument("gmm", type=Path, help="folder of a triphone GMM")
     parser.add_argument("--phone", help="only the states of this phone")
-    parser.add_argument("--svg", type=Path, help="also draw it into this file")
+    parser.add_argument("--svg", type=Path, help="also draw the tree into this file")
     a = parser.parse_args(argv)
     if a.svg:
         check_file(a.svg)

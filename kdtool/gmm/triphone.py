@@ -1,6 +1,6 @@
-"""What the three triphone trainings share: shards that hold an alignment, a tree on their features, the training loop.
+"""Shared by the three triphone trainings: shards that hold an alignment, a tree on their features, the training loop.
 
-In: features (as the front end makes them), a lang folder, an alignment with any tree on its phones. Out: tree and model.
+In: features (as the front end makes them), a lang folder, an alignment by any tree over its phones. Out: tree and model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TriphoneConfig:
-    """Options that every triphone training has."""
+    """Options of every triphone training."""
 
     leaves: int = field(default=800, metadata={"help": "largest number of tied states (pdfs)"})
     min_count: float = field(default=100.0, metadata={"help": "smallest number of frames of a tied state"})
@@ -36,17 +36,17 @@ class TriphoneConfig:
         default_factory=lambda: [6, 11, 16, 21], metadata={"help": "iterations that start with a realignment"}
     )
     gaussians: int = field(default=5000, metadata={"help": "final number of Gaussians"})
-    grow_until: int = field(default=21, metadata={"help": "iteration at which this number is reached"})
-    power: float = field(default=0.25, metadata={"help": "exponent of the frame count in sharing out Gaussians over pdfs"})
+    grow_until: int = field(default=21, metadata={"help": "iteration at which the final number of Gaussians is reached"})
+    power: float = field(default=0.25, metadata={"help": "exponent of a pdf's frame count for its share of the Gaussians"})
     boost_silence: float = field(default=1.0, metadata={"help": "factor on the likelihoods of silence when realigning"})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
-    seed: int = field(default=0, metadata={"help": "random seed of the directions in which Gaussians are split"})
+    seed: int = field(default=0, metadata={"help": "random seed (directions in which Gaussians are split)"})
 
 
 @dataclass
 class Trained:
-    """What `grow_and_train` answers; occupancy (num_pdfs,): frames of each pdf; dropped: (utterance, reason); kept: utterances that
-    the shards still have, counted there: what got lost without a reason would be missing."""
+    """Result of `grow_and_train`; occupancy (num_pdfs,): frames per pdf; dropped: (utterance, reason); kept: number of utterances that
+    the shards still have, to detect utterances lost without a reason."""
 
     model: DiagGmm
     tree: Tree
@@ -81,7 +81,7 @@ def open_sources(feat_dir: Path, lang_dir: Path, ali_dir: Path) -> Sources:
 
 
 def shard_arguments(sources: Sources, front: FrontEnd, groups: Sequence[list[str]]) -> list[tuple[Any, ...]]:
-    """Arguments of each `Shard`, the groups of utterances (single ones or speakers) dealt out to the emptiest shard.
+    """Arguments of each `Shard`, the groups of utterances (single ones or speakers) assigned to the emptiest shard.
 
     The largest group goes first; utterances keep the data set's order within a shard.
     """
@@ -99,14 +99,14 @@ def shard_arguments(sources: Sources, front: FrontEnd, groups: Sequence[list[str
 
 
 def take_alignments(pool: ShardPool, ali_dir: Path) -> list[tuple[str, str]]:
-    """Shards hold the alignment from now on; (utterance, reason) of those that are not in it."""
+    """Load the alignment into the shards; (utterance, reason) of those that are not in it."""
     return [(u, "no alignment from the model before") for part in pool.call("take", str(ali_dir)) for u in part]
 
 
 def grow_and_train(
     pool: ShardPool, lang: Lang, cfg: TriphoneConfig, label: str, work: Path, refine: Refine | None = None
 ) -> Trained:
-    """Tree, first model and training, on the features that the shards make now. Writes questions.txt and splits.jsonl into `work`."""
+    """Tree, first model and training, on the shards' present features. Writes questions.txt and splits.jsonl into `work`."""
     from kdtool.gmm.em import VARIANCE_FLOOR, Stats, single_gaussians
     from kdtool.gmm.folder import silence_pdfs
     from kdtool.gmm.train_mono import merge_tree_answers
@@ -134,5 +134,5 @@ def grow_and_train(
 
 
 def write_questions(work: Path, questions: list[tuple[int, ...]], names: Sequence[str]) -> None:
-    """One phone set a line, for people to read."""
+    """One phone set per line, for people to read."""
     (work / "questions.txt").write_text("".join(" ".join(names[p] for p in q) + "\n" for q in questions), encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Training and decoding graphs; the only room that may import k2."""
+"""Training and decoding graphs; the only package that may import k2."""

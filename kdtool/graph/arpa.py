@@ -1,7 +1,7 @@
 """ARPA language model -> word graph G.
 
 In: an ARPA file and the word ids that the graph may use. Out: a transducer over word ids, back-off arcs labelled #0.
-A context gets a state only if a longer n-gram starts with it: states that can do nothing but back off (kaldilm keeps
+A context gets a state only if a longer n-gram starts with it. So states that can only back off (kaldilm keeps
 them: 344,000 of 442,000 measured) never appear, which makes the later determinization several times faster.
 """
 
@@ -25,7 +25,7 @@ _NEVER = -90.0  # SRILM and KenLM write log10 probability -99 for <s>
 class Arpa:
     """N-grams by order: ``grams[n-1]`` maps a tuple of n word ids to (log-probability, back-off weight), in nats.
 
-    <s> is -1, </s> is -2. ``skipped``: n-grams left out because a word of theirs has no id; ``skipped_words``: these
+    <s> is -1, </s> is -2. ``skipped``: n-grams left out because one of their words has no id; ``skipped_words``: these
     words, <unk> not among them.
     """
 
@@ -102,7 +102,7 @@ def grammar_fst(arpa: Arpa, back_off_label: int) -> FstArrays:
             if word == _EOS:
                 final[state] = -log_prob
                 continue
-            # An n-gram that ends in a shorter state has backed off on the way: its back-off weights are due.
+            # An n-gram that ends in a shorter state has backed off on the way: add its back-off weights.
             target, cost = _longest(states, gram, arpa)
             src.append(state)
             dst.append(target)
@@ -135,7 +135,7 @@ def _context_states(arpa: Arpa) -> dict[tuple[int, ...], int]:
 
 
 def _longest(states: dict[tuple[int, ...], int], context: tuple[int, ...], arpa: Arpa) -> tuple[int, float]:
-    """The longest suffix of a context that has a state, and the back-off log-weight spent in getting there."""
+    """The longest suffix of a context that has a state, and the back-off log-weight of the way there."""
     spent = 0.0
     while context not in states:
         spent += _back_off(arpa, context)

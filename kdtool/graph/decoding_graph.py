@@ -1,4 +1,4 @@
-"""A decoding graph in memory and on disk: what every search takes, whoever made it.
+"""A decoding graph in memory and on disk, the input of every search.
 
 In: an FST over pdf labels, or a folder. Out: DecodingGraph; ``graph.safetensors``, ``words.txt``, ``meta.json`` in a
 folder. ``kdtool.graph.search`` searches it; k2 takes the arrays as they are.
@@ -31,7 +31,7 @@ _ARRAYS = {
 class DecodingGraph:
     """An epsilon-free acceptor of pdf strings with word outputs, arcs sorted by (src, label, dst).
 
-    ``label`` int32 (A,): pdf + 1, and -1 on arcs into the one final state, which is the last state. ``aux`` int32 (A,):
+    ``label`` int32 (A,): pdf + 1, and -1 on arcs into the only final state, which is the last state. ``aux`` int32 (A,):
     0 nothing, below ``len(words)`` that word, from there on a word sequence of the table ``sequence_*``. ``score``
     float32 (A,): log-probability (nats) of LM and optional silence; no transition probabilities, which are constant.
     """
@@ -67,7 +67,7 @@ class DecodingGraph:
         label = np.concatenate([looped.ilabel, none - 1])
         aux = np.concatenate([looped.olabel, none])
         score = -np.concatenate([looped.weight, looped.final[ends]])
-        # k2 wants arcs in source order; the final arc's -1 counts as the largest label.
+        # k2 requires arcs in source order; the final arc's -1 counts as the largest label.
         del looped
         order = np.lexsort((dst, label.astype(np.uint32), src))
         columns = {"src": src, "dst": dst, "label": label, "aux": aux, "score": score}
@@ -82,19 +82,19 @@ class DecodingGraph:
         return graph
 
     def check(self, where: object) -> None:
-        """Raise KdError unless the arrays fit each other and hold what they may; ``where`` names their source."""
+        """Raise KdError unless the arrays agree and hold valid values; ``where`` names their source."""
         self.check_sizes(where)
         if bad := [name for name, arcs in self.faults().items() if len(arcs)]:
             raise KdError(f"{where}: {', '.join(bad)} out of range ({self.num_pdfs} pdfs, {len(self.words)} words); make the graph again")
 
     def check_sizes(self, where: object) -> None:
-        """Raise KdError unless there are arcs and as many of each array."""
+        """Raise KdError unless there are arcs and all arrays have as many entries."""
         sizes = {len(array) for array in (self.src, self.dst, self.label, self.aux, self.score)}
         if len(sizes) != 1 or not self.num_arcs:
             raise KdError(f"{where}: arrays of {sorted(sizes)} arcs are no graph; make it again")
 
     def faults(self) -> dict[str, np.ndarray]:
-        """What is wrong with the arcs: kind of fault -> numbers of the arcs; the kinds are always the same five."""
+        """Faults of the arcs: kind -> indices of the arcs; the kinds are always the same five."""
         top = len(self.words) + len(self.sequence_offsets) - 1
         last = self.num_states - 1
         order = np.diff(self.src, prepend=0) < 0
@@ -110,7 +110,7 @@ class DecodingGraph:
 
     @functools.cached_property
     def spelling(self) -> np.ndarray:
-        """int32 (outputs, M): the word ids that each value of ``aux`` stands for, filled up with zeros."""
+        """int32 (outputs, M): the word ids of each value of ``aux``, padded with zeros."""
         lengths = np.diff(self.sequence_offsets)
         table = np.zeros((len(self.words) + len(lengths), max([1, *lengths])), dtype=np.int32)
         table[: len(self.words), 0] = np.arange(len(self.words))
@@ -119,7 +119,7 @@ class DecodingGraph:
         return table
 
     def as_fst(self) -> FstArrays:
-        """The graph as a transducer with final costs: what a search that is not k2 reads."""
+        """The graph as a transducer with final costs: for searches other than k2."""
         end = self.label == -1
         final = np.full(self.num_states - 1, np.inf, dtype=np.float32)
         final[self.src[end]] = -self.score[end]

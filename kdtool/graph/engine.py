@@ -1,8 +1,8 @@
 """Search engines behind one interface.  In: training graphs or a decoding graph, acoustic scores.  Out: best paths, lattices.
 
 `k2` searches batches of utterances, on the CPU or a CUDA device; `native` is this toolkit's C++, one utterance at a time, on the
-CPU (kdtool/graph/viterbi.cc, search.cc). Both find the same best path of an utterance through its training graph: nothing is
-pruned there. `auto` is k2 for a CUDA device and native for the CPU. Where k2 cannot be installed, native serves everywhere.
+CPU (kdtool/graph/viterbi.cc, search.cc). Both find the same best path of an utterance through its training graph, without
+pruning. `auto` is k2 for a CUDA device and native for the CPU. Where k2 cannot be installed, native does everything.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ BATCH_CELLS = 60_000_000  # frames times arcs of a batch of training graphs: abo
 
 
 class StatePath(NamedTuple):
-    """The best path of an utterance: HMM state of each frame, int32 (T,); its score in nats, the graph's share included."""
+    """The best path of an utterance: HMM state per frame, int32 (T,); its score in nats, including the graph's."""
 
     states: np.ndarray
     score: float
 
 
 class Engine(ABC):
-    """An engine; ``name`` stands in records, ``batch``: utterances that it likes to have at once when it decodes."""
+    """An engine; ``name`` appears in records, ``batch``: preferred number of utterances per call when decoding."""
 
     name: str
     batch: int
 
     @abstractmethod
     def best_paths(self, graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray]) -> list[StatePath | None]:
-        """The best path of each utterance through its own graph, None where there is none; nothing is pruned.
+        """The best path of each utterance through its graph, None if there is none; nothing is pruned.
 
         scores: float32 (T, used pdfs) each, columns as ``graph.used_pdfs()``; -inf forbids a pdf on a frame.
         """
 
     @abstractmethod
     def search(self, graph: DecodingGraph, beams: Beams) -> Search:
-        """The graph, ready to be searched with these beams."""
+        """The graph, prepared for searching with these beams."""
 
 
 class NativeSearch(Search):
-    """The C++ beam search, an utterance at a time."""
+    """The C++ beam search, one utterance at a time."""
 
     def __init__(self, graph: DecodingGraph, beams: Beams) -> None:
         self._searcher = Searcher(graph, beams)
@@ -66,7 +66,7 @@ class NativeSearch(Search):
 
 
 class Native(Engine):
-    """The toolkit's own C++."""
+    """The toolkit's C++ engine."""
 
     name, batch = "native", 1
 
@@ -105,7 +105,7 @@ class K2(Engine):
 
 
 def batches(cells: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in falling order of length, in batches of at most BATCH_CELLS cells (at least one utterance)."""
+    """Indices in descending order of length, in batches of at most BATCH_CELLS cells (at least one utterance)."""
     part: list[int] = []
     total = 0
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -119,24 +119,24 @@ def batches(cells: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]
 
 
 def check_engine(name: str) -> str:
-    """`name` when it is an engine's, else UsageError."""
+    """`name` if it is an engine's, else UsageError."""
     if name not in ENGINES:
         raise UsageError(f"--engine {name}: known are {', '.join(ENGINES)}")
     return name
 
 
 def choose_engine(name: str, device: str = "cpu") -> Engine:
-    """The engine of that name for a device ("cpu", "cuda:0"); native, with one line that says so, where no k2 is installed.
+    """The engine of that name for a device ("cpu", "cuda:0"); if k2 is not installed: native, with a message.
 
     Raises:
         UsageError: no such engine.
-        KdError: there is a k2, but it cannot be loaded.
+        KdError: k2 is installed but cannot be loaded.
     """
     return Native() if resolve_engine(name, device) == "native" else K2(device)
 
 
 def resolve_engine(name: str, device: str = "cpu") -> str:
-    """The engine that searches when `name` is asked for, "k2" or "native": what a record has to name, as equal scores may be two paths.
+    """The engine used for `name`, "k2" or "native". Records name it, as equal scores may be two paths.
 
     Raises:
         UsageError: no such engine.

@@ -1,7 +1,7 @@
-"""Arcs without input labels out of a transducer, and self-loops into it; plain numpy.
+"""Removes arcs without input labels from a transducer, and adds self-loops; plain numpy.
 
 In: FstArrays whose input labels are pdf + 1 or 0 (epsilon). Out: the same weighted relation without epsilons, output
-labels being ids into a table of word sequences, and HMM self-loops on its states.
+output labels are ids into a table of word sequences, and HMM self-loops on its states.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MAX_DEPTH = 50
 
 
 class Outputs:
-    """Numbers for word sequences: an id up to ``num_words`` is that word (0: none), a higher one a longer sequence."""
+    """Ids of word sequences: an id up to ``num_words`` is that word (0: none), a higher one a longer sequence."""
 
     def __init__(self, num_words: int) -> None:
         self.base = num_words
@@ -23,7 +23,7 @@ class Outputs:
         self._ids: dict[tuple[int, ...], int] = {}
 
     def spell(self, number: int) -> tuple[int, ...]:
-        """The word ids that an id stands for."""
+        """The word ids of an output id."""
         if number < self.base:
             return (number,) if number else ()
         return self.sequences[number - self.base]
@@ -50,7 +50,7 @@ def _expand(keys: np.ndarray, first: np.ndarray, count: np.ndarray) -> tuple[np.
 
 
 def _best(src: np.ndarray, dst: np.ndarray, aux: np.ndarray, weight: np.ndarray, *more: np.ndarray) -> np.ndarray:
-    """Indexes of the cheapest row for each distinct (src, dst, aux, ...)."""
+    """Indices of the cheapest row for each distinct (src, dst, aux, ...)."""
     order = np.lexsort((weight, aux, dst, *more, src))
     new = np.zeros(len(order), dtype=bool)
     new[:1] = True
@@ -60,7 +60,7 @@ def _best(src: np.ndarray, dst: np.ndarray, aux: np.ndarray, weight: np.ndarray,
 
 
 def _closure(eps: FstArrays, outputs: Outputs) -> FstArrays:
-    """All (from, to, outputs, cost) that epsilon arcs alone can do in one step or more."""
+    """All (from, to, outputs, cost) that one or more epsilon arcs alone connect."""
     count = np.bincount(eps.src, minlength=eps.num_states)
     first = np.cumsum(count) - count
     src, dst, aux, weight = eps.src, eps.dst, eps.olabel, eps.weight
@@ -85,9 +85,9 @@ def _closure(eps: FstArrays, outputs: Outputs) -> FstArrays:
 def remove_epsilons(fst: FstArrays, outputs: Outputs) -> FstArrays:
     """An equivalent transducer without input epsilons, connected.
 
-    An arc into a state with epsilons is doubled towards the states behind them. This way round is the small one: many
-    arcs leave a back-off state, few enter one. The start state, which nothing enters, takes over arcs instead. A path
-    over no input at all is not kept (there is no utterance without frames).
+    An arc into a state with epsilons is copied to the states after them. This direction is the small one: many
+    arcs leave a back-off state, few enter one. The start state has no incoming arcs; it takes over outgoing arcs instead. A path
+    without any input is dropped (there is no utterance without frames).
     """
     is_eps = fst.ilabel == 0
     real = fst.select(~is_eps)
@@ -100,7 +100,7 @@ def remove_epsilons(fst: FstArrays, outputs: Outputs) -> FstArrays:
 
 
 def _around(real: FstArrays, behind: FstArrays, outputs: Outputs) -> FstArrays:
-    """`real` with its arcs doubled towards the states behind epsilons."""
+    """`real` with its arcs copied to the states after epsilons."""
     count = np.bincount(behind.src, minlength=real.num_states)
     rows, arcs = _expand(real.dst, np.cumsum(count) - count, count)
     src = np.concatenate([real.src, real.src[rows]])
@@ -112,7 +112,7 @@ def _around(real: FstArrays, behind: FstArrays, outputs: Outputs) -> FstArrays:
 
 
 def _from_start(full: FstArrays, behind: FstArrays, outputs: Outputs) -> FstArrays:
-    """`full` whose start state can do what the states behind its epsilons can."""
+    """`full` with a start state that has the arcs of the states after its epsilons."""
     start = np.flatnonzero(behind.src == full.start)
     count = np.bincount(full.src, minlength=full.num_states)
     rows, arcs = _expand(behind.dst[start], np.cumsum(count) - count, count)
@@ -127,11 +127,11 @@ def _from_start(full: FstArrays, behind: FstArrays, outputs: Outputs) -> FstArra
 
 
 def add_self_loops(fst: FstArrays) -> FstArrays:
-    """Let each state repeat the label by which it was entered, at no cost and without output.
+    """Let each state repeat the label of its incoming arcs, at no cost and without output.
 
-    A state that is entered by several labels becomes one state per label, since each loops on its own. The result
-    is numbered with the start state first; the start state, where no label has been read, has no loop. What was connected
-    stays so.
+    A state that is entered by several labels becomes one state per label, each with its loop. The start state gets
+    number 0 and no loop, as no label has been read there. A connected transducer stays
+    connected.
     """
     span = int(fst.ilabel.max(initial=0)) + 1
     entered = np.concatenate([[np.int64(fst.start) * span], np.unique(fst.dst.astype(np.int64) * span + fst.ilabel)])

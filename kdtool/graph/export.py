@@ -41,7 +41,7 @@ def to_k2(graph: DecodingGraph) -> Any:
     fsa = make_fsa(graph.src, graph.dst, graph.label, graph.score)
     words = graph.spelling[graph.aux]
     lengths = (words > 0).sum(axis=1)
-    # -1 on final arcs, as k2's own scripts have it.
+    # -1 on final arcs, as in k2's scripts.
     rows = np.where(graph.label == -1, 1, lengths)
     splits = np.concatenate([[0], np.cumsum(rows)]).astype(np.int32)
     values = np.full(splits[-1], -1, np.int32)

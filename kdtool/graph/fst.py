@@ -1,8 +1,8 @@
-"""Weighted transducers as flat arrays, and the way to kaldifst and back.
+"""Weighted transducers as flat arrays, converted to kaldifst and back.
 
-In: arcs as numpy arrays, or a kaldifst transducer. Out: the other of the two. A million arcs pass in a fraction of a
+In: arcs as numpy arrays, or a kaldifst transducer. Out: the other form. A million arcs take a fraction of a
 second: they go through OpenFst's file formats (adding arcs one by one through the binding takes seconds per million):
-'vector' on the way there, which is read without a second copy in memory, 'const' on the way back, where states and arcs
+'vector' to kaldifst, which reads it without a second copy in memory, 'const' from kaldifst, where states and arcs
 are two plain tables.
 """
 
@@ -29,7 +29,7 @@ class FstArrays:
     """A transducer over the tropical semiring; weights are costs in nats (negative log-probabilities).
 
     ``src, dst, ilabel, olabel`` int32 (A,) and ``weight`` float32 (A,): the arcs, sorted by ``src``; ``final``
-    float32 (S,): the cost of ending in a state, +inf where it is not final; ``start``: the start state.
+    float32 (S,): the final cost of each state, +inf if it is not final; ``start``: the start state.
     """
 
     src: np.ndarray
@@ -65,7 +65,7 @@ class FstArrays:
         return cls(s[order], d[order], i[order], o[order], w[order], final.astype(np.float32), start)
 
     def select(self, keep: np.ndarray) -> FstArrays:
-        """The same transducer with a subset (or, given indexes, a re-ordering by source state) of the arcs."""
+        """The same transducer with a subset (or, given indices, a reordering by source state) of the arcs."""
         return FstArrays(
             self.src[keep], self.dst[keep], self.ilabel[keep], self.olabel[keep], self.weight[keep], self.final, self.start
         )
@@ -75,7 +75,7 @@ def to_kaldifst(fst: FstArrays) -> Any:
     """A kaldifst.StdVectorFst with the same states and arcs."""
     import kaldifst
 
-    # Header: magic, type, arc type, version, flags 0, no properties known, start, states, arcs (not told).
+    # Header: magic, type, arc type, version, flags 0, no properties known, start, states, arcs (unknown).
     head = struct.pack("<i", _MAGIC) + _text("vector") + _text("standard")
     head += struct.pack("<iiQqqq", 2, 0, 0, fst.start, fst.num_states, 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +83,7 @@ def to_kaldifst(fst: FstArrays) -> Any:
         try:
             with open(path, "wb") as f:
                 f.write(head)
-                f.write(_vector_records(fst).data)  # not tofile, which says nothing of a full disk
+                f.write(_vector_records(fst).data)  # not tofile, which ignores a full disk
         except OSError as e:
             name_file(e, path)
             raise
@@ -115,7 +115,7 @@ def from_kaldifst(fst: Any) -> FstArrays:
 
 def _read_const(path: Path) -> FstArrays:
     with open(path, "rb") as f:
-        data = f.read(200)  # more than the header has
+        data = f.read(200)  # longer than the header
     at = 4
     names = []
     for _ in range(2):
@@ -155,11 +155,11 @@ def connect(fst: FstArrays) -> FstArrays:
 
 
 def live_states(src: np.ndarray, dst: np.ndarray, start: int, ends: np.ndarray, states: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which states a path from the start reaches, and from which of them a path leads to one of `ends`: bool (states,) each."""
+    """States reachable from the start, and those of them from which a path leads to one of `ends`: bool (states,) each."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import breadth_first_order
 
-    # One more state that all final states lead to: backwards from there are the states that can end.
+    # One more state after all final states: its ancestors are the states that can end.
     src, dst = np.concatenate([src, ends.astype(np.int32)]), np.concatenate([dst, np.full(len(ends), states, np.int32)])
     links = csr_matrix((np.ones(len(src), np.int8), (src, dst)), shape=(states + 1, states + 1))
     reached = np.zeros((2, states + 1), dtype=bool)
@@ -169,9 +169,9 @@ def live_states(src: np.ndarray, dst: np.ndarray, start: int, ends: np.ndarray, 
 
 
 def breadth_first(fst: FstArrays) -> FstArrays:
-    """The same transducer, all states reachable, numbered as a breadth-first search from the start meets them.
+    """The same transducer with its states, all reachable, numbered in breadth-first order from the start.
 
-    States that are active together then lie together in memory: a search was 7% faster for it.
+    States that are active together are then adjacent in memory: it made a search 7% faster.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import breadth_first_order

@@ -34,7 +34,7 @@ from kdtool.graph.minimize import minimize
 
 
 class Clock:
-    """Says how long each part took, how large its result is, and the process's peak memory so far; ``cost`` keeps it."""
+    """Prints how long each part took, the size of its result, and the process's peak memory so far; ``cost`` keeps it."""
 
     def __init__(self, label: str) -> None:
         self.label, self.last, self.cpu = label, time.monotonic(), time.process_time()
@@ -51,7 +51,7 @@ class Clock:
 
 
 def _return_memory() -> None:
-    """Hand freed memory back to the system: glibc keeps what millions of small states took, 150 MB of a graph's peak."""
+    """Hand freed memory back to the system: glibc keeps the memory of millions of small states, 150 MB of a graph's peak."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:  # other C libraries do it themselves
         trim(0)
@@ -73,7 +73,7 @@ def build_graph(
     """
     clock = clock or Clock("graph")
     disambig = lexicon.disambig if lexicon else []
-    # No name for what is in between: at a million arcs, what is not needed any more has to go.
+    # Intermediate results get no name, so that their memory is freed: a graph may have millions of arcs.
     own, pdfs = told_apart(tree)
     spelled = to_kaldifst(spell(*_tied(*_with_context(_compose_lexicon(grammar, lexicon, clock), own, disambig), own), own))
     clock("context, states", spelled.num_states, -1)
@@ -112,7 +112,7 @@ def _determinize(fst: object, what: str) -> FstArrays:
     """The arrays of a kaldifst transducer after determinization (which changes it)."""
     import kaldifst
 
-    # Marks make every input string unambiguous; without them this would run until memory is full.
+    # Marks make every input string unambiguous; without them determinization would run until memory is full.
     if kaldifst.determinize_star(fst, max_states=50_000_000):
         raise KdError(f"{what} has more than 50 million states when determinized; prune the LM or its vocabulary")
     _return_memory()
@@ -120,9 +120,8 @@ def _determinize(fst: object, what: str) -> FstArrays:
 
 
 def told_apart(tree: Tree) -> tuple[Tree, np.ndarray]:
-    """A tree in which no two phones share a pdf, and for each of its pdfs the one of `tree`, int64: itself in most trees.
-
-    Where phones of different places in the word share pdfs, "A B" and "AB" may be one string of them, and such a transducer
+    """A tree in which no two phones share a pdf (for most trees the tree itself), and for each of its pdfs the one of `tree`, int64.
+    If phones of different positions in the word share pdfs, "A B" and "AB" may be the same pdf string, and such a transducer
     has no deterministic form.
     """
     if not tree.shared:
@@ -143,8 +142,8 @@ def is_context_free(tree: Tree) -> bool:
 def _with_context(fst: FstArrays, tree: Tree, disambig: Sequence[int]) -> tuple[FstArrays, np.ndarray, np.ndarray]:
     """Phones to (left, centre, right) windows.
 
-    Returns the transducer; windows int32 (N, 3) by input label (0: utterance edge); marks int32 (N,): the rank
-    of the disambiguation symbol that an input label is, from 1 on, else 0.
+    Returns the transducer; windows int32 (N, 3) by input label (0: utterance edge); marks int32 (N,): by input label, the rank
+    of its disambiguation symbol from 1 on, else 0.
     """
     import kaldifst
 
@@ -169,9 +168,9 @@ def _with_context(fst: FstArrays, tree: Tree, disambig: Sequence[int]) -> tuple[
 
 
 def _tied(fst: FstArrays, windows: np.ndarray, marks: np.ndarray, tree: Tree) -> tuple[FstArrays, np.ndarray, np.ndarray]:
-    """The same with one label for all windows that have the same pdfs; states that this makes alike are merged."""
+    """The same with one label for all windows that have the same pdfs; states that become equal are merged."""
     if windows.max() >= tree.pdf_map.shape[0]:
-        return fst, windows, marks  # `spell` says what is wrong
+        return fst, windows, marks  # `spell` reports the error
     pdfs = tree.pdf_map[windows[:, 0], windows[:, 1], windows[:, 2]]
     kinds = np.concatenate([pdfs, marks[:, None], windows[:, 1:2]], axis=1)
     _, first, inverse = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
@@ -185,7 +184,7 @@ def spell(fst: FstArrays, windows: np.ndarray, marks: np.ndarray, tree: Tree) ->
     is_phone = (window[:, 1] > 0) & (marks[fst.ilabel] == 0)
     if window[is_phone].max(initial=0) >= tree.pdf_map.shape[0]:
         raise KdError(f"phone {window.max()} is not in the tree of {tree.pdf_map.shape[0] - 1} phones; train the GMM on this folder")
-    pdfs = tree.pdf_map[window[:, 0], window[:, 1], window[:, 2]]  # (A, S), -1 behind a phone's last state
+    pdfs = tree.pdf_map[window[:, 0], window[:, 1], window[:, 2]]  # (A, S), -1 after a phone's last state
     length = np.where(is_phone, (pdfs >= 0).sum(axis=1), 1)
     if length.min(initial=1) < 1:
         raise KdError(f"phone {window[length < 1][0, 1]} has no pdf in the tree; train the GMM on this language folder")

@@ -1,16 +1,16 @@
-"""The only door to k2: what is used of it is wrapped here, and its silent traps are errors here.
+"""The only interface to k2: wraps what is used of it, and turns its silent failures into errors.
 
 In: graphs as arc arrays, scores as (T, C) arrays, labels = column numbers >= 1 and -1 on final arcs.
-Out: k2 lattices, best paths, total scores. k2 is imported on first use, so that modules that name this one
-load without it. The traps were seen with k2 1.23.4:
+Out: k2 lattices, best paths, total scores. k2 is imported on first use, so that modules that import this one
+load without it. The failures were seen with k2 1.23.4:
 
-- a label beyond the last score column gives a wrong finite score; label 0 eats a frame;
-- utterances not sorted by falling length give wrong paths in the exact intersection;
+- a label beyond the last score column gives a wrong finite score; label 0 consumes a frame;
+- utterances not sorted by descending length give wrong paths in the exact intersection;
 - scores in float64, not contiguous or far below zero fail or give empty paths (so each frame's largest
   score is subtracted here and kept as an offset, and the rest is floored);
 - an utterance too short for its graph, or too narrow a beam, gives a lattice with no arcs and no message;
-- arcs out of source-state order make an Fsa that is not valid;
-- composition that treats epsilons as symbols finds nothing unless the other side has epsilon self-loops;
+- arcs out of source-state order make an invalid Fsa;
+- composition that treats epsilons as symbols gives an empty result unless the other side has epsilon self-loops;
 - `intersect_device` stops the process when an input has epsilon self-loops.
 """
 
@@ -28,14 +28,14 @@ from kdtool.core.errors import KdError
 
 SCORE_FLOOR = -1.0e4  # nats below a frame's best score; also the epsilon column's score
 MIN_OUTPUT_BEAM = 1.0
-MOST_STATES = 1_000_000  # alive on a frame: the beam decides
+MOST_STATES = 1_000_000  # active per frame: only the beam limits
 EXACT_LIMIT = 100_000_000  # frames times arcs of a batch: above, an exact search takes gigabytes (a minute of speech: 20 M)
 _INF_BEAM = 1.0e10
 
 
 @functools.lru_cache(maxsize=1)
 def require_k2() -> Any:
-    """The k2 module. Raises KdError with the way out when it is not installed or does not fit torch."""
+    """The k2 module. Raises KdError with what to do when it is not installed or does not fit torch."""
     try:
         import k2
     except (ImportError, OSError) as e:
@@ -53,10 +53,10 @@ def make_fsa(
     """One k2 Fsa from arc arrays of equal length.
 
     State 0 is the start, the largest state the final one. Arcs are in rising order of `src`; exactly the arcs into the
-    final state have label -1. `attrs`: further values an arc (int32), which intersections and best paths carry along.
+    final state have label -1. `attrs`: further values per arc (int32), which intersections and best paths carry along.
 
     Raises:
-        KdError: an order or label that k2 would accept and then answer wrongly.
+        KdError: an order or label that k2 would accept with wrong results.
     """
     import torch
 
@@ -101,7 +101,7 @@ def make_fsa_vec(fsas: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Dense:
-    """Scores as k2 wants them. `frames`: length of each utterance; `offset`: nats taken off each (sum of frame maxima)."""
+    """Scores in k2's form. `frames`: length of each utterance; `offset`: nats subtracted from each (sum of frame maxima)."""
 
     vec: Any
     num_columns: int
@@ -118,10 +118,10 @@ def make_dense(scores: Sequence[np.ndarray], device: str = "cpu") -> Dense:
     """Scores of several utterances, longest first, to k2's dense form on a device.
 
     scores: (T, C) float32 each; column 0 belongs to epsilon and is overwritten with a constant; graph label n reads
-    column n. Fewer columns in some utterances are filled up with the floor. Each frame's maximum is taken off.
+    column n. Fewer columns in some utterances are padded with the floor. Each frame's maximum is subtracted.
 
     Raises:
-        KdError: not sorted by falling length, empty, wrong type, or a value that is not finite.
+        KdError: not sorted by descending length, empty, wrong type, or a value that is not finite.
     """
     import torch
 
@@ -171,10 +171,10 @@ def intersect_dense(
 ) -> Any:
     """Lattice of `graphs` (an FsaVec, one graph for each utterance; one graph for all works with a search beam) and scores.
 
-    Exact without `search_beam`, else pruned to `search_beam` nats and `max_active` states on a frame (at least `min_active`).
-    The lattice keeps what is
-    within `output_beam` nats of its best path (at least 1, below which k2 loses the path itself). `frame_name`: name
-    for an attribute that tells each arc's frame. An utterance without a path has a lattice without arcs: see `best_paths`.
+    Exact without `search_beam`, else pruned to `search_beam` nats and `max_active` states per frame (at least `min_active`).
+    The lattice keeps arcs within `output_beam` nats of its best path (at least 1, below which k2 loses the path itself).
+    `frame_name`: name of an attribute that holds each arc's frame. An utterance without a path has a lattice without arcs: see
+    `best_paths`.
     """
     k2 = require_k2()
     _check_labels(graphs, dense)
@@ -191,7 +191,7 @@ def intersect_dense(
 
 @dataclass(frozen=True)
 class BestPath:
-    """`values`: the wanted attribute on each frame's arc, (T,) int32; `score`: nats, offsets added back."""
+    """`values`: the attribute on each frame's arc, (T,) int32; `score`: nats, offsets added back."""
 
     values: np.ndarray
     score: float
@@ -204,14 +204,14 @@ def num_arcs(fsa_vec: Any) -> list[int]:
 
 
 def best_paths(lattice: Any, dense: Dense, attr: str) -> list[BestPath | None]:
-    """Best path of each utterance, or None where there is none (graph longer than the utterance, beam too narrow).
+    """Best path of each utterance, or None if there is none (graph longer than the utterance, beam too narrow).
 
     Raises:
         KdError: a path whose length is not the utterance's.
     """
     k2 = require_k2()
     found = num_arcs(lattice)
-    if not any(found):  # k2 cannot be asked for the paths of nothing at all
+    if not any(found):  # k2 fails on an empty list
         return [None] * len(found)
     paths = k2.shortest_path(lattice, use_double_scores=True)
     values = getattr(paths, attr).cpu().numpy()
@@ -233,7 +233,7 @@ def best_paths(lattice: Any, dense: Dense, attr: str) -> list[BestPath | None]:
 
 @dataclass(frozen=True)
 class Occupancy:
-    """How likely each value of an attribute is at each frame: parallel arrays, sorted by frame, float64 probabilities."""
+    """Probability of each value of an attribute per frame: parallel arrays, sorted by frame, float64."""
 
     frame: np.ndarray
     value: np.ndarray
@@ -243,7 +243,7 @@ class Occupancy:
 def occupancy(lattice: Any, attr: str, frame_name: str) -> Occupancy:
     """Arc posteriors of a lattice of one utterance (forward-backward over all its paths), without the final arcs.
 
-    attr: the arc attribute that is wanted; frame_name: the attribute that `intersect_dense` put the frames into.
+    attr: the arc attribute; frame_name: the attribute into which `intersect_dense` put the frames.
     """
     probability = lattice.get_arc_post(use_double_scores=True, log_semiring=True).exp().cpu().numpy()
     inside = (lattice.labels >= 0).cpu().numpy()

@@ -1,6 +1,6 @@
 """Batched searches by k2.  In: training graphs or a decoding graph, acoustic scores.  Out: best state paths, lattices.
 
-The k2 engine of kdtool/graph/engine.py; what k2 is asked for goes through kdtool/graph/k2api.py.
+The k2 engine of kdtool/graph/engine.py; all k2 calls go through kdtool/graph/k2api.py.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ ARC, FRAME = "graph_arc", "frame"
 def state_paths(graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray], device: str) -> list[tuple[np.ndarray, float] | None]:
     """HMM state of each frame and the path's score (nats, in double), per utterance; None without a path.
 
-    k2's lattice holds all paths within a nat of the best one; among those the best in double is taken, ties as the native search
-    breaks them: states that share a pdf make many paths equally good. Utterances come in falling order of length.
+    k2's lattice holds all paths within one nat of the best one; among those the best in double is taken, with the native search's
+    tie-breaking: states that share a pdf make many paths equally good. Utterances are sorted by descending length.
     scores: float32 (T, used pdfs); -inf forbids a pdf on a frame.
     """
     dense = k2api.make_dense([np.pad(np.maximum(one, np.float32(-1e30)), ((0, 0), (1, 0))) for one in scores], device)
@@ -38,9 +38,9 @@ def state_paths(graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray], d
 
 
 def _best_states(graph: TrainingGraph, scores: np.ndarray, arcs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, float] | None:
-    """The best path of a lattice in float64; of equally good ways into a state the one out of the smallest state of the graph."""
+    """The best path of a lattice in float64; ties: the smallest source state in the graph."""
     frame, src, dst, number = arcs
-    state = graph.dst[number].astype(np.int64)  # of the graph, that the arc leads to
+    state = graph.dst[number].astype(np.int64)  # target state in the graph
     order = np.lexsort((graph.src[number], dst, frame))
     frame, src, dst, number, state = (a[order] for a in (frame, src, dst, number, state))
     gain = np.zeros(len(frame)) if graph.score is None else graph.score[number].astype(np.float64)
@@ -57,7 +57,7 @@ def _best_states(graph: TrainingGraph, scores: np.ndarray, arcs: tuple[np.ndarra
         into = heads[i:j] - a
         top = np.maximum.reduceat(ways, into)
         winner = np.flatnonzero(ways == np.repeat(top, np.diff([*into, b - a])))[::-1]
-        back[dst[a:b][winner]] = winner + a  # written last, the first one stays
+        back[dst[a:b][winner]] = winner + a  # written last, so the first one wins
         best[dst[heads[i:j]]] = top + own[heads[i:j]]
     path, at = np.empty(len(scores), np.int32), int(dst[-1])
     if best[at] == -np.inf:
@@ -91,7 +91,7 @@ class K2Search(Search):
     def lattices(
         self, acoustic: Sequence[np.ndarray], log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
     ) -> list[Lattice | None]:
-        """As ``Searcher.lattice``, for several utterances at once; None where even four times the beam finds no way to the end."""
+        """As ``Searcher.lattice``, for several utterances at once; None if even four times the beam reaches no final state."""
         result: list[Lattice | None] = [None] * len(acoustic)
         left = sorted(range(len(acoustic)), key=lambda i: (-len(acoustic[i]), i))
         for factor in (1, 2, 4):
@@ -115,7 +115,7 @@ class K2Search(Search):
 
 
 def _sorted(frame: np.ndarray, arcs: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Arcs in order of their frame; the states in k2's lattices are numbered so that arcs lead upwards."""
+    """Arcs in order of their frame; the states in k2's lattices are numbered so that arcs lead to higher numbers."""
     if np.any(arcs[:, 1] <= arcs[:, 0]) or frame.min() != 0:
         raise KdError(f"a lattice of k2 begins at frame {frame.min()}, or an arc of it leads back; this is a bug, please report it")
     order = np.argsort(frame, kind="stable")

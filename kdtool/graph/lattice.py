@@ -1,4 +1,4 @@
-"""Lattices as arrays: what a search found, kept with its cost parts apart.
+"""Lattices as arrays: the result of a search, with separate cost parts.
 
 In: arcs by frame with their acoustic score, log-prior, graph score and output. Out: the best path for many combinations
 of scales at once, and n-best lists of distinct word sequences. Changing a scale needs no second search. Plain numpy.
@@ -17,12 +17,12 @@ BLOCK = 1024  # arcs compared at a time: with many weights they stay in the proc
 
 @dataclass
 class Lattice:
-    """Arcs sorted by frame; states are numbered so that arcs lead upwards, 0 is the start, the largest the end.
+    """Arcs sorted by frame; states are numbered so that arcs lead to higher numbers, 0 is the start, the largest the end.
 
-    ``src, dst`` int32 (A,); ``words`` int32 (A, M) outputs in order, 0 where there are fewer; ``parts`` float64 (A, 4):
-    acoustic log-likelihood (or log-posterior), log-prior, graph score and number of words, all to be weighted; ``first``
-    int64 (F + 1,): where the arcs of each frame begin (the frame behind the last holds the final arcs); ``pdf`` int32 (A,):
-    the pdf that an arc was scored with, -1 on final arcs.
+    ``src, dst`` int32 (A,); ``words`` int32 (A, M) outputs in order, padded with 0; ``parts`` float64 (A, 4):
+    acoustic log-likelihood (or log-posterior), log-prior, graph score and number of words, unweighted; ``first``
+    int64 (F + 1,): index of each frame's first arc (the frame after the last holds the final arcs); ``pdf`` int32 (A,):
+    the pdf that scored an arc, -1 on final arcs.
     """
 
     src: np.ndarray
@@ -58,16 +58,16 @@ def best_paths(lattice: Lattice, weights: np.ndarray) -> list[Path]:
     frame = np.repeat(np.arange(len(lattice.first) - 1), np.diff(lattice.first))
     order = np.lexsort((lattice.dst, frame))
     src, dst = lattice.src[order], lattice.dst[order]
-    total = lattice.parts[order] @ weights.T  # (A, G): an arc's score, then that of the best way over it
+    total = lattice.parts[order] @ weights.T  # (A, G): an arc's score, then that of the best path through it
     heads = np.flatnonzero((np.diff(dst, prepend=-1) != 0) | (np.diff(frame, prepend=-1) != 0))  # first arc into each state
     ends = np.searchsorted(heads, lattice.first)
-    # As little as possible in the loop: it runs for every frame of every utterance.
+    # Keep the loop small: it runs for every frame of every utterance.
     for a, b, i, j in zip(lattice.first[:-1].tolist(), lattice.first[1:].tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):
         if a < b:
             total[a:b] += best[src[a:b]]
             best[dst[heads[i:j]]] = np.maximum.reduceat(total[a:b], heads[i:j] - a, axis=0)
     back = np.zeros((lattice.num_states, rows), dtype=np.int64)
-    # Last arc that reaches the maximum, by writing arcs in order: equal scores fall the same way each time.
+    # Last arc that reaches the maximum, by writing arcs in order: ties are broken the same way each time.
     for a in range(0, len(dst), BLOCK):
         row, column = np.nonzero(total[a : a + BLOCK] == best[dst[a : a + BLOCK]])
         back[dst[a + row], column] = order[a + row]
@@ -86,7 +86,7 @@ def _trace(lattice: Lattice, back: np.ndarray) -> Path:
 
 
 def _completions(lattice: Lattice, score: np.ndarray) -> np.ndarray:
-    """Score of the best way from each state to the end, float64 (S,)."""
+    """Score of the best path from each state to the end, float64 (S,)."""
     rest = np.full(lattice.num_states, -np.inf)
     rest[-1] = 0.0
     for a, b in zip(lattice.first[-2::-1], lattice.first[:0:-1], strict=True):
@@ -100,7 +100,7 @@ def nbest(lattice: Lattice, weights: np.ndarray, *, count: int, max_tokens: int 
 
     Token passing over frames; a token is (state, outputs so far) and only the best alignment of each is kept. Tokens
     are ranked by the score of their best full path, which is known exactly from a backward pass, so the list is exact
-    as long as no frame has more than ``max_tokens`` of them that matter.
+    as long as no frame has more than ``max_tokens`` relevant tokens.
     """
     score = lattice.parts @ weights
     rest = _completions(lattice, score)
@@ -129,7 +129,7 @@ def nbest(lattice: Lattice, weights: np.ndarray, *, count: int, max_tokens: int 
 
 
 class _Histories:
-    """Output sequences as numbers: 0 is the empty one, every other a shorter one and an output."""
+    """Output sequences as numbers: 0 is the empty one, every other one a shorter sequence plus an output."""
 
     def __init__(self, span: int) -> None:
         self.span = span
@@ -154,7 +154,7 @@ class _Histories:
         return self.numbers[pair]
 
     def spell(self, number: int) -> tuple[int, ...]:
-        """The sequence behind a number."""
+        """The sequence of a number."""
         words = []
         while number:
             number, word = divmod(self.pairs[number], self.span)

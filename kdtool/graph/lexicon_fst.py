@@ -2,7 +2,7 @@
 
 In: pronunciations by word id, the silence phone, their probabilities. Out: L and the ids of its disambiguation symbols.
 Phone ids are those of the language folder; disambiguation symbols get the ids above the last phone, #0 (the LM's back-off)
-first. With estimated probabilities L is Kaldi's: words leave from one state behind speech and from another behind silence.
+first. With estimated probabilities L is Kaldi's: words start from one state after speech and from another after silence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class LexiconFst:
 
 
 def disambiguate(entries: Sequence[tuple[int, Pron]]) -> list[tuple[int, Pron, int]]:
-    """Give every pronunciation a mark (0 = none) so that no (phones, mark) string is another's, or the start of one.
+    """Give every pronunciation a mark (0 = none) so that no (phones, mark) string equals or begins another.
 
     Homophones get marks 1, 2, ..; a pronunciation that begins a longer one gets a mark as well.
     """
@@ -53,8 +53,8 @@ def lexicon_fst(
         prons: word id -> pronunciations (phone ids).
         num_phones: the largest phone id; marks are numbered from there on.
         back_off_word: the word id of #0, which passes through L on a self-loop.
-        sil: silence phone that may stand at the start and after each word; None for no optional silence.
-        probs: what pronunciations and silences cost; both outcomes of a silence are paid for, as in Kaldi.
+        sil: silence phone allowed at the start and after each word; None for no optional silence.
+        probs: costs of pronunciations and silences; silence and no silence both cost, as in Kaldi.
         words: word by id.
 
     Raises:
@@ -73,10 +73,10 @@ def lexicon_fst(
     else:
         start, loop, silence, after, states = 0, 1, 2, 3, 4
         loops = [(loop, False)]
-        if probs.corrected:  # what was before a word counts: words behind silence start from a state of their own
+        if probs.corrected:  # the sound before a word counts: words after silence start from a second state
             loops, states = [(loop, False), (4, True)], 5
         arcs += [(start, loop, 0, 0, -probs.begin.leave(False)), (start, silence, 0, 0, -probs.begin.leave(True))]
-        # A mark behind silence: with and without silence must stay apart until determinization is done.
+        # A mark after silence: paths with and without silence must stay separate until determinization is done.
         arcs += [(silence, after, sil, 0, 0.0), (after, loops[-1][0], zero + highest, 0, 0.0)]
     arcs += [(here, here, zero, back_off_word, 0.0) for here, _ in loops]
     for word, pron, mark in marked:

@@ -1,7 +1,7 @@
 """Step make_graph: language folder + ARPA LM + tree -> decoding graph (HCLG) over pdfs with words as outputs.
 
-Only words that the LM knows and the lexicon can pronounce are in the graph; the out-of-vocabulary word is not, since a
-recognizer that answers <UNK> is wrong by definition. How many LM words had no pronunciation stands in meta.json.
+Only words that the LM knows and the lexicon can pronounce are in the graph. The out-of-vocabulary word is not, since
+answering <UNK> is always wrong. meta.json counts the LM words without pronunciation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kdtool.core.limits import free_memory
 from kdtool.core.step import run_step
 from kdtool.lang.probs import LEXICON_PROBS
 
-# In a language folder without probabilities: both outcomes of an optional silence cost the same, so a word sequence's
+# In a language folder without probabilities: silence and no silence cost the same, so a word sequence's
 # silence cost depends on its length only.
 SILENCE_PROB = 0.5
 LM_FILE = "lm.bin"
@@ -30,7 +30,7 @@ SECONDS, MEGABYTES, ARCS, BASE_MB = 45e-6, 1.5e-3, 8.5, 200
 class Config:
     """Options of make_graph."""
 
-    max_missing: float = field(default=0.05, metadata={"help": "largest share of LM words that may lack a pronunciation"})
+    max_missing: float = field(default=0.05, metadata={"help": "largest share of LM words without a pronunciation"})
 
 
 def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path) -> None:
@@ -71,14 +71,14 @@ def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path)
         arpa=file_digest(lm_dir / "lm.arpa"),
     )  # fmt: skip
     graph.save(work)
-    # Rescoring takes this LM's score off a path and what stays is the lexicon's; else that is the same for all paths.
+    # Rescoring subtracts this LM's score from a path; the rest must be the lexicon's share, or equal for all paths.
     if lang.probs and (lm_dir / LM_FILE).is_file():
         shutil.copyfile(lm_dir / LM_FILE, work / LM_FILE)
     write_cost(work, clock)
 
 
 def forecast(ngrams: int, free: int) -> str:
-    """What the graph of an LM of so many n-grams will take; a hint where that is more than the `free` MB."""
+    """Time and memory of a graph from an LM with `ngrams` n-grams; a hint if it exceeds the `free` MB."""
     memory = BASE_MB + MEGABYTES * ngrams
     takes = f"{SECONDS * ngrams:.0f} s of CPU, {memory:.0f} MB of memory, {ARCS * ngrams / 1e6:.1f} million arcs"
     text = f"make_graph: {ngrams} n-grams: about {takes}"
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         Config, places, argv, prog="steps/make_graph.sh", description="Decoding graph (HCLG) from lexicon, n-gram LM and tree."
     )
     inputs = {"lang": paths["lang"], "lm": paths["lm"] / "lm.arpa", "tree": paths["model"] / "tree.safetensors"}
-    if (paths["lang"] / LEXICON_PROBS).is_file() and (paths["lm"] / LM_FILE).is_file():  # goes into the graph folder, see `make`
+    if (paths["lang"] / LEXICON_PROBS).is_file() and (paths["lm"] / LM_FILE).is_file():  # they go into the graph folder, see `make`
         inputs["lm for rescoring"] = paths["lm"] / LM_FILE
     run_step(
         "make_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph.make_graph",), inputs=inputs,

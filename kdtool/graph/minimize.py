@@ -1,9 +1,9 @@
-"""Minimization of large transducers by merging states that go on alike; plain numpy.
+"""Minimization of large transducers by merging states with equal arcs; plain numpy.
 
-In: FstArrays. Out: an equivalent transducer with fewer states: two states with the same arcs (weights rounded to 1/1024 for
-the comparison, as OpenFst does it) into the same states become one, which may make their predecessors alike, and so on.
-Measured on a determinized HCLG of 1,490,441 states: 1,077,080 are left, OpenFst's partition refinement leaves 1,077,074 and
-takes nine times as long: here only the predecessors of what was just merged are looked at again.
+In: FstArrays. Out: an equivalent transducer with fewer states. Two states with the same arcs (weights rounded to 1/1024 for
+the comparison, as in OpenFst) into the same states become one, which may make their predecessors equal, and so on.
+Measured on a determinized HCLG of 1,490,441 states: 1,077,080 are left. OpenFst's partition refinement leaves 1,077,074 and
+takes nine times as long: here only the predecessors of merged states are compared again.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _NOT_FINAL = 2.0**40
 
 
 def minimize(fst: FstArrays) -> FstArrays:
-    """Merge equivalent states until there are no more; the lowest-numbered state of each group stays, with its weights."""
+    """Merge equivalent states until none are left; the lowest-numbered state of each group stays, with its weights."""
     states = fst.num_states
     dst = fst.dst.copy()
     arc = _mix(_mix(_mix(fst.ilabel) + fst.olabel.astype(np.uint64)) + _rounded(fst.weight))
-    # A state's signature is a sum over its arcs, so that it can be brought up to date arc by arc. Of a million states two
-    # different ones have the same with a probability of one in ten million.
+    # A state's signature is a sum over its arcs, so it can be updated arc by arc. Among a million states, two
+    # different ones share a signature with a probability of one in ten million.
     signature = _mix(_rounded(fst.final)) + _sums(_mix(arc + dst.astype(np.uint64)), fst.src, states)
-    into = np.arange(states, dtype=np.int32)  # the state that stands for each
+    into = np.arange(states, dtype=np.int32)  # the state that replaces each
     seen, changed = _Seen(), into.copy()
     while len(changed):
         kept = seen.first_with(signature[changed], changed)
@@ -50,13 +50,13 @@ def minimize(fst: FstArrays) -> FstArrays:
 
 
 class _Seen:
-    """Signatures met so far, sorted, with the state that had each first."""
+    """Signatures seen so far, sorted, with the first state that had each."""
 
     def __init__(self) -> None:
         self.signature, self.state = np.zeros(0, np.uint64), np.zeros(0, np.int32)
 
     def first_with(self, signature: np.ndarray, states: np.ndarray) -> np.ndarray:
-        """For each state (rising) the first that had its signature, perhaps itself; the new signatures are added."""
+        """For each state (ascending) the first with its signature, perhaps itself; new signatures are added."""
         values, first, inverse = np.unique(signature, return_index=True, return_inverse=True)
         owner = states[first]
         at = np.searchsorted(self.signature, values)
@@ -81,7 +81,7 @@ def _sums(values: np.ndarray, src: np.ndarray, states: int) -> np.ndarray:
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Numbers to numbers that look random (the finalizer of splitmix64)."""
+    """Hash numbers to numbers that look random (the finalizer of splitmix64)."""
     x = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

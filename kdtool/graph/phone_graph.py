@@ -1,8 +1,8 @@
 """Phone bigram or free phone loop -> decoding graph for phone error rates.
 
 In: alignments (their phones, silence being a phone like any other) and the tree. Out: a DecodingGraph whose outputs are
-phones. With the bigram it measures the acoustic model with next to no language knowledge; in the loop (--order 0), where every
-phone follows every other with one probability, there is none but the model's own. Step: steps/make_phone_graph.sh.
+phones. With the bigram it measures the acoustic model with almost no language knowledge; the loop (--order 0), where every
+phone follows every other with the same probability, has none except the model's. Step: steps/make_phone_graph.sh.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Config:
     """Options of make_phone_graph."""
 
     order: int = field(default=2, metadata={"help": "2: bigram of the alignments' phones; 0: free loop, all phones equally likely"})
-    min_count: int = field(default=5, metadata={"help": "smallest count of a phone in the alignments; rarer ones are left out"})
+    min_count: int = field(default=5, metadata={"help": "leave out phones that occur less often in the alignments"})
 
 
 def bigram_counts(sequences: Iterable[np.ndarray], size: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def bigram_counts(sequences: Iterable[np.ndarray], size: int) -> np.ndarray:
 def witten_bell(counts: np.ndarray) -> np.ndarray:
     """Log P(second | first), float64, interpolated with the unigram (Witten & Bell 1991); -inf for phones never seen.
 
-    A phone that follows phones nowhere in the counts still gets the unigram's share, so no seen phone is impossible.
+    A phone without any successor in the counts still gets the unigram's share, so no seen phone is impossible.
     """
     total = counts.sum(axis=1)
     types = (counts > 0).sum(axis=1)
@@ -57,7 +57,7 @@ def witten_bell(counts: np.ndarray) -> np.ndarray:
 
 
 def free_loop(counts: np.ndarray) -> np.ndarray:
-    """Log P(second | first), float64, the same for every phone that is in the counts and for the end; -inf for the others."""
+    """Log P(second | first), float64, equal for every phone in the counts and for the end; -inf for the others."""
     seen = counts.sum(axis=0) > 0
     row = np.where(seen, -np.log(seen.sum()), -np.inf)
     return np.where(counts.sum(axis=1)[:, None] > 0, row, -np.inf)
@@ -102,7 +102,7 @@ def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path
 
 
 def say_plain(graph: DecodingGraph, lang: Lang) -> None:
-    """Let the graph's outputs be phones without their position in the word, in place: what error rates count."""
+    """Strip positions in the word from the graph's outputs, in place: error rates compare plain phones."""
     head = np.arange(len(graph.words) + len(graph.sequence_offsets) - 1, dtype=np.int32)
     head[list(lang.family)] = list(lang.family.values())
     graph.aux, graph.sequence_words = head[graph.aux], head[graph.sequence_words]
@@ -110,7 +110,7 @@ def say_plain(graph: DecodingGraph, lang: Lang) -> None:
 
 
 def write_cost(work: Path, clock: Clock) -> None:
-    """Time and memory go to the log folder: they differ from run to run and are no part of the output."""
+    """Write time and memory into the log folder: they vary between runs and are no part of the output."""
     from kdtool.core.tables import write_json
 
     (work / "log").mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
-"""Beam search of a decoding graph, in C++ (``search.cc``) as Kaldi's FasterDecoder prunes.
+"""Beam search of a decoding graph in C++ (``search.cc``), pruned like Kaldi's FasterDecoder.
 
-In: a DecodingGraph and an utterance's acoustic scores. Out: a Lattice with acoustic and graph scores apart. The search
+In: a DecodingGraph and an utterance's acoustic scores. Out: a Lattice with separate acoustic and graph scores. The search
 adds acoustic / lm_scale + graph score, so beams are in units of the graph's scores (nats of the LM) and the same beam
-suits all models.
+fits all models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kdtool.graph.lattice import Lattice
 
 @dataclass(frozen=True)
 class Beams:
-    """Width of a search: beams in nats of the graph's scores, states active on a frame."""
+    """Width of a search: beams in nats of the graph's scores, active states per frame."""
 
     search: float = 15.0
     output: float = 5.0
@@ -30,7 +30,7 @@ class Beams:
 
 
 class Search(ABC):
-    """A decoding graph made ready for an engine."""
+    """A decoding graph prepared for an engine."""
 
     @abstractmethod
     def lattices(
@@ -40,7 +40,7 @@ class Search(ABC):
 
 
 class Searcher:
-    """A decoding graph loaded into the search, to be searched once an utterance."""
+    """A decoding graph loaded for the search; one call per utterance."""
 
     def __init__(self, graph: DecodingGraph, beams: Beams) -> None:
         self.graph, self.beams = graph, beams
@@ -49,7 +49,7 @@ class Searcher:
     def lattice(
         self, acoustic: np.ndarray, log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
     ) -> Lattice | None:
-        """Search one utterance; None when even a beam four times as wide finds no way to the end of the graph.
+        """Search one utterance; None if even a beam four times as wide reaches no final state.
 
         Args:
             acoustic: float32 (T, num_pdfs), log-likelihoods or log-posteriors.
@@ -69,7 +69,7 @@ class Searcher:
 
 
 def scaled_scores(acoustic: np.ndarray, log_prior: np.ndarray | None, prior_scale: float, lm_scale: float, num_pdfs: int) -> np.ndarray:
-    """(acoustic - prior_scale * prior) / lm_scale, float32 (T, num_pdfs); KdError where the shape is not the graph's."""
+    """(acoustic - prior_scale * prior) / lm_scale, float32 (T, num_pdfs); KdError if the shape does not match the graph."""
     if acoustic.ndim != 2 or acoustic.shape[1] != num_pdfs or not len(acoustic):
         raise KdError(f"scores of shape {acoustic.shape} for a graph with {num_pdfs} pdfs; model and graph "
                       "belong to different trees, or the utterance has no frames")  # fmt: skip

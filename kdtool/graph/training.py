@@ -1,7 +1,7 @@
-"""Training graphs: all ways to say one transcript, down to HMM states.
+"""Training graphs: all pronunciations of one transcript as HMM states.
 
-In: words, the lexicon's pronunciations and their probabilities if there are any, the tree. Out: a ``TrainingGraph``: HMM
-states with what they belong to and the arcs between them. Pronunciation variants are alternatives; silence may stand
+In: words, the lexicon's pronunciations and their probabilities if given, the tree. Out: a ``TrainingGraph``: HMM
+states with their phone and word, and the arcs between them. Pronunciation variants are alternatives; silence is allowed
 between words and at both edges. Context is expanded on the phone graph, so each variant and each optional silence gives
 its neighbours their right context.
 """
@@ -19,8 +19,8 @@ from kdtool.formats.tree import Tree
 from kdtool.lang.probs import LexiconProbs, PronProbs
 
 SILENCE_WORD = -1
-# Scores of neighbouring frames are not independent: acoustics count ten times too much beside a lexicon's
-# probabilities (Kaldi aligns at an acoustic scale of 0.1).
+# Scores of neighbouring frames are not independent: relative to a lexicon's probabilities, acoustic scores
+# count ten times too much (Kaldi aligns at an acoustic scale of 0.1).
 PROB_SCALE = 10.0
 
 
@@ -28,11 +28,11 @@ PROB_SCALE = 10.0
 class TrainingGraph:
     """One transcript's HMM. H states; arcs sorted by source; arc states are 0 = start, 1 + h = HMM state h, H + 1 = final.
 
-    All arcs into HMM state h carry its pdf, so an arc's target tells everything about the frame it consumes:
+    All arcs into HMM state h carry its pdf, so an arc's target says everything about the frame it consumes:
     ``pdf``, ``state`` (0 is a phone's first), ``phone``, ``instance`` (which phone in context, rising along a path),
     ``word`` (index into the transcript, -1 for silence), int32 (H,) each; ``src``, ``dst`` int32 (A,).
-    ``min_frames``: fewest frames that a path takes. ``score`` float32 (A,): what pronunciation and silence add to a path
-    (nats, scaled); None where no probabilities are known.
+    ``min_frames``: length of the shortest path. ``score`` float32 (A,): cost of pronunciation and silence on a path
+    (nats, scaled); None if no probabilities are known.
     """
 
     pdf: np.ndarray
@@ -66,7 +66,7 @@ class TrainingGraph:
 
 
 class Words(NamedTuple):
-    """What a graph must know of a language: word -> pronunciations (phone ids), the silence phone, the word that stands for
+    """The graph's view of a language: word -> pronunciations (phone ids), the silence phone, the word that replaces
     unknown ones, and probabilities or None."""
 
     prons: Mapping[str, Sequence[tuple[int, ...]]]
@@ -124,9 +124,9 @@ class GraphBuilder:
         return graph
 
     def _expand(self, nodes: _PhoneGraph) -> tuple[TrainingGraph, np.ndarray, np.ndarray]:
-        """Phones to phones in context to HMM states. Also each arc's source and target node (-1: start, end)."""
+        """Phones to phones in context to HMM states. Also returns each arc's source and target node (-1: start, end)."""
         left, right, phone = self._left, self._right, nodes.phone
-        instances: list[tuple[int, int, int]] = []  # node, a left and a right neighbour that stand for their classes
+        instances: list[tuple[int, int, int]] = []  # node, a left and a right neighbour that represent their classes
         by_left: list[dict[int, list[int]]] = []  # node -> left class -> instances
         for n, c in enumerate(phone):
             lefts = sorted({int(left[c, phone[p] if p >= 0 else 0]) for p in nodes.preds[n]})
@@ -153,7 +153,7 @@ class GraphBuilder:
     def _states(
         self, nodes: _PhoneGraph, inst: np.ndarray, links: np.ndarray, starts: np.ndarray
     ) -> tuple[TrainingGraph, np.ndarray, np.ndarray]:
-        """HMM states of each phone in context: self-loop, on to the next, over to the next phone."""
+        """HMM states of each phone in context: self-loop, next state, next phone."""
         phone = np.array(nodes.phone, np.int64)[inst[:, 0]]
         counts = self.tree.num_states[phone].astype(np.int64)
         first = np.concatenate([[0], np.cumsum(counts)])
@@ -166,7 +166,7 @@ class GraphBuilder:
         src = np.concatenate([np.full(len(starts), -1), np.arange(total), inner, first[links[:, 0] + 1] - 1])
         dst = np.concatenate([first[starts], np.arange(total), inner + 1, target])
         order = np.lexsort((dst, src))
-        node = np.append(inst[owner, 0], -1)  # behind the last state: the end; before the first: the start
+        node = np.append(inst[owner, 0], -1)  # after the last state: the end; before the first: the start
         graph = TrainingGraph(
             pdf=pdf.astype(np.int32),
             state=state.astype(np.int32),
@@ -204,7 +204,7 @@ class _PhoneGraph:
     def scores(self, ways: Sequence[PronProbs], probs: LexiconProbs) -> tuple[np.ndarray, np.ndarray]:
         """Log-probabilities of entering each node (from speech, from silence) and of leaving it (to either), (N + 1, 2).
 
-        ways: for each of ``edges``. The last row is the start, which is left, and the end, which is entered.
+        ways: pronunciation for each of ``edges``. The last row is leaving the start and entering the end.
         """
         enter, leave = np.zeros((len(self.phone) + 1, 2)), np.zeros((len(self.phone) + 1, 2))
         for (first, last), way in zip(self.edges, ways, strict=True):
@@ -248,7 +248,7 @@ def _context_classes(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
     """For each centre phone, neighbours that lead to the same pdfs get the same number (the smallest such neighbour).
 
     Returns left and right class, int64 (P, P), indexed [centre, neighbour]. It keeps graphs small: a monophone tree needs
-    no copies of a phone, whatever stands beside it.
+    one copy of a phone, whatever its neighbours.
     """
     size = tree.pdf_map.shape[0]
     left, right = np.zeros((size, size), np.int64), np.zeros((size, size), np.int64)

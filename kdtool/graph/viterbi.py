@@ -19,7 +19,7 @@ NO_PATH = -1
 def viterbi(graph: TrainingGraph, scores: np.ndarray) -> tuple[np.ndarray, float] | None:
     """Best HMM state of each frame, int32 (T,), and the score of that path (nats, `graph.score` included, summed in double).
 
-    Nothing is pruned. Of equally good ways into a state, or to the end, the one out of the state with the smallest number wins.
+    Nothing is pruned. Ties, also at the end: the source state with the smallest number wins.
 
     Args:
         scores: float32 (T, used pdfs), columns as `graph.used_pdfs()`; -inf forbids a pdf on a frame.

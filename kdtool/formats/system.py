@@ -7,7 +7,8 @@ made before there was such a file is described from its ``config.yaml`` (``_from
     objective      name of what was trained on, for tables: "gmm", "ce", "ce+multitask", "ce+hmt", "interpolate+decoupled", ..
     seed, step     of the training; its script's name
     main           {loss, options} of the main head; null for a GMM
-    heads          auxiliary heads: [{unit, layer, loss, weight, temperature, options, hidden, top_k, stride, target, average, posts}, ..]
+    heads          auxiliary heads: [{unit, layer, loss, weight, temperature, options, hidden, top_k, stride, target, average, posts}, ..],
+                   as in main with "labels": true where the loss reads labels alone and is not in LABEL_LOSSES
     teachers       dumps that it learned from: [{name, unit, dump, rows, teacher_kind, teacher_digest, temperature}, ..]
     encoder        {name, options}; null for a GMM
     minutes        of training speech asked for; null: all

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from kdtool.audio.faults import CONVERT
 from kdtool.audio.layout import Broken, Layout
 from kdtool.audio.window import Window
 
@@ -24,7 +25,8 @@ KBPS = {
 SEARCH = 1 << 16  # bytes in which the first frame must begin, and in which frames go on after a disturbance
 LAME = 36  # bytes of a LAME tag
 DECODER_DELAY = 529  # samples that mpg123 drops of a file with a header
-TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
+TAGS = (b"APETAGEX", b"LYRICSBEGIN")
+ID3V1 = 128  # bytes of a tag at the end
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,12 @@ def frame(head: bytes) -> Frame | None:
     return Frame(size, samples, hertz, layer, version, 1 if head[3] >> 6 == 3 else 2, not head[1] & 1)
 
 
-def first_frame(data: Window, at: int, last: int) -> int:
-    """The first place from `at` on at which two frames follow each other, or one ends the file; -1 for none."""
+def first_frame(data: Window, at: int, last: int, like: Frame | None = None) -> int:
+    """The first place from `at` on at which two frames (of `like`'s stream) follow each other, or one ends the file; -1 for none."""
     end = min(last, at + SEARCH)
     while (at := data.find(b"\xff", at, end)) >= 0:
         one = frame(data.get(at, 4))
-        if one:
+        if one and (like is None or one.fits(like)):
             after = at + one.size
             two = frame(data.get(after, 4) if after + 4 <= last else b"")
             if after == last or (two and one.fits(two)):
@@ -117,7 +119,11 @@ def _side(head: Frame) -> int:
 
 
 def _count(data: Window, at: int, last: int, like: Frame) -> tuple[int, int, int]:
-    """(whole frames, bytes of the last one when it is cut, bytes that belong to no frame)."""
+    """(whole frames, bytes of the last one when it is cut, bytes that belong to no frame). Tags between frames are passed over.
+
+    Raises:
+        Broken: frames of another kind follow, as where two files were joined.
+    """
     count = lost = 0
     while at < last:
         one = frame(data.get(at, 4))
@@ -127,9 +133,19 @@ def _count(data: Window, at: int, last: int, like: Frame) -> tuple[int, int, int
             count += 1
             at += one.size
             continue
-        if data.get(at, 11).startswith(TAGS) or data.is_zero(at, last):
+        two = frame(data.get(at + one.size, 4)) if one else None
+        if one and two and one.fits(two):
+            raise Broken(f"changes from {like.rate} to {one.rate} Hz, or its kind of MPEG, at byte {at}, behind {count * like.samples} "
+                         f"samples (were two files joined?); convert each of them: {CONVERT}")  # fmt: skip
+        tag = data.get(at, 11)
+        if tag.startswith((b"ID3", b"TAG")):  # at the end, or where two files were joined
+            at = data.skip_id3(at) if tag.startswith(b"ID3") else at + ID3V1
+            continue
+        if data.is_zero(at, last):
             break
-        again = first_frame(data, at, last)
+        again = first_frame(data, at, last, like)
+        if again < 0 and tag.startswith(TAGS):
+            break
         if again < 0:
             return count, last - at if last - at < 4 else 0, lost + (last - at if last - at >= 4 else 0)
         lost += again - at

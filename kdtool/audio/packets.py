@@ -6,6 +6,7 @@ libsndfile reads a cut Ogg file to its last whole page without a word, and no FL
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import BinaryIO
 
 from kdtool.audio.layout import Broken, Layout
@@ -13,6 +14,7 @@ from kdtool.audio.window import Window
 
 TAILS = (1 << 15, 1 << 21)  # bytes at the end in which the last FLAC frame is looked for
 TOTAL = (1 << 36) - 1
+_TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def flac(file: BinaryIO, size: int) -> Layout:
@@ -94,6 +96,13 @@ def _crc8(data: bytes) -> int:
     return value
 
 
+def page_checksum(page: bytes) -> bytes:
+    """The four bytes that a page's head holds at 22: Ogg's CRC is zlib's with the bits the other way round, from 0, not inverted."""
+    whole = page[:22] + bytes(4) + page[26:]
+    crc = zlib.crc32(whole.translate(_TURNED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return crc.to_bytes(4, "big").translate(_TURNED)
+
+
 def ogg(file: BinaryIO, size: int) -> Layout:
     """Vorbis or Opus in Ogg: pages number themselves, and the last one says that it is."""
     at = lost = 0
@@ -117,6 +126,8 @@ def ogg(file: BinaryIO, size: int) -> Layout:
                 raise Broken("holds several streams, of which only one is read; convert it: ffmpeg -i IN -ac 1 -ar 16000 OUT.wav")
             serial = head[14:18]
             kind = "Opus" if data.get(at + 28, 8) == b"OpusHead" else "Ogg Vorbis"
+        if head[22:26] != page_checksum(data.get(at, whole)):
+            raise Broken(f"is damaged: its Ogg page at byte {at} does not match its checksum, and would be left out; fetch it again")
         number = int.from_bytes(head[18:22], "little")
         if expected not in (-1, number):
             raise Broken(f"lacks pages {expected} to {number - 1} of its Ogg stream; fetch it again")

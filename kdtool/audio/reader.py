@@ -240,7 +240,7 @@ def _other(path: Path, file: BinaryIO, size: int, head: bytes) -> Layout:
     try:
         return mpeg.mpeg_layout(file, 0, size)
     except Broken as e:
-        if head.startswith(b"ID3"):
+        if head.startswith(b"ID3") or mpeg.frame(head[:4]):
             raise
         raise Broken(kinds.unknown(path, head)) from e
 

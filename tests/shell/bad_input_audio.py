@@ -26,6 +26,12 @@ def cut(kind: str, share: float = 0.6) -> Bytes:
     return data
 
 
+def hole(path: Path) -> bytes:
+    """An Ogg file in the last page of which some bytes are 0."""
+    whole = make(path, "ogg")
+    return whole[:-100] + bytes(50) + whole[-50:]
+
+
 def alone(data: Bytes, suffix: str = ".wav") -> Change:
     """A folder with this audio and its text, to align."""
 
@@ -55,6 +61,8 @@ FILES: list[tuple[str, Bytes, list[str]]] = [
     ("FLAC that ends early", cut("flac"), ["is truncated", "its header announces 8,000 samples (0.50 s)"]),
     ("Ogg Vorbis that ends early", cut("ogg"), ["is truncated", "of its last page it holds"]),
     ("MP3 that ends early", cut("mp3"), ["is truncated: it holds", "its header announces"]),
+    ("Ogg Vorbis with a hole", hole, ["is damaged: its Ogg page at byte", "does not match its checksum"]),
+    ("MP3 files of two rates joined", lambda p: make(p, "mp3") + make(p, "mp3", rate=44100), ["changes from 16000 to 44100 Hz"]),
     ("WAV with more audio than it announces", lambda p: wav(8000), ["holds more than it announces: it announces 4,000 samples (0.25 s), "
                                                                     "behind which lie 8,000 bytes more", "-ignore_length 1"]),
     ("two WAV files joined", lambda p: wav() + wav(), ["holds more than it announces: it announces 8,000 samples (0.50 s)", "head -c"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,10 +166,12 @@ def cut_ogg(folder: Path) -> None:
     for kind in ("ogg", "opus"):
         data = make(folder / "b", kind)
         refused(folder / "a", data[: len(data) * 9 // 10], "is truncated", "can be decoded", "of its last page it holds")
-    pages = data.split(b"OggS")
-    damaged = b"OggS".join([*pages[:3], pages[3].replace(pages[3][14:18], struct.pack("<I", 9)), *pages[4:]])
-    refused(folder / "a", damaged, "lacks pages")
     refused(folder / "a", data + data, "holds several streams")
+    data = make(folder / "b", "opus", np.tile(TONE, 8))  # several pages of audio
+    pages = data.split(b"OggS")
+    refused(folder / "a", b"OggS".join([*pages[:3], *pages[4:]]), "lacks pages 2 to 2")
+    hole = pages[3][:500] + bytes(50) + pages[3][550:]
+    refused(folder / "a", b"OggS".join([*pages[:3], hole, *pages[4:]]), "Ogg page at byte", "does not match its checksum")
 
 
 @row("Ogg without")
@@ -187,7 +188,21 @@ def open_ogg(folder: Path) -> None:
 def cut_mp3(folder: Path) -> None:
     data = make(folder / "b", "mp3")
     refused(folder / "a", data[: len(data) // 2], "is truncated: it holds", "its header announces", "samples")
-    refused(folder / "a", data + data, "holds more than it announces", "were two files joined?")
+
+
+@row("MP3 files joined")
+def joined_mp3(folder: Path) -> None:
+    data = make(folder / "b", "mp3")
+    tag = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
+    for between in (b"", tag, b"TAG" + bytes(125), b"TAG" + bytes(125) + tag):
+        refused(folder / "a", data + between + data, "holds more than it announces", "were two files joined?")
+    for between in (b"", tag):
+        other = make(folder / "b", "mp3", rate=44100)
+        refused(folder / "a", data + between + other, "changes from 16000 to 44100 Hz", "were two files joined?")
+    open_end = streamed("mp3", data)
+    (folder / "a").write_bytes(open_end + tag + open_end)
+    (folder / "b").write_bytes(open_end)
+    assert check(folder / "a").samples == 2 * check(folder / "b").samples
 
 
 @row("MP3 without")

@@ -1,1 +1,1 @@
-"""Decoding and scoring: acoustic scores searched through a graph, candidates, scales tuned on other speakers, intervals."""
+"""Decoding and scoring: search of a graph with acoustic scores, candidates, scales tuned on other speakers, intervals."""

@@ -1,7 +1,7 @@
-"""Acoustic scores for decoding, whatever the model.
+"""Acoustic scores for decoding, for any kind of model.
 
-In: a model folder (GMM or student) and features. Out: per frame and pdf a log-likelihood, or a log-posterior with the
-model's log-priors beside it. A new kind of model is a file with a class and one line in ``MODELS``.
+In: a model folder (GMM or student) and features. Out: per frame and pdf a log-likelihood, or a log-posterior together with the
+model's log-priors. A new kind of model is a file with a class and one line in ``MODELS``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class AcousticModel(Protocol):
-    """What decoding asks of a model.
+    """Interface of a model in decoding.
 
-    ``tree_digest``: of the tree that the pdfs come from, '' where the model does not say.
-    ``log_prior``: float32 (num_pdfs,) to be subtracted with a scale, or None where scores are likelihoods already.
-    ``adapter``: learns each speaker before the last search, None for models that do not.
+    ``tree_digest``: of the pdfs' tree, '' if the model does not say.
+    ``log_prior``: float32 (num_pdfs,) to be subtracted with a scale, or None if the scores are likelihoods.
+    ``adapter``: learns each speaker before the last search, None for models without adaptation.
     """
 
     feature_kind: str
@@ -38,13 +38,13 @@ class AcousticModel(Protocol):
 
     @classmethod
     def code(cls, system: System) -> tuple[str, ...]:
-        """What of the system was chosen from registries, for the code version of a step that decodes with it."""
+        """The system's chosen registry entries, for the code version of a step that decodes with it."""
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
         """float32 (T, num_pdfs), T being the utterance's 10 ms frames; nats, no prior subtracted."""
 
 
-# A kind of model as system.json names it.
+# Kinds of models as named in system.json.
 MODELS: Registry[type[AcousticModel]] = Registry("kind of model", {
     "gmm": "kdtool.decode.gmm_scores:GmmScores",
     "hybrid": "kdtool.decode.student_scores:StudentScores",
@@ -52,7 +52,7 @@ MODELS: Registry[type[AcousticModel]] = Registry("kind of model", {
 
 
 class Acoustic:
-    """A loaded model with checks: shape, features, numbers."""
+    """A loaded model with checks of shapes, features and numbers."""
 
     def __init__(self, folder: Path, model: AcousticModel) -> None:
         self.folder, self._model = folder, model
@@ -62,13 +62,13 @@ class Acoustic:
             raise KdError(f"{folder}: log-priors of shape {self.log_prior.shape} for {self.num_pdfs} pdfs, or not finite; train it again")
 
     def check_features(self, features: FeatureSet) -> None:
-        """KdError unless the features are of the kind that the model was trained on."""
+        """KdError unless the features have the kind of the model's training features."""
         if features.kind != self.feature_kind:
             raise KdError(f"{self.folder} wants {self.feature_kind} features, {features.folder} holds {features.kind}; "
                           "give it the other folder")  # fmt: skip
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
-        """float32 (T, num_pdfs) without any prior subtracted; KdError when the model answers with something else."""
+        """float32 (T, num_pdfs) without any prior subtracted; KdError when the model returns anything else."""
         scores = self._model.raw_scores(features, utterance)
         wanted = (features.info(utterance).num_frames, self.num_pdfs)
         if scores.shape != wanted or not np.all(np.isfinite(scores)):
@@ -77,7 +77,7 @@ class Acoustic:
         return np.ascontiguousarray(scores, dtype=np.float32)
 
     def scores(self, features: FeatureSet, utterance: str, prior_scale: float) -> np.ndarray:
-        """float32 (T, num_pdfs) log-likelihoods: log-posteriors less ``prior_scale`` x log-priors; GMMs ignore the scale."""
+        """float32 (T, num_pdfs) log-likelihoods: log-posteriors minus ``prior_scale`` x log-priors; GMMs ignore the scale."""
         raw = self.raw_scores(features, utterance)
         return raw if self.log_prior is None else raw - np.float32(prior_scale) * self.log_prior
 
@@ -86,7 +86,7 @@ def load_acoustic(folder: Path) -> Acoustic:
     """Open a model folder of any kind.
 
     Raises:
-        KdError: no model there, or a damaged one.
+        KdError: no model, or a damaged one.
     """
     folder = Path(folder)
     if not any((folder / name).is_file() for name in MODEL_FILES):
@@ -95,7 +95,7 @@ def load_acoustic(folder: Path) -> Acoustic:
 
 
 def code_of(folder: Path) -> tuple[str, ...]:
-    """What a step that uses a model adds to its code: the model's kind, and what the kind has chosen; nothing where there is no folder."""
+    """Code of a model for a step that uses it: its kind, and the kind's chosen entries; empty without a folder."""
     if not Path(folder).is_dir():
         return ()
     system = read_system(folder)

@@ -1,4 +1,4 @@
-"""Speaker adaptation in decoding: transforms from what a first search found.
+"""Speaker adaptation in decoding: transforms from the results of a first search.
 
 In: a speaker's lattices. Out: fMLLR statistics, each frame counted for the pdfs of all paths by their posterior.
 """
@@ -20,7 +20,7 @@ PRUNE = 0.01  # posterior below which a pdf is left out of a frame
 
 
 class SpeakerAdapter:
-    """Scores by a GMM of speaker-adapted features; ``transforms``: of the speakers that it has learnt."""
+    """Scores by a GMM of speaker-adapted features; ``transforms``: of the learned speakers."""
 
     def __init__(self, gmm: Gmm) -> None:
         if gmm.first is None or gmm.adaptation is None:
@@ -29,14 +29,14 @@ class SpeakerAdapter:
         self.transforms: dict[str, np.ndarray] = {}
 
     def scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
-        """Log-likelihoods float32 (T, num_pdfs) of the plain features: of an unknown speaker by the model of the first pass."""
+        """Log-likelihoods float32 (T, num_pdfs) on the unadapted features; the first-pass model serves unknown speakers."""
         transform = self.transforms.get(features.info(utterance).speaker)
         if transform is None:
             return self._first.log_likelihood(self._gmm.front.features(features, utterance))
         return self._gmm.model.log_likelihood(self._gmm.front.features(features, utterance, transform)) + np.float32(log_det(transform))
 
     def learn(self, features: FeatureSet, found: Iterable[tuple[str, Lattice]], weights: np.ndarray) -> None:
-        """A speaker's transform from lattices of their utterances, paths weighted by the scores parts @ weights."""
+        """Estimate a speaker's transform from lattices of their utterances, paths weighted by the scores parts @ weights."""
         stats, speaker = fmllr.FmllrStats.zeros(self._gmm.model.dim), ""
         for utterance, lattice in found:
             speaker = features.info(utterance).speaker
@@ -52,7 +52,7 @@ class SpeakerAdapter:
 def pdf_posteriors(lattice: Lattice, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Frame, pdf and posterior of the lattice's arcs under the scores parts @ weights: int64, int32, float64, (N,) each.
 
-    Arcs of a frame with the same pdf are one; those below PRUNE are left out and the rest of the frame is scaled to sum to 1.
+    Arcs of a frame with the same pdf are merged; those below PRUNE are dropped and the rest of the frame is scaled to sum to 1.
     """
     score = lattice.parts @ weights
     forward = np.full(lattice.num_states, -np.inf)

@@ -1,4 +1,4 @@
-"""Bootstrap over utterances (Bisani & Ney 2004): how sure an error rate, or a difference of two, is.
+"""Bootstrap over utterances (Bisani & Ney 2004): confidence intervals of an error rate, or of a difference.
 
 In: errors and reference words of each utterance. Out: percentile intervals. Deterministic: the seed is fixed by the caller.
 """
@@ -19,7 +19,7 @@ def resampled(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Sums of each column (U, C) over U utterances drawn with replacement: float64 (resamples, C)."""
     rng = np.random.default_rng(seed)
     count = len(columns)
-    # How often each utterance is drawn is multinomial: no index table of resamples x utterances is needed.
+    # The number of draws of each utterance is multinomial: no index table of resamples x utterances is needed.
     share = np.full(count, 1.0 / count)
     parts = [rng.multinomial(count, share, size=min(1000, resamples - n)) @ columns for n in range(0, resamples, 1000)]
     return np.concatenate(parts)

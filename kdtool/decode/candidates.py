@@ -1,7 +1,7 @@
-"""Candidate word sequences of each utterance with their cost parts: what a search leaves for tuning and scoring.
+"""Candidate word sequences of each utterance with their cost parts, the result of a search for tuning and scoring.
 
-On disk ``candidates.tsv.gz``: utterance, acoustic, prior, graph, count, rescored LM ('-' if none), words. The total under
-any scales is linear in the parts, so scales are tuned on this file without another search:
+On disk ``candidates.tsv.gz``: utterance, acoustic, prior, graph, count, rescored LM ('-' if none), words. The total at
+any scales is linear in the parts, so this file suffices to tune scales:
 total = acoustic - prior_scale * prior + lm_scale * (graph or rescored) + penalty * count, natural logs.
 """
 
@@ -57,7 +57,7 @@ def read_candidates(path: Path) -> dict[str, list[Candidate]]:
 
 
 def best(candidates: list[Candidate], weights: np.ndarray, *, use_rescored: bool) -> np.ndarray:
-    """Index of the best candidate under each row of ``weights`` (G, 4); equal totals go to the first. Returns int64 (G,)."""
+    """Index of the best candidate under each row of ``weights`` (G, 4); ties: the first. Returns int64 (G,)."""
     parts = np.stack([c.parts for c in candidates])
     if use_rescored:
         if any(c.rescored is None for c in candidates):

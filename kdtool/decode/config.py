@@ -12,7 +12,7 @@ def _help(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Config:
-    """Options of decode."""
+    """Options of the decode step."""
 
     graph: Path | None = field(default=None, metadata=_help("graph folder; GMMs and hybrid students are decoded with one"))
     engine: str = field(
@@ -20,8 +20,8 @@ class Config:
     )
     rescore_lm: Path | None = field(default=None, metadata=_help("LM folder whose lm.bin re-ranks the n-best list (words only)"))
     ref_ali: Path | None = field(default=None, metadata=_help("alignment folder whose phones are the reference (phone graphs)"))
-    scales_from: Path | None = field(default=None, metadata=_help("decode folder of another set whose best scales are used"))
-    lm_scale: float | None = field(default=None, metadata=_help("LM scale of the search; none: words 12, phones 7; students 8 and 3"))
+    scales_from: Path | None = field(default=None, metadata=_help("decode folder of another set, whose best scales to use"))
+    lm_scale: float | None = field(default=None, metadata=_help("LM scale of the search (default: words 12, phones 7; students 8 and 3)"))
     prior_scale: float = field(default=0.75, metadata=_help("share of the log-prior that the search subtracts (students)"))
     lm_scales: list = field(default_factory=list, metadata=_help("LM scales to choose from; empty: a range around the search's"))
     prior_scales: list = field(default_factory=lambda: [0.5, 0.75, 1.0], metadata=_help("prior scales to choose from (students)"))
@@ -31,5 +31,5 @@ class Config:
     max_active: int = field(default=3000, metadata=_help("largest number of active graph states per frame"))
     adapt_passes: int = field(default=1, metadata=_help("number of fMLLR estimates per speaker before the last search (SAT GMMs)"))
     nbest: int = field(default=100, metadata=_help("candidates per utterance for rescoring"))
-    max_tokens: int = field(default=200, metadata=_help("partial sequences kept per frame in making the n-best list"))
+    max_tokens: int = field(default=200, metadata=_help("partial sequences kept per frame for the n-best list"))
     max_failed: float = field(default=0.05, metadata=_help("largest share of utterances without a path (then all deletions) or reference"))

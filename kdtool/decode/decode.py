@@ -1,9 +1,9 @@
 """Step decode: model + features -> hypotheses and error rates.
 
-One search an utterance leaves candidates with their cost parts; LM scale, prior scale and word penalty are then chosen on
-half of the speakers and the other half is reported, and the reverse; with --scales-from they are those that were best on
-another set (kdtool.decode.tuned). With --rescore-lm the n-best list is re-ranked with
-another LM as well, into ``rescored/``. Scores are acoustic - prior_scale * prior + lm_scale * LM (natural logs).
+One search per utterance leaves candidates with their cost parts. LM scale, prior scale and word penalty are then chosen on
+half of the speakers and applied to the other half, and vice versa; with --scales-from they are those that were best on
+another set (kdtool.decode.tuned). With --rescore-lm another LM also re-ranks the
+n-best list, into ``rescored/``. Scores are acoustic - prior_scale * prior + lm_scale * LM (natural logs).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> N
 def search(
     paths: dict[str, Path], options: dict[str, Any], megabytes: int, nj: int, work: Path
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Run the array of jobs; returns the candidates by utterance, and (utterance, reason) of those for which nothing was found."""
+    """Run the array of jobs; returns the candidates by utterance, and (utterance, reason) of failed utterances."""
     from kdtool.core.jobs import run_array
     from kdtool.core.tables import read_lines, write_json
     from kdtool.decode.candidates import read_candidates
@@ -117,7 +117,7 @@ def references_of(features: Any, meta: dict[str, Any], lang_dir: Path, cfg: Conf
 
 
 def describe(model: Path, feats: Path, cfg: Config) -> dict[str, Any]:
-    """The fields of a result that name it: system, objective, heads, seed, set, lm of the rescoring."""
+    """The identifying fields of a result: system, main loss, heads, seed, set, rescoring LM."""
     from kdtool.formats.system import read_system
 
     rescored = cfg.rescore_lm.resolve().name.removeprefix("lm_") if cfg.rescore_lm else None
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     inputs = {name: paths[name] for name in ("model", "feats", "lang")}
     code = ["kdtool.decode.decode"]
-    if paths["model"].is_dir():  # else it is missing, which is told when the step runs
+    if paths["model"].is_dir():  # if it is missing, the step reports it when it runs
         kind = read_system(paths["model"]).kind
         cfg = RECOGNISERS[kind].resolved(cfg)
         inputs |= RECOGNISERS[kind].inputs(cfg)

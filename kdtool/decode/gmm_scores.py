@@ -28,7 +28,7 @@ class GmmScores:
 
     @classmethod
     def code(cls, system: System) -> tuple[str, ...]:
-        """A GMM has no parts to choose from."""
+        """A GMM has no registry entries to choose."""
         return ()
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:

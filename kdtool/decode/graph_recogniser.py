@@ -1,7 +1,7 @@
 """Recogniser of GMMs and hybrid students.  In: a model with scores per frame and pdf, a decoding graph.  Out: candidates per utterance.
 
-One search per utterance leaves a lattice whose best path at each point of the scale grid is a candidate, and with a rescoring LM an n-best
-list beside them. The engine (kdtool/graph/engine.py) searches utterances one by one or in batches.
+One search per utterance leaves a lattice. Its best path at each point of the scale grid is a candidate; a rescoring LM adds an n-best
+list. The engine (kdtool/graph/engine.py) searches utterances one by one or in batches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kdtool.graph.search import Beams
 if TYPE_CHECKING:
     from kdtool.decode.config import Config
 
-# Where the search is done, and the scales that are tried, by kind of graph and of model: log-posteriors have a smaller range
+# LM scale of the search and the scales to try, by kind of graph and of model: log-posteriors have a smaller range
 # than log-likelihoods of 39 correlated dimensions.
 LM_SCALE = {("word", "gmm"): 12.0, ("phone", "gmm"): 7.0, ("word", "posterior"): 8.0, ("phone", "posterior"): 3.0}
 LM_SCALES = {
@@ -52,7 +52,7 @@ def grid_of(cfg: Config, kind: str, model_kind: str) -> list[dict[str, float]]:
 
 
 def candidates_of(lattice: Lattice, graph: DecodingGraph, options: dict[str, Any], rescorer: Rescorer | None) -> list[Candidate]:
-    """The best path at every point of the scale grid, and with a rescoring LM an n-best list on top; no doubles."""
+    """The best path at every point of the scale grid, and with a rescoring LM also an n-best list; no duplicates."""
     paths = best_paths(lattice, np.array(options["weights"]))
     if rescorer:
         centre = scale_weights(options["prior_scale"], options["lm_scale"])
@@ -83,12 +83,12 @@ class GraphRecogniser(Recogniser):
 
     @classmethod
     def resolved(cls, cfg: Config) -> Config:
-        """With the engine that is here."""
+        """The options with the engine of this machine."""
         return dataclasses.replace(cfg, engine=resolve_engine(cfg.engine))
 
     @classmethod
     def inputs(cls, cfg: Config) -> dict[str, Path]:
-        """The graph, and the LM that rescores."""
+        """The graph, and the rescoring LM."""
         if cfg.graph is None:
             raise UsageError("this model is decoded with a graph: give --graph DIR (steps/make_graph.sh, steps/make_phone_graph.sh)")
         return {"graph": cfg.graph, **({"rescore_lm": cfg.rescore_lm / "lm.bin"} if cfg.rescore_lm else {})}
@@ -119,7 +119,7 @@ class GraphRecogniser(Recogniser):
         return 800 + sum(sizes) // (1 << 20)
 
     def groups(self, utterances: Sequence[str]) -> list[list[str]]:
-        """Speakers; for an engine of batches and a model that does not adapt, batches."""
+        """Speakers; batches if the engine works in batches and the model does not adapt."""
         speakers = [list(group) for group in self.features.by_speaker(utterances)]
         if self.acoustic.adapter or self.engine.batch == 1:
             return speakers
@@ -127,7 +127,7 @@ class GraphRecogniser(Recogniser):
         return [flat[i : i + self.engine.batch] for i in range(0, len(flat), self.engine.batch)]
 
     def recognise(self, group: Sequence[str]) -> Iterator[tuple[str, list[Candidate] | None]]:
-        """Learns the speaker first, where the model adapts."""
+        """Adapts to the speaker first if the model can."""
         self._learn(group)
         for utterance, lattice in self._lattices(group):
             found = candidates_of(lattice, self.graph, self.options, self.rescorer) if lattice else None
@@ -153,7 +153,7 @@ class GraphRecogniser(Recogniser):
             yield from zip(part, lattices, strict=True)
 
     def _learn(self, utterances: Sequence[str]) -> None:
-        """Let the model learn a speaker, as often as asked for, by searching all their utterances."""
+        """Let the model adapt to a speaker by searching all their utterances, ``adapt_passes`` times."""
         adapter = self.acoustic.adapter
         if not adapter:
             return
@@ -164,7 +164,7 @@ class GraphRecogniser(Recogniser):
 
 
 def check_graph(paths: dict[str, Path], meta: dict[str, Any], acoustic: Any) -> None:
-    """KdError: model and graph have different trees, the model names none, or the graph is of another language folder."""
+    """KdError: unless model and graph have the same tree (a model without one fails) and the graph belongs to this language folder."""
     from kdtool.lang.lang import Lang
 
     model, graph, num_pdfs, own = paths["model"], paths["graph"], acoustic.num_pdfs, acoustic.tree_digest

@@ -1,8 +1,8 @@
 """One job of a decode array: recognise a part of the utterances.
 
 In: model, features, an options file written by ``kdtool.decode.decode``. Out: ``candidates.<J>.tsv.gz``, ``failed.<J>.tsv`` (utterances
-for which nothing was found, with a reason) and ``seconds.<J>.json`` in the work folder; with a model of speaker-adapted features the
-speakers' transforms, each learnt from all of the speaker's utterances, which are in one job.
+without result, with a reason) and ``seconds.<J>.json`` in the work folder; with a model of speaker-adapted features also the
+speakers' transforms, each estimated on all of the speaker's utterances, which are in one job.
 """
 
 from __future__ import annotations

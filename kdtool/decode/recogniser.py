@@ -1,7 +1,7 @@
-"""What decoding asks of a system.  In: a model folder, features, options.  Out: candidates with their scores for each utterance.
+"""Interface of a recogniser.  In: a model folder, features, options.  Out: candidates with their scores for each utterance.
 
-A kind of system (system.json) has one recogniser: GMMs and hybrid students search a decoding graph. Scoring, scales and tables know
-candidates and ``Setting`` alone.
+Each kind of system (system.json) has one recogniser: GMMs and hybrid students search a decoding graph. Scoring, scales and tables
+depend on candidates and ``Setting`` only.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a decode is about. ``meta``: kind of unit that is reported ("word", "phone"), ``lm``: name of the LM, ``silence_words``:
-    outputs that are not reported; ``grid``: scales to choose from, ``weights`` (G, 4) theirs for a candidate's parts; ``centre``: LM scale
-    of the search; ``options``: what the jobs need, as JSON has it."""
+    """Facts of a decode. ``meta``: reported unit ("word", "phone"), ``lm``: name of the LM, ``silence_words``:
+    outputs that are not reported; ``grid``: scales to choose from, ``weights`` (G, 4) their weights of a candidate's parts; ``centre``: LM
+    scale of the search; ``options``: what the jobs need, as JSON."""
 
     meta: dict[str, Any]
     grid: list[dict[str, float]]
@@ -37,7 +37,7 @@ class Setting:
 
 
 class Recogniser(ABC):
-    """Recognises with one model. ``seconds``: CPU time by kind of work, and seconds of audio; ``transforms``: by speaker, if it adapts."""
+    """Recognises with one model. ``seconds``: CPU time per kind of work, and seconds of audio; ``transforms``: by speaker, if it adapts."""
 
     features: FeatureSet
     seconds: dict[str, float]
@@ -49,18 +49,18 @@ class Recogniser(ABC):
 
     @classmethod
     def resolved(cls, cfg: Config) -> Config:
-        """The options as this machine understands them, for the record; UsageError on a wrong one."""
+        """The options as resolved on this machine, for the record; UsageError on a wrong one."""
         return cfg
 
     @classmethod
     @abstractmethod
     def inputs(cls, cfg: Config) -> dict[str, Path]:
-        """Folders and files beside model, features and lang that it reads, by name; UsageError where one is missing."""
+        """Folders and files beside model, features and lang that it reads, by name; UsageError if one is missing."""
 
     @classmethod
     @abstractmethod
     def setting(cls, paths: dict[str, Path], cfg: Config) -> Setting:
-        """Checks that model, features, lang and its own inputs fit together; KdError where they do not."""
+        """Check that model, features, lang and the recogniser's inputs fit together; KdError if not."""
 
     @classmethod
     @abstractmethod
@@ -69,14 +69,14 @@ class Recogniser(ABC):
 
     @abstractmethod
     def groups(self, utterances: Sequence[str]) -> list[list[str]]:
-        """The utterances in parts that it likes to have at once; no part is shared among jobs."""
+        """The utterances in its preferred groups; jobs do not share a group."""
 
     @abstractmethod
     def recognise(self, group: Sequence[str]) -> Iterator[tuple[str, list[Candidate] | None]]:
-        """Candidates of each utterance of a group, None where nothing was found."""
+        """Candidates of each utterance of a group, None without result."""
 
 
-# A kind of system, as system.json names it.
+# Kinds of systems as named in system.json.
 RECOGNISERS: Registry[type[Recogniser]] = Registry("recogniser", {
     "gmm": "kdtool.decode.graph_recogniser:GraphRecogniser",
     "hybrid": "kdtool.decode.graph_recogniser:GraphRecogniser",

@@ -23,8 +23,8 @@ class Rescorer:
 
     def __call__(self, words: tuple[str, ...], graph_score: float) -> float:
         """graph_score: the path's in the graph."""
-        # With probability one half, every place where a silence may stand costs the same with and without it. Else what
-        # the lexicon's probabilities add is what the graph's score has beside its LM's.
+        # With probability 1/2, silence and no silence cost the same at every place. Otherwise the lexicon's
+        # probabilities contribute the difference between the graph's score and its LM's.
         lexicon = graph_score - _sentence(self._first, words) if self._first else (len(words) + 1) * math.log(0.5)
         return _sentence(self._model, words) + lexicon
 

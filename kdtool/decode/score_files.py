@@ -25,12 +25,12 @@ COLUMNS = ("id", "speaker", "words", "sub", "ins", "del", "hyp", "ref")
 
 @dataclass
 class Task:
-    """What is to be scored.
+    """Input of the scoring.
 
-    ``utterances`` in reporting order; ``candidates`` may lack some of them: those found no path, are scored as empty and
-    counted as failed. ``weights`` (G, 4) belong to the ``grid`` points; ``centre``: the search's LM scale, near which equal
-    scales are preferred; ``names``: fields that describe the system; ``meta``: the graph's meta.json; ``tuned``: where the
-    grid is what another set chose, else None.
+    ``utterances`` in reporting order; ``candidates`` may lack some of them: these have no path, are scored as empty and
+    counted as failed. ``weights`` (G, 4) belong to the ``grid`` points; ``centre``: the search's LM scale; among equal
+    scales the nearest wins; ``names``: fields that describe the system; ``meta``: the graph's meta.json; ``tuned``: if the
+    grid was chosen on another set, else None.
     """
 
     utterances: list[str]
@@ -82,7 +82,7 @@ def _scales(task: Task, errors: np.ndarray, use_rescored: bool) -> tuple[np.ndar
 
 
 def _hypotheses(task: Task, utterance: str, silence: set[str], use_rescored: bool) -> list[tuple[str, ...]]:
-    """The hypothesis at each grid point, silence taken out."""
+    """The hypothesis at each grid point, without silence."""
     candidates = task.candidates.get(utterance)
     if not candidates:
         return [()] * len(task.grid)

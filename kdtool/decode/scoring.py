@@ -1,6 +1,6 @@
 """Error counts by kaldialign, and the choice of scales by two-fold tuning.
 
-In: references, and for each utterance the hypothesis at every point of a grid of scales. Out: per utterance counts at
+In: references, and the hypothesis of each utterance at every point of a grid of scales. Out: per utterance counts at
 scales that were chosen on other speakers.
 """
 
@@ -38,7 +38,7 @@ def count_errors(ref: Sequence[str], hyp: Sequence[str]) -> Counts:
 
 
 def error_rate(counts: Sequence[Counts]) -> float:
-    """Percent: errors by reference words; KdError without any reference word."""
+    """Percent: errors per reference word; KdError without reference words."""
     words = sum(c.words for c in counts)
     if not words:
         raise KdError("the references hold no word at all: no error rate can be given; check the data set's text")
@@ -48,7 +48,7 @@ def error_rate(counts: Sequence[Counts]) -> float:
 def halves(utterances: Sequence[str], speakers: Mapping[str, str]) -> tuple[np.ndarray, str]:
     """Split into two folds, int64 (U,) of 0 and 1, by speaker (sorted, first half and second), so that no speaker is in both.
 
-    Returns the folds and what was split: 'speakers', or 'utterances' when all are one speaker's, or 'nothing' when there
+    Returns the folds and what was split: 'speakers', or 'utterances' if there is one speaker only, or 'nothing' if there
     is one utterance only.
     """
     names = sorted({speakers[u] for u in utterances})
@@ -62,7 +62,7 @@ def halves(utterances: Sequence[str], speakers: Mapping[str, str]) -> tuple[np.n
 
 
 def best_point(errors: np.ndarray, preference: Sequence[float]) -> int:
-    """The grid point with the fewest errors (U, G) in all; among equals the smallest preference, then the first."""
+    """The grid point with the fewest errors (U, G) in total; ties: the smallest preference, then the first."""
     totals = errors.sum(axis=0)
     return int(np.lexsort((np.arange(len(totals)), np.asarray(preference), totals))[0])
 
@@ -73,7 +73,7 @@ def two_fold(errors: np.ndarray, folds: np.ndarray, preference: Sequence[float])
     Args:
         errors: int (U, G), errors of each utterance at each grid point.
         folds: (U,) 0 or 1.
-        preference: (G,), the smaller wins among points of equal errors.
+        preference: (G,), the smaller one wins ties.
 
     Returns:
         The grid point used for each utterance, int64 (U,), and for each fold the errors on the tuning half.

@@ -30,7 +30,7 @@ class StudentScores:
 
     @classmethod
     def code(cls, system: System) -> tuple[str, ...]:
-        """Its encoder."""
+        """The code of its encoder."""
         return code_of(system)
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Scales that were chosen on another set's decode.  In: that decode's folder.  Out: the grid points to report with.
+"""Scales chosen on another set's decode.  In: that decode's folder.  Out: the grid points to report with.
 
-A test set is reported with the scales that are best on all of a held-out set, so nothing is chosen on it, not even on a half.
+A test set is reported at the scales that are best on all of a held-out set, so nothing is tuned on the test set, not even on a half.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ SCALES, SCORE, RESCORED = "scales.json", "score.json", "rescored"
 
 @dataclass(frozen=True)
 class Tuned:
-    """``grid``: the points to score, of the first pass and, if there is one, of the rescoring; ``tuned_on``: the set's name."""
+    """``grid``: the points to score, of the first pass and of the rescoring, if any; ``tuned_on``: the set's name."""
 
     grid: list[dict[str, float]]
     tuned_on: str
 
     def point(self, use_rescored: bool) -> int:
-        """Which grid point belongs to the pass."""
+        """Index of the grid point of the first pass or of the rescoring."""
         return len(self.grid) - 1 if use_rescored else 0
 
 
 def inputs_of(folder: Path, rescored: bool) -> dict[str, Path]:
-    """The files that the choice hangs on, for a step's record; KdError when one is not there."""
+    """The files that determine the choice, for a step's record; KdError when one is missing."""
     places = [folder, *([folder / RESCORED] if rescored else [])]
     for place in places:
         if not (place / SCALES).is_file():
@@ -38,14 +38,14 @@ def inputs_of(folder: Path, rescored: bool) -> dict[str, Path]:
 
 
 def tuned_elsewhere(folder: Path, names: dict[str, Any], lm: str) -> Tuned:
-    """The scales that are best on all of the set that was decoded into ``folder``.
+    """The scales that are best on the whole set decoded in ``folder``.
 
     Args:
         names: system, set and rescore_lm of this decode.
         lm: name of the graph's LM.
 
     Raises:
-        KdError: the other decode is of this very set, of another system or of another LM.
+        KdError: the other decode has the same set, another system or another LM.
     """
     grid = []
     for place, wanted in ((folder, lm), (folder / RESCORED, names["rescore_lm"])):

@@ -1,9 +1,9 @@
-"""Which frames an update sees.
+"""Frames of each update.
 
 In: ``TrainingSet`` and the numbers of the epoch and update.  Out: ``Batch``: chunks of features with their context, labels and
 unit rows of the frames that the encoder has outputs for.
 
-Everything follows from (seed, epoch) and (seed, update): no generator's state has to be stored to go on after a crash.
+Everything follows from (seed, epoch) and (seed, update): exact resume needs no generator's state.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 from kdtool.student.data import SpeedCopy, TrainingSet
 
-Window = tuple[int, int]  # (index of the copy, first frame; may lie before frame 0 by a little)
+Window = tuple[int, int]  # (index of the copy, first frame; may be slightly negative)
 
 
 @dataclass
 class Batch:
-    """feats float32 (B, D, T); labels int64 (B * n,), -1 past an utterance's end; rows: one (B * n,) a table; ids: B copies.
+    """feats float32 (B, D, T); labels int64 (B * n,), -1 past an utterance's end; rows: one (B * n,) per table; ids: B copies.
 
-    pad: int64 (B,), how many of each one's last n frames are padding; None where none is.
+    pad: int64 (B,), number of padding frames at each end; None for no padding.
     """
 
     feats: np.ndarray
@@ -37,7 +37,7 @@ class Batch:
         return len(self.labels) - (0 if self.pad is None else int(self.pad.sum()))
 
     def split(self, parts: int) -> list[Batch]:
-        """At most ``parts`` batches of about as many chunks each, in order; none is empty."""
+        """At most ``parts`` non-empty batches of about as many chunks each, in order."""
         if parts == 1:
             return [self]
         size, outputs = len(self.ids), len(self.labels) // len(self.ids)
@@ -51,12 +51,12 @@ class Batch:
 
 
 class Sampler:
-    """Chunks in random order: every epoch sees each utterance once, in one of its speeds.
+    """Chunks in random order: every epoch sees each utterance once, at one of its speeds.
 
     A chunk is ``chunk`` frames, of which every ``subsampling``-th has an output; chunks start at random frames, so over
-    the epochs all frames serve as labels.  With ``balance`` b > 0 a speaker with n frames counts as n ** (1 - b): an epoch
-    is as long as before, but utterances of talkative speakers come less often, those of the others several times.
-    A ``chunk`` of 0 means whole utterances, from one of their first ``subsampling`` frames on: those of about one length
+    the epochs all frames serve as labels.  With ``balance`` b > 0 a speaker with n frames counts as n ** (1 - b): the length of an
+    epoch stays the same, but utterances of speakers with much data come less often, those of others several times.
+    A ``chunk`` of 0 means whole utterances, each from one of its first ``subsampling`` frames on: utterances of similar length
     share an update, and all updates have about as many frames.
     """
 
@@ -68,7 +68,7 @@ class Sampler:
         self._plans: dict[int, list[list[Window]]] = {}
 
     def outputs(self, windows: Sequence[Window]) -> np.ndarray:
-        """Output frames of each window."""
+        """Number of output frames of each window."""
         if self.chunk:
             return np.full(len(windows), -(-self.chunk // self.subsampling))
         return np.array([-(-(len(self.train_set.copies[c].labels) - start) // self.subsampling) for c, start in windows])
@@ -93,23 +93,23 @@ class Sampler:
             return self._alike(windows, rng)
         order = rng.permutation(len(windows))
         if len(order) < self.batches_per_epoch:
-            # Very small batches of uneven utterances: some chunks come twice, no update goes without.
+            # Very small batches of uneven utterances: repeat some chunks, so that no update is empty.
             order = np.resize(order, self.batches_per_epoch)
         return [[windows[i] for i in part] for part in np.array_split(order, self.batches_per_epoch)]
 
     def _alike(self, windows: list[Window], rng: np.random.Generator) -> list[list[Window]]:
-        """Windows of about one length (a tenth of it is chance) together, as many frames in each part; parts in random order."""
+        """Group windows of similar length (lengths randomised by 5%), with equal numbers of frames per part; parts in random order."""
         outputs = self.outputs(windows)
         order = np.argsort(outputs * rng.uniform(0.95, 1.05, len(windows)))
         total = np.cumsum(outputs[order])
         part_of = (total - 0.5 * outputs[order]) * self.batches_per_epoch // total[-1]
         parts = [[windows[i] for i in order[part_of == part]] for part in range(self.batches_per_epoch)]
-        # Where one utterance is longer than a part, the next part is empty: it gets one that comes twice.
+        # A batch left empty by an over-long utterance gets a random repeat.
         parts = [part or [windows[int(rng.integers(len(windows)))]] for part in parts]
         return [parts[i] for i in rng.permutation(len(parts))]
 
     def _starts(self, frames: int, rng: np.random.Generator) -> list[int]:
-        """First frames of the chunks of one copy: as many as fit best; what they leave over lies at random between them."""
+        """First frames of one copy's chunks: as many as fit best; the rest is distributed at random between them."""
         if not self.chunk:
             return [int(rng.integers(0, min(self.subsampling, frames)))]
         count = max(1, round(frames / self.chunk))
@@ -124,7 +124,7 @@ class Sampler:
 
 
 def speaker_weights(data: TrainingSet, balance: float) -> np.ndarray:
-    """How often an utterance comes in an epoch, on average; float64, one a group, the frames of an epoch unchanged."""
+    """Expected number of times that each group is drawn per epoch; float64, one per group; the epoch's frames stay the same."""
     copies = [data.copies[g[0]] for g in data.groups]
     frames = np.array([len(c.labels) for c in copies], dtype=np.float64)
     total: dict[str, float] = {}
@@ -139,7 +139,7 @@ def make_batch(
 ) -> Batch:
     """Cut the windows out, with ``left`` frames of context before; beyond its ends an utterance repeats its edge frames.
 
-    ``outputs``: output frames of all windows or of each; ``input_frames``: what the encoder needs for the longest.
+    ``outputs``: output frames of all windows or of each; ``input_frames``: the encoder's input length for the longest.
     """
     lengths = np.broadcast_to(outputs, len(windows))
     pad = lengths.max() - lengths

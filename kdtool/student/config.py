@@ -25,22 +25,22 @@ def _help(text: str, **metadata: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """What ``steps/train_student.sh`` can be told."""
+    """Options of ``steps/train_student.sh``."""
 
     posts: str = field(default="", metadata=_help("posterior dumps of the teachers, comma-separated [NAME=]FOLDER", key=False))
-    # None, not 0, by default: a record that was written before there was this option stays valid.
+    # The default is None, not 0: records written before this option existed stay valid.
     minutes: float | None = field(default=None, metadata=_help("limit the training speech to N minutes; none: all of it"))
     kind: str = field(default="hybrid", metadata=_help("student kind: a name in kdtool/student/kinds"))
-    init: Path | None = field(default=None, metadata=_help("finished student whose weights are the first ones"))
-    init_encoder: Path | None = field(default=None, metadata=_help("finished student, of any kind, whose encoder is the first one"))
+    init: Path | None = field(default=None, metadata=_help("finished student whose weights initialise this one"))
+    init_encoder: Path | None = field(default=None, metadata=_help("finished student, of any kind, whose encoder initialises this one's"))
     seed: int = field(default=0, metadata=_help("random seed of weights, order, dropout and masks"))
     encoder: str = field(default="tdnnf", metadata=_help("name of an encoder in kdtool/student/encoders"))
-    encoder_options: dict = field(default_factory=dict, metadata=_help("the encoder's own options, {dim: 512, ...}"))
+    encoder_options: dict = field(default_factory=dict, metadata=_help("options of the encoder, such as {dim: 512}"))
     hidden: int = field(default=256, metadata=_help("width of the main head's projection below its softmax"))
     head_dropout: float = field(default=0.0, metadata=_help("dropout in the heads' projections"))
     main: str = field(default="ce", metadata=_help("loss of the main head: ce or interpolate"))
-    main_options: dict = field(default_factory=dict, metadata=_help("its options, such as {label_smoothing: 0.1} or {weight: 0.1}"))
-    main_posts: str = field(default="", metadata=_help("dump that the main head learns from, as posts of a head"))
+    main_options: dict = field(default_factory=dict, metadata=_help("options of the main loss, e.g. {label_smoothing: 0.1} or {weight: 0.1}"))
+    main_posts: str = field(default="", metadata=_help("name of the main head's dump, as posts of a head"))
     heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind, ..}, ..], see HeadSpec"))
     epochs: float = field(default=10.0, metadata=_help("passes over the utterances; each pass takes one speed copy per utterance"))
     chunk: int = field(default=150, metadata=_help("frames (10 ms) of a training chunk; 0: whole utterances"))
@@ -48,8 +48,8 @@ class StudentConfig:
     optimizer: str = field(default="adamw", metadata=_help("adamw or sgd"))
     lr: float = field(default=0.002, metadata=_help("highest learning rate"))
     final_lr: float = field(default=0.02, metadata=_help("final learning rate, as a share of the highest"))
-    warmup: float = field(default=0.05, metadata=_help("share of the updates in which the learning rate rises"))
-    decay: str = field(default="cosine", metadata=_help("how the rate falls after the warm-up: cosine, exponential or linear"))
+    warmup: float = field(default=0.05, metadata=_help("share of the updates with rising learning rate"))
+    decay: str = field(default="cosine", metadata=_help("learning-rate decay after warm-up: cosine, exponential or linear"))
     weight_decay: float = field(default=0.01, metadata=_help("decoupled decay of weight matrices"))
     clip: float = field(default=5.0, metadata=_help("largest gradient norm (0: no clipping)"))
     average: float = field(default=0.995, metadata=_help("decay of the moving average of the weights (0: no averaging)"))
@@ -60,11 +60,11 @@ class StudentConfig:
     time_masks: int = field(default=0, metadata=_help("SpecAugment: time masks per chunk"))
     time_width: int = field(default=20, metadata=_help("SpecAugment: longest time mask, in frames"))
     precision: str = field(default="float32", metadata=_help("arithmetic: float32, bfloat16, or auto (bfloat16 if the device has it)"))
-    # Not in the record: a student that was trained on a GPU is up to date on a machine without one. student.json names the device.
+    # Not in the record: a student trained on a GPU is up to date on a machine without one. student.json names the device.
     device: str = field(default="auto", metadata=_help(DEVICE_HELP, key=False))
     accumulate: int = field(default=1, metadata=_help("split each batch into N parts, to save memory"))
     checkpoint_every: int = field(default=100, metadata=_help("updates between two checkpoints", key=False))
-    eval_epochs: float = field(default=1.0, metadata=_help("passes between two evaluations on dev; the best average is kept"))
+    eval_epochs: float = field(default=1.0, metadata=_help("epochs between two evaluations on dev; the best average is kept"))
     max_dropped: float = field(default=0.1, metadata=_help("largest share of training utterances without an alignment or posteriors"))
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class StudentConfig:
         return specs
 
     def needs_posts(self) -> set[str]:
-        """Names, or else units, of which a dump must be given (hard heads take their labels from the same segments)."""
+        """Names (or units) for which a dump must be given (hard heads take their labels from the same segments)."""
         main = {self.main_posts or "senone"} if self.main == "interpolate" else set()
         return {s.teacher for s in self.head_specs()} | main
 
@@ -121,7 +121,7 @@ class Posts:
 
 
 def parse_posts(text: str) -> list[Posts]:
-    """The dumps of the option posts; UsageError when two were given one name."""
+    """The dumps of the option posts; UsageError when two have the same name."""
     posts = [Posts.of(part) for part in text.split(",") if part]
     names = [p.name for p in posts if p.named]
     if doubled := sorted({n for n in names if names.count(n) > 1}):
@@ -132,16 +132,16 @@ def parse_posts(text: str) -> list[Posts]:
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """One auxiliary head: what it predicts, where it sits, how much and how it learns.
+    """One auxiliary head: its target, its layer, its weight and its loss.
 
     ``layer``: index of the encoder's layer, 0 is the lowest, -1 the last.  ``top_k``: use at most the K likeliest units
-    of a posterior, the others go to its rest bucket (0: all that the dump kept).  ``stride``: learn on one output frame in
-    so many; the frames of a unit share its target, so neighbours say little new and half of them cost half.  ``weight``: a
-    number, or a schedule [[share of the updates, weight], ..] with straight lines between its points.  ``options``: the
-    objective's own, such as {temperature: 2}.  ``target``: which unit a frame's target is about: current, next or previous,
-    or how many units after its own (negative: before); several at once are several heads.  ``average``: instead of a unit's own
-    posterior take the mean of all those of the same unit, so that nothing is left of its context: the control that tells what
-    the teacher knows of the sentence from what it knows of the unit.  ``posts``: name of the dump that it learns from ([NAME=]FOLDER of
+    of a posterior, the others go to its rest bucket (0: all that the dump kept).  ``stride``: train on every N-th output
+    frame; the frames of a unit share its target, so neighbours add little and half of them cost half.  ``weight``: a
+    number, or a schedule [[share of the updates, weight], ..], interpolated linearly.  ``options``: of the
+    loss, such as {temperature: 2}.  ``target``: the unit that a frame's target is about: current, next or previous,
+    or an offset in units (negative: before); several targets are several heads.  ``average``: replaces each posterior by its
+    unit's mean, removing context: a control that separates what the teacher knows about the sentence from what it knows about
+    the unit.  ``posts``: name of its dump ([NAME=]FOLDER of
     --posts; a folder without a name is called after its teacher); by default the one over its unit.
     """
 
@@ -181,12 +181,12 @@ class HeadSpec:
 
     @property
     def teacher(self) -> str:
-        """What it learns from: the dump's name, or the unit when any dump over it will do."""
+        """The name of its dump, or its unit when any dump over the unit will do."""
         return self.posts or self.unit
 
     @property
     def offset(self) -> int:
-        """Places from a frame's own unit to the one that its target is about."""
+        """Offset in units from a frame's unit to its target's."""
         return TARGETS[self.target] if isinstance(self.target, str) else int(self.target)
 
     @property
@@ -197,7 +197,7 @@ class HeadSpec:
         return name + (f"_{re.sub('[^A-Za-z0-9]', '_', self.posts)}" if self.posts else "")
 
     def weight_at(self, share: float) -> float:
-        """The weight when ``share`` (0 to 1) of the updates is done."""
+        """The weight after ``share`` (0 to 1) of the updates."""
         if not isinstance(self.weight, list):
             return float(self.weight)
         import numpy as np
@@ -206,7 +206,7 @@ class HeadSpec:
 
 
 def check_weight(weight: Any, where: str) -> None:
-    """UsageError unless it is a number of at least 0, or points [share, weight] with rising shares from 0 to 1."""
+    """UsageError unless it is a number of at least 0, or points [share, weight] with ascending shares from 0 to 1."""
     points = weight if isinstance(weight, list) and weight else [[0.0, weight]]
     fits = all(isinstance(p, list) and len(p) == 2 and all(isinstance(x, (int, float)) and x >= 0 for x in p) for p in points)
     if not fits or any(a[0] >= b[0] for a, b in itertools.pairwise(points)) or points[-1][0] > 1:

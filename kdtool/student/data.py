@@ -3,7 +3,7 @@
 In: a feature folder (with speed-perturbed copies), an alignment folder, posterior dumps.
 Out: ``TrainingSet``: per copy its features and, frame by frame, its senone and the row of each teacher's unit.
 
-A copy's frames are looked up in the original's alignment and dump through the frame that they show
+A copy's frames find their labels in the original's alignment and dump through the original frame that they show
 (kdtool.features.store.source_frames), so one alignment and one dump serve all copies.
 """
 
@@ -25,7 +25,7 @@ from kdtool.student.table import PosteriorTable
 
 @dataclass
 class SpeedCopy:
-    """One utterance at one speed: feats float16 (T, D), labels int32 (T,), rows: for each table int32 (T,), -1 for none."""
+    """One utterance at one speed: feats float16 (T, D), labels int32 (T,), rows: per table int32 (T,), -1 for none."""
 
     id: str
     source_id: str
@@ -48,24 +48,23 @@ class TrainingSet:
     dropped: list[tuple[str, str]]
     total: int
     tree_digest: str = ""
-    minutes: float = 0.0  # of the originals
+    minutes: float = 0.0  # of speech in the originals
 
     def counts(self, weights: np.ndarray) -> np.ndarray:
-        """How many frames each senone has (float64 (num_pdfs,)); one copy of each utterance counts, ``weights`` times, one a group.
-
-        The weights must be those that the training draws utterances with: a decoder that subtracts other priors than the
-        network has learnt prefers the senones of the speakers that were seen less often than they speak.
+        """Frames per senone (float64 (num_pdfs,)); one copy of each utterance counts, ``weights`` times (one weight per group).
+        The weights must be the sampling weights of training. Otherwise the decoder subtracts priors that the network has not
+        learned, and favours the senones of under-sampled speakers.
         """
         labels = [self.copies[g[0]].labels for g in self.groups]
         each = np.repeat(weights, [len(part) for part in labels])
         return np.bincount(np.concatenate(labels), weights=each, minlength=self.num_pdfs)
 
     def table(self, unit: str, name: str = "") -> int:
-        """Index of the table of the dump ``name``, or without a name of the dump over ``unit``: the one that was given without a name, or
+        """Index of the table of the dump ``name``. Without a name: of the dump over ``unit``, the one that was given without a name, or
         else the only one.
 
         Raises:
-            KdError: there is no such dump, several that it could be, or it is over another unit.
+            KdError: no such dump, several candidates, or a dump over another unit.
         """
         given = ", ".join(f"{t.name} ({t.unit}s)" for t in self.tables) or "none"
         if name:
@@ -91,7 +90,7 @@ def open_dumps(posts: Sequence[Posts], alignment: AlignmentSet) -> list[Posterio
     dumps = [PosteriorDump.open(p.folder, alignment_digest=alignment.digest) for p in posts]
     own = alignment.meta.get("tree_digest", "")
     for dump in dumps:
-        # Only senones are the tree's: phones and subwords of another tree's teacher are the same units.
+        # Only senones depend on the tree: phones and subwords of another tree's teacher are the same units.
         if dump.unit == "senone" and (other := dump.meta.get("tree_digest")) not in (None, own):
             raise KdError(f"{dump.folder} holds senones of tree {other[:12]}, {alignment.folder} was made with tree {own[:12]}; "
                           "train the teacher again and dump it again")  # fmt: skip
@@ -101,12 +100,12 @@ def open_dumps(posts: Sequence[Posts], alignment: AlignmentSet) -> list[Posterio
 def load_training_set(
     features: FeatureSet, alignment: AlignmentSet, posts: Sequence[Posts] = (), *, num_pdfs: int, minutes: float | None = None
 ) -> TrainingSet:
-    """Read everything into memory (float16 features: 16 kB a second of speech and speed).
+    """Read everything into memory (float16 features: 16 kB per second of speech and speed).
 
     Args:
         posts: dumps of teachers.
-        num_pdfs: number of senones of the tree that the alignment was made with.
-        minutes: use the first so many minutes of speech only (kdtool.student.subset); the others do not count as dropped.
+        num_pdfs: number of senones of the alignment's tree.
+        minutes: use only the first N minutes of speech (kdtool.student.subset); the others do not count as dropped.
 
     Raises:
         KdError: features and alignment of one utterance differ in length, a senone outside the tree, damaged input.

@@ -1,6 +1,6 @@
-"""What a student's auxiliary heads, which decoding does without, learnt.
+"""Loads a student with its auxiliary heads, for analysis (decoding does not use them).
 
-In: a student's folder with ``heads.safetensors``.  Out: the heads that it has, and the posteriors of one of them.
+In: a student's folder with ``heads.safetensors``.  Out: the list of heads, and models with one or all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class LowerPart(Encoder):
         self.subsampling, self.left, self.right, self.dims = whole.subsampling, whole.left, whole.right, whole.dims
 
     def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
-        """The layers, that one the last."""
+        """The layers up to and including that one."""
         return [self.whole(feats, pad)[self.layer]]
 
     def input_frames(self, outputs: int) -> int:
@@ -36,7 +36,7 @@ class LowerPart(Encoder):
 
 
 def head_specs(folder: Path) -> list[HeadSpec]:
-    """The auxiliary heads that a student was trained with; none where they were not kept."""
+    """The auxiliary heads that a student was trained with; none if they were not kept."""
     if not (Path(folder) / HEADS_FILE).is_file():
         return []
     heads = read_system(folder).heads
@@ -47,7 +47,7 @@ def load_head(folder: Path, name: str) -> Student:
     """A student, in evaluation mode, whose main head is the auxiliary head of that name (HeadSpec.name) on its own layer.
 
     Raises:
-        KdError: it has no such head, or its files do not fit each other.
+        KdError: it has no such head, or its files contradict each other.
     """
     model = load_with_heads(folder)
     if name not in model.aux_shapes:
@@ -62,7 +62,7 @@ def load_with_heads(folder: Path) -> Student:
     """A student with all the auxiliary heads that it was trained with, in evaluation mode.
 
     Raises:
-        KdError: a head that the student was trained with is not in heads.safetensors, or its files do not fit each other.
+        KdError: a head that the student was trained with is not in heads.safetensors, or its files contradict each other.
     """
     folder = Path(folder)
     specs, tensors = head_specs(folder), load_tensors(folder / HEADS_FILE)

@@ -1,7 +1,7 @@
-"""First weights from a finished student (--init, --init-encoder).  In: a student's folder, a model of any kind.  Out: its weights set.
+"""Initial weights from a finished student (--init, --init-encoder).  In: a student folder, any model.  Out: the initialised model.
 
-Training in two phases is two steps, the second with ``--init`` of the first; an encoder that learnt frames may begin another kind of
-student with ``--init-encoder``. Of every kind of student the encoder's tensors are called ``encoder.*``.
+Training in two phases is two steps, the second with ``--init`` of the first. An encoder trained on frames may initialise another kind of
+student by ``--init-encoder``. The encoder's tensors are called ``encoder.*`` in every kind of student.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from kdtool.core.tensors import load_tensors
 from kdtool.student.model import HEADS_FILE, MODEL_FILE
 
 ENCODER = "encoder."
-OWN = ("log_priors",)  # of the data that a student is trained on, not of those of another
+OWN = ("log_priors",)  # depends on a student's training data, so never copied
 
 
 @torch.no_grad()
 def take_weights(model: nn.Module, folder: Path, *, encoder_only: bool = False) -> list[str]:
-    """Set the tensors of ``model`` that the student in ``folder`` has too; returns the names of those that keep their random values.
+    """Copy the tensors that the student in ``folder`` shares with ``model``; returns the names of those that keep their random values.
 
-    Heads that only one of both has are left alone (a student that was trained without ``heads.safetensors`` has its main head only);
-    the encoder has to be there as a whole.
+    Heads that only one of them has are left alone (a student trained without ``heads.safetensors`` has its main head only);
+    the encoder must be complete.
 
     Raises:
-        KdError: no student there, a damaged one, or a tensor of another shape (both shapes are named).
+        KdError: no student, a damaged one, or a tensor of another shape (both shapes are named).
     """
     path = folder / (HEADS_FILE if (folder / HEADS_FILE).is_file() else MODEL_FILE)
     given = {n: a for n, a in load_tensors(path).items() if n not in OWN and (n.startswith(ENCODER) or not encoder_only)}

@@ -1,7 +1,7 @@
-"""What a student kind is.  In: options, a training set, a device.  Out: a model, its loss on a batch, its score, its files.
+"""The interface of a student kind.  In: options, a training set, a device.  Out: a model, its loss on a batch, its score, its files.
 
 The trainer calls, in this order: ``Kind(cfg, train_set, compute)`` once; per update ``inputs`` and ``loss`` of each part of the batch;
-now and then ``score``; at the end ``save``. Whoever uses the finished student calls ``load``.
+occasionally ``score``; at the end ``save``. Users of the finished student call ``load``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from kdtool.student.encoders.base import Encoder
 class Term(NamedTuple):
     """One term of a loss over a part of a batch.
 
-    ``total``: scalar, the sum over ``items`` (frames, tokens, utterances: the term's own); the loss is weight * total / items, both
-    summed over all parts and processes of the update. ``weight`` None: a figure for the progress line, not a part of the loss.
+    ``total``: scalar, the sum over ``items`` (frames, tokens or utterances, as the term counts); the loss is weight * total / items, both
+    summed over all parts and processes of the update. ``weight`` None: a figure for the progress line, not part of the loss.
     """
 
     total: Tensor
@@ -35,9 +35,9 @@ class Term(NamedTuple):
 
 @dataclass
 class Inputs:
-    """What the loss of one part of a batch reads.
+    """Inputs of the loss for one part of a batch.
 
-    ``tensors``: by name, all on one device. ``counts``: of each term of the loss, known before the network runs; "frames" is the
+    ``tensors``: by name, all on one device. ``counts``: items of each loss term, known before the network runs; "frames" is the
     number of output frames without padding. ``ids``: the utterances, for messages.
     """
 
@@ -46,14 +46,14 @@ class Inputs:
     ids: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Inputs:
-        """The same on a device: the one place where training moves a batch."""
+        """Copy to a device: the only place where training moves a batch."""
         return Inputs({name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}, self.counts, self.ids)
 
 
 @dataclass(frozen=True)
 class Score:
-    """How good a model is on held-out data. ``figures``: by name, those of the learning curve; ``text``: the same in words;
-    ``size``: how much was scored, by name."""
+    """The quality of a model on held-out data. ``figures``: for the learning curve, by name; ``text``: the same as text;
+    ``size``: amount of scored data, by name."""
 
     figures: dict[str, float]
     text: str
@@ -64,8 +64,8 @@ class StudentKind(ABC):
     """A student in training.
 
     ``model``: all that is trained, averaged and resumed, on ``compute.device``, its first weights drawn from torch's generator.
-    ``encoder``: the part of it that says how much context a chunk needs, and whose hooks training calls.
-    ``choice``: the figure of ``score`` by which weights are chosen, the lowest is best; ``chosen_by``: the same in words.
+    ``encoder``: its part that declares the context of a chunk, and whose hooks training calls.
+    ``choice``: the figure of ``score`` that chooses the checkpoint, lowest is best; ``chosen_by``: the same in words.
     """
 
     choice: ClassVar[str]
@@ -78,25 +78,25 @@ class StudentKind(ABC):
 
     @abstractmethod
     def inputs(self, batch: Batch) -> Inputs:
-        """The views of a batch that ``loss`` needs, on the CPU; draws no random number."""
+        """The inputs of ``loss`` for a batch, on the CPU; draws no random number."""
 
     @abstractmethod
     def loss(self, inputs: Inputs, share: float, figures: bool = False) -> dict[str, Term]:
-        """The terms of the loss, by name, with the counts of ``inputs``; a term without any item may be left out.
+        """The terms of the loss, by name, with the counts of ``inputs``; terms without items may be left out.
 
-        share: part of the updates that is done, 0 to 1, for weights that change. figures: also terms that cost time and are only
-        looked at.
+        share: part of the updates that is done, 0 to 1, for weights that change. figures: also compute costly terms that are only
+        reported.
         """
 
     @abstractmethod
     def score(self, model: nn.Module, dev: TrainingSet) -> Score:
-        """The score of a model of this kind (other weights than those in training) on held-out utterances."""
+        """Score a model of this kind (with other weights than those in training) on held-out utterances."""
 
     @abstractmethod
     def save(self, model: nn.Module, folder: Path) -> dict[str, Any]:
-        """Write what decoding needs, and what analysis needs, to ``folder``; returns facts for student.json."""
+        """Write the files for decoding and for analysis to ``folder``; returns facts for student.json."""
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path) -> nn.Module:
-        """The finished student of a folder, in evaluation mode; KdError when there is none or it is damaged."""
+        """The finished student of a folder, in evaluation mode; KdError when it is missing or damaged."""

@@ -1,10 +1,10 @@
 """The training loop, shared by all kinds of students.
 
-In: training set, config, device, a work folder (perhaps an interrupted run's).  Out: the chosen model, the learning curve.
+In: training set, config, device, a work folder (possibly of an interrupted run).  Out: the chosen model, the learning curve.
 
 Resumes exactly: dropout and masks are seeded by (seed, update), the order by (seed, epoch), the rest is in the checkpoint.
 A batch may be computed in parts (``accumulate``); each term of the loss is its sum over all parts divided by its count over all
-parts, so that the parts give what the whole gives (batch normalisation apart, which takes each part's own statistics).
+parts, so the result does not depend on the parts (except for batch normalisation, which uses each part's statistics).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from kdtool.student.optim import Average, clip_gradient, learning_rate, load_che
 from kdtool.student.registry import KINDS
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
-FIGURES_EVERY = 5  # updates; the arg max of all frames costs a hundredth of an update
+FIGURES_EVERY = 5  # updates; the arg max of all frames costs 1% of an update
 
 
 class Trainer:
-    """One student in training.  ``run`` goes from wherever the work folder's checkpoint stands to the end."""
+    """One student in training.  ``run`` continues from the work folder's checkpoint to the end."""
 
     def __init__(self, cfg: StudentConfig, train_set: TrainingSet, dev: TrainingSet, work: Path) -> None:
         self.cfg, self.train_set, self.dev, self.work = cfg, train_set, dev, Path(work)
@@ -49,7 +49,7 @@ class Trainer:
         self.model, self.encoder = self.kind.model, self.kind.encoder
         if start := cfg.init or cfg.init_encoder:
             take_weights(self.model, start, encoder_only=cfg.init is None)
-        self._candidate = copy.deepcopy(self.model)  # now, as an encoder may keep what cannot be copied from its forward pass
+        self._candidate = copy.deepcopy(self.model)  # now: after a forward pass, an encoder may hold tensors that cannot be copied
         self.sampler = Sampler(train_set, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling,
                                balance=cfg.balance)  # fmt: skip
         self.total = max(1, round(cfg.epochs * self.sampler.batches_per_epoch))
@@ -64,7 +64,7 @@ class Trainer:
         self._line = Line()
 
     def run(self, stop_after: int | None = None) -> None:
-        """Train to the last update (or ``stop_after`` updates of this call, as an interruption would)."""
+        """Train to the last update (or ``stop_after`` updates of this call, like an interruption)."""
         if (self.work / CHECKPOINT).exists():
             self._resume()
         started, first = time.monotonic(), self.update
@@ -125,7 +125,7 @@ class Trainer:
         loss.backward()
 
     def next_batch(self) -> Batch:
-        """The chunks of the update that is due, masked."""
+        """The masked chunks of the next update."""
         cfg = self.cfg
         windows = self.sampler.windows(self.update)
         outputs = self.sampler.outputs(windows)
@@ -146,7 +146,7 @@ class Trainer:
         print(f"train_student: {text}", file=sys.stderr, flush=True)
 
     def _look_at_dev(self) -> None:
-        """Score the averaged weights on dev; keep them when they are the best so far."""
+        """Score the averaged weights on dev; keep them if they are the best so far."""
         self._candidate.load_state_dict(self.average.state if self.average is not None else self.model.state_dict())
         score = self.kind.score(self._candidate, self.dev)
         entry = {"update": self.update, "epoch": round(self.update / self.sampler.batches_per_epoch, 3),
@@ -173,7 +173,7 @@ class Trainer:
             self._log(f"begun on {self.devices[0]}, goes on on {self.compute.describe()}: not to the bit what one device gives")
 
     def chosen(self) -> nn.Module:
-        """The model with the best average on dev, with all that was trained, in evaluation mode."""
+        """The model with the best average on dev, with all its heads, in evaluation mode."""
         load_state(self.model, load_tensors(self.work / BEST), str(self.work / BEST))
         return self.model.eval()
 

@@ -27,9 +27,9 @@ from kdtool.student.table import PosteriorTable
 
 @dataclass(frozen=True)
 class HeadTask:
-    """One head's training: its loss, its options (None: the main head, of weight 1), index of its targets' table (-1: labels).
+    """One head's training: its loss, its options (None: the main head, of weight 1), index of its table of targets (-1: labels).
 
-    ``means``: where the head learns each unit's mean posterior, the table of those.
+    ``means``: the table of the units' mean posteriors, if the head learns from them.
     """
 
     name: str
@@ -64,15 +64,15 @@ class HeadLosses:
                 raise KdError(f"the senone dump {t.name} has {t.num_units} units, the tree {train_set.num_pdfs}; dump this teacher again")
 
     def _options(self, kind: str, options: dict[str, Any], table: int, registry: Registry[type[Objective]]) -> dict[str, Any]:
-        """A dump may have been tempered when it was made; the loss must not do it twice."""
+        """A dump may have been tempered when it was made; the loss must not temper it again."""
         if not registry[kind].uses_posteriors:
             return options
         return {**options, "teacher_temperature": self.train_set.tables[table].temperature}
 
     def targets(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """(tensors named HEAD.labels, HEAD.row, HEAD.ids, HEAD.logp, HEAD.rest; how many frames of each head have a loss).
+        """(tensors named HEAD.labels, HEAD.row, HEAD.ids, HEAD.logp, HEAD.rest; number of frames with a loss per head).
 
-        Labels of the main head are those of the alignment; "accuracy" counts the frames that have one.
+        Labels of the main head are those of the alignment; "accuracy" counts the labelled frames.
         """
         labels = torch.from_numpy(batch.labels)
         tensors: dict[str, Tensor] = {"main.labels": labels}
@@ -87,13 +87,13 @@ class HeadLosses:
         return tensors, counts
 
     def __call__(self, logits: dict[str, Tensor], inputs: Inputs, share: float) -> dict[str, Term]:
-        """The sum of each head's losses over the frames that have a target, with its weight; heads without such a frame are left out.
+        """The sum of each head's losses over the frames that have a target, with its weight; heads without such frames are left out.
 
         share: part of the updates that is done, 0 to 1, for weights that change.
         """
         terms = {}
         for task in self.tasks:
-            # A loss that can work in the logits' memory may: frames_first has made a copy for it.
+            # frames_first returns a copy, so losses may overwrite it.
             objective = getattr(task.objective, "consume", task.objective)
             losses = objective(frames_first(logits[task.name]), _read(task.name, inputs.tensors))
             if losses.numel():
@@ -121,7 +121,7 @@ class HeadLosses:
 
 
 def _read(name: str, tensors: dict[str, Tensor]) -> FrameTargets:
-    """The targets of a head, as ``HeadLosses.targets`` named them."""
+    """The targets of a head, under the names that ``HeadLosses.targets`` gave them."""
     if f"{name}.row" not in tensors:
         return FrameTargets(tensors[f"{name}.labels"])
     posteriors = Posteriors(*(tensors[f"{name}.{part}"] for part in ("ids", "logp", "rest")))

@@ -1,8 +1,8 @@
 """The student: an encoder, the main senone head, and auxiliary heads that exist in training only.
 
 In: features (B, D, T) at 10 ms.  Out: logits at one frame in ``subsampling`` (training), or log-posteriors (T, num_pdfs)
-of every 10 ms frame (decoding).  On disk: ``model.safetensors`` with encoder, main head and log priors; its metadata says
-how to build it.
+of every 10 ms frame (decoding).  On disk: ``model.safetensors`` with encoder, main head and log priors; its metadata describes
+the model's shape.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMAT = "kdtool student 1"
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model is built from; stored beside the weights. ``tree_digest``: the tree whose senones the main head tells apart."""
+    """The shape of a model, stored beside the weights. ``tree_digest``: the tree of the main head's senones."""
 
     encoder: str
     encoder_options: dict[str, Any]
@@ -40,7 +40,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class AuxShape:
-    """An auxiliary head: encoder layer, width of its projection, number of units, on one in how many frames."""
+    """An auxiliary head: encoder layer, width of its projection, number of units, stride in output frames."""
 
     name: str
     layer: int
@@ -91,13 +91,13 @@ class Student(nn.Module):
 
     @property
     def feature_kind(self) -> str:
-        """Kind of the features that it was trained on."""
+        """Kind of the features in training."""
         return self.shape.feature_kind
 
     def forward(self, feats: Tensor, pad: Tensor | None = None) -> dict[str, Tensor]:
-        """Logits of every head, (B, V, n), by name: 'main', and the auxiliary heads on one frame in their stride.
+        """Logits of every head, (B, V, n), by name: 'main', and the auxiliary heads on every stride-th frame.
 
-        feats: (B, D, encoder.input_frames(n)); pad: int64 (B,), how many of the last n frames are padding (None: none).
+        feats: (B, D, encoder.input_frames(n)); pad: int64 (B,), number of padding frames at the end (None: none).
         """
         layers = self.encoder(feats, pad)
         logits = {"main": self.main(layers[-1], pad)}
@@ -111,11 +111,11 @@ class Student(nn.Module):
     def log_posteriors(self, feats: np.ndarray) -> np.ndarray:
         """Log-posteriors of all frames: float32 (T, D) -> float32 (T, num_pdfs), natural log.
 
-        The encoder works on one frame in ``subsampling``; it is run once from each starting frame, and the results are
-        interleaved, so that every 10 ms frame has an output of its own.
+        The encoder gives one frame in ``subsampling``; it runs once per starting frame, and the results are
+        interleaved, so that every 10 ms frame has an output.
 
         Raises:
-            KdError: no frames, or features of another size than those trained on.
+            KdError: no frames, or features of another size than in training.
         """
         if feats.ndim != 2 or feats.shape[1] != self.shape.input_dim or len(feats) == 0:
             raise KdError(f"features of shape {feats.shape}, the model wants (frames > 0, {self.shape.input_dim}); "
@@ -127,7 +127,7 @@ class Student(nn.Module):
         index = np.arange(-self.encoder.left, -self.encoder.left + length + step - 1).clip(0, len(feats) - 1)
         padded = torch.from_numpy(np.ascontiguousarray(feats[index].T)).to(self.log_priors.device)
         shifted = torch.stack([padded[:, s : s + length] for s in range(step)])
-        # The later starting frames may have one output frame less; none at all where there are fewer frames than that.
+        # The later starting frames may have one output frame less, or none for very short utterances.
         lengths = (len(feats) - torch.arange(step, device=padded.device) + step - 1).div(step, rounding_mode="floor").clamp(min=1)
         pad = outputs - lengths if bool((lengths < outputs).any()) else None
         logits = self.main(self.encoder(shifted, pad)[-1])
@@ -135,7 +135,7 @@ class Student(nn.Module):
         return np.ascontiguousarray(frames[: len(feats)].cpu().numpy())
 
     def save(self, folder: Path) -> None:
-        """Write the decoding model: encoder, main head and priors; auxiliary heads stay behind."""
+        """Write the decoding model: encoder, main head and priors, without auxiliary heads."""
         tensors = {n: t for n, t in self.state_dict().items() if not n.startswith("aux.")}
         meta = {"format": FORMAT, "shape": json.dumps(vars(self.shape), sort_keys=True)}
         save_tensors(Path(folder) / MODEL_FILE, tensors, meta)
@@ -145,7 +145,7 @@ class Student(nn.Module):
         """The decoding model of a student's folder, in evaluation mode.
 
         Raises:
-            KdError: no model there, a damaged file, or weights that do not fit the stored shape.
+            KdError: no model, a damaged file, or weights that do not match the stored shape.
         """
         path = Path(folder) / MODEL_FILE
         meta = load_metadata(path)
@@ -157,7 +157,7 @@ class Student(nn.Module):
 
 
 def strided_pad(n: int, pad: Tensor, stride: int) -> Tensor:
-    """Padding of what is left of n frames when one in ``stride`` is taken, from the first on."""
+    """Padding that remains of n frames after taking every ``stride``-th, from the first on."""
     return -(-n // stride) - (n - pad + stride - 1).div(stride, rounding_mode="floor")
 
 
@@ -173,6 +173,6 @@ def load_state(model: nn.Module, tensors: dict[str, np.ndarray], where: str) -> 
 
 
 def log_priors(counts: np.ndarray) -> Tensor:
-    """log((count + 1) / sum): add-one, so that a senone that no frame was aligned to has a finite prior."""
+    """log((count + 1) / sum): add-one, so that senones without frames have a finite prior."""
     smoothed = counts.astype(np.float64) + 1.0
     return torch.from_numpy(np.log(smoothed / smoothed.sum()).astype(np.float32))

@@ -1,7 +1,7 @@
 """Optimiser, learning-rate schedule, average of the weights, and their state on disk.
 
-In: a model and the config.  Out: updates; one checkpoint file (safetensors) that holds all that is needed to go on
-with the very same numbers: weights, optimiser state, average, update number, history.
+In: a model and the config.  Out: updates; one checkpoint file (safetensors) with everything for an exact resume:
+weights, optimiser state, average, update number, history.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kdtool.student.model import load_state
 
 
 def learning_rate(update: int, total: int, cfg: StudentConfig) -> float:
-    """Rate of update number ``update`` (from 0) of ``total``: linear rise, then the chosen fall to lr * final_lr."""
+    """Rate of update number ``update`` (from 0) of ``total``: linear warm-up, then the chosen decay to lr * final_lr."""
     warm = max(1, round(cfg.warmup * total))
     if update < warm:
         return cfg.lr * (update + 1) / warm
@@ -45,7 +45,7 @@ def make_optimizer(model: nn.Module, cfg: StudentConfig) -> torch.optim.Optimize
 
 @torch.no_grad()
 def clip_gradient(model: nn.Module, largest: float) -> None:
-    """Scale the gradient down to norm ``largest`` when it is above; all tensors at once, where torch's own goes one by one."""
+    """Scale the gradient down to norm ``largest`` if it is larger; handles all tensors at once, unlike torch's."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     scale = largest / (float(norm) + 1e-6)
@@ -54,7 +54,7 @@ def clip_gradient(model: nn.Module, largest: float) -> None:
 
 
 class Average:
-    """Moving average of weights and normalisation statistics; its memory grows with the updates up to ``decay``.  Whole numbers,
+    """Moving average of weights and normalisation statistics; its decay grows with the updates up to ``decay``.  Whole numbers,
     and buffers that a module lists in ``not_averaged``, are copied."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -64,7 +64,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, update: int) -> None:
-        """Take the weights after update number ``update`` (from 0) in."""
+        """Include the weights after update number ``update`` (from 0)."""
         decay = min(self.decay, (1.0 + update) / (10.0 + update))
         current = model.state_dict()
         averaged = [n for n, t in self.state.items() if t.is_floating_point() and n not in self._copied]
@@ -75,14 +75,14 @@ class Average:
 
 
 def not_averaged(model: nn.Module) -> set[str]:
-    """Names in the model's state of what its modules list in ``not_averaged``: totals and counters, of which a mean says nothing."""
+    """Names in the model's state of what its modules list in ``not_averaged``: totals and counters, whose mean is meaningless."""
     return {f"{prefix}.{name}" if prefix else name for prefix, m in model.named_modules() for name in getattr(m, "not_averaged", ())}
 
 
 def save_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, progress: dict[str, Any]
 ) -> None:
-    """Write everything to one file, whole or not at all; ``progress`` (JSON) holds the next update and the history."""
+    """Write everything to one file, atomically; ``progress`` (JSON) holds the next update and the history."""
     tensors: dict[str, Tensor] = {f"model/{n}": t for n, t in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average/{n}": t for n, t in average.state.items()}
@@ -95,7 +95,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     """Restore model, optimiser and average; returns ``progress``.
 
     Raises:
-        KdError: a damaged checkpoint, or one of another model.
+        KdError: a damaged checkpoint, or another model's.
     """
     parts: dict[str, dict[str, Any]] = {"model": {}, "average": {}, "optimizer": {}}
     for name, array in load_tensors(path).items():

@@ -1,6 +1,6 @@
 """Arithmetic of a training.  In: the options ``precision`` and ``device``.  Out: "float32" or "bfloat16".
 
-``auto`` is resolved before a student is recorded: what it is trained in counts and is written down. So a student that was made
+``auto`` is resolved before a student is recorded: the record holds the arithmetic in use. So a student made
 in bfloat16 is stale on a machine where ``auto`` is float32, and the record says why; ``--precision bfloat16`` keeps it.
 """
 
@@ -13,9 +13,9 @@ from kdtool.core.state import interrupted
 
 
 def resolved(precision: str, device: str = "cpu", out: Path | None = None) -> str:
-    """What ``precision`` is on a device: ``auto`` is bfloat16 where the device multiplies in it, else float32.
+    """What ``precision`` is on a device: ``auto`` is bfloat16 if the device supports it, else float32.
 
-    An interrupted training of ``out`` goes on in the arithmetic that it began with, on whatever machine.
+    An interrupted training of ``out`` continues in its first arithmetic, on any machine.
     """
     if precision != "auto":
         return precision

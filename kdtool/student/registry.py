@@ -1,6 +1,6 @@
 """Kinds of students: one file per kind in kdtool/student/kinds, one line each here.
 
-The trainer, exact resume, averaging, schedules and records are shared; they know a kind by ``StudentKind`` (kind.py) alone.
+The trainer, exact resume, averaging, schedules and records are shared; they know kinds only through ``StudentKind`` (kind.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from kdtool.core.registry import Registry
 
-# Of StudentKind, which is not named here: it knows the options, which check the names here.
+# The type is StudentKind. It is not imported here: it depends on the options, which check the names here.
 KINDS: Registry[Any] = Registry("kind of student", {
     "hybrid": "kdtool.student.kinds.hybrid:Hybrid",
 })  # fmt: skip

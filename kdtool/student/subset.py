@@ -1,4 +1,4 @@
-"""Subset: the first minutes of speech of a training set.
+"""Subset: the first N minutes of speech of a training set.
 
 In: a feature folder and a number of minutes.  Out: the original utterances to train on.
 
@@ -16,10 +16,10 @@ from kdtool.features.store import FRAME_SHIFT, FeatureSet
 
 
 def first_minutes(features: FeatureSet, minutes: float) -> set[str]:
-    """Ids of the originals that make up at most ``minutes`` of speech (one at least), in the order of ``spread_order``.
+    """Ids of the originals that make up at most ``minutes`` of speech (at least one), in the order of ``spread_order``.
 
     Raises:
-        KdError: the set is not that long.
+        KdError: the set is shorter than that.
     """
     frames: dict[str, float] = {}
     speakers: dict[str, str] = {}
@@ -46,7 +46,7 @@ def first_minutes(features: FeatureSet, minutes: float) -> set[str]:
 
 
 def spread_order(speakers: dict[str, str]) -> list[str]:
-    """All utterances (id -> speaker): every speaker's first, then every speaker's second, .., by the hash of their ids."""
+    """All utterances (id -> speaker): every speaker's first, then every speaker's second, .., sorted by a hash of their ids."""
     drawn = sorted(speakers, key=lambda u: (hashlib.sha256(u.encode()).hexdigest(), u))
     turn: dict[str, int] = {}
     ranks = {}

@@ -1,4 +1,4 @@
-"""What a student is.  In: its options, the dumps that it learned from, its arithmetic.  Out: a ``System`` (system.json)."""
+"""Describes a student.  In: its options, the dumps that it learned from, its arithmetic.  Out: a ``System`` (system.json)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdtool.student.config import Posts, StudentConfig
 
 
 def system_of(cfg: StudentConfig, posts: Sequence[Posts], precision: str) -> System:
-    """The system that ``cfg`` describes; ``posts`` are the dumps, ``precision`` is the arithmetic that is used."""
+    """The system that ``cfg`` describes; ``posts`` are the dumps, ``precision`` is the arithmetic in use."""
     return System(
         kind=cfg.kind, seed=cfg.seed, step="train_student", minutes=cfg.minutes, precision=precision,
         main=_said({"loss": cfg.main, "options": dict(cfg.main_options)}, MAIN_OBJECTIVES),
@@ -25,13 +25,13 @@ def system_of(cfg: StudentConfig, posts: Sequence[Posts], precision: str) -> Sys
 
 
 def _said(entry: dict[str, Any], losses: Registry[Any]) -> dict[str, Any]:
-    """The entry of a head, with "labels" where its loss reads labels alone and is not known for that by name."""
+    """The entry of a head, marked "labels" if its loss reads only labels and its name does not say so."""
     loss = entry["loss"]
     return entry if loss in LABEL_LOSSES or losses[loss].uses_posteriors else {**entry, "labels": True}
 
 
 def _teacher(posts: Posts) -> dict[str, Any]:
-    """One teacher: ``name`` is what heads call its dump; the last two parts of the path find it, wherever the experiment folder is."""
+    """One teacher: ``name`` is what heads call its dump; the path's last two parts find it in any experiment folder."""
     meta = read_json(posts.folder / META_FILE)
     facts = {name: meta.get(name) for name in ("unit", "teacher_kind", "teacher_digest", "temperature")}
     return {"name": posts.name, "dump": "/".join(posts.folder.resolve().parts[-2:]), "rows": meta.get("rows", UNIT), **facts}

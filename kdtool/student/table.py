@@ -1,4 +1,4 @@
-"""A teacher's rows in memory, as heads learn from them.  In: a dump.  Out: ``PosteriorTable``, and for each frame its row."""
+"""A teacher's rows in memory, as targets of heads.  In: a dump.  Out: ``PosteriorTable``, and the row of each frame."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kdtool.posteriors.dump import PosteriorDump
 
 
 class PosteriorTable:
-    """The rows of one dump for all utterances, end to end: row r keeps entries offsets[r]:offsets[r + 1].
+    """The rows of one dump for all utterances, concatenated: row r keeps entries offsets[r]:offsets[r + 1].
 
-    ``unit_ids`` int32 (R,): the unit that a row is of, or a frame's label; ``utterance`` int32 (R,): which utterance a row is of, counted
-    as they were added. ``name``: of the dump; ``named``: whether the user gave it; ``per_frame``: a row is a frame's, not a unit's.
+    ``unit_ids`` int32 (R,): the unit of a row, or a frame's label; ``utterance`` int32 (R,): the utterance of a row, numbered
+    in the order of adding. ``name``: of the dump; ``named``: whether the user gave it; ``per_frame``: one row per frame, not per unit.
     """
 
     def __init__(
@@ -25,10 +25,10 @@ class PosteriorTable:
         self.unit_ids = self.utterance = self.offsets = self.ids = self.logp = self.rest = np.zeros(0)
 
     def add(self, dump: PosteriorDump, source_id: str, num_frames: int) -> np.ndarray:
-        """Append an utterance; its row of each of ``num_frames`` 10 ms frames, -1 where no unit is (int32).
+        """Append an utterance; returns the row of each of ``num_frames`` 10 ms frames, -1 without a unit (int32).
 
         Raises:
-            KdError: a row keeps nothing, rows pass the last frame, or rows by frame leave frames out: the dump is of other audio.
+            KdError: an empty row, rows beyond the last frame, or missing rows of a per-frame dump: it belongs to other audio.
         """
         post = dump.get(source_id)
         if np.diff(post.offsets).min(initial=1) < 1:
@@ -46,7 +46,7 @@ class PosteriorTable:
         return frames
 
     def finish(self) -> None:
-        """Join what was added."""
+        """Concatenate the added rows."""
         joined = {name: np.concatenate(parts) if parts else np.zeros(0, np.int32) for name, parts in self._parts.items()}
         self.unit_ids, self.ids = joined["unit_ids"].astype(np.int32), joined["ids"].astype(np.int32)
         self.logp, self.rest = joined["logp"].astype(np.float32), joined["rest"].astype(np.float32)
@@ -58,9 +58,9 @@ class PosteriorTable:
         self._parts.clear()
 
     def neighbours(self, rows: np.ndarray, offset: int) -> np.ndarray:
-        """Rows of the units ``offset`` places after those of ``rows`` (before them where negative); -1 for none in the utterance.
+        """Rows of the units ``offset`` places after those of ``rows`` (negative: before); -1 if the utterance has none.
 
-        Units are counted as the teacher reads them: silence is none and stands between no two, a subword of no frame is one.
+        Units are counted as the teacher reads them: silence is skipped, a subword without frames counts.
         A frame without a unit (-1) has no neighbour either.
         """
         if offset == 0:
@@ -71,7 +71,7 @@ class PosteriorTable:
         return np.where(inside & same, wanted, -1)
 
     def padded(self, rows: np.ndarray, top_k: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(ids int64 (N, K), logp (N, K) padded with -inf, rest (N,)) of some rows; K is the most that one of them keeps.
+        """(ids int64 (N, K), logp (N, K) padded with -inf, rest (N,)) of some rows; K is the largest number that one of them keeps.
 
         With ``top_k`` the entries beyond it go to the rest bucket, so no mass is lost.
         """
@@ -90,9 +90,9 @@ class PosteriorTable:
         return np.ascontiguousarray(ids), np.ascontiguousarray(logp), rest
 
     def averaged(self) -> PosteriorTable:
-        """A table of ``num_units`` rows: row u is the mean of all rows whose own unit is u, or certain of u where there is none.
+        """A table of ``num_units`` rows: row u is the mean of all rows of unit u, or one-hot if there are none.
 
-        What was not kept of a row is shared evenly by the units that it did not keep.
+        A row's missing mass is shared evenly by the units that it did not keep.
         """
         size, counts = self.num_units, np.diff(self.offsets)
         own = self.unit_ids.astype(np.int64)
@@ -101,7 +101,7 @@ class PosteriorTable:
         place = np.repeat(own, counts) * size + self.ids
         extra = np.exp(self.logp.astype(np.float64)) - np.repeat(share, counts)
         mass += np.bincount(place, weights=extra, minlength=size * size).reshape(size, size)
-        mass = np.maximum(mass, 0.0)  # a share taken away again may leave a rounding error below nothing
+        mass = np.maximum(mass, 0.0)  # subtracting a share may leave a negative rounding error
         absent = np.flatnonzero(np.bincount(own, minlength=size) == 0)
         mass[absent, absent] = 1.0
         mass /= mass.sum(axis=1, keepdims=True)

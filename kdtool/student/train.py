@@ -1,12 +1,12 @@
 """Train a student.
 
 In: training features (with speed copies) and their alignment, dev features and alignment, posterior dumps (--posts).
-Out: a folder with ``model.safetensors`` (encoder, main head, priors: what decoding needs), ``heads.safetensors`` (the whole
-network with its auxiliary heads, for looking at), ``system.json`` (what it is), ``curve.jsonl``, ``student.json`` and
+Out: a folder with ``model.safetensors`` (encoder, main head, priors: for decoding), ``heads.safetensors`` (the whole
+network with its auxiliary heads, for analysis), ``system.json`` (what it is), ``curve.jsonl``, ``student.json`` and
 ``dropped.tsv``.
 
-Which weights are kept: of the moving averages looked at once every ``eval_epochs`` epochs, the one with the lowest frame
-cross-entropy on dev.
+The kept checkpoint: every ``eval_epochs`` epochs the moving average of the weights is evaluated; the one with the lowest
+frame cross-entropy on dev is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kdtool.student.data import TrainingSet
     from kdtool.student.loop import Trainer
 
-ABOUT = "student.json"  # written last, and whole: where it is, the model is
+ABOUT = "student.json"  # written last and atomically: if it exists, the model is complete
 DOORS = {"feats": "features", "ali": "ali", "dev_feats": "features", "dev_ali": "ali"}
 POSITIONALS = [
     ("feats", "training features, with their speed-perturbed copies"),
@@ -71,13 +71,13 @@ def chosen_code(cfg: StudentConfig) -> list[str]:
 
 
 def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Posts], work: Path) -> None:
-    """Load, train (or go on), export."""
+    """Load, train (or resume), export."""
     from kdtool.core.dropped import account
     from kdtool.student.loop import BEST, CHECKPOINT, Trainer
     from kdtool.student.system import system_of
 
     if (work / ABOUT).exists() and not (work / CHECKPOINT).exists():
-        # Killed after the export, before the step was recorded: without its checkpoint it would train from the start.
+        # Killed after the export, before the step was recorded: without its checkpoint it would train again from the start.
         (work / BEST).unlink(missing_ok=True)
         return
     train_set, dev = load(inputs, posts, cfg.minutes)
@@ -92,7 +92,7 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Posts], work:
 
 
 def load(inputs: dict[str, Path], posts: list[Posts], minutes: float | None = None) -> tuple[TrainingSet, TrainingSet]:
-    """Training and dev train_set; KdError when their alignments are not of one tree."""
+    """Training and dev set; KdError when their alignments have different trees."""
     from kdtool.features.store import FeatureSet
     from kdtool.formats.alignment import AlignmentSet
     from kdtool.student.data import load_training_set
@@ -110,14 +110,14 @@ def load(inputs: dict[str, Path], posts: list[Posts], minutes: float | None = No
 
 
 def senones(ali: AlignmentSet) -> int:
-    """Number of senones of the tree that an alignment was made with."""
+    """Number of senones of an alignment's tree."""
     if "num_pdfs" not in ali.meta:
         raise KdError(f"{ali.folder}: meta.json does not say how many senones the tree has (num_pdfs); align again")
     return int(ali.meta["num_pdfs"])
 
 
 def export(trainer: Trainer, work: Path) -> None:
-    """Write the decoding model and what is known of the training; the checkpoint goes."""
+    """Write the decoding model and the facts of the training; remove the checkpoint."""
     from kdtool.core.tables import write_json, write_jsonl
     from kdtool.student.loop import BEST, CHECKPOINT
 

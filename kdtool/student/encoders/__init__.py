@@ -22,7 +22,7 @@ ENCODERS: Registry[type[Encoder]] = Registry("encoder", {
 
 
 def code_of(system: System) -> tuple[str, ...]:
-    """What a step that uses a student adds to its code: the student's encoder; all of them where nothing says which it is."""
+    """Code of a student for a step that uses it: its encoder's; all encoders' if the system does not name it."""
     return ENCODERS.code(*([system.encoder["name"]] if system.encoder else ENCODERS))
 
 

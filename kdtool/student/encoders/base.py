@@ -1,9 +1,8 @@
-"""What every encoder has in common, and the pieces that several are made of.
+"""Base class of the encoders, and their shared layers.
 
-In: features (B, D, T).  Out: one tensor (B, C, n) a layer.
-
-Sequences of a batch may be of different lengths: all begin together, and ``pad`` (int64 (B,), or None for no padding) says how
-many of each one's last frames are padding. Nothing of a sequence may depend on its padding, neither outputs nor statistics.
+In: features (B, D, T).  Out: one tensor (B, C, n) per layer.
+Sequences of a batch may have different lengths: all begin together, and ``pad`` (int64 (B,), or None for no padding) counts the
+padding frames at each end. Nothing of a sequence may depend on its padding, neither outputs nor statistics.
 
 Layout is channels first everywhere: on the CPU a 1 x 1 ``Conv1d`` runs two to four times as fast as the same product
 as ``nn.Linear`` (oneDNN's kernels against the BLAS of the wheel).
@@ -21,9 +20,9 @@ class Encoder(nn.Module, ABC):
     """An encoder that sees ``left`` and ``right`` frames around the first and last output's centre frame.
 
     Attributes:
-        subsampling: input frames an output frame.
+        subsampling: input frames per output frame.
         left, right: context in 10 ms frames; an input of left + (n - 1) * subsampling + 1 + right frames gives n outputs,
-            output j standing for input frame left + j * subsampling.
+            output j represents input frame left + j * subsampling.
         dims: channels of each layer that a head can attach to (index from 0; -1 is the last).
         not_averaged: names of buffers that the moving average of the weights copies instead of averaging; any module may have it.
     """
@@ -43,21 +42,21 @@ class Encoder(nn.Module, ABC):
         return self.left + (outputs - 1) * self.subsampling + 1 + self.right
 
     def penalties(self) -> dict[str, Tensor]:
-        """Extra terms of the loss from the last forward pass in training, by name: scalars, summed over its output frames without
-        padding and weighted by the encoder's own options; training divides them by the number of output frames of the update."""
+        """Extra loss terms of the last forward pass in training, by name: scalars, summed over its output frames without
+        padding and weighted by the encoder's options; training divides them by the number of output frames of the update."""
         return {}
 
     def constrain(self, update: int, share: float) -> None:
-        """Called after optimiser update number ``update``, for encoders whose weights have to keep a property.
+        """Called after optimiser update number ``update``, for encoders with constraints on their weights.
 
-        ``share``: part of the updates that was done before it, 0 to 1, for constraints that are lifted on the way.
+        ``share``: part of the updates done before it, 0 to 1, for constraints that are lifted during training.
         """
 
 
 class ChannelDropout(nn.Module):
     """Drops whole channels of a sequence at once (one mask (B, C, 1) for all its frames).
 
-    Kaldi's choice for TDNN-F, and far cheaper than a random number an element.
+    Kaldi's choice for TDNN-F, and far cheaper than a random number per element.
     """
 
     def __init__(self, p: float) -> None:
@@ -79,7 +78,7 @@ def within(frames: int, pad: Tensor) -> Tensor:
 
 
 class _MaskedStatistics(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation of the frames of all sequences put end to end, without their padding (which becomes 0)."""
+    """Batch normalisation over the frames of all sequences, without their padding (which becomes 0)."""
 
     def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
         if pad is None or not self.training:
@@ -100,7 +99,7 @@ class BatchNorm2d(_MaskedStatistics, nn.BatchNorm2d):
 
 
 class ConvBlock(nn.Sequential):
-    """Layers in a row, of which the normalisation is told the padding."""
+    """Layers in sequence that pass the padding to the normalisation."""
 
     def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
         for layer in self:
@@ -109,7 +108,7 @@ class ConvBlock(nn.Sequential):
 
 
 def conv_block(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, dropout: float = 0.0) -> ConvBlock:
-    """Convolution without padding, ReLU, batch normalisation, channel dropout; ``pad`` of its call counts its output frames."""
+    """Convolution without padding, ReLU, batch normalisation, channel dropout; ``pad`` counts its output frames."""
     return ConvBlock(
         nn.Conv1d(inputs, outputs, kernel, stride=stride, dilation=dilation),
         nn.ReLU(inplace=True),
@@ -124,7 +123,7 @@ def crop(x: Tensor, left: int, right: int) -> Tensor:
 
 
 def check_contexts(contexts: list[int]) -> list[int]:
-    """``contexts`` when all are whole numbers >= 0, else ValueError."""
+    """``contexts`` if all are whole numbers >= 0, else ValueError."""
     if not contexts or any(int(c) != c or c < 0 for c in contexts):
         raise ValueError(f"contexts {contexts}: a list of whole numbers from 0 up is expected, one a layer")
     return [int(c) for c in contexts]

@@ -1,7 +1,7 @@
 """Bidirectional LSTM over subsampled frames (Hochreiter & Schmidhuber 1997; Graves & Schmidhuber 2005).
 
-In: features (B, D, T).  Out: hidden layers (B, 2 * dim, n).  Sees the whole sentence at test: trained on whole utterances
-(chunk: 0) it sees the same there, on shorter chunks it is surprised.
+In: features (B, D, T).  Out: hidden layers (B, 2 * dim, n).  Sees the whole sentence in decoding: train it on whole utterances
+(chunk: 0), as training on shorter chunks does not match.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdtool.student.encoders.front import make_front
 
 
 class Blstm(Encoder):
-    """``layers`` bidirectional layers of ``dim`` cells a direction above the convolutional front end (layer 0)."""
+    """``layers`` bidirectional layers of ``dim`` cells per direction above the convolutional front end (layer 0)."""
 
     def __init__(self, input_dim: int, *, dim: int = 256, layers: int = 3, dropout: float = 0.3,
                  front: dict[str, Any] | None = None, subsampling: int = 3) -> None:
@@ -37,7 +37,7 @@ class Blstm(Encoder):
 
 
 def _run(layer: nn.Module, x: Tensor, pad: Tensor | None) -> Tensor:
-    """Outputs (n, B, 2 * dim) of one layer; the backward direction of a sequence begins at its own last frame."""
+    """Outputs (n, B, 2 * dim) of one layer; the backward direction of a sequence begins at its last frame."""
     if pad is None:
         steps: Tensor = layer(x)[0]
         return steps

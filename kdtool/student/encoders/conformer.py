@@ -1,11 +1,9 @@
 """Conformer (Gulati et al. 2020): self-attention over the whole sequence, convolution around each frame.
 
-In: features (B, D, T).  Out: hidden layers (B, dim, n).  Sees the whole sentence at test: trained on whole utterances (chunk: 0) it
-sees the same there.
-
-Where a frame is tells it a bias on the attention's scores, one number a head and distance: it begins as in ALiBi (Press et al.
-2022), slopes 2^-2, 2^-4, .. of the distance, and is learnt (Raffel et al. 2020); beyond ``reach`` frames all distances are alike.
-Differs from the paper in this, in root mean square norms (Zhang & Sennrich 2019) for layer norms, and in dropping whole channels.
+In: features (B, D, T).  Out: hidden layers (B, dim, n).  Sees the whole sentence in decoding: train it on whole utterances (chunk: 0).
+Position: a learned relative bias on the attention's scores, one number per head and distance. It is initialised as in ALiBi (Press et al.
+2022), slopes 2^-2, 2^-4, .. of the distance, and learned (Raffel et al. 2020); beyond ``reach`` frames all distances share a bias.
+Other differences from the paper: root mean square norms (Zhang & Sennrich 2019) for layer norms, and dropout of whole channels.
 """
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from kdtool.student.encoders.front import check_odd, make_front
 
 
 class ChannelNorm(nn.Module):
-    """Each frame's channels divided by their root mean square, times a learnt gain."""
+    """Each frame's channels divided by their root mean square, times a learned gain."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -32,7 +30,7 @@ class ChannelNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of (B, C, n) with a bias for each head and distance; nothing attends to padding."""
+    """Self-attention of (B, C, n) with a bias per head and distance; padding is not attended to."""
 
     def __init__(self, dim: int, heads: int, reach: int) -> None:
         super().__init__()
@@ -43,7 +41,7 @@ class Attention(nn.Module):
         self.inputs, self.output = nn.Conv1d(dim, 3 * dim, 1), nn.Conv1d(dim, dim, 1)
         distance = torch.arange(-reach, reach + 1).abs()
         slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
-        # one row of numbers, as the weight decay of matrices would pull them to 'no position'
+        # one row: the weight decay of matrices would pull the biases to 'no position'
         self.bias = nn.Parameter((-slopes[:, None] * distance).flatten())
 
     def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
@@ -63,7 +61,7 @@ class Attention(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Gated projection, a filter of ``kernel`` frames for each channel, normalisation, projection; beyond the ends are zeros."""
+    """Gated projection, a filter of ``kernel`` frames per channel, normalisation, projection; padded with zeros."""
 
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
@@ -82,7 +80,7 @@ class Convolution(nn.Module):
 
 
 class Block(nn.Module):
-    """Half a feed-forward layer, attention, convolution, half a feed-forward layer, each added to what it saw; a norm."""
+    """Half a feed-forward layer, attention, convolution, half a feed-forward layer, each with a residual connection; a norm."""
 
     def __init__(self, dim: int, heads: int, reach: int, kernel: int, wide: int, dropout: float) -> None:
         super().__init__()
@@ -104,7 +102,7 @@ class Block(nn.Module):
 class Conformer(Encoder):
     """``layers`` blocks above the convolutional front end (layer 0).
 
-    kernel: frames (of the subsampled rate) of the convolutions; reach: largest distance told apart, in such frames; wide:
+    kernel: frames (of the subsampled rate) of the convolutions; reach: largest distance with a separate bias, in such frames; wide:
     width of the feed-forward layers, 0 for twice ``dim``.
     """
 

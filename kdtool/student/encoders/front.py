@@ -1,6 +1,6 @@
 """First layers of an encoder: from features at full rate to one frame in ``subsampling``.
 
-In: features (B, D, T).  Out: (B, outputs, n).  ``context``: frames seen to each side of an output's centre frame.
+In: features (B, D, T).  Out: (B, outputs, n).  ``context``: frames on each side of an output's centre frame.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from kdtool.student.encoders.base import BatchNorm2d, ConvBlock, conv_block
 
 
 class Front(nn.Module):
-    """A front end; output j stands for input frame context + j * subsampling."""
+    """A front end; output j represents input frame context + j * subsampling."""
 
     context: int = 0
 
 
 class Conv1dFront(Front):
-    """Two convolutions over time: at full rate over ``kernel`` frames, then strided over ``stride_kernel`` of its outputs."""
+    """Two convolutions over time: at full rate over ``kernel`` frames, then strided over ``stride_kernel`` of those outputs."""
 
     def __init__(
         self, input_dim: int, outputs: int, subsampling: int, dropout: float, *, channels: int = 128, kernel: int = 5,
@@ -37,10 +37,10 @@ class Conv1dFront(Front):
 
 
 class Conv2dFront(Front):
-    """Convolutions over time and frequency, each halving the frequencies, and a projection of what is left.
+    """Convolutions over time and frequency, each halving the frequencies, and a projection of the rest.
 
     The first sees ``kernel`` frames and is strided in time (at full rate it would cost as much as the encoder), the others
-    see three of its outputs.  Filters shared along the frequencies learn from little speech what a formant is wherever it
+    see three of its outputs.  Filters shared along the frequencies need less speech to learn what a formant is, wherever it
     lies (LeCun & Bengio 1995; Abdel-Hamid et al. 2014).
     """
 
@@ -70,7 +70,7 @@ FRONTS: dict[str, type] = {"conv1d": Conv1dFront, "conv2d": Conv2dFront}
 
 
 def make_front(input_dim: int, outputs: int, subsampling: int, dropout: float, options: dict[str, Any] | None) -> Front:
-    """The front end named by ``options['kind']`` (conv1d unless it says otherwise); ValueError when there is none such."""
+    """The front end named by ``options['kind']`` (default: conv1d); ValueError when there is none of that name."""
     options = dict(options or {})
     kind = options.pop("kind", "conv1d")
     if kind not in FRONTS or subsampling < 1:
@@ -89,6 +89,6 @@ def conv2d_block(inputs: int, outputs: int, time_kernel: int, time_stride: int) 
 
 
 def check_odd(*kernels: int) -> None:
-    """ValueError unless all are odd: an output must stand for a centre frame."""
+    """ValueError unless all are odd: an output must represent a centre frame."""
     if any(k % 2 == 0 or k < 1 for k in kernels):
         raise ValueError(f"kernels {kernels} must be odd, to have a centre frame")

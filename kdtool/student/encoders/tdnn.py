@@ -13,7 +13,7 @@ from kdtool.student.encoders.front import make_front
 
 
 class Tdnn(Encoder):
-    """``contexts``: for each layer after the front end, how many subsampled frames it looks to each side (0: none)."""
+    """``contexts``: for each layer after the front end, its subsampled context frames on each side (0: none)."""
 
     def __init__(self, input_dim: int, *, dim: int = 256, contexts: list[int] | None = None, dropout: float = 0.3,
                  front: dict[str, Any] | None = None, subsampling: int = 3) -> None:

@@ -32,7 +32,7 @@ class FactorisedLayer(nn.Module):
 
     @torch.no_grad()
     def orthogonalise(self) -> None:
-        """One step towards M M^T = a^2 I for the bottleneck's matrix M, a free ('floating' scale, section 2.2 there)."""
+        """One step towards M M^T = a^2 I for the bottleneck's matrix M, with free a ('floating' scale, section 2.2 of the paper)."""
         m = self.linear.weight.flatten(1)
         p = m @ m.t()
         scale2 = (p * p).sum() / p.trace()
@@ -44,7 +44,7 @@ class FactorisedLayer(nn.Module):
 
 
 class TdnnF(Encoder):
-    """``contexts``: for each layer, how many subsampled frames it looks to each side (0: a layer without splicing).
+    """``contexts``: for each layer, its subsampled context frames on each side (0: a layer without splicing).
 
     orthogonal_every: updates between two steps of the semi-orthogonal constraint (0: never).
     """

@@ -1,1 +1,1 @@
-"""Kinds of students, a file each; their names are in kdtool/student/registry.py."""
+"""Kinds of students, one file each; their names are in kdtool/student/registry.py."""

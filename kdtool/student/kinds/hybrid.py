@@ -1,7 +1,7 @@
-"""Student kind "hybrid": one senone for each frame of an alignment, with auxiliary heads that decoding does without.
+"""Student kind "hybrid": one senone per frame of an alignment, with auxiliary heads that decoding does not use.
 
-In: chunks of features, the alignment's senones, rows of teachers' dumps.  Out: ``model.safetensors`` (encoder, main head, priors: what
-decoding needs) and ``heads.safetensors`` (the whole network with its auxiliary heads, for analysis).
+In: chunks of features, the alignment's senones, rows of teachers' dumps.  Out: ``model.safetensors`` (encoder, main head, priors: for
+decoding) and ``heads.safetensors`` (the whole network with its auxiliary heads, for analysis).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Hybrid(StudentKind):
     @torch.no_grad()
     def score(self, model: nn.Module, dev: TrainingSet) -> Score:
         """Frame cross-entropy (nats per frame) and accuracy of the main head on one frame in ``subsampling`` of each utterance; the
-        starting frame changes from one utterance to the next."""
+        starting frame varies between utterances."""
         assert isinstance(model, Student)
         was_training = model.training
         model.eval()
@@ -93,5 +93,5 @@ class Hybrid(StudentKind):
 
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many of the frames of logits (B, V, n) have their label (B * n,) as the likeliest senone."""
+    """Number of frames of logits (B, V, n) whose likeliest senone is their label (B * n,)."""
     return (logits.argmax(1) == labels.view(logits.shape[0], -1)).sum()

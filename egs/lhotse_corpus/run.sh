@@ -12,9 +12,9 @@ usage() {
   cat <<'TEXT'
 usage: egs/lhotse_corpus/run.sh NAME --corpus DIR --train PART --test PART --lexicon FILE [options]
   NAME               the corpus in Lhotse, as librispeech for lhotse.recipes.prepare_librispeech
-  --corpus DIR       its folder, as that recipe expects it; its parts are named when --train names none of them
+  --corpus DIR       its folder, as that recipe expects it; its parts are named when --train or --test is missing
   --arguments YAML   more arguments of that recipe, as '{dataset_parts: [dev-clean]}'
-  --train PART       part of the corpus, with _ for -
+  --train PART       part of the corpus, with _ for -; without it the run ends when the parts are known
   --test PART        the part that is reported; nothing is chosen on it
   --dev PART         the part that everything is tuned on (default: a tenth of the training speakers, held out)
   --lexicon FILE     CMUdict, Sphinx, MFA or HTK dictionary, Kaldi's lexicon.txt, lexiconp.txt or lexiconp_silprob.txt
@@ -39,15 +39,21 @@ lhotse_name=''
 if [[ "${1:---}" != -* ]]; then lhotse_name="$1"; shift; fi
 recipe_options "$@"
 opt+=([relative-to]="$PWD" [allow-pipes]=false)
-if [[ "${opt[tiny]}" == true && -z "$lhotse_name" ]]; then
-  lhotse_name=librispeech opt+=([arguments]='{dataset_parts: [train-clean-5, dev-clean-2]}' [train]=train_clean_5 [test]=dev_clean_2)
+sample=false
+if [[ "${opt[tiny]}" == true && -z "$lhotse_name${opt[corpus]}" ]]; then
+  sample=true lhotse_name=librispeech opt+=([arguments]='{dataset_parts: [train-clean-5, dev-clean-2]}' [train]=train_clean_5 [test]=dev_clean_2)
 fi
 [[ -n "$lhotse_name" || "${opt[list-stages]}" == true ]] || die 2 "the corpus's NAME in Lhotse is missing; --help lists the options"
+for name in corpus lexicon; do
+  [[ -n "${opt[$name]}" || "$sample" == true || "${opt[list-stages]}" == true ]] || die 2 "--$name is missing; --help lists the options"
+done
 
 corpus() {
   local parts="$PWD/data/source/$lhotse_name"
-  if [[ -z "${opt[corpus]}" ]]; then run local/librispeech/make_embedded.sh --nj "${opt[nj]}" data/source/embedded; fi
+  if [[ "$sample" == true ]]; then run local/librispeech/make_embedded.sh --nj "${opt[nj]}" data/source/embedded; fi
   run local/lhotse/prepare_data.sh --name "$lhotse_name" --arguments "${opt[arguments]}" "${opt[corpus]:-data/source/embedded/LibriSpeech}" "$parts"
+  [[ -n "${opt[train]}" && -n "${opt[test]}" || "${opt[list-stages]}${opt[dry-run]}" == *true* ]] ||
+    die 2 "--train and --test: name two parts of the corpus, the folders in $parts"
   import_sets "$parts/${opt[train]}" "${opt[dev]:+$parts/${opt[dev]}}" "$parts/${opt[test]}"
 }
 

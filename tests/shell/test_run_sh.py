@@ -64,6 +64,27 @@ def test_two_runs_on_one_work_folder(tmp_path: Path) -> None:
     assert third.returncode == 0 and "corpus train_clean_5: done" in output, error
 
 
+@pytest.mark.parametrize(("options", "message"), [
+    ([], "--corpus is missing"), (["--corpus", "."], "--lexicon is missing"), (["--lexicon", "lexicon.txt"], "--corpus is missing"),
+])  # fmt: skip
+def test_a_corpus_of_lhotse_without_what_it_takes(options: list[str], message: str, tmp_path: Path) -> None:
+    argv = [str(ROOT / "egs/lhotse_corpus/run.sh"), "librispeech", "--work", str(tmp_path / "w"), *options]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and not (tmp_path / "w").exists(), done.stderr
+
+
+def test_without_names_of_parts_the_parts_are_named(tmp_path: Path) -> None:
+    """Nothing else is made; the message ends with what to do."""
+    write_corpus(tmp_path / "corpus")
+    (tmp_path / "lexicon.txt").write_text("HELLO HH AH L OW\n")
+    argv = [str(ROOT / "egs/lhotse_corpus/run.sh"), "librispeech", "--corpus", "corpus", "--lexicon", "lexicon.txt",
+            "--arguments", "{dataset_parts: [train-clean-5, dev-clean-2]}", "--work", "w"]  # fmt: skip
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and "librispeech: part dev_clean_2" in done.stdout, done.stdout + done.stderr
+    assert "--train and --test: name two parts of the corpus" in done.stderr
+    assert [p.name for p in (tmp_path / "w/data").iterdir()] == ["source"]
+
+
 ALL = sorted(p.parent.name for p in (ROOT / "egs").glob("*/run.sh"))
 
 

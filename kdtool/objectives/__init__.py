@@ -1,4 +1,4 @@
-"""What a head is trained to: one file an objective, one registry line each.
+"""Losses of a head: one file per loss, one registry line each.
 
 In: logits of a head and the frame targets of its unit.  Out: a loss in nats for each frame that has a target.
 """
@@ -26,9 +26,9 @@ AUX_OBJECTIVES: Registry[type[Objective]] = Registry("objective for an auxiliary
 
 
 def make_objective(name: str, options: dict[str, Any], *, auxiliary: bool) -> Objective:
-    """The objective ``name`` made with ``options`` (each objective's own keyword arguments).
+    """The loss ``name`` made with ``options`` (its keyword arguments).
 
-    Raises UsageError when there is none of that name for such a head, or an option is unknown or out of range.
+    Raises UsageError when such a head has no loss of that name, or an option is unknown or out of range.
     """
     kind = (AUX_OBJECTIVES if auxiliary else MAIN_OBJECTIVES)[name]
     try:

@@ -1,11 +1,11 @@
-"""Decoupled distillation: the teacher's word on the target unit and its word on the others, weighted apart.
+"""Decoupled distillation (DKD): separate weights for the target and non-target parts of the teacher's KL.
 
 In: logits (N, V), the unit of each frame, a row of ``Posteriors`` for it.  Out: losses (M,) in nats.
 Source: Zhao et al. 2022, "Decoupled Knowledge Distillation" (arXiv 2203.08679), eqs. 5 to 8:
 KD = TCKD + (1 - p_t) NCKD, and DKD = alpha TCKD + beta NCKD, both times T ** 2.
 
-Exact where the whole distribution is kept. On a truncated one the masses are those of the kept entries and one bucket for the
-rest, as in ``soft``, with the rest spread evenly over what was not kept: if the target is one of those, p_t is its even
+Exact if the whole distribution is kept. On a truncated one the masses are those of the kept entries and one bucket for the
+rest, as in ``soft``, with the rest spread evenly over the entries not kept. If the target is one of those, p_t is its even
 share, the bucket holds the others, and NCKD is taken over K + 1 masses: never above the exact NCKD of that completion.
 """
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Decoupled:
         hidden = torch.where(is_target.any(1), torch.zeros_like(rest), rest / not_kept)
         target = (mass * is_target).sum(1) + hidden
         masses = torch.cat([torch.where(is_target, torch.zeros_like(mass), mass), (rest - hidden)[:, None].clamp(min=0.0)], dim=1)
-        others = masses.sum(1)  # not 1 - target, which cancels when the teacher is sure
+        others = masses.sum(1)  # not 1 - target, which cancels when the teacher is certain
         log_target = log_q.gather(1, label)[:, 0]
         log_others = _log_rest(log_q, label, torch.ones_like(label, dtype=torch.bool))
         target_part = _divergence(target, log_target) + _divergence(others, log_others)
-        # The divergence of the others, given that it is none of the target: both sides divided by their mass.
+        # Divergence over the non-target entries: both sides divided by their mass.
         log_rest = _log_rest(log_q, torch.cat([ids, label], dim=1), torch.cat([kept, torch.ones_like(label, dtype=torch.bool)], dim=1))
         log_masses = torch.cat([log_q.gather(1, ids), log_rest[:, None]], dim=1) - log_others[:, None]
         share = masses / others.clamp(min=torch.finfo(masses.dtype).tiny)[:, None]
@@ -64,7 +64,7 @@ class Decoupled:
 
 
 def _divergence(mass: Tensor, log_q: Tensor) -> Tensor:
-    """p (log p - log q), 0 where p is 0: empty slots, and a rest that is none, have any log q without harm."""
+    """p (log p - log q), 0 where p is 0: log q of empty slots and of an empty rest is ignored."""
     there = mass > 0
     nothing = torch.zeros_like(mass)
     log_p = torch.where(there, mass, torch.ones_like(mass)).log()
@@ -72,7 +72,7 @@ def _divergence(mass: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _log_rest(log_q: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
-    """log of the mass outside the wanted ``ids`` (N, K); the smallest normal float instead of nothing."""
+    """log of the mass outside ``ids`` (N, K), at least that of the smallest normal float."""
     inside = torch.zeros(log_q.shape, dtype=torch.bool, device=log_q.device)
     inside = inside.scatter(1, torch.where(wanted, ids, ids[:, -1:]), True)
     outside = torch.where(inside, torch.zeros_like(log_q), log_q.exp()).sum(1)

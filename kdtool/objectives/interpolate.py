@@ -1,8 +1,8 @@
 """Label interpolation on the main head: target (1 - lambda) onehot + lambda P_senone.
 
-In: logits (N, V), hard labels, a row of ``Posteriors`` for the frames that have a teacher.  Out: losses (M,) in nats.
+In: logits (N, V), hard labels, a row of ``Posteriors`` for frames with a teacher.  Out: losses (M,) in nats.
 Source: LST (Bai et al. 2019, arXiv 1907.06017), Futami et al. 2020 (arXiv 2008.03822).  This is the cross-entropy
-with the mixed target, the teacher's unkept mass as one bucket; frames that no teacher speaks about (silence) have
+with the mixed target, with one bucket for the teacher's mass that was not kept; frames without a teacher (silence) have
 plain cross-entropy.
 """
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kdtool.objectives.targets import FrameTargets, rows
 class LabelInterpolation:
     """(1 - weight) CE(label) + weight CE(P^T); ``weight`` is the papers' lambda.
 
-    ``temperature`` is the teacher's alone; ``teacher_temperature`` is what its posteriors already have.
+    ``temperature`` applies to the teacher only; ``teacher_temperature``: already applied to its posteriors.
     """
 
     uses_posteriors = True

@@ -2,12 +2,12 @@
 
 In: logits (N, V), a row of ``Posteriors`` for each frame.  Out: losses (M,) in nats.
 
-Only the K kept entries of a unit are known one by one; what was not kept is one bucket.  The divergence is taken
+Only the K kept entries of a unit are known individually; the others are one bucket.  The divergence is taken
 between the K + 1 masses, so by the data-processing inequality it is never above the dense one, and it is the dense one
 at K = V.  With T != 1 the bucket's mass under P^T depends on how the rest is spread, which a truncated dump does not
-say: it is taken as spread evenly over the V - K entries (the least committed choice), so that 'dense' above means the
-teacher completed in this way; at T = 1 the way of completing makes no difference.  The student is tempered over all V
-outputs, always.
+say: it is spread evenly over the V - K entries (maximum entropy), and 'dense' above means the
+teacher completed in this way; at T = 1 the completion makes no difference.  The student is always tempered over all V
+outputs.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kdtool.objectives.targets import FrameTargets, Posteriors, rows
 def tempered(posteriors: Posteriors, num_units: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
     """Masses of the teacher's P^(1 / temperature): kept (U, K), rest (U,), and the entropy (U,) of the K + 1 in nats.
 
-    Each row sums to one.  Where every unit is kept the bucket is empty and the kept entries are normalised.
+    Each row sums to one.  If every unit is kept, the bucket is empty and the kept entries are normalised.
     """
     left = (posteriors.logp == -torch.inf).sum(1) + (num_units - posteriors.logp.shape[1])  # units that were not kept
     rest = posteriors.rest_logp
@@ -40,10 +40,10 @@ class SoftLabels:
     """KL from the teacher's to the head's distribution at ``temperature``, scaled by its square.
 
     The square keeps the gradient's size when the temperature changes.  ``entropy_scale`` 0 < s <= 1 weights a frame by
-    1 - s * H / log V: what the teacher is unsure of counts less (0, the default, weights all frames alike).
-    ``confidence`` c > 0 weights a frame by P(unit) ** c, P being the teacher's (untempered, or as dumped) and the unit the one that
-    the alignment has there: a teacher that is wrong about the unit counts less.
-    ``teacher_temperature``: the temperature that the posteriors already have (a dump may be made with one).
+    1 - s * H / log V: uncertain posteriors count less (0, the default: equal weights).
+    ``confidence`` c > 0 weights a frame by P(unit) ** c, where P is the teacher's posterior (untempered, or as dumped) and the unit
+    is the alignment's: a teacher that is wrong about the unit counts less.
+    ``teacher_temperature``: the temperature already applied to the posteriors (a dump may be made with one).
     """
 
     uses_posteriors = True
@@ -67,7 +67,7 @@ class SoftLabels:
         return self._losses(logits, targets, overwrite=False)
 
     def consume(self, logits: Tensor, targets: FrameTargets) -> Tensor:
-        """The same, with the logits as working memory: contiguous, nobody else's, and not to be read afterwards."""
+        """The same, with the logits as working memory: contiguous, not shared, and not to be read afterwards."""
         return self._losses(logits, targets, overwrite=True)
 
     def _losses(self, logits: Tensor, targets: FrameTargets, *, overwrite: bool) -> Tensor:

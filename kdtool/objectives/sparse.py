@@ -1,8 +1,8 @@
-"""Cross-entropy against truncated distributions, without ever making a dense target.
+"""Cross-entropy against truncated distributions, without a dense target.
 
 In: logits (N, V), for each frame a row of a table of U truncated distributions.  Out: a loss in nats for each frame with a row,
-differentiable in the logits.  One exp of the logits forward and one product backward, with ``overwrite`` both in the logits' own
-memory; the teacher's side is touched at its K kept entries only.
+differentiable in the logits.  One exp of the logits forward and one product backward, with ``overwrite`` both in the logits'
+memory; only the K kept entries of the teacher are read.
 """
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class _TruncatedCrossEntropy(torch.autograd.Function):
         e, kept_e, ids, repeat, mass, rest, rest_sum, total = ctx.saved_tensors
         grad = grads[0] * ctx.scale
         kept = (kept_e / total[:, None] - mass) * grad[:, None]
-        # in the logits' own memory a second backward is an error of autograd's (e has changed), not a wrong number
+        # if the logits were overwritten, a second backward is an autograd error (e has changed), not a wrong number
         out = torch.mul(e, (grad * (1.0 / total - rest / rest_sum))[:, None], out=e if ctx.overwrite else torch.empty_like(e))
-        # an empty slot writes what the first slot writes: the order of the writes does not matter
+        # an empty slot writes the same value as the first slot: the order of the writes does not matter
         out.scatter_(1, ids, torch.where(repeat, kept[:, :1], kept))
         return out, None, None, None, None, None
 
 
 def exp_(x: Tensor) -> Tensor:
-    """exp in place, of a tensor that nobody differentiates.  On the CPU NumPy's: with AVX-512 it takes half the time of torch's,
+    """exp in place, of a tensor outside autograd.  On the CPU by NumPy: with AVX-512 it takes half the time of torch's,
     which is the largest part of the whole loss; both are within 3 units of the last digit."""
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return x.exp_()
@@ -68,12 +68,12 @@ def truncated_cross_entropy(
 ) -> Tensor:
     """-sum_kept p log q - p_rest log q_rest of each frame that has a row, in nats; q is the softmax of logits * ``scale``.
 
-    logits (N, V); ``row`` (N,) int64 picks each frame's distribution, -1 for none: ``ids`` (U, K) distinct within a row, ``mass``
+    logits (N, V); ``row`` (N,) int64 selects each frame's distribution, -1 for none: ``ids`` (U, K) distinct within a row, ``mass``
     (U, K) with 0 in empty slots, the first slot never empty, ``rest`` (U,); mass and rest of a row sum to one.
     A rest of the student's below the smallest normal float counts as that (log about -87), never as -inf.
 
-    ``overwrite``: the logits become the buffer, and later hold their own gradient, so that nothing of their size is
-    allocated: for contiguous logits that nobody else reads, made by an operation that does not need its result again.
+    ``overwrite``: the logits become the buffer, and later hold their gradient, so that nothing of their size is
+    allocated: for contiguous logits that nothing else reads, made by an operation that does not need its result again.
     """
     taught = row >= 0
     used = mass > 0
@@ -82,7 +82,7 @@ def truncated_cross_entropy(
     if not bool(taught.all()):
         if not bool(taught.any()):
             return logits[taught].sum(1)
-        # A frame without a row takes part with the first one, and its loss is left out: cheaper than to copy the others.
+        # A frame without a row is computed with the first row, and its loss dropped: cheaper than copying the others.
         row = row.clamp(min=0)
     result: Tensor = _TruncatedCrossEntropy.apply(logits, *(part.index_select(0, row) for part in (distinct, mass, rest)), scale, overwrite)
     return result if bool(taught.all()) else result[taught]

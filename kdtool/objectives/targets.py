@@ -1,7 +1,7 @@
-"""Targets of a batch of frames, as the objectives read them.
+"""Targets of a batch of frames, the input of the losses.
 
 In: hard labels per frame, and teacher distributions per unit (truncated: kept entries and one bucket for the rest).
-Out: ``FrameTargets``, where every frame points at its unit's row instead of carrying a copy of the distribution.
+Out: ``FrameTargets``, where every frame refers to its unit's row instead of carrying a copy of the distribution.
 """
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Posteriors:
 class FrameTargets:
     """Targets of N frames.
 
-    labels: (N,) int64, hard label of each frame, -1 where there is none.
-    unit_row: (N,) int64, row of the frame's unit in ``posteriors``, -1 where no teacher speaks; None without a teacher.
+    labels: (N,) int64, hard label of each frame, -1 for none.
+    unit_row: (N,) int64, row of the frame's unit in ``posteriors``, -1 for none; None without a teacher.
     """
 
     labels: Tensor
@@ -47,7 +47,7 @@ class Objective(Protocol):
     """Maps logits (N, V) and the targets of the N frames to losses (M,) in nats, one for each frame with a target.
 
     ``uses_posteriors`` says whether the targets must carry a teacher's distributions.  M = 0 is allowed.
-    ``has_loss``: bool (N,), which frames have one; known without logits, so that parts of a batch can be normalised by the whole.
+    ``has_loss``: bool (N,), frames with a loss; known without logits, so that parts of a batch can be normalised by the whole.
     """
 
     uses_posteriors: bool
@@ -58,5 +58,5 @@ class Objective(Protocol):
 
 
 def rows(values: Tensor, mask: Tensor) -> Tensor:
-    """``values[mask]``, without the copy when every row is wanted (the usual case for hard labels)."""
+    """``values[mask]``, without the copy if every row is selected (the usual case for hard labels)."""
     return values if bool(mask.all()) else values[mask]

@@ -1,13 +1,13 @@
-"""A teacher's distributions in few bytes.  In: rows of log-probabilities, each with the unit before it.  Out: packed bytes.
+"""Codes a teacher's distributions compactly.  In: rows of log-probabilities, each with the unit before it.  Out: packed bytes.
 
-On 96 minutes n-gram teachers over phones, BPE-500 and 1,200 senones cost 79 + 196 + 68 = 343 bytes a second of speech, at 99% of the
-mass and less than 0.01 nat a unit lost (levels sorted by a coarser prior and packed by LZMA cost 96 + 266 + 267):
-- One floor for all rows: what is likelier than it is kept, the rest of a row is one bucket. Of all ways to keep a mean mass
-  this keeps the fewest entries (136 subwords a row, where each row's own 99% would take 220).
-- Levels even in 2 sqrt(p), in which a step costs the same divergence everywhere (the Fisher metric of a distribution), not in
-  log p, where half the bytes would go into the smallest entries.
-- A prior row for each unit before: what the teacher itself expects after that unit alone, or the mean of a sample of rows. How
-  levels are coded by it is ``kdtool.posteriors.rans``'s.
+On 96 minutes n-gram teachers over phones, BPE-500 and 1,200 senones cost 79 + 196 + 68 = 343 bytes per second of speech, at 99% of the
+mass and less than 0.01 nat lost per unit (levels sorted by a coarser prior and packed by LZMA cost 96 + 266 + 267):
+- One floor for all rows: entries above it are kept, the others are one bucket. For a given mean mass
+  this keeps the fewest entries (136 subwords per row; 99% of each row would take 220).
+- Levels uniform in 2 sqrt(p), where a step costs the same divergence everywhere (the Fisher metric of a distribution), not in
+  log p, where half the bytes would be spent on the smallest entries.
+- A prior row per previous unit: the teacher's row after that unit alone, or the mean of a sample of rows.
+  ``kdtool.posteriors.rans`` codes the levels with it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 from kdtool.core.errors import KdError
 from kdtool.posteriors.rans import BIN, LAST_BIN, SYMBOLS, UNIT, LevelCode, learn
 
-CONTEXTS = 2048  # with more units than this there is one prior row for all: a table of all pairs would outgrow the dump
+CONTEXTS = 2048  # more units than this share one prior row: a table of all pairs would be larger than the dump
 REST_STEP = 0.08  # of 2 sqrt(mass of the rest)
-PRIOR_ROWS = 2.0  # a context's prior starts from so many rows of the mean
-FAR_BELOW = 4.0  # nats below the floor at which a prior says no more
-BLOCK_BYTES = 1 << 19  # of dense rows that are quantised at a time: they stay in the processor's cache
-LEAST = 1e-7  # a floor below this is coded as if it were this
+PRIOR_ROWS = 2.0  # a context's prior starts from N rows of the mean
+FAR_BELOW = 4.0  # nats below the floor where the prior is cut off
+BLOCK_BYTES = 1 << 19  # of dense rows quantised per block: fits the processor's cache
+LEAST = 1e-7  # smallest floor
 MOST_REST = 1.0 - 1e-6
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 0, "pb": 0}]
 
@@ -40,7 +40,7 @@ def pack(values: np.ndarray) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray) -> np.ndarray:
-    """The numbers that ``pack`` was given, in an unsigned type."""
+    """The inverse of ``pack``, in an unsigned type."""
     size = int(packed[0])
     planes = np.frombuffer(lzma.decompress(packed[1:].tobytes(), lzma.FORMAT_RAW, filters=_FILTERS), dtype=np.uint8)
     return np.ascontiguousarray(planes.reshape(size, -1).T).reshape(-1).view(f"<u{size}")
@@ -48,18 +48,18 @@ def unpack(packed: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Levels:
-    """Quantised rows: ``level`` (N, V) uint8, uint16 where there are more, 0 where not kept; ``left`` float64 (N,) the exact mass
-    of what is not kept."""
+    """Quantised rows: ``level`` (N, V) uint8, or uint16 for more levels, 0 if not kept; ``left`` float64 (N,) the exact mass
+    that is not kept."""
 
     level: np.ndarray
     left: np.ndarray
 
 
 class Coder:
-    """How the rows of one dump are written.
+    """The code of the rows of one dump.
 
-    ``floor``: the least probability that is kept; ``step``: of 2 sqrt(p); ``value`` float32 (L,): the probability that a level
-    stands for; ``code``: how levels become bits, with a prior row for each unit before (the last one: at the begin).
+    ``floor``: the smallest kept probability; ``step``: in 2 sqrt(p); ``value`` float32 (L,): the probability of each
+    level; ``code``: codes levels as bits, with a prior row per previous unit (the last one: at the begin).
     """
 
     def __init__(self, floor: float, step: float, top_k: int, value: np.ndarray, code: LevelCode) -> None:
@@ -72,12 +72,12 @@ class Coder:
     def fit(
         cls, log_probs: np.ndarray, before: np.ndarray, *, mass: float, top_k: int, step: float, after_one: np.ndarray | None = None
     ) -> Coder:
-        """Choose the floor that keeps ``mass`` on average, and learn levels' values, prior and tables, from a sample of rows.
+        """Choose the floor that keeps ``mass`` on average, and estimate levels' values, prior and tables, from a sample of rows.
 
         Args:
             log_probs: float32 (N, V), rows that sum to one; before: (N,) the unit before each row, V at a begin.
-            after_one: (V + 1, V) what the teacher itself expects after each single unit, if it can say: the prior, unless the
-                sample's own means code the sample in fewer bits.
+            after_one: (V + 1, V) the teacher's rows after each single unit, if known: the prior, unless the
+                sample's means code the sample in fewer bits.
         """
         if top_k < 0 or not 0.0 < mass <= 1.0 or not 0.0 < step <= 1.0:
             raise KdError(f"top_k {top_k}, mass {mass}, step {step}: a top_k of at least 0, mass and step above 0 and up to 1 are expected")
@@ -100,7 +100,7 @@ class Coder:
         return coder
 
     def _values(self, probs: np.ndarray) -> np.ndarray:
-        """The mean probability of each level in the sample; its middle where the sample has none."""
+        """The mean probability of each level in the sample; the level's middle if the sample has none."""
         count = self._count
         middle = (self._start + (np.arange(count) - 0.5) * self.step) / 2.0
         kept = probs[probs > self.floor]
@@ -109,12 +109,12 @@ class Coder:
         return np.where(number > 0, sums / np.maximum(number, 1), middle**2).astype(np.float32)
 
     def _level(self, probs: np.ndarray) -> np.ndarray:
-        """Levels of probabilities above the floor; one that rounding took above 1 has the highest."""
+        """Levels of probabilities above the floor; one rounded above 1 has the highest."""
         level = np.floor((2.0 * np.sqrt(probs) - np.float32(self._start)) * np.float32(1.0 / self.step)) + 1.0
         return np.clip(level, 1.0, self._count - 1.0).astype(np.uint16)
 
     def quantise(self, log_probs: np.ndarray) -> Levels:
-        """Levels of dense rows; KdError when a row is no distribution.  At least the likeliest entry of a row is kept."""
+        """Levels of dense rows; KdError when a row is no distribution.  The likeliest entry of a row is always kept."""
         levels = Levels(np.zeros(log_probs.shape, self.level_type), np.zeros(len(log_probs)))
         rows = max(1, BLOCK_BYTES // (4 * self.num_units))
         for first in range(0, len(log_probs), rows):
@@ -127,7 +127,7 @@ class Coder:
                               "the teacher is broken, train it again")  # fmt: skip
             level = levels.level[own]
             self._keep(probs, level)
-            probs.reshape(-1)[np.flatnonzero(level > 0)] = 0.0  # NumPy finds what is true four times as fast as what is not 0
+            probs.reshape(-1)[np.flatnonzero(level > 0)] = 0.0  # NumPy finds true entries four times as fast as non-zero ones
             levels.left[own] = probs.sum(axis=1, dtype=np.float64)
         return levels
 
@@ -137,7 +137,7 @@ class Coder:
         return np.uint8 if len(self.value) <= 256 else np.uint16
 
     def _keep(self, probs: np.ndarray, level: np.ndarray) -> None:
-        """Write levels (N, V) of what is kept: above the floor, the likeliest in any case, the ``top_k`` likeliest at most."""
+        """Write levels (N, V) of the kept entries: above the floor, always the likeliest, at most the ``top_k`` likeliest."""
         # Few entries of a wide row are kept: only those are worked on.
         rows = np.arange(len(probs))
         kept = np.flatnonzero(probs > self.floor)
@@ -149,7 +149,7 @@ class Coder:
             np.put_along_axis(level, out, 0, axis=1)
 
     def lost(self, log_probs: np.ndarray, levels: Levels) -> np.ndarray:
-        """float64 (N,): divergence (nats) of what will be read from the dense rows, the rest as one bucket on both sides."""
+        """float64 (N,): divergence (nats) of the decoded rows from the dense ones, the rest as one bucket on both sides."""
         place = np.flatnonzero(levels.level > 0)
         row = place // self.num_units
         exact = log_probs.reshape(-1)[place].astype(np.float64)
@@ -160,7 +160,7 @@ class Coder:
         return lost
 
     def _read(self, row: np.ndarray, level: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probabilities of kept entries and of the rests: the levels' values, scaled to what the rest leaves."""
+        """Log-probabilities of kept entries and of the rests: the levels' values, scaled to the mass without the rest."""
         kept = self.value[level].astype(np.float64)
         mass = (rest * REST_STEP / 2.0) ** 2
         with np.errstate(divide="ignore"):
@@ -168,16 +168,16 @@ class Coder:
             return np.log(self.value.astype(np.float64))[level] + scale[row], np.log(np.minimum(mass, MOST_REST))
 
     def encode(self, levels: Levels, before: np.ndarray) -> dict[str, np.ndarray]:
-        """Packed columns of some rows, each after the unit ``before`` it (V at a begin)."""
+        """Packed columns of some rows, each with the previous unit in ``before`` (V at a begin)."""
         context = np.minimum(before, self.contexts - 1)
         counts = (levels.level > 0).sum(axis=1)
         words, others = self.code.encode(levels.level, context)
-        # Rows after the same unit, and then with as many entries, are alike.
+        # Sort rows by previous unit, then by number of entries: neighbours are similar.
         alike, more_alike = np.argsort(context, kind="stable"), np.lexsort((context, counts))
         return {"counts": pack(counts[alike]), "rest": pack(_rest(levels.left)[more_alike]), "words": words, "others": pack(others)}
 
     def decode(self, columns: dict[str, np.ndarray], before: np.ndarray) -> tuple[np.ndarray, ...]:
-        """offsets int64 (N + 1,), ids int32 (M,), logp float32 (M,), rest_logp float32 (N,) of the rows that were encoded."""
+        """offsets int64 (N + 1,), ids int32 (M,), logp float32 (M,), rest_logp float32 (N,) of the encoded rows."""
         context = np.minimum(before, self.contexts - 1)
         counts, rest = np.empty(len(before), np.int64), np.empty(len(before), np.int64)
         counts[np.argsort(context, kind="stable")] = unpack(columns["counts"])
@@ -189,17 +189,17 @@ class Coder:
 
     @cached_property
     def _places(self) -> np.ndarray:
-        """Place of each unit in the order of falling prior after each context, int64 (C, V)."""
+        """Rank of each unit in descending order of the prior of each context, int64 (C, V)."""
         places = np.empty_like(self.code.order)
         np.put_along_axis(places, self.code.order, np.broadcast_to(np.arange(self.num_units), places.shape), axis=1)
         return places
 
     def ranks(self, unit_ids: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """Place of each unit in the prior of the unit before it: mostly small, so it packs better than the unit's number."""
+        """Rank of each unit in the prior after the previous unit: mostly small, so it packs better than the unit's id."""
         return self._places[np.minimum(before, self.contexts - 1), unit_ids]
 
     def from_ranks(self, ranks: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(unit ids, the units before them) of utterances of ``lengths`` units, end to end: the first of all, the second, .."""
+        """(unit ids, the units before them) of concatenated utterances of ``lengths`` units, which are decoded in parallel"""
         ids, before = np.empty(len(ranks), np.int64), np.empty(len(ranks), np.int64)
         order = np.argsort(-lengths, kind="stable")
         first = (np.cumsum(lengths) - lengths)[order]
@@ -212,7 +212,7 @@ class Coder:
         return ids, before
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """What ``from_tensors`` needs."""
+        """The input of ``from_tensors``."""
         code = self.code
         return {"value": self.value, "prior": pack(code.bins.T.ravel()), "shape": np.array(code.bins.shape, np.int64),
                 "log_value": code.log_value, "tables": pack(code.freq.ravel()),
@@ -220,7 +220,7 @@ class Coder:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, np.ndarray]) -> Coder:
-        """The coder that ``tensors`` were taken from."""
+        """The coder of these ``tensors``."""
         floor, step, top_k = tensors["limits"].tolist()
         bins = np.ascontiguousarray(unpack(tensors["prior"]).astype(np.uint8).reshape(tensors["shape"][::-1].tolist()).T)
         freq = unpack(tensors["tables"]).astype(np.uint16).reshape(-1, SYMBOLS)
@@ -228,7 +228,7 @@ class Coder:
 
 
 def _means(probs: np.ndarray, context: np.ndarray, contexts: int) -> np.ndarray:
-    """Mean row of each context, drawn to the mean of all: float64 (contexts, V)."""
+    """Mean row of each context, smoothed to the overall mean: float64 (contexts, V)."""
     rows, size = probs.shape
     mean = probs.mean(axis=0, dtype=np.float64) if rows else np.full(size, 1.0 / size)
     sums, seen = np.tile(PRIOR_ROWS * mean, (contexts, 1)), np.full(contexts, PRIOR_ROWS)
@@ -238,7 +238,7 @@ def _means(probs: np.ndarray, context: np.ndarray, contexts: int) -> np.ndarray:
 
 
 def _bins(prior: np.ndarray, floor: float) -> np.ndarray:
-    """Prior probabilities as bins of their logarithm; all that is far below the floor is alike."""
+    """Prior probabilities as bins of their logarithm; everything far below the floor shares a bin."""
     last = min(round((FAR_BELOW - np.log(max(floor, LEAST))) / BIN), LAST_BIN)
     with np.errstate(divide="ignore"):
         return np.minimum(np.rint(-np.log(prior) / BIN), last).astype(np.uint8)
@@ -248,7 +248,7 @@ def _floor(probs: np.ndarray, mass: float) -> float:
     """The largest threshold above which the mean mass of a row is at least ``mass``; 0 for all of it."""
     if mass >= 1.0 or probs.size == 0:
         return 0.0
-    # Probabilities by the upper half of their bits, which rise with them: a floor 1% off its place would do, and this is 0.4%.
+    # Compare the upper half of the probabilities' bits, which preserves their order: a floor 1% off would do, and this is within 0.4%.
     half = probs.reshape(-1).view(np.uint32) >> 16
     mass_of = np.bincount(half, weights=probs.reshape(-1), minlength=1 << 16)[::-1].cumsum() / len(probs)
     lowest = (1 << 16) - 1 - min(int(np.searchsorted(mass_of, mass)), (1 << 16) - 1)
@@ -256,7 +256,7 @@ def _floor(probs: np.ndarray, mass: float) -> float:
 
 
 def _rest(left: np.ndarray) -> np.ndarray:
-    """Levels of the rests' masses, even in 2 sqrt(mass) like the entries'; 0 only where nothing is left."""
+    """Levels of the rests' masses, uniform in 2 sqrt(mass) like the entries'; 0 only if nothing is left."""
     return np.where(left > 0, np.maximum(np.rint(2.0 * np.sqrt(np.maximum(left, 0.0)) / REST_STEP), 1), 0).astype(np.int64)
 
 

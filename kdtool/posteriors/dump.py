@@ -1,11 +1,11 @@
-"""The posterior dump: what a language model expects at each unit of each aligned utterance.
+"""The posterior dump: a teacher's distribution for each unit (or frame) of each utterance.
 
 In: per utterance the unit segments and the teacher's distributions over units. Out: a folder with ``coder.safetensors``,
 ``shard-00000.safetensors`` ... (a fixed number of utterances each), ``index.jsonl.gz`` (id -> shard and number of units) and
-``meta.json`` (teacher, unit table, alignment, temperature, what was kept and lost, a sha256 a file), read by ``PosteriorDump``.
+``meta.json`` (teacher, unit table, alignment, temperature, kept and lost mass, a sha256 per file), read by ``PosteriorDump``.
 
-One row stands for one unit, that is for all the frames of its segment, and frames of silence have none (meta.json: rows "unit"); or
-for one frame, silence included (rows "frame", one every ``frame_shift`` seconds). How rows become bytes is ``kdtool.posteriors.codec``'s.
+One row covers one unit, that is all the frames of its segment, and frames of silence have no row (meta.json: rows "unit"); or
+one frame, silence included (rows "frame", one every ``frame_shift`` seconds). ``kdtool.posteriors.codec`` codes the rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kdtool.formats.alignment import Segments
 from kdtool.posteriors.codec import Coder, Levels, before_units, pack, unpack
 
 FORMAT = "kdtool posteriors 3"
-UNIT, FRAME = "unit", "frame"  # what a row stands for
+UNIT, FRAME = "unit", "frame"  # what a row covers
 INDEX_FILE, META_FILE, CODER_FILE = "index.jsonl.gz", "meta.json", "coder.safetensors"
 _ARRAYS = {"rank", "gap", "length", "counts", "rest", "words", "others"}
 
@@ -35,10 +35,10 @@ class UnitPosteriors:
     """One utterance: N units, M kept entries.
 
     ``unit_ids``, ``start``, ``length`` int32 (N,): the unit itself and its 10 ms frames in the original utterance. In a dump of rows by
-    frame the unit is the label that the teacher's writer gave the row, the likeliest one unless it knew better.
+    frame the unit is the label that the writer gave the row, by default the likeliest one.
     Entries ``offsets[i]:offsets[i + 1]`` of ``ids`` int32 (M,) and ``logp`` float32 (M,) are the kept units of row i
     and their log-probabilities (nats), the likeliest first; ``rest_logp`` float32 (N,) is the log mass of all units
-    not kept, -inf where none is left.
+    not kept, -inf if none is left.
     """
 
     unit_ids: np.ndarray
@@ -55,7 +55,7 @@ class UnitPosteriors:
     def padded(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(ids int64 (N, k) padded with 0, logp float32 (N, k) padded with -inf): the k likeliest entries of each row.
 
-        What a row holds beyond k is cut off and not added to ``rest_logp``: ask for ``k >= most_kept`` to lose nothing.
+        Entries beyond k are dropped and not added to ``rest_logp``; with ``k >= most_kept`` none is lost.
         """
         counts = np.minimum(np.diff(self.offsets), k)
         columns = np.arange(k)
@@ -67,7 +67,7 @@ class UnitPosteriors:
         return ids, logp
 
     def dense(self, num_units: int) -> np.ndarray:
-        """Log-probabilities float32 (N, num_units), each row summing to one: the rest is shared evenly by what was not kept."""
+        """Log-probabilities float32 (N, num_units), each row summing to one: the rest is spread evenly over units not kept."""
         left = num_units - np.diff(self.offsets)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(left > 0, self.rest_logp - np.log(left), -np.inf)
@@ -76,7 +76,7 @@ class UnitPosteriors:
         return out
 
     def frame_rows(self, num_frames: int, name: str) -> np.ndarray:
-        """Row of each 10 ms frame, int32 (num_frames,), -1 where no unit is; KdError, naming ``name``, when the units are longer."""
+        """Row of each 10 ms frame, int32 (num_frames,), -1 without a unit; KdError, naming ``name``, when the units exceed the frames."""
         frames = np.full(num_frames, -1, dtype=np.int32)
         end = int((self.start + self.length).max(initial=0))
         if end > num_frames:
@@ -87,7 +87,7 @@ class UnitPosteriors:
 
     @property
     def most_kept(self) -> int:
-        """The largest number of entries a row holds (0 without units)."""
+        """The largest number of entries in a row (0 without units)."""
         return int(np.diff(self.offsets).max(initial=0))
 
 
@@ -96,7 +96,7 @@ def write_shard(path: Path, coder: Coder, utterances: Iterable[tuple[str, Segmen
     from kdtool.core.tensors import save_tensors
 
     rows: list[dict[str, Any]] = []
-    # Begun with no unit, so that a shard whose utterances were all dropped is one of no rows.
+    # Start with zero units, so that a shard whose utterances were all dropped has no rows.
     none = np.zeros(0, np.int32)
     parts: list[tuple[np.ndarray, ...]] = [(none, none, none, none, np.zeros((0, coder.num_units), coder.level_type), np.zeros(0))]
     for utterance, segments, levels in utterances:
@@ -123,12 +123,12 @@ def save_coder(folder: Path, coder: Coder) -> None:
 
 
 def dump_name(folder: Path) -> str:
-    """What a dump is called where nobody gave it a name: after its teacher, exp/teacher_phone/post_train is teacher_phone."""
+    """The default name of a dump, after its teacher: exp/teacher_phone/post_train is teacher_phone."""
     return folder.parent.name if folder.name.startswith("post") and folder.parent.name else folder.name
 
 
 def sha256(path: Path) -> str:
-    """sha256 of a file's content, 64 hex digits; KdError when there is no such file."""
+    """sha256 of a file's content, 64 hex digits; KdError if the file does not exist."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as f:
@@ -140,11 +140,11 @@ def sha256(path: Path) -> str:
 
 
 def finish_dump(folder: Path, shards: Sequence[tuple[str, list[dict[str, Any]]]], meta: dict[str, Any]) -> dict[str, Any]:
-    """Write index and meta over shards that are in ``folder``; returns the completed meta.
+    """Write index and meta for the shards in ``folder``; returns the completed meta.
 
     Args:
         shards: (file name, its index rows) in order.
-        meta: what is known of teacher, units and alignment; counts and checksums are added.
+        meta: facts of teacher, units and alignment; counts and checksums are added.
     """
     from kdtool.core.tables import write_json, write_jsonl
 
@@ -193,13 +193,13 @@ class PosteriorDump:
         """Open a dump.
 
         Args:
-            units_digest: digest of the reader's own unit table (``kdtool.units.table.units_digest``).
-            alignment_digest: digest of the reader's own alignment (``AlignmentSet.digest``).
+            units_digest: digest of the reader's unit table (``kdtool.units.table.units_digest``).
+            alignment_digest: digest of the reader's alignment (``AlignmentSet.digest``).
             cache: shards kept in memory.
 
         Raises:
-            KdError: not a dump, or made for other units or another alignment (both digests are named). A dump of rows by frame that
-                was made without an alignment fits any: its rows have to be as many as the frames.
+            KdError: not a dump, or made for other units or another alignment (names both digests). A dump of rows by frame that
+                was made without an alignment fits any with as many frames as rows.
         """
         from kdtool.core.tables import read_json, read_jsonl
 
@@ -236,7 +236,7 @@ class PosteriorDump:
         """The posteriors of one utterance.
 
         Raises:
-            KdError: an utterance that the dump does not have, or a shard that is not what was written.
+            KdError: an utterance that the dump lacks, or an altered shard.
         """
         row = self._rows.get(source_id)
         if row is None:
@@ -256,7 +256,7 @@ class PosteriorDump:
             self._shard(number)
 
     def _shard(self, number: int) -> UnitPosteriors:
-        """A shard's utterances end to end; ``start`` holds the gap before each unit, which is the same wherever one begins."""
+        """A shard's utterances, concatenated; ``start`` holds the gap before each unit, which does not depend on the utterance's begin."""
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
@@ -273,11 +273,11 @@ class PosteriorDump:
 
     @cached_property
     def coder(self) -> Coder:
-        """How its rows are written."""
+        """The code of its rows."""
         return Coder.from_tensors(self._tensors(self.meta["coder"]))
 
     def _tensors(self, entry: dict[str, Any]) -> dict[str, np.ndarray]:
-        """A file's tensors; KdError when it is not what was written."""
+        """A file's tensors; KdError when it was altered."""
         from kdtool.core.tensors import load_tensors
 
         _check(self.folder, entry)

@@ -1,9 +1,9 @@
 """Posteriors for other programs.  In: dumps.  Out: dense arrays (safetensors, npy), an Arrow table, or Lhotse cuts.
 
 safetensors, npy: log-probabilities (units, V) of each utterance, or (frames, V) with --frames, where frames without a unit (silence)
-are -inf throughout; of a dump of rows by frame (rows, V), and with --frames each row at all its 10 ms frames. What a dump does not
-keep shares the rest evenly, so that each row sums to one. Units' segments come beside them, int32 (units, 3): unit, first frame,
-number of frames. Arrow: one row per unit or frame, exactly what the dump holds.
+are all -inf. For a dump of rows by frame (rows, V), and with --frames each row at all its 10 ms frames. Entries that the dump did not
+keep share the rest evenly, so that each row sums to one. Units' segments are stored with them, int32 (units, 3): unit, first frame,
+number of frames. Arrow: one row per unit or frame, with exactly the kept entries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ARROW_FILE = "posteriors.arrow"
 
 
 def needs(kind: str) -> None:
-    """UsageError, with the command that installs it, when a format's library is not there."""
+    """UsageError, with the command that installs it, when a format's library is missing."""
     if kind != "arrow":
         return
     try:
@@ -87,9 +87,9 @@ def _by_shard(dump: PosteriorDump) -> Iterator[tuple[int, list[str]]]:
 
 
 def write_arrow(dump: PosteriorDump, path: Path) -> None:
-    """One Arrow IPC file (``pyarrow.ipc.open_file``, or memory-mapped), a record batch a shard, a row a unit.
+    """One Arrow IPC file (``pyarrow.ipc.open_file``, or memory-mapped), one record batch per shard, one row per unit.
 
-    Columns: utterance, unit, start and length (10 ms frames), ids and logp (what was kept, the likeliest first), rest_logp.
+    Columns: utterance, unit, start and length (10 ms frames), ids and logp (kept entries, the likeliest first), rest_logp.
     """
     import pyarrow as pa
 

@@ -1,6 +1,6 @@
-"""Write a dump of a teacher that speaks of every frame, in this process.  In: a ``FrameRows``.  Out: a dump folder.
+"""Writes a dump of a per-frame teacher, in this process.  In: a ``FrameRows``.  Out: a dump folder.
 
-A teacher that is asked by an array of jobs goes the way of kdtool.posteriors.make: it has a ``FrameRows`` in each job.
+A teacher that runs as an array of jobs uses kdtool.posteriors.make: it has a ``FrameRows`` in each job.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ def write_frame_dump(folder: Path, source: FrameRows, facts: dict[str, Any], cfg
     """Dump all utterances of ``source`` into an empty folder; returns meta.json's content.
 
     Args:
-        facts: what meta.json should say of the teacher and its units: ``units_digest``, ``tree_digest`` (senones), ``teacher_kind``,
-            ``teacher_digest``; ``alignment_digest`` only where the labels are those of an alignment.
+        facts: facts of the teacher and its units for meta.json: ``units_digest``, ``tree_digest`` (senones), ``teacher_kind``,
+            ``teacher_digest``; ``alignment_digest`` only if the labels are those of an alignment.
 
     Raises:
-        ValueError: the facts do not say which units they are.
+        ValueError: the facts do not identify the units.
         KdError: rows that are no distributions, or more utterances dropped than ``cfg.max_dropped`` allows.
     """
     needed = "tree_digest" if source.unit == "senone" else "units_digest"

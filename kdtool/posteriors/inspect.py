@@ -1,4 +1,4 @@
-"""What a dump is, in words.  In: a dump, and names of its units.  Out: lines of text."""
+"""Describes a dump.  In: a dump, and names of its units.  Out: lines of text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdtool.posteriors.dump import PosteriorDump
 
 
 def unit_names(dump: PosteriorDump, lang: Path | None) -> list[str]:
-    """A name for each unit: the lang's, or its number (senones have no other).
+    """A name per unit: the lang's, or its number (senones have no other).
 
     Raises:
         KdError: the lang's units are not the dump's.
@@ -62,7 +62,7 @@ def describe(dump: PosteriorDump) -> list[str]:
 
 
 def describe_utterance(dump: PosteriorDump, utterance: str, names: list[str], top: int) -> list[str]:
-    """One utterance: a line a unit with its frames, its own probability, the likeliest entries, and the mass of the rest."""
+    """One utterance, one line per unit: its frames, its posterior, the likeliest entries, and the mass of the rest."""
     post = dump.get(utterance)
     ids, logp = post.padded(top)
     what = f"rows over {dump.unit}s" if dump.per_frame else f"{dump.unit}s"

@@ -1,6 +1,6 @@
 """One job of the dump array.  In: teacher, lang, alignment, limits.  Out: this job's shards and their index rows.
 
-Which utterances share a shard does not depend on the number of jobs, so any --nj gives the same bytes.
+The assignment of utterances to shards does not depend on the number of jobs, so any --nj gives the same bytes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Config:
     temperature: float = 1.0
     shard_size: int = 128
     device: str = "cpu"
-    job: int = field(default=1, metadata={"help": "which job this is, from 1"})
-    num_jobs: int = field(default=1, metadata={"help": "of how many"})
+    job: int = field(default=1, metadata={"help": "number of this job, from 1"})
+    num_jobs: int = field(default=1, metadata={"help": "number of jobs"})
 
 
 def shard_plan(ids: Sequence[str], size: int) -> list[tuple[int, list[str]]]:
@@ -40,7 +40,7 @@ def shard_plan(ids: Sequence[str], size: int) -> list[tuple[int, list[str]]]:
 
 
 def part_file(work: Path, number: int) -> Path:
-    """Where a job leaves the index rows of a shard for the step to collect."""
+    """File in which a job leaves the index rows of a shard for the step."""
     return work / "parts" / f"{number:05d}.json"
 
 
@@ -49,14 +49,14 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-TOGETHER = 16  # utterances that a teacher is asked for at once: 20 MB of senones
+TOGETHER = 16  # utterances per call of the teacher: 20 MB of senones
 
 
 class Tally:
-    """Sums over the rows that were dumped, and the utterances that could not be.
+    """Sums over the dumped rows, and the dropped utterances.
 
-    ``lost``: nats that truncation and quantising lose; ``unseen``: units that the teacher gives no probability, which count in
-    ``units`` and not in ``nats``.
+    ``lost``: nats lost by truncation and quantisation; ``unseen``: units without probability under the teacher, which count in
+    ``units`` but not in ``nats``.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ def posteriors(
 
 
 def _read(source: RowSource, ids: Sequence[str], tally: Tally) -> list[Rows]:
-    """The rows of utterances; those that the teacher cannot read are tallied as dropped."""
+    """The rows of utterances; unreadable ones are tallied as dropped."""
     try:
         return source.read_many(ids)
     except KdError as e:

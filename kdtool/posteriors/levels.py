@@ -1,6 +1,6 @@
-"""Levels into words and out of them in C++ (``levels.cc``).  In: a LevelCode's tables, rows.  Out: words, or kept entries.
+"""Codes levels as words and back in C++ (``levels.cc``).  In: a LevelCode's tables, rows.  Out: words, or kept entries.
 
-Decoding takes a third (subwords, 133 entries per row) to a tenth (senones, 3 per row) of what array arithmetic takes.
+Decoding takes a third (subwords, 133 entries per row) to a tenth (senones, 3 per row) of the time of array arithmetic.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NativeLevels:
         self._tables = _Tables(**{name: array.ctypes.data for name, array in self._arrays.items()}, **sizes)
 
     def encode(self, levels: np.ndarray, begin: np.ndarray, counts: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
-        """(words uint16, levels that had no code of their own int64) of rows uint8 or uint16 (N, V); begin and counts as below.
+        """(words uint16, levels without a code, int64) of rows uint8 or uint16 (N, V); begin and counts as below.
 
         Raises:
             KdError: too little memory.
@@ -51,7 +51,7 @@ class NativeLevels:
         return words, others
 
     def decode(self, words: np.ndarray, others: np.ndarray, begin: np.ndarray, counts: np.ndarray, lanes: int) -> tuple[Any, Any]:
-        """(ids, levels) int32 (M,): row after row, each row's highest level first, equal ones by rising id.
+        """(ids, levels) int32 (M,): row after row, each row's highest level first, equal ones by ascending id.
 
         words: uint16; others, begin (the row's place in the tables), counts (of kept entries, at least 1): int64.
 

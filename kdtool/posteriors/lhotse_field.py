@@ -1,9 +1,9 @@
 """Posteriors as a field of Lhotse cuts.  In: dumps and cuts.  Out: cuts.jsonl.gz, whose cuts have ``posteriors_<unit>``, or
-``posteriors_<teacher>`` where two dumps are over one unit.
+``posteriors_<teacher>`` if two dumps have the same unit.
 
-``cut.load_posteriors_phone()`` gives log-probabilities (T, V) of the cut's own 10 ms frames, also after ``cut.truncate``; frames
-without a unit (silence, or outside of a supervision) are -inf throughout. Stored as plain .npy files, which Lhotse reads by
-itself, or left in the dump, a hundredth of the size: then a program imports this module once, so that Lhotse knows how to read it.
+``cut.load_posteriors_phone()`` gives log-probabilities (T, V) of the cut's 10 ms frames, also after ``cut.truncate``; frames
+without a unit (silence, or outside of a supervision) are all -inf. Stored as plain .npy files, which Lhotse reads by
+itself, or left in the dump, 1% of the size: then a program must import this module once, so that Lhotse can read it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def frame_array(dump: PosteriorDump, num_frames: int, spans: Spans, dtype: np.dt
     """Log-probabilities (num_frames, V) of a stretch of audio.
 
     Args:
-        spans: (supervision id, frame at which it starts here); what lies before or after the stretch is left out.
+        spans: (supervision id, frame at which it starts here); frames before or after the stretch are left out.
     """
     out = np.full((num_frames, dump.num_units), -np.inf, dtype=dtype)
     for name, start in spans:
@@ -50,7 +50,7 @@ def _open(folder: str) -> PosteriorDump:
 
 @register_reader
 class DumpReader(FeaturesReader):  # type: ignore[misc]
-    """Lhotse's way to a dump: the storage path is the dump, the key says frames and supervisions as JSON."""
+    """Lhotse's access to a dump: the storage path is the dump, the key holds frames and supervisions as JSON."""
 
     name = "kdtool_posteriors"
 
@@ -66,7 +66,7 @@ class DumpReader(FeaturesReader):  # type: ignore[misc]
 
 
 def load_cuts(data: Path) -> Any:
-    """Cuts of a file, of a feature folder (cuts.jsonl.gz), or of a data folder: one a supervision, of the same id."""
+    """Cuts of a file, of a feature folder (cuts.jsonl.gz), or of a data folder: one per supervision, of the same id."""
     from lhotse import CutSet, RecordingSet, SupervisionSet
 
     if data.is_file() or (data / "cuts.jsonl.gz").is_file():
@@ -79,10 +79,10 @@ def load_cuts(data: Path) -> Any:
 
 
 def field_names(dumps: Sequence[PosteriorDump]) -> list[str]:
-    """What each dump's field is called after: its unit, or its teacher where another dump is over the same unit.
+    """The name of each dump's field: its unit, or its teacher if another dump has the same unit.
 
     Raises:
-        KdError: two dumps over one unit whose teachers have one name.
+        KdError: two dumps with the same unit and the same teacher name.
     """
     units = [d.unit for d in dumps]
     names = [d.unit if units.count(d.unit) == 1 else re.sub(r"\W", "_", dump_name(d.folder.absolute())) for d in dumps]
@@ -94,7 +94,7 @@ def field_names(dumps: Sequence[PosteriorDump]) -> list[str]:
 
 
 def write_cuts(dumps: Sequence[PosteriorDump], data: Path, work: Path, out: Path, storage: str, dtype: np.dtype[Any]) -> None:
-    """Write the cuts whose supervisions all dumps know into ``work``, which will become ``out``; how many were left out is said."""
+    """Write the cuts whose supervisions all dumps know into ``work``, which will become ``out``; prints how many were left out."""
     from lhotse import CutSet
 
     names = field_names(dumps)

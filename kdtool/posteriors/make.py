@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kdtool.posteriors.codec import Coder
     from kdtool.posteriors.source import RowSource
 
-JOB_MB = 1000  # of one job: libraries, one utterance's distributions; on top, twice the teacher's file: as read and as used
+JOB_MB = 1000  # per job: libraries, one utterance's distributions; plus twice the teacher's file (as read and in memory)
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Config:
     top_k: int = field(default=0, metadata={"help": "keep at most N units of a distribution (0: no limit)"})
     mass: float = field(default=0.99, metadata={"help": "keep this share of the mass, on average"})
     step: float = field(default=0.0, metadata={"help": "quantisation step of 2 sqrt(p) (0: the unit's default)"})
-    sample: int = field(default=16000, metadata={"help": "units from which the coder's levels and priors are estimated"})
-    shard_size: int = field(default=128, metadata={"help": "utterances in one file"})
+    sample: int = field(default=16000, metadata={"help": "number of units for estimating the coder's levels and priors"})
+    shard_size: int = field(default=128, metadata={"help": "utterances per file"})
     device: str = field(default="auto", metadata={"help": f"neural teachers: {DEVICE_HELP}", "key": False})
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
 
 
 def check(cfg: Config) -> None:
-    """UsageError for values that make no sense."""
+    """UsageError for invalid values."""
     check_device(cfg.device)
     fits = cfg.temperature > 0 and cfg.top_k >= 0 and 0 < cfg.mass <= 1 and 0 <= cfg.step <= 1 and cfg.shard_size >= 1 and cfg.sample >= 1
     if not fits:
@@ -57,7 +57,7 @@ def check(cfg: Config) -> None:
 
 
 def check_fit(teacher: dict[str, Any], ali_meta: dict[str, Any], lang: Any, where: dict[str, Path]) -> None:
-    """KdError unless teacher, alignment and lang speak of the same units."""
+    """KdError unless teacher, alignment and lang have the same units."""
     from kdtool.units.table import units_digest
 
     if teacher["unit"] == "senone":
@@ -113,13 +113,13 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
 
 
 def kept_meta(source: RowSource, cfg: Config) -> dict[str, Any]:
-    """What meta.json says of a dump's rows and of what is kept of them."""
+    """Facts of a dump's rows and of the kept entries, for meta.json."""
     return {"rows": source.rows, "frame_shift": round(FRAME_SHIFT * source.frames_per_row, 6), "temperature": cfg.temperature,
             "top_k": cfg.top_k, "mass": cfg.mass, "step": cfg.step}  # fmt: skip
 
 
 def tally_meta(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What meta.json says of what was lost, from the tallies of all shards."""
+    """Facts of the lost mass, from the tallies of all shards, for meta.json."""
     total = {name: sum(part[name] for part in parts) for name in ("units", "unseen", "frames", "lost", "kept_mass", "nats")}
     units = max(total["units"], 1)
     return {"nats_lost_per_unit": total["lost"] / units, "mean_mass_kept": total["kept_mass"] / units, "frames": total["frames"],
@@ -127,7 +127,7 @@ def tally_meta(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def learn_coder(source: RowSource, cfg: Config) -> Coder:
-    """The code of a dump, from utterances spread evenly over the set: the same whatever the number of jobs."""
+    """The code of a dump, from utterances spread evenly over the set, independent of the number of jobs."""
     import numpy as np
 
     from kdtool.posteriors.codec import Coder, before_units, temper
@@ -137,7 +137,7 @@ def learn_coder(source: RowSource, cfg: Config) -> Coder:
         try:
             _, segments, log_probs = source.read(utterance)
         except KdError:
-            continue  # the job that meets it says why it is dropped
+            continue  # its job will report why it is dropped
         rows.append(temper(log_probs, cfg.temperature))
         before.append(before_units(segments.ids, source.num_units))
         found += len(segments)
@@ -151,7 +151,7 @@ def learn_coder(source: RowSource, cfg: Config) -> Coder:
 
 
 def report(meta: dict[str, Any], seconds: float) -> None:
-    """One line: what was kept, how large it is, how fast it went."""
+    """Print one line: kept entries, size, speed."""
     from kdtool.teacher.perplexity import NAMES
 
     speech = meta["aligned_frames"] / 100.0

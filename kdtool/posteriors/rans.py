@@ -1,13 +1,13 @@
-"""Levels of a teacher's rows as few bits.  In: levels (N, V), the unit before each row.  Out: 16-bit words, and back.
+"""Codes the levels of a teacher's rows compactly.  In: levels (N, V), the unit before each row.  Out: 16-bit words, and back.
 
-The entries of a row are visited by falling prior (what the unit before it leads one to expect). Each is coded by a range coder
+The entries of a row are visited by descending prior (given the unit before it). Each is coded by a range coder
 (rANS: Duda 2013, arXiv 1311.2540; interleaved as in Giesen 2014, arXiv 1402.3392) with one of a few hundred fixed tables, chosen by
-- what the prior and the entries before it in the row make one expect: an n-gram's row is mostly that of a shorter context times a
-  constant, so how far the last entries were off says how far this one will be;
-- how many kept entries are still to come, against how many are still to be expected (the row ends with the last of them);
-- whether the entry just before was far above or below what was expected.
-Many rows are worked on side by side (a lane that has done one takes the next). Coding is done in C++ (``kdtool.posteriors.levels``;
-tests/unit/rans_reference.py is the slow form). Only whole numbers decide which table is used, so every machine decodes alike.
+- the level expected from the prior and the previous entries of the row: an n-gram's row is mostly that of a shorter context times a
+  constant, so the error on the last entries predicts the error on this one;
+- the number of remaining kept entries relative to the expected number (the row ends with the last of them);
+- whether the previous entry was far above or below its expectation.
+Many rows are coded in parallel (a lane that has finished one takes the next). Coding is done in C++ (``kdtool.posteriors.levels``;
+tests/unit/rans_reference.py is the slow form). Only integers select the table, so every machine decodes alike.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy as np
 from kdtool.core.errors import KdError
 from kdtool.posteriors.levels import NativeLevels
 
-UNIT = 16  # fixed-point logarithms: so many to a nat
-BIN = 0.25  # nats in one bin of the prior
+UNIT = 16  # fixed-point logarithms: units per nat
+BIN = 0.25  # nats per bin of the prior
 LAST_BIN = 254
-FINE, SPREAD, AHEAD = 28, 13, 3  # tables: expected level x entries to come x what the last one was
-SYMBOLS = 64  # levels with a code of their own; the last stands for all others, which are listed apart
-BITS = 12  # of the tables' probabilities
-LANE = 600  # kept entries for each lane, which costs two bytes that carry nothing
-FAR = 2 * UNIT  # what is further off than this moves the expectation no more
+FINE, SPREAD, AHEAD = 28, 13, 3  # tables: expected level x remaining entries x surprise of the last one
+SYMBOLS = 64  # levels with a code; the last one represents all others, which are listed separately
+BITS = 12  # precision of the tables' probabilities
+LANE = 600  # kept entries per lane; each lane costs two extra bytes
+FAR = 2 * UNIT  # larger deviations do not change the expectation further
 _LOW, _WORD = 1 << 16, 0xFFFF
 
 Take = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -45,18 +45,18 @@ class LevelCode:
         self.num_units = bins.shape[1]
         self.order = np.argsort(bins, axis=1, kind="stable")
         self._unit = self.order.ravel()
-        # Logarithms count from 3 nats below the floor, so that they are places in the table of expected levels.
+        # Logarithms count from 3 nats below the floor, so that they are indices into the table of expected levels.
         zero = int(log_value[0]) - 3 * UNIT
         expected = -np.take_along_axis(bins, self.order, axis=1).astype(np.int64) * int(BIN * UNIT) - zero
         self._log_prior = expected.ravel()
         self._fine = (np.arange(FINE * 8) >> 3) * SPREAD * AHEAD
-        # How many entries from this one on the prior puts above the floor, one at least.
+        # Number of entries from this one on whose prior is above the floor, at least one.
         below = 3 * UNIT - UNIT // 2
         above = np.maximum((expected > below).sum(axis=1)[:, None] - np.arange(self.num_units), 1)
         size = _size(self.num_units + 2)
         self._left, self._ahead = size * 64 + 32, -size[above].ravel()
         self._spread = (np.clip(np.arange(64 * 64) % 64 - 32 + np.arange(64 * 64) // 64 + SPREAD // 2, 0, SPREAD - 1)) * AHEAD
-        # An entry that was not kept says something only where it was expected to be.
+        # An entry that was not kept is informative only if it was expected to be.
         self._value = np.append(below, log_value[1:].astype(np.int64) - zero) + FAR
         self._most = np.append(FAR, np.full(len(log_value) - 1, 1 << 20))
         off = np.arange(2 * FAR + 1) - FAR
@@ -71,9 +71,9 @@ class LevelCode:
         return cls(bins, np.zeros(1, np.int16) if log_value is None else log_value, tables)
 
     def _walk(self, context: np.ndarray, counts: np.ndarray, take: Take) -> None:
-        """Visit all rows' entries up to the last kept one, a step for all lanes at once.
+        """Visit all rows' entries up to the last kept one, one step for all lanes at once.
 
-        ``take(table, lane, row, place)`` gives the levels; places are those of flat (C, V) arrays in the order of falling prior.
+        ``take(table, lane, row, place)`` returns the levels; places index flat (C, V) arrays in the order of descending prior.
         """
         lane, waiting = np.arange(_lanes(counts)), _lanes(counts)
         row, begin = lane.copy(), context * self.num_units
@@ -120,7 +120,7 @@ class LevelCode:
         return np.concatenate(tables), np.concatenate(found), lanes
 
     def encode(self, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(words uint16, levels that had no code of their own) of some rows, uint8 or uint16; KdError when a row keeps nothing."""
+        """(words uint16, levels without a code) of some rows, uint8 or uint16; KdError when a row keeps nothing."""
         counts = (levels > 0).sum(axis=1)
         if not counts.all():
             raise KdError(f"row {counts.argmin()} of {len(counts)} keeps nothing; this is a bug, please report it")
@@ -129,11 +129,11 @@ class LevelCode:
         return self._native.encode(levels, context * self.num_units, counts, _lanes(counts))
 
     def decode(self, words: np.ndarray, others: np.ndarray, context: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, levels) int32 (M,) of the kept entries of rows that were encoded: row after row, ``counts`` (N,) in each, a row's
-        highest level first, equal ones by rising id.
+        """(ids, levels) int32 (M,) of the kept entries of encoded rows: row after row, ``counts`` (N,) in each, a row's
+        highest level first, equal ones by ascending id.
 
         Raises:
-            KdError: rows that keep nothing or more than there is, or words that are no code of such rows.
+            KdError: rows that keep nothing or more entries than there are, or words that are no code of such rows.
         """
         if len(counts) and not 1 <= counts.min() <= counts.max() <= self.num_units:
             raise KdError(f"rows of {counts.min()} to {counts.max()} entries of {self.num_units}; dump again")
@@ -155,12 +155,12 @@ class LevelCode:
 
 
 def _lanes(counts: np.ndarray) -> int:
-    """How many rows are worked on side by side; a lane that has done one takes the next that waits."""
+    """Number of rows coded in parallel; a lane that has finished one takes the next waiting one."""
     return min(len(counts), 1 + int(counts.sum()) // LANE)
 
 
 def _size(most: int) -> np.ndarray:
-    """How often 0 .. most - 1 can be halved: int64."""
+    """Number of times that 0 .. most - 1 can be halved: int64."""
     size = np.zeros(most, dtype=np.int64)
     for power in range(1, most.bit_length()):
         size[1 << power :] = power
@@ -168,12 +168,12 @@ def _size(most: int) -> np.ndarray:
 
 
 def learn(bins: np.ndarray, log_value: np.ndarray, levels: np.ndarray, context: np.ndarray) -> tuple[LevelCode, float]:
-    """The code with the tables that suit a sample of rows, and the bits that it takes for them."""
+    """The code with tables estimated on a sample of rows, and the bits that it takes for them."""
     number = FINE * SPREAD * AHEAD
     table, level, _ = LevelCode.empty(bins, log_value).visit(levels, context)
     cells = table * SYMBOLS + np.minimum(level, SYMBOLS - 1)
     seen = np.bincount(cells, minlength=number * SYMBOLS).reshape(FINE, -1, SYMBOLS).astype(np.float64)
-    # A table that the sample hardly has is that of the expected level alone, or of all.
+    # A table with little data is replaced by that of the expected level alone, or of all.
     whole = seen.sum(axis=(0, 1)) + 1e-3
     alike = seen.sum(axis=1) + whole / whole.sum()
     share = (seen + 2.0 * (alike / alike.sum(axis=1, keepdims=True))[:, None]).reshape(number, SYMBOLS)

@@ -1,7 +1,7 @@
-"""Where the rows of a dump come from.  In: an utterance.  Out: its segments and a teacher's distribution for each of them.
+"""Sources of a dump's rows.  In: an utterance.  Out: its segments and a teacher's distribution for each of them.
 
-Two shapes of teachers: ``UnitRows``, a language model that is asked at each unit of an alignment (silence has none), and ``FrameRows``,
-anything that speaks of every frame (acoustic models, lattices), silence included, with or without an alignment.
+Two shapes of teachers: ``UnitRows``, a language model that is asked for each unit of an alignment (silence has none), and ``FrameRows``,
+any teacher with a row per frame (acoustic models, lattices), silence included, with or without an alignment.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from kdtool.lang.lang import Lang
     from kdtool.teacher.base import Teacher
 
-FRAME_SHIFT = 0.01  # seconds between the frames that segments count in
-# Steps of 2 sqrt(p) that lose less than 0.01 nats a unit: 0.008 for senones, 0.009 for phones, 0.010 for BPE-500.
+FRAME_SHIFT = 0.01  # seconds per frame of the segments
+# Steps of 2 sqrt(p) that lose less than 0.01 nats per unit: 0.008 for senones, 0.009 for phones, 0.010 for BPE-500.
 STEPS = {"senone": 0.32, "phone": 0.12, "subword": 0.042}
-FRAME_STEP = 0.12  # an acoustic model's row is flatter than a phone's place in its tree, and there are many of them
+FRAME_STEP = 0.12  # an acoustic model's rows are flatter than senone rows of a phone teacher, and there are many of them
 
 Rows = tuple[str, Segments, np.ndarray]  # utterance, N segments, float32 (N, V) log-probabilities in nats, each row summing to one
 
@@ -32,9 +32,9 @@ Rows = tuple[str, Segments, np.ndarray]  # utterance, N segments, float32 (N, V)
 class RowSource(ABC):
     """Rows of some utterances.
 
-    ``rows``: "unit" or "frame"; ``frames_per_row``: 10 ms frames from one row to the next (frame), 1 for units; ``step``: of the levels
-    that probabilities are rounded to, when none is given; ``ids``: all utterances, in the order of the dump; ``name``, ``again``: where
-    they are of and what to do when none can be read, for messages.
+    ``rows``: "unit" or "frame"; ``frames_per_row``: 10 ms frames from one row to the next (frame), 1 for units; ``step``: default
+    quantisation step of probabilities; ``ids``: all utterances, in the order of the dump; ``name``, ``again``: for messages, their
+    source and what to do when none can be read.
     """
 
     rows: str
@@ -51,23 +51,23 @@ class RowSource(ABC):
 
     @abstractmethod
     def count(self) -> int:
-        """Rows of all utterances."""
+        """Number of rows of all utterances."""
 
     @abstractmethod
     def read(self, utterance: str) -> Rows:
         """The rows of one utterance; KdError when the teacher cannot read it."""
 
     def read_many(self, utterances: Sequence[str]) -> list[Rows]:
-        """The rows of several, which some teachers give faster together; KdError when one of them cannot be read."""
+        """The rows of several utterances, which some teachers compute faster together; KdError when one of them cannot be read."""
         return [self.read(utterance) for utterance in utterances]
 
     def after_one(self) -> np.ndarray | None:
-        """float32 (V + 1, V): what is expected after each single label, and at the begin; None where the teacher cannot say."""
+        """float32 (V + 1, V): the expected row after each single label, and at the begin; None if unknown."""
         return None
 
 
 class UnitRows(RowSource):
-    """A language model at each unit of an alignment."""
+    """A language model's rows at the units of an alignment."""
 
     rows, again = UNIT, "align again"
 
@@ -101,9 +101,9 @@ class FrameRows(RowSource):
 
     Args:
         frames: utterance -> its number of 10 ms frames.
-        log_probs: utterance -> float32 (R, V) in nats, R = ceil(frames / frames_per_row); row j is about frame j * frames_per_row, and
-            stands for the frames that are nearer to it than to the other rows' (the last row for all that are left).
-        labels: utterance -> (R,) the unit of each row where one is known (of an alignment, of a best path); the likeliest by default.
+        log_probs: utterance -> float32 (R, V) in nats, R = ceil(frames / frames_per_row); row j is centred on frame j * frames_per_row, and
+            covers the frames that are nearest to it (the last row covers all that are left).
+        labels: utterance -> (R,) the unit of each row if known (from an alignment or a best path); default: the likeliest.
     """
 
     rows = FRAME
@@ -134,6 +134,6 @@ class FrameRows(RowSource):
 
 
 def frame_segments(frames: int, frames_per_row: int) -> tuple[np.ndarray, np.ndarray]:
-    """(start, length), int32 (R,): the frames that each row stands for, the nearest to frame j * frames_per_row; no frame without."""
+    """(start, length), int32 (R,): the frames of each row, the nearest to frame j * frames_per_row; every frame has a row."""
     first = np.maximum(np.arange(-(-frames // frames_per_row)) * frames_per_row - frames_per_row // 2, 0)
     return first.astype(np.int32), np.diff(np.append(first, frames)).astype(np.int32)

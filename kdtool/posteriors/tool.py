@@ -1,7 +1,7 @@
-"""Teachers' posteriors: look at them, verify them, hand them to other programs.  In: dumps.  Out: a description; arrays, Arrow, Lhotse.
+"""Inspects, verifies and exports teachers' posteriors.  In: dumps.  Out: a description; arrays, Arrow, Lhotse.
 
-    kdtool posteriors inspect DUMP [--utterance ID] [--lang LANG]   what it is; with an utterance, its units and what was expected there
-    kdtool posteriors verify DUMP ...                               every shard by its digest and content; a line for each problem
+    kdtool posteriors inspect DUMP [--utterance ID] [--lang LANG]   describe it; with an utterance, its units and their posteriors
+    kdtool posteriors verify DUMP ...                               check every shard's digest and content; one line per problem
     kdtool posteriors export DUMP ... OUT --format FORMAT           safetensors, npy, arrow, lhotse
 
 Exit status: 0 fine, 1 problems, 2 wrong usage. `kdtool posteriors inspect --help` and so on list the options.
@@ -32,7 +32,7 @@ class InspectConfig:
 
 
 def inspect(argv: Sequence[str]) -> int:
-    """Print what a dump is."""
+    """Print the description of a dump."""
     from kdtool.posteriors.inspect import describe, describe_utterance, unit_names
 
     paths, cfg, _ = parse_args(InspectConfig, [("dump", "dump folder")], argv, prog=f"{PROG} inspect", description=__doc__ or "")
@@ -48,7 +48,7 @@ def inspect(argv: Sequence[str]) -> int:
 
 
 def verify(argv: Sequence[str]) -> int:
-    """Check dumps; the exit status."""
+    """Check dumps; returns the exit status."""
     from kdtool.core.findings import Level
     from kdtool.core.inputs import validate
 
@@ -68,7 +68,7 @@ def verify(argv: Sequence[str]) -> int:
 
 
 def export(argv: Sequence[str]) -> int:
-    """Write dumps in another form."""
+    """Write dumps in another format."""
     from kdtool.core.inputs import door
     from kdtool.core.step import run_step
     from kdtool.posteriors.export import needs, write

@@ -1,1 +1,1 @@
-"""The ablation's report: one page with tables, charts and an utterance seen by teacher, heads and students."""
+"""The ablation's report: one page with tables, charts and one utterance as seen by teacher, heads and students."""

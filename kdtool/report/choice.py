@@ -1,4 +1,4 @@
-"""What of an ablation is looked at closely.  In: ablation.json's content.  Out: systems, places (set and graph), an utterance."""
+"""Selects what the report shows in detail.  In: ablation.json's content.  Out: systems, places (set and graph), an utterance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def of_setting(content: Mapping[str, Any], setting: str) -> list[System]:
 
 
 def places(content: Mapping[str, Any], name: str, systems: Sequence[System]) -> list[Place]:
-    """The graphs with which a set was decoded, as the plan has them."""
+    """The graphs with which a set was decoded, in the plan's order."""
     return columns(dict(content), systems, name)
 
 
@@ -44,28 +44,28 @@ def place_name(place: Place) -> str:
 
 
 def heads_of(system: System) -> list[dict[str, Any]]:
-    """The auxiliary heads of a system, as far as they differ from the base's, which has none in the recipes."""
+    """The auxiliary heads of a system that differ from the base's, which has none in the recipes."""
     return list(system["changed"].get("heads") or [])
 
 
 def learns_from_teachers(system: System) -> bool:
-    """Whether a teacher reaches its main head or an auxiliary one."""
+    """Whether its main head or an auxiliary head learns from a teacher."""
     return learns(system) in ("main", "heads")
 
 
 def interpolates_only(system: System) -> bool:
-    """Whether a teacher reaches it through the main head alone."""
+    """Whether only its main head learns from a teacher."""
     return learns(system) == "main"
 
 
 def learns(system: System) -> str:
-    """What it learns from (kdtool.formats.system); an ablation.json collected before that was kept is judged by the plan's options."""
+    """What it learns from (kdtool.formats.system); for an old ablation.json without this field, from the plan's options."""
     known = [student["learns_from"] for student in system["students"] if "learns_from" in student]
     return known[0] if known else learns_of(system["changed"].get("main") or "ce", heads_of(system))
 
 
 def relative(content: Mapping[str, Any], system: System, reference: System, name: str) -> float | None:
-    """Mean over a set's graphs of the error rate divided by the reference's; None where they have no graph in common."""
+    """Mean over a set's graphs of the error rate divided by the reference's; None if they have no graph in common."""
     found = []
     for place in places(content, name, [reference]):
         own, base = result_at(system, place), result_at(reference, place)
@@ -75,37 +75,37 @@ def relative(content: Mapping[str, Any], system: System, reference: System, name
 
 
 def best(content: Mapping[str, Any], systems: Iterable[System], reference: System, name: str) -> System | None:
-    """The system with the lowest error rates of a set relative to the reference; the first among equals."""
+    """The system with the lowest error rates of a set relative to the reference; ties: the first."""
     rated = [(value, n, s) for n, s in enumerate(systems) if (value := relative(content, s, reference, name)) is not None]
     return min(rated, key=lambda r: r[:2])[2] if rated else None
 
 
 def reference_of(content: Mapping[str, Any], setting: str = "") -> System | None:
-    """The first reference of a setting that there is: cross-entropy."""
+    """The first existing reference of a setting: cross-entropy."""
     here = {s["name"]: s for s in of_setting(content, setting)}
     wanted = [f"{r}-{setting}" if setting else r for r in content["references"]]
     return next((here[r] for r in wanted if r in here), None)
 
 
 def setting_of(content: Mapping[str, Any]) -> str:
-    """The setting that is looked at closely: the first with a reference and a system that learns from a teacher, else with a reference.
+    """The setting shown in detail: the first with a reference and a system that learns from a teacher, else with a reference.
 
-    '' (the plain one) where there is none: an ablation whose plain systems are not made yet is shown by those of a setting that are.
+    '' (the plain one) if there is none: if the plain systems are missing, a setting with systems is shown instead.
     """
     known = [s for s in settings(content) if reference_of(content, s)]
     return next((s for s in known if any(map(learns_from_teachers, of_setting(content, s)))), known[0] if known else "")
 
 
 def utterance(wanted: str, errors: Mapping[str, tuple[float, int]], lengths: Mapping[str, int]) -> str:
-    """The utterance to show; of several with the same share of errors, that of the most usual length.
+    """The utterance to show; of several with the same share of errors, the one with the most typical length.
 
     Args:
         wanted: 'median', 'worst' or an id.
-        errors: id -> (errors, reference words); others count as without errors when none of those to choose from is here.
-        lengths: frames of those that can be shown.
+        errors: id -> (errors, reference words); others count as without errors if none of the candidates is here.
+        lengths: frames of the candidates.
 
     Raises:
-        UsageError: an id that cannot be shown.
+        UsageError: an id that is no candidate.
     """
     if wanted not in RANKED:
         if wanted not in lengths:

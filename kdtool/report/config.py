@@ -1,4 +1,4 @@
-"""Options of make_report, and what of the ablation they make it look at closely."""
+"""Options of make_report, and the systems that it shows in detail."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PICTURE = ("data", "feats", "ali", "gmm", "lang")
 class Config:
     """Options of make_report."""
 
-    data: Path | None = field(default=None, metadata={"help": "data set of the utterance to show; without it none is shown"})
-    feats: Path | None = field(default=None, metadata={"help": "its features, of the students' kind"})
-    ali: Path | None = field(default=None, metadata={"help": "its alignment"})
-    gmm: Path | None = field(default=None, metadata={"help": "GMM that made the alignment: its tree says which senone is of which phone"})
+    data: Path | None = field(default=None, metadata={"help": "data set of the utterance to show (default: show none)"})
+    feats: Path | None = field(default=None, metadata={"help": "features of that set, of the students' kind"})
+    ali: Path | None = field(default=None, metadata={"help": "alignment of that set"})
+    gmm: Path | None = field(default=None, metadata={"help": "GMM that made the alignment: its tree maps senones to phones"})
     lang: Path | None = field(default=None, metadata={"help": "language folder"})
     utterance: str = field(
         default="median", metadata={"help": "utterance to show: median or worst by errors per word of the two systems, or an id"}
@@ -28,8 +28,8 @@ class Config:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is looked at closely: ``name`` a set, the reference, the best of the ``candidates``, which learn from a teacher, and, in
-    ``bold``, the references and the best by kind."""
+    """What is shown in detail: ``name`` a set, the reference, the best of the ``candidates``, which learn from a teacher, and, in
+    ``bold``, the references and the best of each kind."""
 
     name: str
     reference: System | None
@@ -39,7 +39,7 @@ class Chosen:
 
 
 def choose(content: dict[str, Any], feats: Path | None) -> Chosen:
-    """The systems, of one setting, and the set; the set is that of the picture where it was decoded, else the first."""
+    """The systems, of one setting, and the set: the picture's if it was decoded, else the first."""
     known = sets(content)
     given = feats.resolve().parent.name if feats else ""
     name = given if given in known else known[0]
@@ -55,7 +55,7 @@ def choose(content: dict[str, Any], feats: Path | None) -> Chosen:
 
 
 def phone_teacher(root: Path, content: dict[str, Any], chosen: Chosen) -> Path | None:
-    """The phone teacher that the best system (else the reference) was given; None where there is none on disk."""
+    """The phone teacher of the best system (else of the reference); None if there is none on disk."""
     system = chosen.best or chosen.reference
     name = (system or {"teachers": {}})["teachers"].get("phone", "")
     folder = root / content["teachers"][name]["folder"] if name in content["teachers"] else None

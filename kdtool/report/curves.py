@@ -19,7 +19,7 @@ SHOWN = (
     ("dev_accuracy", "Frame accuracy on dev", "share of frames"),
     ("train_main", "Main head's loss in training", "nats a frame"),
 )
-FIT = 0.15  # the first looks are so far away from the others that these could not be told apart
+FIT = 0.15  # share of the updates left out of the charts: the first losses would flatten the rest
 Curve = list[dict[str, Any]]
 
 
@@ -76,7 +76,7 @@ def _line(name: str, curves: Sequence[Curve], field: str, colour: str, *, dots: 
 
 
 def _heads(name: str, curves: Sequence[Curve]) -> str:
-    """The losses of one system's heads."""
+    """The loss curves of one system's heads."""
     fields = sorted({k for curve in curves for row in curve for k in row if k.startswith("train_")} - {"train_accuracy", "train_main"})
     if not fields:
         return ""
@@ -88,7 +88,7 @@ def _heads(name: str, curves: Sequence[Curve]) -> str:
 
 
 def _ends(content: Mapping[str, Any], curves: Mapping[str, Sequence[Curve]]) -> str:
-    """What was reached: a line a system, means over seeds."""
+    """Final figures: one line per system, means over seeds."""
     rows = []
     for s in content["systems"]:
         about = [st["about"] for st in s["students"] if st["about"]]

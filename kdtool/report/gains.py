@@ -1,7 +1,7 @@
-"""Which phones and words one system recognises better than another.  In: decodes of both.  Out: counts a token; HTML.
+"""Which phones and words one system recognises better than another.  In: decodes of both.  Out: counts per token; HTML.
 
-An error of a reference token is its being substituted or deleted in an alignment of fewest errors (kaldialign); insertions have no
-reference token and are counted apart. Counts are means over the seeds.
+An error of a reference token is its substitution or deletion in an alignment with the fewest errors (kaldialign); insertions have no
+reference token and are counted separately. Counts are means over the seeds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GAP = "\0"  # no token, in an alignment
 
 @dataclass
 class Errors:
-    """Reference tokens, how often each was not recognised, how often each was inserted (means over seeds)."""
+    """Per token: occurrences in the reference, errors, insertions (means over seeds)."""
 
     seen: Counter[str] = field(default_factory=Counter)
     wrong: dict[str, float] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Errors:
 
 
 def count(decodes: Sequence[Mapping[str, tuple[list[str], list[str]]]]) -> Errors:
-    """Errors by token, of one decode a seed: each utterance -> (reference, hypothesis)."""
+    """Errors by token, from one decode per seed: utterance -> (reference, hypothesis)."""
     import kaldialign
 
     wrong: Counter[str] = Counter()
@@ -50,7 +50,7 @@ def count(decodes: Sequence[Mapping[str, tuple[list[str], list[str]]]]) -> Error
 
 @dataclass(frozen=True)
 class Change:
-    """A reference token: how often it occurs, mean errors of the two systems, theirs minus ours."""
+    """A reference token: its occurrences, mean errors of both systems."""
 
     token: str
     seen: int
@@ -59,12 +59,12 @@ class Change:
 
     @property
     def gain(self) -> float:
-        """Errors fewer than before."""
+        """Reduction of errors."""
         return self.before - self.after
 
 
 def changes(before: Errors, after: Errors) -> list[Change]:
-    """All reference tokens, those that gained most first."""
+    """All reference tokens, largest gain first."""
     every = [Change(t, n, before.wrong.get(t, 0.0), after.wrong.get(t, 0.0)) for t, n in before.seen.items()]
     return sorted(every, key=lambda c: (-c.gain, c.token))
 
@@ -75,7 +75,7 @@ def errors_of(root: Path, result: Mapping[str, Any]) -> Errors:
 
 
 def section(root: Path, reference: System, system: System, place: Place) -> str:
-    """The phones or words of one set and graph; '' when one of the systems was not decoded there."""
+    """The phones or words of one set and graph; '' if one of the systems was not decoded there."""
     base, own = result_at(reference, place), result_at(system, place)
     if base is None or own is None:
         return ""

@@ -1,4 +1,4 @@
-"""One utterance as a picture: sound, words and phones, and below them what each model thinks of each frame.
+"""One utterance as a picture: sound, words and phones, and below them each model's posteriors per frame.
 
 In: audio, alignment, maps.  Out: HTML with one SVG; all parts have the same time axis.
 """
@@ -15,10 +15,10 @@ from kdtool.pictures.page import esc
 from kdtool.pictures.timeline import AXIS, SPECTRUM, TIER, WAVE, Mark, Timeline
 from kdtool.report.posteriors import Map, Phones
 
-LEFT, ROW, TITLE, LEAST = 52, 11, 24, 640  # pixels: phone names, a phone's row, a map's heading, the whole at least
-WIDEST, FASTEST, LONGEST = 1080, 400, 20.0  # pixels, pixels a second, seconds shown
-SEEN = 0.1  # a phone that no map gives as much, and that was not spoken, has no row
-GAMMA = 0.7  # of the greys, so that a tenth can be told from nothing
+LEFT, ROW, TITLE, LEAST = 52, 11, 24, 640  # pixels: phone names, a phone's row, a map's heading, smallest width
+WIDEST, FASTEST, LONGEST = 1080, 400, 20.0  # pixels, pixels per second, seconds shown
+SEEN = 0.1  # a phone below this in all maps that was not spoken has no row
+GAMMA = 0.7  # of the greys, so that 0.1 differs visibly from 0
 
 
 def picture(ali: Alignment, maps: Sequence[Map], phones: Phones, sound: tuple[np.ndarray, int] | None) -> str:
@@ -51,7 +51,7 @@ def rows_of(ali: Alignment, maps: Sequence[Map], phones: Phones, frames: int) ->
 
 
 def grey(probs: np.ndarray) -> np.ndarray:
-    """Probabilities (T, N) -> uint8 (N, T): white is 0, black is 1, a light grey where there is none."""
+    """Probabilities (T, N) -> uint8 (N, T): white is 0, black is 1, light grey for NaN."""
     level = 255.0 * (1.0 - np.clip(np.nan_to_num(probs), 0, 1) ** GAMMA)
     return np.where(np.isnan(probs), 225, np.round(level)).astype(np.uint8).T
 

@@ -1,12 +1,12 @@
-"""What soft heads learnt of their teachers, on speech that they were not trained on.  In: students, teachers, features, alignment.
+"""What soft heads learned from their teachers, on held-out speech.  In: students, teachers, features, alignment.
 
-Out: HTML. Three answers to the teacher's distributions q are compared, each by its mean KL(q || answer) in nats a frame:
-- one distribution for all places, the mean of q: nothing is known of the place;
-- one for each unit, the mean of q over the other places where the same unit is spoken: the unit is known, what was said before it
-  is not, and no acoustics can blur which unit it is;
-- the head's own.
-A head that is nearer than the second has seen in its speech what the teacher knows from the sentence. One that is not shows no sign of
-it; it may still be unsure of the unit itself, which the second knows for certain, so compare heads whose units are easy.
+Out: HTML. Three approximations p of the teacher's distributions q are compared by their mean KL(q || p) in nats per frame:
+- one distribution for everything, the mean of q: no context;
+- one per unit, the mean of q over the other occurrences of the unit: the unit is known, its history
+  is not, and no acoustics can blur the identity of the unit;
+- the head's posteriors.
+A head that is nearer than the second recovers from the speech what the teacher knows from the sentence. Otherwise there is no sign of
+it; the head may still be uncertain about the unit itself, which the second knows, so compare heads with easy units.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kdtool.student.model import Student
     from kdtool.teacher.base import Teacher
 
-MOST = 100  # utterances looked at, evenly over the set
+MOST = 100  # utterances, spread evenly over the set
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Taught:
     labels: dict[str, np.ndarray]
 
     def answers(self) -> tuple[float, float, float]:
-        """Mean entropy of q, and KL of the mean distribution and of each unit's mean over its other places, nats a frame."""
+        """Mean entropy of q, and KL of the mean distribution and of each unit's mean over its other occurrences, nats per frame."""
         q = np.concatenate(list(self.rows.values())).astype(np.float64)
         labels = np.concatenate(list(self.labels.values()))
         weight = np.concatenate([np.bincount(f[f >= 0], minlength=len(self.rows[u])) for u, f in self.frames.items()]).astype(np.float64)
@@ -52,7 +52,7 @@ class Taught:
         sums, counts = np.zeros((q.shape[1], q.shape[1])), np.zeros(q.shape[1])
         np.add.at(sums, labels, q)
         np.add.at(counts, labels, 1.0)
-        own = (sums[labels] - q + mean) / counts[labels, None]  # this place left out, the overall mean as one place more
+        own = (sums[labels] - q + mean) / counts[labels, None]  # leave this occurrence out, add the overall mean as one more
         entropy = -np.sum(q * np.log(np.maximum(q, 1e-30)), axis=1)
         share = weight / weight.sum()
         return float(share @ entropy), float(share @ divergence(q, mean[None])), float(share @ divergence(q, own))
@@ -64,7 +64,7 @@ def divergence(q: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def taught(teacher: Teacher, ali: AlignmentSet, lang: Lang, ids: Sequence[str], offset: int) -> Taught:
-    """The rows that a head with this offset (HeadSpec.offset) is taught on some utterances."""
+    """The targets of a head with this offset (HeadSpec.offset) on some utterances."""
     from kdtool.units.segments import unit_segments
 
     found = Taught({}, {}, {})
@@ -78,7 +78,7 @@ def taught(teacher: Teacher, ali: AlignmentSet, lang: Lang, ids: Sequence[str], 
 
 
 def head_divergence(model: Student, name: str, feats: FeatureSet, own: Taught) -> float:
-    """Mean KL(q || head) over the frames that the head answers for and that have a row, nats."""
+    """Mean KL(q || head) over the frames that have both an output of the head and a row, nats."""
     total, frames = 0.0, 0
     for utt, rows in own.rows.items():
         step, log_p = head_log_probs(model, name, feats.get(utt))
@@ -90,7 +90,7 @@ def head_divergence(model: Student, name: str, feats: FeatureSet, own: Taught) -
 
 
 def head_log_probs(model: Student, name: str, feats: np.ndarray) -> tuple[int, np.ndarray]:
-    """Frames between two answers of a head, and its log-posteriors float64 (n, V), the first answer at frame 0."""
+    """Frames between two outputs of a head, and its log-posteriors float64 (n, V), the first output at frame 0."""
     import torch
 
     encoder = model.encoder
@@ -102,7 +102,7 @@ def head_log_probs(model: Student, name: str, feats: np.ndarray) -> tuple[int, n
 
 
 def opened(cfg: Config) -> tuple[FeatureSet, AlignmentSet, Lang] | None:
-    """The features, alignment and language that the report was given, None without one of them."""
+    """The report's features, alignment and language, None if one of them is missing."""
     from kdtool.features.store import FeatureSet
     from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
@@ -113,7 +113,7 @@ def opened(cfg: Config) -> tuple[FeatureSet, AlignmentSet, Lang] | None:
 
 
 def section(root: Path, content: dict[str, Any], speech: tuple[FeatureSet, AlignmentSet, Lang] | None) -> str:
-    """The table of all systems' soft heads, of their first seed."""
+    """The table of all systems' soft heads, from their first seed."""
     title = '<h2 id="learnt">What the soft heads learnt of their teachers</h2>'
     systems = [s for setting in settings(content) for s in of_setting(content, setting) if soft_heads(s)]
     there = [t for t in content["teachers"].values() if (root / t["folder"] / "teacher.json").is_file()]
@@ -160,6 +160,6 @@ def _rows(
 
 
 def soft_heads(system: System) -> list[HeadSpec]:
-    """Its heads with a teacher's distributions as targets, at temperature 1 (others answer another question)."""
+    """Its heads with a teacher's distributions as targets, at temperature 1 (others are not comparable)."""
     specs = [HeadSpec.make(h) for h in heads_of(system)]
     return [s for s in specs if s.kind == "soft" and s.options.get("temperature", 1.0) == 1.0 and s.teacher in system["teachers"]]

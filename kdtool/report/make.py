@@ -1,9 +1,9 @@
-"""Step make_report: an ablation -> one page that shows what it found.
+"""Step make_report: an ablation -> one page with its results.
 
 In: ablation.json, the students' curves and decodes beside it; for the picture of an utterance also a data set,
 its features and alignment, the GMM that made the alignment, and the lang folder. Out: ``index.html``, which needs no network.
 
-What is not there yet is named on the page, and the rest is shown.
+The page names missing parts, and shows the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAGE = "index.html"
 
 
 def inputs_of(root: Path, content: dict[str, Any], cfg: Config) -> dict[str, Path]:
-    """What the page is made from beside ablation.json: plan, students, the decodes that are counted, teacher, the picture's folders."""
+    """All inputs of the page beside ablation.json: plan, students, decodes, teacher, the picture's folders."""
     found: dict[str, Path] = {}
     if (root / "conf").is_dir():
         found["plan"] = root / "conf"
@@ -105,7 +105,7 @@ def _about(content: dict[str, Any], chosen: Chosen) -> str:
 
 
 def gains(root: Path, content: dict[str, Any], chosen: Chosen) -> str:
-    """Which phones and words gained, on each set: the first phone graph and the last word graph."""
+    """Phones and words with gains, on each set: the first phone graph and the last word graph."""
     from kdtool.pictures.page import esc
     from kdtool.report.gains import section
 

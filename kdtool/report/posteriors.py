@@ -1,6 +1,6 @@
-"""What teacher, auxiliary head and main head think of each frame of one utterance.  In: their folders.  Out: (T, names) of phones.
+"""Posteriors of teacher, auxiliary head and main head per frame of one utterance.  In: their folders.  Out: (T, names) of phones.
 
-Phones that differ only by their position in the word are one (Lang.plain_names); senones are summed to the phone they belong to.
+Phones that differ only by their position in the word are merged (Lang.plain_names); senones are summed to their phones.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Map:
-    """One heat map: ``probs`` float32 (T, N) over the N names, rows of NaN where nothing is said (silence has no unit)."""
+    """One heat map: ``probs`` float32 (T, N) over the N names, rows of NaN for frames without output (silence has no unit)."""
 
     title: str
     probs: np.ndarray
 
     def of_aligned(self, aligned: np.ndarray, spoken: np.ndarray) -> float:
-        """Mean probability of the aligned phone (T,) over the frames that are spoken and have a row; NaN without any."""
+        """Mean probability of the aligned phone (T,) over spoken frames with a row; NaN without any."""
         rows = np.flatnonzero(spoken & ~np.isnan(self.probs[:, 0]))
         return float(self.probs[rows, aligned[rows]].mean()) if len(rows) else float("nan")
 
 
 class Phones:
-    """The names that the maps have rows for, and the sums of phones and senones over them."""
+    """The names that are rows of the maps, and the sums of phones and senones over them."""
 
     def __init__(self, lang: Lang, tree: Tree) -> None:
         self.lang, self.tree = lang, tree
@@ -68,7 +68,7 @@ class Phones:
 
 
 def teacher_map(folder: Path, ali: Alignment, phones: Phones, name: str) -> Map:
-    """A phone teacher's distribution at each phone of the alignment, given the true ones around it, on all its frames."""
+    """A phone teacher's distribution for each phone of the alignment given its true context, on all the phone's frames."""
     from kdtool.teacher.base import read_meta
     from kdtool.teacher.registry import load_teacher
     from kdtool.units.segments import unit_segments
@@ -89,7 +89,7 @@ def teacher_map(folder: Path, ali: Alignment, phones: Phones, name: str) -> Map:
 
 
 def head_map(folder: Path, feats: FeatureSet, utterance: str, phones: Phones, name: str) -> Map | None:
-    """A student's lowest auxiliary head over phones, else over senones; None where it has or kept neither."""
+    """A student's lowest auxiliary head over phones, else over senones; None if it has or kept neither."""
     from kdtool.student.heads import head_specs, load_head
 
     specs = sorted((s for s in head_specs(folder) if s.unit in ("phone", "senone")), key=lambda s: (s.unit != "phone", s.layer))

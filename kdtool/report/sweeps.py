@@ -1,4 +1,4 @@
-"""Error rates against what was varied, and gains against the teachers' perplexity.  In: ablation.json's content.  Out: HTML."""
+"""Charts of error rates against varied options, and of gains against the teachers' perplexity.  In: ablation.json's content.  Out: HTML."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 215, 190
 
 
 def section(content: Mapping[str, Any]) -> str:
-    """A row of charts for each axis, a chart for each set and graph; under a setting only what can be drawn."""
+    """A row of charts per axis, a chart per set and graph; for a setting only what can be drawn."""
     parts = ['<h2 id="sweeps">What was varied</h2>',
              '<p class="note">Error rates in percent with 95% intervals. Values are evenly spaced, whatever the numbers.</p>']  # fmt: skip
     if not content["sweeps"]:
@@ -69,7 +69,7 @@ def _axis(content: Mapping[str, Any], axis: str, points: Sequence[tuple[str, Sys
 
 
 def teachers(content: Mapping[str, Any]) -> str:
-    """What the teachers know, and the gain of each system that learns from them through a soft head, a chart a unit."""
+    """The teachers' perplexities, and the gain of each system that learns from them through a soft head, one chart per unit."""
     parts = ['<h2 id="teachers">Teachers: perplexity against gain</h2>', _perplexities(content)]
     setting = setting_of(content)
     reference, systems = reference_of(content, setting), of_setting(content, setting)
@@ -96,7 +96,7 @@ def teachers(content: Mapping[str, Any]) -> str:
 
 
 def _spread(rows: Sequence[Sequence[str]]) -> str:
-    """What the numbers allow to be seen, from the rows' units, teachers and perplexities."""
+    """What the number of teachers per unit allows to conclude, from the rows' units, teachers and perplexities."""
     several = [unit for unit in dict.fromkeys(r[0] for r in rows) if len({r[1] for r in rows if r[0] == unit}) > 1]
     return "" if several else "Each unit has one teacher here: how the gain hangs on perplexity cannot be seen."
 
@@ -107,7 +107,7 @@ def _soft(system: System) -> list[dict[str, Any]]:
 
 
 def _perplexity(content: Mapping[str, Any], teacher: str) -> tuple[float, str] | None:
-    """Perplexity on dev and its name; of a masked teacher the pseudo-perplexity, which is another measure."""
+    """Perplexity on dev and its name; for a masked teacher the pseudo-perplexity, which is not comparable."""
     dev = ((content["teachers"].get(teacher) or {}).get("ppl") or {}).get("dev") or {}
     return next(((float(dev[k]), name) for k, name in (("ppl", "perplexity"), ("pseudo_ppl", "pseudo-perplexity")) if k in dev), None)
 

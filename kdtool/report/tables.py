@@ -1,4 +1,4 @@
-"""The ablation's table and what each system changed against the reference, drawn.  In: ablation.json's content.  Out: HTML."""
+"""The ablation's table, and charts of each system's difference to the reference.  In: ablation.json's content.  Out: HTML."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def section(content: Mapping[str, Any]) -> str:
 
 
 def _summary(systems: Sequence[System], found: Sequence[Place]) -> str:
-    """A line a system, a column a graph; the lowest rate of each column is bold."""
+    """One line per system, one column per graph; the lowest rate of each column is bold."""
     results = {(s["name"], p): r for s in systems for p in found if (r := result_at(s, p))}
     lowest = {p: min(r["mean"] for (_, q), r in results.items() if q == p) for p in found}
     rows: list[list[str]] = []
@@ -54,7 +54,7 @@ def _summary(systems: Sequence[System], found: Sequence[Place]) -> str:
 
 
 def _forest(content: Mapping[str, Any], setting: str, systems: Sequence[System], found: Sequence[Place]) -> str:
-    """Each system's difference to the first reference, a chart a graph."""
+    """Each system's difference to the first reference, one chart per graph."""
     reference = reference_of(content, setting)
     if reference is None or len(systems) < 2:
         return '<p class="note">No reference, or nothing beside it, is decoded here: no differences to draw.</p>'
@@ -75,7 +75,7 @@ def _details(systems: Sequence[System], found: Sequence[Place]) -> str:
     """Counts by kind and all comparisons, folded away."""
     parts = []
     for place in found:
-        lines = details(systems, place)  # Markdown, of which the cells are taken
+        lines = details(systems, place)  # Markdown; take its cells
         head, *rows = ([c.strip().replace("\\|", "|") for c in line[1:-1].split(" | ")] for n, line in enumerate(lines) if n != 1)
         parts.append(f"<h4>{esc(place_name(place))}</h4>{table(head, rows, numbers=range(3, 8))}")
     return f'<details><summary>Errors by kind, each seed, all comparisons</summary><div class="scroll">{"".join(parts)}</div></details>'

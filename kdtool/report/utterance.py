@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def section(root: Path, content: dict[str, Any], chosen: Chosen, cfg: Config) -> str:
-    """The section with the heat maps of one utterance, or what it lacks."""
+    """The section with the heat maps of one utterance, or a note on what is missing."""
     title = '<h2 id="picture">One utterance, as teacher, auxiliary head and main head see it</h2>'
     if lacking := [f"--{n}" for n in PICTURE[1:] if getattr(cfg, n) is None]:
         return f'{title}<p class="note">No picture: the report was made without {esc(", ".join(lacking))}.</p>'
@@ -55,7 +55,7 @@ def _picture(root: Path, content: dict[str, Any], chosen: Chosen, cfg: Config, s
 
 
 def open_all(cfg: Config) -> tuple[FeatureSet, AlignmentSet, Phones]:
-    """Features, alignment and phones; KdError when alignment and tree do not fit."""
+    """Features, alignment and phones; KdError when alignment and tree do not match."""
     from kdtool.features.store import FeatureSet
     from kdtool.formats.alignment import AlignmentSet
     from kdtool.formats.tree import Tree
@@ -72,7 +72,7 @@ def open_all(cfg: Config) -> tuple[FeatureSet, AlignmentSet, Phones]:
 def maps_of(
     root: Path, content: dict[str, Any], chosen: Chosen, systems: list[System], opened: tuple[FeatureSet, AlignmentSet, Phones], utt: str
 ) -> tuple[list[Map], list[str]]:
-    """Teacher, auxiliary head of the first system, main head of each; and what is missing of them."""
+    """Teacher, auxiliary head of the first system, main head of each; and notes on missing ones."""
     from kdtool.report.posteriors import head_map, main_map, teacher_map
 
     (feats, ali, phones), maps, notes = opened, [], []
@@ -107,7 +107,7 @@ def errors_by_utterance(root: Path, content: dict[str, Any], chosen: Chosen, sys
 
 
 def _hypotheses(root: Path, systems: list[System], name: str, utt: str) -> str:
-    """What the systems' first seeds heard with each graph, in one table."""
+    """Hypotheses of the systems' first seeds with each graph, in one table."""
     rows = []
     for s in systems:
         for r in s["results"]:
@@ -119,7 +119,7 @@ def _hypotheses(root: Path, systems: list[System], name: str, utt: str) -> str:
 
 
 def read_sound(data: Path, utt: str) -> tuple[np.ndarray, int]:
-    """The samples of one utterance, float32, and their rate, as the manifests say.
+    """The samples of one utterance, float32, and their rate, according to the manifests.
 
     Raises:
         KdError: the set has no such utterance, or its audio cannot be read.
@@ -139,7 +139,7 @@ def read_sound(data: Path, utt: str) -> tuple[np.ndarray, int]:
     try:
         samples = recording.load_audio(channels=one.channel, offset=one.start, duration=one.duration)
     except AudioFault as e:
-        raise KdError(str(e).split("\n")[0]) from e  # Lhotse adds lines of its own
-    except Exception as e:  # Lhotse raises whatever its parts raise
+        raise KdError(str(e).split("\n")[0]) from e  # Lhotse appends further lines
+    except Exception as e:  # Lhotse raises any exception of its backends
         raise KdError(f"{data}: the audio of {utt} cannot be read ({type(e).__name__} {e}); fix it, or leave --data out") from e
     return samples[0], int(recording.sampling_rate)

@@ -1,8 +1,8 @@
 """Step collect_results: score files of all decodes below the experiment folders -> results.json and RESULTS.md.
 
-In: folders that hold ``score.json`` files at any depth. Out: ``results.json`` (a list, one object a decode) in the first
-folder, and the tables of RESULTS.md, which are printed as well. ``--check`` writes nothing and fails when RESULTS.md is not
-what results.json gives.
+In: folders that hold ``score.json`` files at any depth. Out: ``results.json`` (a list, one object per decode) in the first
+folder, and the tables of RESULTS.md, which are printed as well. ``--check`` writes nothing and fails when RESULTS.md does not match
+results.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kdtool.formats.system import GMM, learns_of
 from kdtool.results.generated import check, check_files, commits, would_change, write
 from kdtool.results.tables import render
 
-ABLATION = "conf/plan.json"  # what marks the folder of an ablation
+ABLATION = "conf/plan.json"  # marks an ablation's folder
 ORDER = ("alignment", "labels", "main", "heads")  # what systems learn from, in the order of the tables
 RESCORED = "rescored"  # where decode puts the scores of its second pass
 
@@ -32,17 +32,17 @@ RESCORED = "rescored"  # where decode puts the scores of its second pass
 class Config:
     """Options of collect_results."""
 
-    results: Path | None = field(default=None, metadata={"help": "results.json to write; none: in the first folder"})
-    baseline: str = field(default="student_ce", metadata={"help": "system that the others are compared with, by paired bootstrap"})
+    results: Path | None = field(default=None, metadata={"help": "results.json to write (default: in the first folder)"})
+    baseline: str = field(default="student_ce", metadata={"help": "system to compare the others with, by paired bootstrap"})
     title: str = field(default="Results", metadata={"help": "heading of RESULTS.md"})
-    note: str = field(default="", metadata={"help": "a sentence under the heading: which data these are"})
+    note: str = field(default="", metadata={"help": "sentence under the heading that describes the data"})
     command: str = field(default="", metadata={"help": "command that made the results, for the record"})
     check: bool = field(default=False, metadata={"help": "true: write nothing, fail when RESULTS.md does not match results.json"})
 
 
 def find_scores(roots: list[Path]) -> list[Path]:
-    """All score.json files below the folders, sorted, each once; hidden (half-made) folders and ablations, which have a table of
-    their own, are passed over."""
+    """All score.json files below the folders, sorted, each once; skips hidden (incomplete) folders and ablations, which have a separate
+    table."""
     found: dict[str, Path] = {}
     for root in roots:
         if not root.is_dir():
@@ -51,7 +51,7 @@ def find_scores(roots: list[Path]) -> list[Path]:
             if path.name != "score.json" or _of_ablation(path, root):
                 continue
             place = os.path.realpath(path)
-            # Of a folder and a link to it the folder's name counts.
+            # If a folder also has a link to it, use the folder's name.
             if place not in found or os.path.abspath(path) == place:
                 found[place] = path
     return sorted(found.values())
@@ -62,8 +62,8 @@ def _of_ablation(path: Path, root: Path) -> bool:
 
 
 def read_result(path: Path, root: Path) -> dict[str, Any]:
-    """One decode as an object of results.json: its scores and where it lies. No times: equal scores give equal bytes."""
-    # The rescored results have no record of their own: they are files of the decode above.
+    """One decode as an object of results.json: its scores and its path. No times: equal scores give equal bytes."""
+    # The rescored results have no record: they are files of the decode above.
     made = path.parent.parent if path.parent.name == RESCORED else path.parent
     record = read_record(made)
     if record and (changed := altered_files(made, record)):
@@ -113,7 +113,7 @@ def compare(results: list[dict[str, Any]], root: Path, baseline: str) -> None:
 
 
 def collect(roots: list[Path], baseline: str) -> list[dict[str, Any]]:
-    """All decodes below the folders, in reporting order; KdError when there is none or two share a place in the tables."""
+    """All decodes below the folders, in reporting order; KdError when there is none, or two have the same place in the tables."""
     root = roots[0]
     results = sorted((read_result(p, root) for p in find_scores(roots)), key=order_of)
     if not results:
@@ -123,7 +123,7 @@ def collect(roots: list[Path], baseline: str) -> list[dict[str, Any]]:
 
 
 def made_of(cfg: Config, root: Path, results: list[dict[str, Any]]) -> dict[str, str]:
-    """The record of how the tables were made."""
+    """The record of the tables' making."""
     return {
         "title": cfg.title, "note": cfg.note, "command": cfg.command,
         "git": commits([root / r["decode"] for r in results]), "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -140,7 +140,7 @@ def arguments(argv: list[str] | None) -> tuple[list[Path], Path, Path, Config]:
 
 
 def would_run() -> str:
-    """Why collecting would change something, '' when it would not; for a recipe's --dry-run. The tables take no time to make."""
+    """Why collecting would change something, '' if nothing; for a recipe's --dry-run. Making the tables takes no time."""
     roots, json_path, markdown, cfg = arguments(None)
     if not (json_path.is_file() and markdown.is_file()):
         return "no output yet"

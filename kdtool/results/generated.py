@@ -1,7 +1,7 @@
-"""A Markdown file that is generated from a JSON file, and the check that it still is what the JSON gives.
+"""A Markdown file generated from a JSON file, and the check that both still match.
 
 In: the JSON's content, a record of how it was made (title, note, command, date, git) and a function that renders both. Out:
-the two files. The record stands in a comment of the Markdown, so that the check can render it again; the JSON holds no time,
+the two files. A comment of the Markdown holds the record, so that the check can render it again; the JSON holds no time,
 so equal scores give equal bytes.
 """
 
@@ -22,8 +22,8 @@ Render = Callable[[Any, dict[str, str]], str]
 
 
 def heading(made: dict[str, str]) -> list[str]:
-    """Title, record, note, when and by which command: the first lines of every generated file."""
-    # JSON that cannot end the comment that it stands in.
+    """Title, record, note, date and command: the first lines of every generated file."""
+    # Escaped, so that the JSON cannot end its comment.
     comment = json.dumps(made, sort_keys=True).replace(">", "\\u003e")
     lines = [f"# {made['title']}", "", _MARK + comment + " -->", ""]
     if made["note"]:
@@ -53,14 +53,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def commits(folders: Sequence[Path]) -> str:
-    """The commits at which folders were made, as their env.json says (or that of the folder above); this code's where none says so."""
+    """The commits at which folders were made, from their env.json (or that of the folder above), else this code's."""
     records = {p / "env.json" if (p / "env.json").is_file() else p.parent / "env.json" for p in folders}
     states = sorted({str(read_json(r)["git"]) for r in records if r.is_file()})
     return ", ".join(states) or git_state()
 
 
 def write(json_path: Path, markdown: Path, content: Any, made: dict[str, str], render: Render) -> str:
-    """Write both files; the old record's date and commit stay when nothing else has changed. Returns the Markdown."""
+    """Write both files; the old record's date and commit stay if nothing else has changed. Returns the Markdown."""
     text = render(content, _kept(json_path, markdown, content, made, render))
     write_own_text(json_path, json_text(content))
     write_own_text(markdown, text)
@@ -68,7 +68,7 @@ def write(json_path: Path, markdown: Path, content: Any, made: dict[str, str], r
 
 
 def check_files(json_path: Path, markdown: Path) -> None:
-    """UsageError when one of the files may not be written there."""
+    """UsageError when one of the files must not be written there."""
     check_file(json_path)
     check_file(markdown)
 
@@ -86,7 +86,7 @@ def _kept(json_path: Path, markdown: Path, content: Any, made: dict[str, str], r
 
 
 def _json(path: Path) -> Any:
-    """What a JSON file holds; None when it is broken, or no JSON file of ours."""
+    """A JSON file's content; None when it is broken, or not written by us."""
     try:
         return read_json(path)
     except KdError:
@@ -94,7 +94,7 @@ def _json(path: Path) -> Any:
 
 
 def would_change(json_path: Path, markdown: Path, content: Any, made: dict[str, str], render: Render) -> str:
-    """Why ``write`` would change something, '' when it would not."""
+    """Why ``write`` would change something, '' if nothing."""
     if _json(json_path) != content:
         return "changed: scores of the decodes"
     if _MARK not in "\n".join(read_lines(markdown)):
@@ -107,7 +107,7 @@ def would_change(json_path: Path, markdown: Path, content: Any, made: dict[str, 
 
 
 def different_line(json_path: Path, markdown: Path, render: Render) -> int:
-    """The first line of the Markdown that is not what the JSON and its own heading give; 0 when all are."""
+    """The first line of the Markdown that differs from the JSON and its heading; 0 if none does."""
     content, text = read_json(json_path), "\n".join(read_lines(markdown)) + "\n"
     wanted = render(content, parse_made(text, markdown))
     if text == wanted:

@@ -1,4 +1,4 @@
-"""results.json -> the text of RESULTS.md.  In: result objects and how they were made.  Out: Markdown, always the same."""
+"""results.json -> the text of RESULTS.md.  In: result objects and the record of their making.  Out: Markdown, deterministic."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def render(results: Sequence[dict[str, Any]], made: dict[str, str]) -> str:
 
 
 def _tuned(results: Sequence[dict[str, Any]]) -> str:
-    """A sentence for each set whose scales were chosen on another one."""
+    """A sentence per set whose scales were chosen on another one."""
     pairs = sorted({(r["set"], r["tuned_on"]) for r in results if "tuned_on" in r})
     return "".join(f"Those of {name} are the best ones on all of {other}: nothing was chosen on {name}. " for name, other in pairs)
 
@@ -45,7 +45,7 @@ def _lms(results: Sequence[dict[str, Any]], rate: str) -> list[str]:
 
 
 def summary(results: Sequence[dict[str, Any]]) -> list[str]:
-    """One line a system: its error rates side by side."""
+    """One line per system: its error rates side by side."""
     columns = [("per", lm) for lm in _lms(results, "per")] + [("wer", lm) for lm in _lms(results, "wer")]
     systems: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for r in results:
@@ -61,7 +61,7 @@ def summary(results: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def details(results: Sequence[dict[str, Any]], rate: str) -> list[str]:
-    """One line a decode: counts by kind, scales, comparison with the baseline."""
+    """One line per decode: counts by kind, scales, comparison with the baseline."""
     unit = "words" if rate == "wer" else "phones"
     penalty = any(s["penalty"] for r in results for s in r["scales"])
     scales_head = "scales (LM, prior, penalty)" if penalty else "scales (LM, prior)"
@@ -78,13 +78,13 @@ def _scales(scales: dict[str, float], penalty: bool) -> str:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """The objective in words, with its auxiliary heads."""
+    """The loss in words, with the auxiliary heads."""
     heads = [f"{h['unit']}@{h['layer']} {h['kind']} {_weight(h['weight'])}" for h in result.get("heads") or []]
     return " ".join([str(result["objective"]), *([f"({', '.join(heads)})"] if heads else [])])
 
 
 def _weight(weight: Any) -> str:
-    """A number, or those that a schedule [[share of the updates, weight], ..] goes through."""
+    """A number, or the values of a schedule [[share of the updates, weight], ..]."""
     return " to ".join(f"{w:g}" for _, w in weight) if isinstance(weight, list) else f"{weight:g}"
 
 

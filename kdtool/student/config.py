@@ -39,7 +39,7 @@ class StudentConfig:
     hidden: int = field(default=256, metadata=_help("width of the main head's projection below its softmax"))
     head_dropout: float = field(default=0.0, metadata=_help("dropout in the heads' projections"))
     main: str = field(default="ce", metadata=_help("loss of the main head: ce or interpolate"))
-    main_options: dict = field(default_factory=dict, metadata=_help("options of the main loss, e.g. {label_smoothing: 0.1} or {weight: 0.1}"))
+    main_options: dict = field(default_factory=dict, metadata=_help("options of the main loss: {label_smoothing: 0.1} or {weight: 0.1}"))
     main_posts: str = field(default="", metadata=_help("name of the main head's dump, as posts of a head"))
     heads: list = field(default_factory=list, metadata=_help("auxiliary heads: [{unit, layer, weight, kind, ..}, ..], see HeadSpec"))
     epochs: float = field(default=10.0, metadata=_help("passes over the utterances; each pass takes one speed copy per utterance"))

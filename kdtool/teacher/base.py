@@ -1,7 +1,7 @@
-"""What a teacher is.  In: unit sequences.  Out: at each unit, the distribution over units given those before it (a causal
+"""The interface of a teacher.  In: unit sequences.  Out: at each unit, the distribution over units given those before it (a causal
 teacher) or given all the others (a masked one).
 
-On disk a teacher is a folder: ``teacher.json`` (kind, unit, digests, options) and the kind's own tensor files, each named
+On disk a teacher is a folder: ``teacher.json`` (kind, unit, digests, options) and the kind's tensor files, each listed
 there with its digest.
 """
 
@@ -27,11 +27,11 @@ FORMAT = "kdtool teacher 1"
 
 @dataclass
 class TrainingText:
-    """What a teacher learns from.
+    """Training data of a teacher.
 
-    ``blocks()`` streams the training sequences, the same ones each time; ``held_out`` are sentences of the LM text that
-    ``blocks`` leaves out, for choices such as an interpolation weight (dev is only measured on). ``extras`` are things
-    that one kind may need: the decision tree, the folder of another teacher. ``device``: what neural kinds are trained on.
+    ``blocks()`` streams the training sequences, identical on each call; ``held_out`` are sentences of the LM text that
+    ``blocks`` leaves out, for choices such as an interpolation weight (dev is only measured on). ``extras`` holds inputs
+    of single kinds: the decision tree, the folder of another teacher. ``device``: for training neural kinds.
     """
 
     unit: str
@@ -43,9 +43,9 @@ class TrainingText:
 
 
 class Teacher(ABC):
-    """A language model over one kind of unit. Subclasses set ``kind`` and are entered in the registry.
+    """A language model over one kind of unit. Subclasses set ``kind`` and are listed in the registry.
 
-    ``context`` is what a row may depend on: "causal", the units before, or "masked", all units but its own.
+    ``context`` is what a row may depend on: "causal", the units before, or "masked", all other units.
     """
 
     kind: ClassVar[str] = ""
@@ -59,11 +59,11 @@ class Teacher(ABC):
     @classmethod
     @abstractmethod
     def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> Teacher:
-        """Train on `text`; `options` are the kind's own, unknown ones are a UsageError. `work` is for scratch files."""
+        """Train on `text`; `options` belong to the kind, unknown ones are a UsageError. `work` is for temporary files."""
 
     @classmethod
     def trains(cls, options: dict[str, Any], given: int) -> list[str]:
-        """Kinds, by their registry's names, that training with `options` and so many `given` teachers trains as its parts."""
+        """Kinds, by registry name, that training with `options` and `given` trained teachers trains as its parts."""
         return []
 
     @abstractmethod
@@ -71,34 +71,34 @@ class Teacher(ABC):
         """log P(. | u_<i), or of a masked teacher P(. | u_<i, u_>i), at each position of one sentence: unit_ids int (N,) ->
         float32 (N, V), natural log.
 
-        Row i depends on unit_ids[:i] alone, or on all but unit_ids[i]. Rows sum to one; units that the training text never
-        had are -inf.
+        Row i depends only on unit_ids[:i], or on all but unit_ids[i]. Rows sum to one; units missing from the training text
+        are -inf.
         """
 
     def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """``log_probs`` of several sentences; a kind that is faster at many rows at once does them together."""
+        """``log_probs`` of several sentences; overridden by kinds that are faster on batches."""
         return [self.log_probs(ids) for ids in sentences]
 
     def to(self, device: str) -> Teacher:
-        """Itself, its network on a device (kdtool.core.device names them); nothing happens to kinds without a network."""
+        """Move the network to a device (see kdtool.core.device) and return the teacher; no effect on kinds without a network."""
         return self
 
     def after_one(self) -> np.ndarray | None:
-        """log P(. | one unit alone) for each unit and, last, at a sentence's begin: float32 (V + 1, V); None when the teacher
-        cannot say. Where it can, its posteriors are coded in fewer bytes."""
+        """log P(. | one unit alone) per unit and, last, for a sentence's begin: float32 (V + 1, V); None if unknown.
+        With it, posteriors are coded in fewer bytes."""
         return None
 
     @abstractmethod
     def tensors(self) -> dict[str, np.ndarray]:
-        """What `from_tensors` needs to make the same teacher again."""
+        """The tensors from which `from_tensors` rebuilds the teacher."""
 
     @classmethod
     @abstractmethod
     def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> Teacher:
-        """The teacher that `tensors` and `info` (text and numbers for teacher.json) were taken from."""
+        """Rebuild a teacher from `tensors` and `info` (text and numbers of teacher.json)."""
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Write the teacher; `facts` (digests of units, lang, tree; what it was trained on) go to teacher.json."""
+        """Write the teacher; `facts` (digests of units, lang, tree; training data) go to teacher.json."""
         from kdtool.core.tensors import file_digest, save_tensors
 
         folder = Path(folder)
@@ -113,14 +113,14 @@ class Teacher(ABC):
 
 
 def meta_digest(meta: dict[str, Any]) -> str:
-    """The teacher's digest: its weights, its kind and the meaning of its units."""
+    """The teacher's digest: of its weights, its kind and the meaning of its units."""
     names = ("format", "kind", "unit", "num_units", "units_digest", "info", "model_digest")
     text = json.dumps({n: meta.get(n) for n in names}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """teacher.json of a folder; KdError when it is none."""
+    """teacher.json of a folder; KdError when it is no teacher folder."""
     meta = read_json(Path(folder) / TEACHER_FILE)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise KdError(f"{folder} is no teacher of this version ({FORMAT}); train it with steps/train_teacher.sh")
@@ -128,7 +128,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def check_options(cls: type[Any], options: dict[str, Any], kind: str) -> Any:
-    """Make a kind's option dataclass from a mapping; UsageError names what is unknown and what there is."""
+    """Make a kind's option dataclass from a mapping; UsageError names the unknown option and the known ones."""
     import dataclasses
 
     from kdtool.core.errors import UsageError

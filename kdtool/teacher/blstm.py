@@ -1,8 +1,8 @@
 """Masked neural teacher.  In: unit sequences.  Out: P(u_i | all other units), by one LSTM that reads up to u_i and one from the end back.
 
-No unit is masked and none is wasted: the one has read the units before u_i, the other those after it, and a hidden layer over both
-states predicts u_i; all places of a sentence are learnt and answered at once. Trained on windows of a stream of shuffled sentences,
-joined by a symbol that stands for begin and end.
+No unit is masked and every position is learned: one LSTM has read the units before u_i, the other those after it, and a hidden layer over
+both states predicts u_i; all positions of a sentence are computed at once. Trained on windows of a stream of shuffled sentences,
+joined by a symbol that marks begin and end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class BlstmOptions:
 
 
 class BlstmModel(nn.Module):
-    """Units (B, L + 2) with V where a sentence begins or ends -> logits (B, L, V) of all but the first and the last."""
+    """Units (B, L + 2) with V at a sentence's begin and end -> logits (B, L, V) of all but the first and the last."""
 
     def __init__(self, num_units: int, cfg: BlstmOptions) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class BlstmModel(nn.Module):
         return self._join(before, after)
 
     def together(self, lines: list[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The same for several sentences, units (L + 2,) each -> logits (L, V)."""
+        """The same for several sentences, units (L + 2,) each -> logits (L, V) each."""
         embedded = [self.embed(line) for line in lines]
         before = read_together(self.right, [e[:-2] for e in embedded])
         after = read_together(self.left, [e[2:].flip(0) for e in embedded])
@@ -65,7 +65,7 @@ class BlstmModel(nn.Module):
 
 
 class BlstmTeacher(Teacher):
-    """Two LSTMs over units; `seen` bool (V,) are the units of the training text, all others have no probability."""
+    """Two LSTMs over units; `seen` bool (V,) marks the units of the training text; others have no probability."""
 
     kind = "blstm"
     context = "masked"

@@ -1,17 +1,16 @@
 """Hugging Face teacher.  In: a causal or masked LM of `transformers` in a local folder.  Out: a teacher over our subwords.
 
-How the two vocabularies meet: each of our sentencepiece units is the one token of the LM that spells the same text at the same
-place in a word, found by exact string in the tokenizer's vocabulary: "▁the" as such (sentencepiece), "Ġthe" (GPT-2's bytes) or
-"the" (WordPiece); "ing" as "ing" or "##ing"; letter case by option. The sentence is given to the LM as our units, one token
-each, and a row is the LM's distribution over these tokens alone, normalised: it sums to one, row i of a causal LM has read the
-units before i and nothing else, and that of a masked LM all others, with the mask token in place i.
+Matching the two vocabularies: each of our sentencepiece units is the only token of the LM that spells the same text at the same
+position in a word, found by exact string in the tokenizer's vocabulary: "▁the" itself (sentencepiece), "Ġthe" (GPT-2's bytes) or
+"the" (WordPiece); "ing" as "ing" or "##ing"; letter case by option. The LM reads the sentence as our units, one token
+each. A row is the LM's distribution over these tokens only, normalised: it sums to one. Row i of a causal LM depends on the
+units before i only, that of a masked LM on all others, with the mask token at position i.
+Limits: the row is P(token | it is one of ours), so the probability of longer tokens and punctuation is dropped; and an LM
+trained on its own segmentation sees words cut in an unfamiliar way. An LM trained on texts cut by the same
+sentencepiece model (with our table as vocabulary) has neither limit. Units without a token have no probability, and as context they
+are the unknown token; if they exceed `max_lost` of the text the teacher is refused.
 
-Limits: the LM is asked P(token | it is one of ours), so what it gives to longer tokens and punctuation is left out; and a LM that
-was trained on its own segmentation sees words cut in another way than it is used to. A LM trained on texts cut by the same
-sentencepiece model (its vocabulary our table) has neither limit. Units without a token have no probability, and as context they
-are the unknown token; when they make up more than `max_lost` of the text the teacher is refused.
-
-The folder needs config.json, weights as safetensors and a tokenizer; no code and no pickle is read from it. The teacher keeps its own
+The folder needs config.json, weights as safetensors and a tokenizer; no code and no pickle is read from it. The teacher keeps a
 copy of configuration and weights.
 """
 
@@ -40,9 +39,9 @@ NO_TOKEN = -1
 
 @dataclass(frozen=True)
 class HfOptions:
-    """context: causal, masked, or auto, as the LM's class says. convention: how its tokens mark places in a word (auto: the one that
-    fits most units). case: of our units' text. window: tokens read at a time (0: as many as the LM takes). batch: masked sentences at
-    a time. max_lost: share of the text's units that may be without a token."""
+    """context: causal, masked, or auto (from the LM's class). convention: how its tokens mark positions in a word (auto: the one that
+    fits most units). case: of our units' text. window: tokens per pass (0: the LM's maximum). batch: masked sentences per
+    pass. max_lost: largest share of the text's units without a token."""
 
     context: str = "auto"
     convention: str = "auto"
@@ -53,7 +52,7 @@ class HfOptions:
 
 
 class HfTeacher(Teacher):
-    """`tokens` int64 (V,): the LM's token of each unit, NO_TOKEN without one; `info` has configuration, special tokens, window."""
+    """`tokens` int64 (V,): the LM's token per unit, NO_TOKEN if it has none; `info` has configuration, special tokens, window."""
 
     kind = "hf"
 
@@ -106,7 +105,7 @@ class HfTeacher(Teacher):
         return out
 
     def _causal(self, own: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(rows, token ids (1, L), places (1, rows)): windows that overlap by half, of which the later half is used."""
+        """(rows, token ids (1, L), places (1, rows)): windows that overlap by half; their later half is used."""
         tokens, window = np.concatenate([[self.info["first"]], own])[:-1] if len(own) else own, self.info["window"]
         done = 0
         while done < len(own):
@@ -116,7 +115,7 @@ class HfTeacher(Teacher):
             done = int(rows[-1]) + 1
 
     def _masked(self, own: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(rows, token ids (rows, L), places (rows, 1)): the sentence once a row, the mask in the row's place."""
+        """(rows, token ids (rows, L), places (rows, 1)): the sentence once per row, with the mask at the row's position."""
         size = min(len(own), self.info["window"] - 2)
         for done in range(0, len(own), self.info["batch"]):
             rows = np.arange(done, min(done + self.info["batch"], len(own)))
@@ -128,7 +127,7 @@ class HfTeacher(Teacher):
             yield rows, np.concatenate([begin, inside, end], axis=1), (rows - first)[:, None] + 1
 
     def _probe(self) -> None:
-        """KdError when the LM is none that a teacher can be: numbers that are not finite, or a causal LM that looks ahead."""
+        """KdError when the LM cannot be a teacher: non-finite numbers, or a causal LM that looks ahead."""
         units = np.resize(self._known, 12)
         rows = self.log_probs(units)
         if np.isnan(rows).any():
@@ -162,7 +161,7 @@ class HfTeacher(Teacher):
 
 
 def _transformers() -> Any:
-    """The package, kept from the network."""
+    """The package, without network access."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         import transformers
@@ -178,7 +177,7 @@ def _class(hf: Any, context: str) -> Any:
 
 
 def _open(folder: Path, context: str) -> tuple[Any, Any, str]:
-    """Model, tokenizer and context of a LM's folder; KdError when it cannot be read, or only in part."""
+    """Model, tokenizer and context of an LM's folder; KdError when it cannot be read completely."""
     import torch
 
     hf = _transformers()
@@ -205,7 +204,7 @@ def _open(folder: Path, context: str) -> tuple[Any, Any, str]:
 
 
 def _spelled(piece: str, convention: str, case: str) -> str | None:
-    """The token string of one of our pieces; None where a convention has none."""
+    """The LM's token string of one of our pieces; None if the convention has none."""
     text = piece if case == "keep" else piece.lower() if case == "lower" else piece.upper()
     if convention == "sentencepiece":
         return text
@@ -219,7 +218,7 @@ def _spelled(piece: str, convention: str, case: str) -> str | None:
 
 
 def _tokens(tokenizer: Any, pieces: list[str], counts: np.ndarray, cfg: HfOptions) -> tuple[str, np.ndarray]:
-    """The convention, and the token of each unit of the text; KdError when two units would be one token."""
+    """The convention, and the token of each unit of the text; KdError when two units map to one token."""
     vocab = {token: number for token, number in tokenizer.get_vocab().items() if number not in set(tokenizer.all_special_ids)}
     best, found = "", np.full(len(counts), NO_TOKEN)
     for convention in CONVENTIONS if cfg.convention == "auto" else (cfg.convention,):
@@ -246,7 +245,7 @@ def _check_lost(folder: Path, tokens: np.ndarray, counts: np.ndarray, pieces: li
 
 
 def _specials(folder: Path, model: Any, tokenizer: Any, context: str, window: int) -> dict[str, int]:
-    """Tokens at a sentence's begin and end, for unknown units and for the mask; tokens read at a time."""
+    """Tokens at a sentence's begin and end, for unknown units and for the mask; tokens per pass."""
     ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "cls", "eos", "sep", "unk", "mask")}
 
     def find(what: str, *names: str) -> int:
@@ -268,7 +267,7 @@ def _specials(folder: Path, model: Any, tokenizer: Any, context: str, window: in
 
 
 def _description(model: Any) -> dict[str, Any]:
-    """Configuration as JSON, and the names of the weights that are another one's."""
+    """Configuration as JSON, and the names of the weights that are shared with others."""
     config = json.loads(model.config.to_json_string())
     for name in ("auto_map", "_name_or_path", "torch_dtype", "transformers_version"):
         config.pop(name, None)

@@ -50,7 +50,7 @@ class LstmModel(nn.Module):
 
 
 class LstmTeacher(Teacher):
-    """Recurrent model over units; `seen` bool (V,) are the units of the training text, all others have no probability."""
+    """Recurrent model over units; `seen` bool (V,) marks the units of the training text; others have no probability."""
 
     kind = "lstm"
 

@@ -1,9 +1,9 @@
-"""Masked n-gram teacher.  In: a causal n-gram.  Out: P(u_i | all other units of the sentence), exactly as that model implies it.
+"""Masked n-gram teacher.  In: a causal n-gram.  Out: P(u_i | all other units of the sentence), exact under that model.
 
 By Bayes' rule P(u_i = v | rest) is proportional to P(v | left) times the product of P(u_j | .. v ..) over the n - 1 units that
-follow, whose contexts hold v, and the sentence's end if it is among them. All v are scored at once: what the model knows about
-contexts with v in them shrinks quickly with every symbol that follows, so only the (place, v) pairs that still stand in a table
-are carried on; for all the others the units that follow say the same, but for the back-off weights summed before.
+follow, whose contexts hold v, including the sentence's end if it is among them. All v are scored at once. The model knows fewer
+contexts with v after every following symbol, so only the (position, v) pairs that are still in a table
+are carried on; for all others the following units have equal probabilities, except for the back-off weights summed before.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.ngram import NgramTeacher, check_ids
 from kdtool.teacher.trie import NgramTrie
 
-PAIRS = 1 << 17  # (place, unit) pairs looked at together: a few arrays of 1 MB
+PAIRS = 1 << 17  # (place, unit) pairs per block: a few arrays of 1 MB
 
-# Level -> (places row * V + v, rising; nodes of the context of so many symbols that holds v there).
+# Level -> (position * V + v, ascending; nodes of the context of `level` symbols that holds v there).
 Alive = dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class MaskedNgramOptions:
-    """ngram: options of the causal n-gram, unused when a trained one is given. end: the utterance is a whole sentence, its end
-    is known; false: it is the beginning of a sentence that may go on."""
+    """ngram: options of the causal n-gram, unused when a trained one is given. end: true: the utterance is a whole sentence, its end
+    is known; false: it is the beginning of a sentence that may continue."""
 
     ngram: dict[str, Any] = field(default_factory=dict)
     end: bool = True
 
 
 class MaskedNgramTeacher(Teacher):
-    """The two-sided conditionals of a back-off n-gram; units that its text never had are <unk> where they are context."""
+    """The two-sided conditionals of a back-off n-gram; units missing from its text are <unk> as context."""
 
     kind = "masked_ngram"
     context = "masked"
@@ -81,8 +81,8 @@ class MaskedNgramTeacher(Teacher):
         return scores.astype(np.float32)
 
     def _without(self, states: np.ndarray, symbols: np.ndarray) -> np.ndarray:
-        """float64 (len(symbols), order): log P(symbol | the last k symbols), for k = 0 ..; of <unk> only what the contexts add,
-        as its own probability is the same whatever v is."""
+        """float64 (len(symbols), order): log P(symbol | the last k symbols), for k = 0 ..; for <unk> only the contexts' share,
+        as its unigram probability is the same for every v."""
         trie = self.trie
         own = np.where(symbols == trie.unknown, 0.0, trie.tensors["logp.1"][symbols])
         out = np.empty((len(symbols), trie.order))
@@ -94,10 +94,10 @@ class MaskedNgramTeacher(Teacher):
         return out
 
     def _extend(self, level: int, scores: np.ndarray, places: np.ndarray, nodes: np.ndarray, symbols: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What contexts of `level` symbols say about the symbols after them, over what shorter ones have said in `scores`.
+        """Add the effect of contexts of `level` symbols on the following symbols to that of shorter ones in `scores`.
 
         Returns:
-            The places whose n-gram the model has, and where it stands in the tables of order level + 1.
+            The positions whose n-gram the model has, and its index in the tables of order level + 1.
         """
         tensors = self.trie.tensors
         scores[places] += tensors[f"backoff.{level}"][nodes]
@@ -108,8 +108,8 @@ class MaskedNgramTeacher(Teacher):
         return places, found
 
     def _score(self, states: np.ndarray, symbols: np.ndarray, alike: np.ndarray) -> np.ndarray:
-        """Unnormalised log P(v | rest) float64 (N, V) at N places: `states` before them, the symbols after the first of them and
-        on, and `alike`, what those are given as far as the contexts do not reach back to v."""
+        """Unnormalised log P(v | rest) float64 (N, V) at N positions: `states` before them, the following `symbols`,
+        and `alike`, their log-probabilities as far as contexts do not reach back to v."""
         trie, size = self.trie, self.num_units
         scores = trie.raw(states)[:, :size].astype(np.float64)
         alive = self._contexts(states)
@@ -129,7 +129,7 @@ class MaskedNgramTeacher(Teacher):
         return scores
 
     def _contexts(self, states: np.ndarray) -> Alive:
-        """The contexts that end in v at each place, for every v and length."""
+        """The contexts that end in v at each position, for every v and length."""
         trie, size = self.trie, self.num_units
         units, count = np.flatnonzero(trie.seen), states.shape[1]
         places = (np.arange(count)[:, None] * size + units).reshape(-1)

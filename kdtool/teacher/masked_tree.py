@@ -1,14 +1,14 @@
 """Masked senone teacher.  In: a masked phone model and the decision tree.  Out: P(senone | the senones of all other phones).
 
-What is masked is a whole phone. With one senone alone hidden, its phone's other states would name the phone (a senone
-belongs to one phone) and there would be nothing left to know; so the rows of a phone's senones share one context: all
-senones of the other phones, and how many states the hidden phone has. Open remain
-- which phone it is: what the masked phone model says given the other phones, which their senones name for certain;
-- whether a pause stands before it and after it, which sets its own contexts in the tree: P(pause | phone before it), no
-  pause counting before the first phone, where the utterance's edge is one, as it is after the last.
+A whole phone is masked. With only one senone hidden, its phone's other states would name the phone (a senone
+belongs to one phone) and nothing would be left to predict. So the rows of a phone's senones share one context: all
+senones of the other phones, and the number of states of the hidden phone. Unknown are
+- the phone: the masked phone model predicts it from the other phones, which their senones identify;
+- whether there is a pause before and after it, which sets its contexts in the tree: P(pause | phone before it), with no
+  pause before the first phone, where the utterance's edge has that role, as after the last.
 The neighbours' senones depend on both through the tree (the one before has the hidden phone as right context, the one
-after as left context), so they are evidence about it, and about the pauses further off that blur this evidence: all of
-it is summed exactly, pauses by one pass forwards and one backwards. Given phone and pauses the tree leaves no choice.
+after as left context), so they are evidence about it, and about the pauses further away that blur this evidence: everything
+is summed exactly, pauses by one forward and one backward pass. Given phone and pauses the tree leaves no choice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kdtool.teacher.senones import EDGE, MISMATCH, Phones, on_tree, read_phones,
 @dataclass(frozen=True)
 class MaskedTreeOptions:
     """phone: options of the masked phone n-gram, unused when a trained masked phone teacher is given. smooth: share of the mass
-    that goes evenly to all senones of the HMM state. neighbours: let the neighbours' senones speak, not their phones alone."""
+    that is spread evenly over all senones of the HMM state. neighbours: use the neighbours' senones, not only their phones."""
 
     phone: dict[str, Any] = field(default_factory=dict)
     smooth: float = 1e-3
@@ -89,7 +89,7 @@ class MaskedTreeTeacher(Teacher):
         left = np.stack([np.append(EDGE, phones.ids[:-1]), np.full(len(states), EDGE)], axis=1)
         right = np.stack([np.append(phones.ids[1:], EDGE), np.full(len(states), EDGE)], axis=1)
         weight = self._weights(phones, left, right)
-        # The masked phone is one with as many states as there are senones hidden.
+        # The masked phone has as many states as there are hidden senones.
         alike = self.tree.num_states == states[:, None]
         weight *= alike[:, :, None, None]
         weight /= weight.sum(axis=(1, 2, 3), keepdims=True)
@@ -109,7 +109,7 @@ class MaskedTreeTeacher(Teacher):
             return np.log(out, out=out).astype(np.float32)
 
     def _weights(self, phones: Phones, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """float64 (J, P, 2, 2), up to a factor for each j: P(phone j, no pause or a pause before it, and after it | the rest)."""
+        """float64 (J, P, 2, 2), up to a factor per j: P(phone j, no pause or a pause before it, and after it | the rest)."""
         count = len(phones.ids)
         to_right, to_left = self._likelihoods(phones, left, right)
         place = np.arange(count)

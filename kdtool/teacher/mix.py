@@ -1,7 +1,7 @@
 """Mixture of teachers.  In: kinds with their options.  Out: their linear interpolation, weights by EM on held-out text.
 
-The held-out sentences are LM text that no component was trained on; the dev set has no say. (The training alignments'
-transcripts would favour the n-gram, which remembers them.)
+The held-out sentences are LM text that no component was trained on; dev is not used. (The training alignments'
+transcripts would favour the n-gram, which has memorised them.)
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ DEFAULT: dict[str, Any] = {"ngram": {}, "lstm": {}}
 
 
 class MixTeacher(Teacher):
-    """sum_k w_k P_k(. | context) of teachers over the same units, all of them causal or all masked; `parts` by name: the kind, and
-    from the second of a kind on a number after it."""
+    """sum_k w_k P_k(. | context) of teachers over the same units, all of them causal or all masked; `parts` by name: the kind,
+    numbered from the second of a kind on."""
 
     kind = "mix"
 
@@ -32,7 +32,7 @@ class MixTeacher(Teacher):
 
     @classmethod
     def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> MixTeacher:
-        """`options`: kind -> its options; with trained teachers in text.extras["teachers"] these are parts, too. DEFAULT if there is
+        """`options`: kind -> its options; trained teachers in text.extras["teachers"] are parts, too. DEFAULT if there is
         neither."""
         from kdtool.teacher.registry import KINDS
 
@@ -52,7 +52,7 @@ class MixTeacher(Teacher):
         for part in [*given, *made]:
             again = sum(name.split(".")[0] == part.kind for name in parts)
             parts[f"{part.kind}.{again + 1}" if again else part.kind] = part
-        parts = dict(sorted(parts.items()))  # as JSON will have them
+        parts = dict(sorted(parts.items()))  # in JSON's order
         teacher = cls(parts, _weights(list(parts.values()), text))
         weights = {name: round(float(w), 4) for name, w in zip(parts, teacher.weights, strict=True)}
         teacher.info = {"weights": weights, "parts": {name: part.info for name, part in parts.items()}}

@@ -1,7 +1,7 @@
 """n-gram teacher.  In: unit sequences.  Out: an interpolated Kneser-Ney model (KenLM's lmplz), held as arrays.
 
-Heafield et al. 2013, "Scalable Modified Kneser-Ney Language Model Estimation". Units go to lmplz as numbers, so no unit
-can be taken for <s> or <unk>.
+Heafield et al. 2013, "Scalable Modified Kneser-Ney Language Model Estimation". Units are passed to lmplz as numbers, so that none
+is mistaken for <s> or <unk>.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from kdtool.teacher.base import Teacher, TrainingText, check_options
 from kdtool.teacher.trie import NgramTrie
 from kdtool.units.text import Sequences
 
-# Measured on 6.7M words: an order more gains 2 to 4% in perplexity and costs half as much time and space again; leaving out
-# what was seen once from order 5 (phones) or 3 (subwords) on halves the size for nothing or 1%.
+# Measured on 6.7M words: one more order gains 2 to 4% in perplexity and costs half as much time and space again; dropping
+# singletons from order 5 (phones) or 3 (subwords) on halves the size at a loss of 0 or 1%.
 ORDERS = {"senone": 5, "phone": 7, "subword": 5}
 PRUNE = {"senone": [0, 0, 0, 1], "phone": [0, 0, 0, 0, 1, 1, 2], "subword": [0, 0, 1]}
 
 
 @dataclass(frozen=True)
 class NgramOptions:
-    """order and prune: 0 and none stand for the unit's ORDERS and PRUNE. prune: n-grams of order n seen no more often than
-    the n-th number are left out; the last number goes on for the higher orders. memory: of lmplz's sort, as in 1G."""
+    """order and prune: 0 and none mean the unit's ORDERS and PRUNE. prune: drop n-grams of order n with a count of at most
+    the n-th number; the last number also holds for higher orders. memory: of lmplz's sort, e.g. 1G."""
 
     order: int = 0
     prune: list[int] = field(default_factory=list)
@@ -38,7 +38,7 @@ class NgramOptions:
 
 
 class NgramTeacher(Teacher):
-    """Back-off n-gram over units; the distribution is over units only (the sentence's end is taken out)."""
+    """Back-off n-gram over units; the distribution is over units only (without the sentence's end)."""
 
     kind = "ngram"
 
@@ -86,7 +86,7 @@ class NgramTeacher(Teacher):
 
 
 def check_ids(unit_ids: np.ndarray, num_units: int, unit: str) -> None:
-    """KdError when an id is not one of the teacher's units: another table would give wrong numbers silently."""
+    """KdError when an id is not one of the teacher's units: another table would silently give wrong numbers."""
     if len(unit_ids) and (unit_ids.min() < 0 or unit_ids.max() >= num_units):
         raise KdError(f"{unit} {unit_ids.max()} given to a teacher of {num_units}; train it for this unit table")
 
@@ -110,9 +110,9 @@ def run_lmplz(options: list[str], text: TrainingText, arpa: Path, log: Path) -> 
                 child.stdin.write(as_lines(block, text.num_units))
             child.stdin.close()
         except BrokenPipeError:
-            pass  # lmplz ended early: its status and log say why
+            pass  # lmplz ended early: its status and log give the reason
         except BaseException:
-            child.kill()  # or it would wait for the rest of the text, and we for it
+            child.kill()  # otherwise it waits for the rest of the text, and we wait for it
             raise
         finally:
             status = child.wait()
@@ -125,7 +125,7 @@ def run_lmplz(options: list[str], text: TrainingText, arpa: Path, log: Path) -> 
 
 
 def as_lines(block: Sequences, num_units: int) -> bytes:
-    """One sentence a line, units as numbers."""
+    """One sentence per line, units as numbers."""
     names = [b"%d " % i for i in range(num_units)] + [b"\n"]
     ends = np.insert(block.ids.astype(np.int64), block.offsets[1:], num_units)
     return b"".join(map(names.__getitem__, ends.tolist()))

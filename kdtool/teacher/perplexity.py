@@ -1,4 +1,4 @@
-"""How well a teacher knows its units.  In: a teacher and unit sequences.  Out: perplexity and what it was measured on."""
+"""Perplexity of a teacher.  In: a teacher and unit sequences.  Out: perplexity and the amount of data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from kdtool.teacher.base import Teacher
 
-# What a row's own unit says about a causal or a masked teacher: its name in files and in words.
+# Measure of causal and masked teachers: its name in files and in words.
 KEYS = {"causal": "ppl", "masked": "pseudo_ppl"}
 NAMES = {"causal": "perplexity", "masked": "pseudo-perplexity"}
 
@@ -19,8 +19,8 @@ def perplexity(teacher: Teacher, sequences: Iterable[np.ndarray]) -> dict[str, A
     """Perplexity per unit over whole sentences; of a masked teacher, pseudo-perplexity, which is not comparable with it.
 
     Returns:
-        ppl or pseudo_ppl; nats_per_unit; tokens it was taken over; unseen: tokens that the training text never had, which have no
-        probability and are counted apart; sentences.
+        ppl or pseudo_ppl; nats_per_unit; tokens: number of scored units; unseen: units missing from the training text, which have no
+        probability and are counted separately; sentences.
     """
     nats, tokens, unseen, sentences = 0.0, 0, 0, 0
     for ids in sequences:

@@ -1,20 +1,20 @@
-"""Where numbers stand in a sorted table.  In: the table, once, and numbers, many at a time.  Out: their places, -1 for what is not there.
+"""Lookup in a sorted table.  In: the table, once, and numbers, in batches.  Out: their indices, -1 for missing ones.
 
-A bit for each number that there could be says whether it is in the table, and the bits before it, counted, where: two looks
-into memory in place of the twenty of a binary search, and one for what is not there, which is most of what n-grams are asked for.
+A rank/select bitmap: one bit per possible number says whether it is in the table, and the count of bits before it gives its index. Two
+memory accesses replace the twenty of a binary search; a missing number, the usual case for n-grams, needs one.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-MOST = 1 << 26  # bytes of bits up to which they are kept
-RANKED = 1 << 23  # bytes of bits up to which the counts are kept, at four times that
+MOST = 1 << 26  # largest bitmap, bytes
+RANKED = 1 << 23  # largest bitmap with stored counts (four times its size), bytes
 ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
 class Places:
-    """Places in `keys`, int64 (M,) rising without repeats, all of them from 0 to `top` - 1."""
+    """Indices in `keys`, int64 (M,) strictly ascending, all from 0 to `top` - 1."""
 
     def __init__(self, keys: np.ndarray, top: int) -> None:
         size = top // 8 + 1
@@ -33,7 +33,7 @@ class Places:
             np.cumsum(ONES[self.bits[:-1]], out=self.before[1:])
 
     def __call__(self, wanted: np.ndarray) -> np.ndarray:
-        """Places int64 (N,) of `wanted` int64 (N,), -1 where it is not in the table."""
+        """Indices int64 (N,) of `wanted` int64 (N,), -1 for missing ones."""
         if self.bits is None:
             return find(self.keys, wanted)
         byte, bit = wanted >> 3, (wanted & 7).astype(np.uint8)
@@ -49,7 +49,7 @@ class Places:
 
 
 def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Places of `wanted` in the sorted `keys` by binary search, -1 where it is not."""
+    """Indices of `wanted` in the sorted `keys` by binary search, -1 for missing ones."""
     if len(keys) == 0:
         return np.full(len(wanted), -1, dtype=np.int64)
     found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)

@@ -21,8 +21,8 @@ KINDS: Registry[type[Teacher]] = Registry("teacher kind", {
     "hf": "kdtool.teacher.hf:HfTeacher",
     "mix": "kdtool.teacher.mix:MixTeacher",
 }, through_tree=("tree", "masked_tree"), over_teachers=("masked_ngram", "mix"), over_kinds=("mix",))  # fmt: skip
-# through_tree: senones through a phone teacher and the tree. over_teachers: made from trained teachers over the same units.
-# over_kinds: trains teachers of other kinds inside (Teacher.trains).
+# through_tree: senones through a phone teacher and the tree. over_teachers: derived from trained teachers over the same units.
+# over_kinds: trains teachers of other kinds internally (Teacher.trains).
 
 
 def kinds_of(kind: str, info: dict[str, Any]) -> set[str]:
@@ -33,10 +33,10 @@ def kinds_of(kind: str, info: dict[str, Any]) -> set[str]:
 
 
 def code_of(folder: Path) -> tuple[str, ...]:
-    """What a step that uses a trained teacher adds to its code: the teacher's kind and those inside it; nothing where there is none.
+    """Code of a trained teacher for a step that uses it: its kind and those inside it; empty without a folder.
 
     Raises:
-        KdError: a damaged folder, or a kind that is not known.
+        KdError: a damaged folder, or an unknown kind.
     """
     from kdtool.teacher.base import TEACHER_FILE, read_meta
 
@@ -50,7 +50,7 @@ def load_teacher(folder: Path | str, device: str = "cpu") -> Teacher:
     """A trained teacher of any kind, its network (if it has one) on a device.
 
     Raises:
-        KdError: not a teacher's folder, or its weights are not what was saved (both digests are named).
+        KdError: not a teacher's folder, or altered weights (names both digests).
     """
     from kdtool.core.tensors import file_digest, load_tensors
     from kdtool.teacher.base import meta_digest, read_meta

@@ -1,4 +1,4 @@
-"""Senone sequences read as phones.  In: a decision tree, senone or phone sequences.  Out: what teachers over senones share."""
+"""Senone sequences read as phones.  In: a decision tree, senone or phone sequences.  Out: helpers for teachers over senones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from kdtool.core.errors import KdError
 from kdtool.formats.tree import Tree
 
-EDGE = 0  # the tree's context at an utterance's edge, which is that of silence too
-MISMATCH = 1e-4  # likelihood of a senone that the tree would not give in a context: alignments may differ from the tree
+EDGE = 0  # the tree's context at an utterance's edge, the same as that of silence
+MISMATCH = 1e-4  # likelihood of a senone that contradicts the tree's context: alignments may differ from the tree
 
 
 @dataclass
 class Phones:
-    """A senone sequence read as phones: ids (J,), first senone of each (J,), senones (J, S) with -1 where not there."""
+    """A senone sequence read as phones: ids (J,), first senone of each (J,), senones (J, S), padded with -1."""
 
     ids: np.ndarray
     first: np.ndarray
@@ -49,7 +49,7 @@ def on_tree(tree: Tree, log_probs: np.ndarray) -> np.ndarray:
 
 
 def scatter(out: np.ndarray, rows: np.ndarray, senones: np.ndarray, weight: np.ndarray) -> None:
-    """out[rows[i], senones[i, ...]] += weight[i, ...]; places without a senone (-1) carry no weight worth keeping."""
+    """out[rows[i], senones[i, ...]] += weight[i, ...]; entries without a senone (-1) have negligible weight."""
     there = (senones >= 0) & (weight > 0)
     flat = (np.broadcast_to(rows.reshape(-1, 1, 1), senones.shape) * out.shape[1] + senones)[there]
     out += np.bincount(flat, weights=weight[there], minlength=out.size).reshape(out.shape)

@@ -1,4 +1,4 @@
-"""What neural teachers are trained with.  In: training text, a loss.  Out: shuffled sentences as even streams; a trained model.
+"""Training of neural teachers.  In: training text, a loss.  Out: shuffled sentences as even streams; a trained model.
 
 A fixed number of updates, Adam with warm-up and a cosine schedule, one thread: same seed, same weights.
 """
@@ -19,7 +19,7 @@ from kdtool.teacher.base import TrainingText
 
 
 def shuffled_stream(text: TrainingText, streams: int, length: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Shuffled sentences as int32 (streams, length), a begin symbol (V) before each; and which units the text has, bool (V,)."""
+    """Shuffled sentences as int32 (streams, length), a begin symbol (V) before each; and the units of the text, bool (V,)."""
     blocks = list(text.blocks())
     ids = np.concatenate([b.ids for b in blocks]) if blocks else np.zeros(0, np.int32)
     if len(ids) == 0:
@@ -39,14 +39,14 @@ def shuffled_stream(text: TrainingText, streams: int, length: int, seed: int) ->
 
 
 def begin_at_unigrams(out: nn.Linear, stream: torch.Tensor) -> None:
-    """Set an output layer's bias to the log of how frequent the units are: the first updates need not learn it."""
+    """Set an output layer's bias to the units' log frequencies: the first updates need not learn them."""
     counts = torch.bincount(stream[stream < out.out_features].long(), minlength=out.out_features) + 1.0
     with torch.no_grad():
         out.bias.copy_(torch.log(counts / counts.sum()))
 
 
 def fit(model: nn.Module, loss_of: Callable[[int], torch.Tensor], updates: int, rate: float, name: str) -> None:
-    """Train in place. `loss_of` gives the mean loss (nats a unit) of the update with a number; `rate` is Adam's highest."""
+    """Train in place. `loss_of` gives the mean loss (nats per unit) of an update by its number; `rate` is Adam's highest."""
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.99))
     warm = max(1, updates // 20)
     recent = 0.0
@@ -66,7 +66,7 @@ def fit(model: nn.Module, loss_of: Callable[[int], torch.Tensor], updates: int, 
 
 
 def read_together(lstm: nn.LSTM, sentences: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Hidden states (L, H) of sentences of embedded units (L, E), L at least 1: all sentences a step at once, which is nearly
+    """Hidden states (L, H) of sentences of embedded units (L, E), L at least 1: all sentences in parallel, step by step, which is nearly
     twice as fast as one after the other."""
     packed = nn.utils.rnn.pack_sequence(sentences, enforce_sorted=False)
     padded, lengths = nn.utils.rnn.pad_packed_sequence(lstm(packed)[0], batch_first=True)
@@ -74,7 +74,7 @@ def read_together(lstm: nn.LSTM, sentences: list[torch.Tensor]) -> list[torch.Te
 
 
 def log_distributions(logits: Iterable[torch.Tensor], seen: np.ndarray, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Log-probabilities float32 (N, V) of the seen units for each of the sentences, of which the empty ones have no logits (N, V)."""
+    """Log-probabilities float32 (N, V) of the seen units per sentence; empty sentences have no logits (N, V)."""
     unseen = torch.from_numpy(np.flatnonzero(~seen))
     rows = iter(logits)
 
@@ -86,7 +86,7 @@ def log_distributions(logits: Iterable[torch.Tensor], seen: np.ndarray, sentence
 
 
 def unit_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of logits (.., V) against units (..); begin symbols (V) are input only and not learnt."""
+    """Cross-entropy of logits (.., V) against units (..); begin symbols (V) are only input, never targets."""
     size = logits.shape[-1]
     wanted = target.reshape(-1)
     return nn.functional.cross_entropy(logits.reshape(-1, size), wanted.masked_fill(wanted == size, -100))

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 class Config:
     """Options of the teacher step."""
 
-    unit: str = field(default="phone", metadata={"help": f"what it predicts: {', '.join(UNITS)}"})
-    kind: str = field(default="ngram", metadata={"help": f"what it is: {', '.join(KINDS)} (masked_*, blstm: given all other units; "
+    unit: str = field(default="phone", metadata={"help": f"unit to predict: {', '.join(UNITS)}"})
+    kind: str = field(default="ngram", metadata={"help": f"kind of teacher: {', '.join(KINDS)} (masked_*, blstm: given all other units; "
                                                                  "*tree: senones through a phone teacher)"})  # fmt: skip
-    options: dict[str, Any] = field(default_factory=dict, metadata={"help": "the kind's own options, as in '{order: 5}'"})
-    phone_teacher: Path | None = field(default=None, metadata={"help": "kinds tree, masked_tree: the phone teacher to take"})
-    teachers: str = field(default="", metadata={"help": "kinds mix, masked_ngram: trained teachers to take, comma-separated folders",
+    options: dict[str, Any] = field(default_factory=dict, metadata={"help": "options of the kind, e.g. '{order: 5}'"})
+    phone_teacher: Path | None = field(default=None, metadata={"help": "kinds tree, masked_tree: the phone teacher to use"})
+    teachers: str = field(default="", metadata={"help": "kinds mix, masked_ngram: trained teachers to use, comma-separated folders",
                                                 "key": False})  # fmt: skip
     hf_lm: Path | None = field(default=None, metadata={"help": "kind hf: folder of a causal or masked Hugging Face LM"})
     max_sentences: int = field(default=0, metadata={"help": "limit the LM text to N sentences, evenly spread (0: all)"})
@@ -55,7 +55,7 @@ class Config:
 
 
 def check(cfg: Config) -> None:
-    """UsageError for values that make no sense."""
+    """UsageError for invalid values."""
     if cfg.unit not in UNITS or cfg.kind not in KINDS:
         raise UsageError(f"--unit {cfg.unit} --kind {cfg.kind}: units are {', '.join(UNITS)}; kinds are {', '.join(KINDS)}")
     check_device(cfg.device)
@@ -71,13 +71,13 @@ def check(cfg: Config) -> None:
 
 
 def given_teachers(cfg: Config) -> dict[str, Path]:
-    """Folders of the trained teachers that this one is made from, by the name of the step's input."""
+    """Folders of the trained teachers from which this one is made, by the name of the step's input."""
     folders = {f"teacher {n}": Path(p) for n, p in enumerate(cfg.teachers.split(",")) if p}
     return {"phone_teacher": cfg.phone_teacher} | folders if cfg.phone_teacher else folders
 
 
 def check_given(folders: dict[str, Path], cfg: Config, lang: Lang, tree: Tree) -> None:
-    """KdError when a given teacher speaks of other units, or learnt from sentences that weights are chosen on."""
+    """KdError when a given teacher has other units, or was trained on the sentences that choose the weights."""
     from kdtool.teacher.base import read_meta
 
     for name, folder in folders.items():
@@ -97,7 +97,7 @@ class Material:
     def __init__(self, lm_text: Path, lang: Lang, tree: Tree, ali_train: AlignmentSet, cfg: Config) -> None:
         self.lm_text, self.lang, self.tree, self.ali, self.cfg = lm_text, lang, tree, ali_train, cfg
         self._total = self._count() if cfg.max_sentences else 0
-        # With own_text these sentences come as they were aligned, not once more from the LM text.
+        # With own_text these sentences come from the alignments, and not again from the LM text.
         self._left_out = {" ".join(word for word, _, _ in ali_train.get(u).words) for u in ali_train.ids}
 
     def _count(self) -> int:
@@ -110,7 +110,7 @@ class Material:
 
         most, every = self.cfg.max_sentences, self.cfg.held_out
         for number, sentence in enumerate(sentences_of(self.lm_text)):
-            # Sentence `number` is one of `most` evenly spread ones when the running count steps up at it.
+            # Sentence `number` is one of `most` evenly spread ones if the running count increases at it.
             if self._total > most > 0 and (number + 1) * most // self._total == number * most // self._total:
                 continue
             if sentence in self._left_out:
@@ -133,7 +133,7 @@ class Material:
             yield aligned_units(self.ali, unit, self.lang, self.tree)
 
     def training_text(self, unit: str) -> TrainingText:
-        """All that a teacher of this unit may be trained with."""
+        """Training data of a teacher of this unit."""
         from kdtool.teacher.base import TrainingText
         from kdtool.units.text import Sequences
 
@@ -156,7 +156,7 @@ class Material:
 
 
 def aligned_units(ali: AlignmentSet, unit: str, lang: Lang, tree: Tree) -> Sequences:
-    """The unit sequences of all alignments, silence left out."""
+    """The unit sequences of all alignments, without silence."""
     from kdtool.units.segments import unit_segments
     from kdtool.units.text import Sequences
 
@@ -164,7 +164,7 @@ def aligned_units(ali: AlignmentSet, unit: str, lang: Lang, tree: Tree) -> Seque
 
 
 def pause_shares(ali: AlignmentSet, lang: Lang, tree: Tree) -> np.ndarray:
-    """float64 (P,): how often silence (or the end) follows each phone in the alignments; rare phones lean on the mean."""
+    """float64 (P,): how often silence (or the end) follows each phone in the alignments; rare phones are smoothed to the mean."""
     import numpy as np
 
     paused, spoken = np.zeros(tree.pdf_map.shape[0]), np.zeros(tree.pdf_map.shape[0])
@@ -178,9 +178,9 @@ def pause_shares(ali: AlignmentSet, lang: Lang, tree: Tree) -> np.ndarray:
 
 
 def chosen_code(cfg: Config) -> list[str]:
-    """The code of the kind, of the kinds that a mix is to train, and of the given teachers."""
+    """The code of the kind, of the kinds that a mix will train, and of the given teachers."""
     given = given_teachers(cfg).values()
-    # Others are not asked, so that asking what is up to date does not load torch.
+    # Other kinds are not asked, so that a check for changes does not load torch.
     inside = KINDS[cfg.kind].trains(cfg.options, len(given)) if cfg.kind in KINDS.traits["over_kinds"] else []
     return [*KINDS.code(cfg.kind, *inside), *(entry for folder in given for entry in code_of(folder))]
 

@@ -1,8 +1,8 @@
 """Senone teacher derived from a phone n-gram.  In: a phone model and the decision tree.  Out: P(senone | senones before).
 
-A senone history says which phones were spoken, and a little about what comes next, as the tree's leaves depend on the
-right neighbour. So the model is a filter: it keeps a belief about what the history leaves open (the next phone, and
-whether a pause stood between two phones) and sums the phone model over it, exactly. A phone n-gram of order 6 sees 18
+A senone history identifies the phones so far, and hints at what comes next, as the tree's leaves depend on the
+right neighbour. So the model is a filter: it keeps a belief about the unknowns (the next phone, and
+whether there was a pause between two phones) and sums the phone model over it, exactly. A phone n-gram of order 6 sees 18
 senones back, far more than an n-gram over senones can.
 """
 
@@ -22,15 +22,15 @@ from kdtool.teacher.ngram import NgramTeacher, check_ids
 from kdtool.teacher.senones import EDGE, MISMATCH, Phones, on_tree, read_phones
 from kdtool.teacher.trie import NgramTrie
 
-NEGLIGIBLE = 1e-4  # a next phone less likely than this is left out of the sum
-BLOCK_BYTES = 1 << 19  # of float64 rows that are filled at a time: they stay in the processor's cache
-NOTHING = 1e-9  # and so is a pause, or none, before such a phone: a thousandth of the smallest step that a dump can show
+NEGLIGIBLE = 1e-4  # less likely next phones are left out of the sum
+BLOCK_BYTES = 1 << 19  # of float64 rows per block: fits the processor's cache
+NOTHING = 1e-9  # the same for a pause, or none, before such a phone: 0.1% of a dump's smallest step
 
 
 @dataclass(frozen=True)
 class TreeOptions:
     """phone: options of the phone n-gram, unused when a trained phone teacher is given. smooth: share of the mass that
-    goes evenly to all senones of the HMM state whose turn it is."""
+    is spread evenly over all senones of the next HMM state."""
 
     phone: dict[str, Any] = field(default_factory=dict)
     smooth: float = 1e-3
@@ -88,7 +88,7 @@ class TreeSenoneTeacher(Teacher):
         begins = np.cumsum([0, *(len(p.ids) for p in read)])
         starts = np.zeros(len(phones.ids), dtype=bool)
         starts[begins[:-1]] = True
-        # States before each phone of a sentence and after its last: of phone j at before[j] and before[j] + 1.
+        # States before each phone of a sentence and after its last: phone j lies between before[j] and before[j] + 1.
         states = self.trie.states_before(np.insert(phones.ids, begins[:-1], self.trie.num_units))
         before = np.arange(len(phones.ids)) + np.cumsum(starts) - 1
         following = on_tree(self.tree, self.trie.distributions(states))
@@ -107,9 +107,9 @@ class TreeSenoneTeacher(Teacher):
         return np.split(out, np.cumsum([len(ids) for ids in sentences])[:-1])
 
     def _wide(self, out: np.ndarray, parts: list[_Entries], turn: np.ndarray) -> None:
-        """Log-probabilities float32 (N, V) of some rows from their entries; ``turn`` (N,): the row of the even share."""
+        """Log-probabilities float32 (N, V) of some rows from their entries; ``turn`` (N,): the row of `even` to add."""
         shape = (len(turn), self.num_units + 1)
-        # Nearly all of a row is empty: the wide table is filled once. What has no senone (-1) comes to stand before the first.
+        # Nearly all of a row is empty: the wide table is filled once. Entries without senone (-1) are written before the first.
         place = np.concatenate([((p.rows * shape[1] + 1)[:, None] + p.senones).ravel() for p in parts])
         table = np.bincount(place, np.concatenate([p.weights.ravel() for p in parts]), shape[0] * shape[1]).reshape(shape)
         total = np.bincount(np.concatenate([p.rows for p in parts]), np.concatenate([p.totals for p in parts]), shape[0]) - table[:, 0]
@@ -136,7 +136,7 @@ class TreeSenoneTeacher(Teacher):
         paused = self.pause[ids[:-1]]
         on = match[np.arange(len(paused)), :, ids[1:], -1] * (1.0 - paused)[:, None]
         off = match[: len(paused), :, EDGE, -1] * paused[:, None]
-        # One step for each phone, of a few numbers: Python's own are faster at that than arrays.
+        # One step per phone with a few numbers: plain Python floats are faster there than arrays.
         belief, none, pause = [], 0.0, 1.0
         for start, (a, b), (c, d) in zip(starts.tolist(), [(0.0, 0.0), *on.tolist()], [(0.0, 0.0), *off.tolist()], strict=True):
             none, pause = (0.0, 1.0) if start else (none * a + pause * b, none * c + pause * d)
@@ -189,7 +189,7 @@ class TreeSenoneTeacher(Teacher):
 
 @dataclass
 class _Entries:
-    """Addends of E rows, by rising row: senones (E, C), -1 for none, weights (E, C), and the weights' sums (E,)."""
+    """Addends of E rows, by ascending row: senones (E, C), -1 for none, weights (E, C), and the weights' sums (E,)."""
 
     rows: np.ndarray
     senones: np.ndarray
@@ -197,13 +197,13 @@ class _Entries:
     totals: np.ndarray
 
     def rows_of(self, own: slice) -> _Entries:
-        """Those of some rows, which are counted from the first of these."""
+        """The entries of a slice of rows, renumbered from 0."""
         part = slice(*np.searchsorted(self.rows, (own.start, own.stop)))
         return _Entries(self.rows[part] - own.start, self.senones[part], self.weights[part], self.totals[part])
 
 
 def _join(read: list[Phones], lengths: list[int]) -> Phones:
-    """Phones of sentences of ``lengths`` senones, end to end."""
+    """Phones of sentences of ``lengths`` senones, concatenated."""
     offsets = np.cumsum(lengths) - lengths
     return Phones(
         np.concatenate([p.ids for p in read]), np.concatenate([p.first + o for p, o in zip(read, offsets, strict=True)]),
@@ -212,8 +212,8 @@ def _join(read: list[Phones], lengths: list[int]) -> Phones:
 
 
 def _even(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
-    """Even distributions (1 + P * S, V), row 0 over all phones' first senones, others over the senones of one phone and
-    state; and turn (V,): which of them follows a senone."""
+    """Uniform distributions (1 + P * S, V), row 0 over all phones' first senones, others over the senones of one phone and
+    state; and turn (V,): the row that applies after a senone."""
     depth = tree.pdf_map.shape[3]
     owner = 1 + tree.pdf_phone.astype(np.int64) * depth + tree.pdf_state
     table = np.zeros((1 + tree.pdf_map.shape[0] * depth, tree.num_pdfs))

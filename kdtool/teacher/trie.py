@@ -1,8 +1,8 @@
 """Back-off n-gram model as arrays.  In: an ARPA model whose words are unit numbers.  Out: full conditional distributions.
 
-The n-grams of each order are sorted by their first n - 1 words, so all continuations of a context lie side by side. A batch
-of contexts is answered order by order: start from what the last symbol alone says, and wherever a longer context is known, add
-its back-off weight to the row and write its continuations over it. This is what KenLM computes unit by unit, for all units at once.
+The n-grams of each order are sorted by their first n - 1 words, so all continuations of a context are adjacent. A batch
+of contexts is answered order by order: start with the rows after the last symbol alone; wherever a longer context is known, add
+its back-off weight to the row and overwrite its continuations. This is what KenLM computes unit by unit, for all units at once.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from kdtool.teacher.places import RANKED, Places, find
 if TYPE_CHECKING:
     from kdtool.lm.arpa import Arpa
 
-BLOCK_BYTES = 1 << 19  # rows answered at a time: they stay in the processor's cache
+BLOCK_BYTES = 1 << 19  # rows per block: fits the processor's cache
 PAIRS_BYTES = 1 << 26  # the largest table of rows after a single symbol
 
 
 class NgramTrie:
-    """Symbols are the ARPA file's own ids, in the order of its unigrams; ``symbol`` int64 (V + 1,) maps units to them and,
-    last, the sentence's begin. Units that the text never had are <unk>, which no context knows.
+    """Symbols are the ARPA file's ids, in the order of its unigrams; ``symbol`` int64 (V + 1,) maps units to them and,
+    last, the sentence's begin. Units missing from the text are <unk>, which no context contains.
 
     A state is a matrix (order - 1, N) of node numbers: row k - 1 holds the node of the last k symbols, -1 if the model
     does not know that context.
@@ -37,7 +37,7 @@ class NgramTrie:
         self.num_units = len(self.symbol) - 1
         self.order = sum(name.startswith("logp.") for name in tensors)
         self.size = len(tensors["logp.1"])
-        # The column of a symbol in a row: its unit's, then the sentence's end and <unk> (no context has the begin as its next).
+        # The column of a symbol in a row: its unit's, then the sentence's end and <unk> (the begin never follows a context).
         units = np.flatnonzero(self.seen)
         column = np.zeros(self.size, dtype=np.uint32)
         column[self.symbol[units]] = units
@@ -49,7 +49,7 @@ class NgramTrie:
         known = np.append(self.symbol[:-1], [self.end, self.unknown])
         column[[self.end, self.unknown]] = [self.num_units, self.num_units + 1]
         self._single = tensors["logp.1"][known]
-        # An LM of other tools may not sum to one; then each row is summed.
+        # An LM by other tools may not sum to one; then each row is summed.
         whole = np.exp(tensors["logp.1"][np.append(self.symbol[units], others)].astype(np.float64)).sum()
         self._sums_to_one = abs(whole - 1.0) < 1e-3
         self._rows = max(1, BLOCK_BYTES // (4 * len(known)))
@@ -68,7 +68,7 @@ class NgramTrie:
 
     @classmethod
     def from_arpa(cls, arpa: Arpa, num_units: int) -> NgramTrie:
-        """Build the arrays; KdError when a word is no unit, or an n-gram's first n - 1 words are no n-gram."""
+        """Build the arrays; KdError when a word is no unit, or an n-gram's context is missing."""
         special = ("<unk>", "<s>", "</s>")
         units = {int(w): i for w, i in arpa.vocab.items() if w not in special and w.isdigit()}
         missing = [w for w in special if w not in arpa.vocab]
@@ -99,7 +99,7 @@ class NgramTrie:
 
     @property
     def num_ngrams(self) -> list[int]:
-        """How many n-grams of each order."""
+        """Number of n-grams of each order."""
         return [len(self.tensors[f"logp.{n}"]) for n in range(1, self.order + 1)]
 
     def start(self, rows: int = 1) -> np.ndarray:
@@ -109,13 +109,13 @@ class NgramTrie:
         return state
 
     def after_one(self) -> np.ndarray:
-        """The states that know one symbol only: each unit's and, last, the sentence's begin, int64 (order - 1, V + 1)."""
+        """The states after one symbol only: each unit and, last, the sentence's begin, int64 (order - 1, V + 1)."""
         state = np.full((self.order - 1, len(self.symbol)), -1, dtype=np.int64)
         state[:1] = self.symbol
         return state
 
     def advance(self, state: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """The state after one more unit for each column."""
+        """The state after one more unit per column."""
         symbols = self.symbol[ids]
         new = np.full_like(state, -1)
         new[:1] = symbols
@@ -128,7 +128,7 @@ class NgramTrie:
         return self.states_before(np.concatenate([[self.num_units], ids]))
 
     def states_before(self, before: np.ndarray) -> np.ndarray:
-        """The states (order - 1, N) after each of N units, sentences end to end, each headed by num_units for its begin."""
+        """The states (order - 1, N) after each of N units, concatenated sentences, each preceded by num_units for its begin."""
         history = self.symbol[before.astype(np.int64)]
         state = np.full((self.order - 1, len(history)), -1, dtype=np.int64)
         state[:1] = history
@@ -150,7 +150,7 @@ class NgramTrie:
 
     @cached_property
     def _second(self) -> np.ndarray:
-        """Node of each pair of symbols, -1 where the model does not know it, int32 (symbols ** 2,); empty when that is too large."""
+        """Node of each pair of symbols, -1 if unknown, int32 (symbols ** 2,); empty if that is too large."""
         if not self._pairs_fit:
             return np.zeros(0, np.int32)
         table = np.full(self.size * self.size, -1, dtype=np.int32)
@@ -158,8 +158,8 @@ class NgramTrie:
         return table
 
     def place(self, level: int, contexts: np.ndarray, symbols: np.ndarray) -> np.ndarray:
-        """Where the n-gram of a context of `level` symbols (nodes, none of them -1) and one symbol more stands in the tables of
-        order level + 1, -1 where the model has none."""
+        """Index of the n-gram of a context of `level` symbols (nodes, none of them -1) plus one symbol in the tables of
+        order level + 1, -1 if the model has none."""
         if level not in self._places:
             first, words = self._first[level + 1], self.tensors[f"word.{level + 1}"]
             keys = np.repeat(np.arange(len(first) - 1), np.diff(first)) * self.size + words
@@ -167,7 +167,7 @@ class NgramTrie:
         return self._places[level](contexts * self.size + symbols)
 
     def continuations(self, level: int, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All n-grams that go on from contexts of `level` symbols (nodes, none of them -1), end to end.
+        """All n-grams that continue contexts of `level` symbols (nodes, none of them -1), concatenated.
 
         Returns:
             counts (N,) of each context; column (M,) of each one's last symbol in a row of ``raw``; places (M,) in the tables
@@ -175,7 +175,7 @@ class NgramTrie:
         """
         first = self._first[level + 1].take(contexts)
         counts = self._first[level + 1].take(contexts + 1) - first
-        # Where each context's run starts among all of them, and where it lies in the table.
+        # Start of each context's run in the output, and in the table.
         ends = np.cumsum(counts)
         source = np.arange(ends[-1] if len(ends) else 0)
         source += np.repeat(first - ends + counts, counts)
@@ -189,11 +189,11 @@ class NgramTrie:
         return out
 
     def _fill(self, out: np.ndarray, state: np.ndarray) -> None:
-        """What the longest known contexts say, over what the shorter ones say; each row's back-off is summed beforehand, so
-        the whole row is touched once however high the order."""
+        """Write the longest known contexts' probabilities over those of shorter ones; each row's back-off is summed beforehand,
+        so the whole row is touched once for any order."""
         level = self._start(out, state)
         backoffs = [self._backoff(k, state[k - 1]) for k in range(level, self.order)]
-        # What is still to be added to probabilities of the level before the k-th context's, for each k.
+        # For each k: the weight still to be added to probabilities below the k-th context's level.
         above = np.cumsum([np.zeros(len(out), np.float32), *backoffs[::-1]], axis=0, dtype=np.float32)[::-1]
         out += above[0][:, None]
         flat = out.reshape(-1)
@@ -207,14 +207,14 @@ class NgramTrie:
             flat[target] = values
 
     def _backoff(self, k: int, nodes: np.ndarray) -> np.ndarray:
-        """Back-off weights float32 (N,) of contexts of k symbols, 0 where there is none."""
+        """Back-off weights float32 (N,) of contexts of k symbols, 0 if there is none."""
         weights = np.zeros(len(nodes), dtype=np.float32)
         rows = np.flatnonzero(nodes >= 0)
         weights[rows] = self.tensors[f"backoff.{k}"][nodes[rows]]
         return weights
 
     def _start(self, out: np.ndarray, state: np.ndarray) -> int:
-        """Fill in what is known without long contexts; returns the number of symbols of the next longer context."""
+        """Fill in the short contexts' probabilities; returns the number of symbols of the next longer context."""
         if self.order < 2 or not self._pairs_fit:
             out[:] = self._single
             return 1
@@ -223,7 +223,7 @@ class NgramTrie:
 
     @cached_property
     def _pairs(self) -> np.ndarray:
-        """The rows after each single symbol, float32 (symbols, V + 2): most of the work of every row, done once."""
+        """The rows after each single symbol, float32 (symbols, V + 2): most of the work of every row, computed once."""
         self._pairs_fit = False
         table = np.empty((self.size, self.num_units + 2), dtype=np.float32)
         state = np.full((self.order - 1, self.size), -1, dtype=np.int64)
@@ -233,7 +233,7 @@ class NgramTrie:
         return table
 
     def distributions(self, state: np.ndarray) -> np.ndarray:
-        """Natural-log probabilities float32 (N, V) of the units alone, normalised; -inf for units the text never had."""
+        """Natural-log probabilities float32 (N, V) of the units alone, normalised; -inf for units missing from the text."""
         out = np.empty((state.shape[1], self.num_units), dtype=np.float32)
         block = np.empty((min(self._rows, len(out)), self.num_units + 2), dtype=np.float32)
         unseen = np.flatnonzero(~self.seen)
@@ -248,8 +248,8 @@ class NgramTrie:
     def _mass(self, raw: np.ndarray) -> np.ndarray:
         """Log of the mass that the units have in rows of all symbols, float32 (N,).
 
-        All symbols together have the mass 1, so the units have what the other two leave; their own sum is only taken where
-        little is left, and the difference would be rounding.
+        All symbols together have mass 1, so the units have 1 minus that of the other two. The units are summed only if
+        little is left, where the difference would be rounding error.
         """
         taken = np.exp(raw[:, -2:].astype(np.float64)).sum(axis=1) if self._sums_to_one else np.ones(len(raw))
         mass = np.log1p(-np.minimum(taken, 0.5)).astype(np.float32)

@@ -1,7 +1,7 @@
 """Units of an alignment.  In: one utterance's alignment.  Out: its units in order with their frames, silence left out.
 
-Senones and phones are what the alignment holds. Subwords are the sentencepiece pieces of each word, and a word's frames
-are shared out among them by spelling: a boundary after character c of C falls at the same share of the word's phones.
+Senones and phones come from the alignment. Subwords are the sentencepiece pieces of each word; a word's frames
+are divided among them by spelling: a boundary after character c of C falls at the same share of the word's phones.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ WORD_START = "▁"
 
 
 def unit_segments(ali: Alignment, unit: str, lang: Lang, tree: Tree | None = None) -> Segments:
-    """The units of one utterance, rising in time and without overlap; silence and spoken noise have none.
+    """The units of one utterance, ascending in time and without overlap; silence and spoken noise have none.
 
     Args:
         unit: "senone" (a run of one HMM state of one phone), "phone" or "subword".
-        tree: only checked against: the alignment must not know a senone that the tree does not.
+        tree: only for a check: the alignment must not hold a senone that the tree lacks.
 
     Returns:
         Segments of 10 ms frames. Their union is the frames that are not silence. A subword's length may be 0, in a
         word with fewer frames than pieces: it is still part of the history.
 
     Raises:
-        KdError: alignment and tree do not fit.
+        KdError: alignment and tree do not match.
     """
     check_unit(unit)
     if unit == "subword":
@@ -46,7 +46,7 @@ def unit_segments(ali: Alignment, unit: str, lang: Lang, tree: Tree | None = Non
 
 
 class Subwords:
-    """Word -> its sentencepiece ids and how many of its characters each stands for, encoded word by word and remembered.
+    """Word -> its sentencepiece ids and the number of characters of each, encoded word by word and cached.
 
     Word by word and sentence by sentence give the same pieces, as sentencepiece does not let a piece cross a blank.
     """
@@ -64,7 +64,7 @@ class Subwords:
 
 
 def subwords_of(lang: Lang) -> Subwords:
-    """The lang's word-to-pieces map; one for each Lang object, so that words are encoded once."""
+    """The lang's word-to-pieces map; one per Lang object, so that words are encoded once."""
     known = lang.__dict__.get("_kd_subwords")
     if known is None:
         known = lang.__dict__["_kd_subwords"] = Subwords(lang)
@@ -81,7 +81,7 @@ def _subwords(ali: Alignment, lang: Lang) -> Segments:
     for word, first, frames in ali.words:
         inside = heard & (phones.start >= first) & (phones.start < first + frames)
         if not inside.any():
-            continue  # an unknown word, aligned to spoken noise: there is nothing a student could learn here
+            continue  # an unknown word, aligned to spoken noise: nothing for a student to learn
         pieces, spelled = encode(word)
         edges = np.append(phones.start[inside], phones.start[inside][-1] + phones.length[inside][-1])
         cuts = _cut(edges, np.array(spelled))
@@ -96,13 +96,13 @@ def _subwords(ali: Alignment, lang: Lang) -> Segments:
 
 def _cut(edges: np.ndarray, spelled: np.ndarray) -> np.ndarray:
     """Boundaries (pieces + 1,) of a word's pieces; edges (phones + 1,) are its phones' frame boundaries."""
-    # A lone word-start mark spells nothing: every piece counts as one character at least.
+    # A lone word-start mark has no characters: every piece counts as at least one.
     share = np.concatenate([[0], np.cumsum(np.maximum(spelled, 1))]) / np.maximum(spelled, 1).sum()
     cuts = np.interp(share * (len(edges) - 1), np.arange(len(edges)), edges).round().astype(np.int64)
     pieces, first, last = len(spelled), int(edges[0]), int(edges[-1])
     if last - first < pieces:
         return np.minimum(first + np.arange(pieces + 1), last)
-    # A frame for each: push boundaries right where needed, then left from the end.
+    # At least one frame each: push boundaries right where needed, then left from the end.
     steps = np.arange(pieces + 1)
     cuts = np.maximum.accumulate(cuts - steps) + steps
     return np.minimum(cuts, last - steps[::-1])

@@ -1,4 +1,4 @@
-"""Unit tables.  In: a lang folder and a decision tree.  Out: how many units there are and a digest that tells tables apart.
+"""Unit tables.  In: a lang folder and a decision tree.  Out: the number of units and a digest that identifies the table.
 
 senone: the tree's pdfs; phone: the lang's phone ids (0 is no phone and never used); subword: sentencepiece ids.
 """
@@ -19,13 +19,13 @@ UNITS = ("senone", "phone", "subword")
 
 
 def check_unit(unit: str) -> None:
-    """UsageError unless there is such a unit."""
+    """UsageError unless the unit exists."""
     if unit not in UNITS:
         raise UsageError(f"unit {unit!r}: known are {', '.join(UNITS)}")
 
 
 def num_units(unit: str, lang: Lang, tree: Tree) -> int:
-    """V, the number of ids a unit can have (0 .. V - 1)."""
+    """V, the number of ids of a unit (0 .. V - 1)."""
     check_unit(unit)
     if unit == "senone":
         return tree.num_pdfs
@@ -33,7 +33,7 @@ def num_units(unit: str, lang: Lang, tree: Tree) -> int:
 
 
 def units_digest(unit: str, lang: Lang, tree: Tree | None) -> str:
-    """sha256 that names the meaning of every unit id: the tree's table, the phone table, or the sentencepiece table."""
+    """sha256 of the meaning of every unit id: the tree's table, the phone table, or the sentencepiece table."""
     check_unit(unit)
     if unit == "senone":
         if tree is None:

@@ -30,7 +30,7 @@ BLOCK = 20_000
 
 @dataclass
 class Sequences:
-    """Unit sequences end to end: ``ids`` int32 (M,), sentence i is ``ids[offsets[i]:offsets[i + 1]]``."""
+    """Concatenated unit sequences: ``ids`` int32 (M,), sentence i is ``ids[offsets[i]:offsets[i + 1]]``."""
 
     ids: np.ndarray
     offsets: np.ndarray
@@ -44,7 +44,7 @@ class Sequences:
 
     @classmethod
     def of(cls, sentences: Iterable[np.ndarray]) -> Sequences:
-        """Join separate sentences."""
+        """Concatenate sequences."""
         parts = [np.asarray(s, dtype=np.int32) for s in sentences]
         lengths = np.array([len(p) for p in parts], dtype=np.int64)
         return cls(np.concatenate(parts) if parts else np.zeros(0, np.int32), np.concatenate([[0], np.cumsum(lengths)]))
@@ -52,7 +52,7 @@ class Sequences:
 
 @dataclass
 class TextCount:
-    """What became of the text: sentences used, sentences skipped because of a word outside the lexicon, words, units."""
+    """Counts of the text: sentences used, sentences skipped because of a word outside the lexicon, words, units."""
 
     sentences: int = 0
     skipped: int = 0
@@ -76,11 +76,11 @@ class UnitText:
 
     Args:
         unit: "senone", "phone" or "subword".
-        shares: word -> how likely each of its pronunciations is (as ``pron_shares`` finds); one is drawn at each
-            occurrence. A word that is not named there takes its first pronunciation.
+        shares: word -> probability of each of its pronunciations (from ``pron_shares``); one is drawn at each
+            occurrence. A word without shares gets its first pronunciation.
         seed: of that draw.
 
-    A sentence with a word outside the lexicon is skipped for senones and phones (the lexicon holds what G2P could do);
+    A sentence with a word outside the lexicon is skipped for senones and phones (the lexicon includes G2P's pronunciations);
     subwords spell any word.
     """
 
@@ -105,13 +105,13 @@ class UnitText:
 
     def _add(self, word: str, choices: list[list[int]], shares: Sequence[float] | None = None) -> int:
         row = self._rows[word] = len(self._units)
-        # reach[row] rises to 1: a draw above the first k numbers takes the pronunciation after the k-th.
+        # reach[row] rises to 1: a draw above its first k numbers selects the pronunciation after the k-th.
         self._reach += [list(np.cumsum(shares)[:-1]) if shares else []] + [[]] * (len(choices) - 1)
         self._units += choices
         return row
 
     def blocks(self, sentences: Iterable[str]) -> Iterator[Sequences]:
-        """Unit sequences, a block of sentences at a time; ``count`` is kept up to date."""
+        """Unit sequences, a block of sentences at a time; updates ``count``."""
         source = iter(sentences)
         while block := list(islice(source, BLOCK)):
             yield self._block(block)
@@ -156,16 +156,16 @@ class UnitText:
         flat = np.fromiter((i for u in self._units for i in u), dtype=np.int32, count=int(lengths.sum()))
         first = np.cumsum(lengths) - lengths
         ends = np.concatenate([[0], np.cumsum(lengths[rows])])
-        # Position within the gathered array, minus where its word starts there, plus where the word's units lie.
+        # Position within the gathered array, minus the word's start there, plus the start of the word's units.
         source = np.arange(ends[-1]) + np.repeat(first[rows] - ends[:-1], lengths[rows])
         return flat[source], ends[word_offsets]
 
 
 def pron_shares(ali: AlignmentSet, lang: Lang, prior: float = 4.0) -> dict[str, list[float]]:
-    """How often the speakers used each pronunciation of a word, from an alignment.
+    """Relative frequency of each pronunciation of a word in an alignment.
 
-    A word's own counts are added to `prior` times what the choice is overall: by place in the lexicon, among words with
-    as many pronunciations. So rare words follow the habit, and "a" and "the" their own.
+    A word's counts are added to `prior` times the overall frequencies by place in the lexicon, among words with
+    as many pronunciations. So rare words follow the average, and "a" and "the" their own counts.
     """
     counts = {w: np.zeros(len(p)) for w, p in lang.text_prons.items() if len(p) > 1}
     for utterance in ali.ids:

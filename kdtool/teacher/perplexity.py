@@ -20,7 +20,7 @@ def perplexity(teacher: Teacher, sequences: Iterable[np.ndarray]) -> dict[str, A
 
     Returns:
         ppl or pseudo_ppl; nats_per_unit; tokens: number of scored units; unseen: units missing from the training text, which have no
-        probability and are counted separately; sentences.
+        probability and are counted separately; sentences. Without any sentence the first two are None.
     """
     nats, tokens, unseen, sentences = 0.0, 0, 0, 0
     for ids in sequences:
@@ -33,4 +33,6 @@ def perplexity(teacher: Teacher, sequences: Iterable[np.ndarray]) -> dict[str, A
         unseen += int((~known).sum())
         sentences += 1
     mean = nats / tokens if tokens else math.inf
-    return {KEYS[teacher.context]: math.exp(mean), "nats_per_unit": mean, "tokens": tokens, "unseen": unseen, "sentences": sentences}
+    figures = (math.exp(mean), mean) if sentences else (None, None)  # JSON has no infinity
+    names = (KEYS[teacher.context], "nats_per_unit")
+    return {**dict(zip(names, figures, strict=True)), "tokens": tokens, "unseen": unseen, "sentences": sentences}

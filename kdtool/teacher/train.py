@@ -209,6 +209,8 @@ def train(paths: dict[str, Path], cfg: Config, work: Path) -> None:
     facts = {"units_digest": units_digest(cfg.unit, lang, tree), "tree_digest": tree.digest, "lang_digest": lang.digest}
     teacher.save(work, {**facts, "seed": cfg.seed, "held_out": cfg.held_out})
     for name, score in scores.items():
+        if not score["sentences"]:
+            continue
         print(f"{cfg.unit} {cfg.kind}: {NAMES[teacher.context]} {score[KEYS[teacher.context]]:.3f} on {name} "
               f"({score['tokens']} {cfg.unit}s, {score['unseen']} never seen in training)")  # fmt: skip
 

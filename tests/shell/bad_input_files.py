@@ -70,6 +70,8 @@ FULL = [
 ]
 CASES = [
     *(Case(ALIGNED, name, "aligner", change, words) for name, change, words in ALIGNMENTS),
+    Case(ALIGNED, "model folder that is not there", "aligner", both(files(), lambda w: (w / "model").rename(w / "elsewhere")),
+         ["model: no such folder", "give the GMM folder of a finished recipe"], status=2),
     *(Case(IMPORTED, name, "import", change, words) for name, change, words in IMPORTS),
 ]
 DISKS = [Case(DISK, name, "aligner", files(), words, [str(limit)]) for name, limit, words in FULL]

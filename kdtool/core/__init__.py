@@ -1,1 +1,1 @@
-"""Plumbing that knows no model: errors, options, steps, jobs, tables, tensors, progress."""
+"""Infrastructure without models: errors, options, steps, jobs, tables, tensors, progress."""

@@ -1,6 +1,6 @@
-"""An array of jobs, and what each of them needs.  In: commands, logs, a statement of memory, GPUs and time.  Out: data only.
+"""An array of jobs and the resources of each.  In: commands, logs, memory, GPUs and time.  Out: data only.
 
-The environment overrides the statement for whatever runs under it: KD_JOB_MEM=4G, KD_JOB_TIME=8:00:00, KD_JOB_GPU=1.
+Environment variables override the resources of everything that runs below: KD_JOB_MEM=4G, KD_JOB_TIME=8:00:00, KD_JOB_GPU=1.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ TIME = re.compile(r"\d+(-\d+(:\d+){0,2}|(:\d+){0,2})")
 
 @dataclass(frozen=True)
 class Needs:
-    """What one job needs; 0 and '' say nothing about it.
+    """Resources of one job; 0 and '' mean unspecified.
 
     Args:
         mem: MB of memory.
         gpu: number of GPUs.
-        time: limit in a form that sbatch takes: minutes, minutes:seconds, hours:minutes:seconds, days-hours.
+        time: time limit in sbatch's format: minutes, minutes:seconds, hours:minutes:seconds, days-hours.
     """
 
     mem: int = 0
@@ -34,7 +34,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Failure:
-    """How a job failed, in few words, and lines that say more."""
+    """How a job failed, in few words, and further lines."""
 
     how: str
     notes: Sequence[str] = ()
@@ -42,17 +42,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Array:
-    """Jobs that do not depend on each other; a job is known by its index in `commands`, in messages by index + 1."""
+    """Independent jobs; a job is identified by its index in `commands`, in messages by index + 1."""
 
     name: str
     commands: Sequence[Sequence[str]]
     logs: Sequence[Path]
     at_once: int
-    folder: Path  # hidden; what is noted of the array while it runs
+    folder: Path  # hidden; notes about the running array
     needs: Needs = field(default_factory=Needs)
 
 
-# A backend runs the jobs `todo` of an array, calls `ended` after each that went well, and returns the others.
+# A backend runs the jobs `todo` of an array, calls `ended` after each success, and returns the failures.
 Backend = Callable[[Array, Sequence[int], Callable[[int], None]], dict[int, Failure]]
 
 
@@ -65,7 +65,7 @@ def megabytes(text: str, where: str) -> int:
 
 
 def checked(mem: str | None, gpu: str | None, time: str | None, names: Sequence[str], before: Needs) -> Needs:
-    """Needs from text, what is not given as `before`; UsageError names the option (`names`: of memory, GPUs, time)."""
+    """Needs from text, missing ones from `before`; UsageError names the option (`names`: of memory, GPUs, time)."""
     if gpu is not None and not gpu.isdigit():
         raise UsageError(f"{names[1]} {gpu!r}: a number of GPUs is expected")
     if time is not None and not TIME.fullmatch(time):
@@ -78,7 +78,7 @@ def checked(mem: str | None, gpu: str | None, time: str | None, names: Sequence[
 
 
 def overridden(needs: Needs) -> Needs:
-    """The needs with what the environment says instead."""
+    """The needs, overridden by the environment."""
     names = ("KD_JOB_MEM", "KD_JOB_GPU", "KD_JOB_TIME")
     mem, gpu, time = (os.environ.get(n) or None for n in names)
     return checked(mem, gpu, time, names, needs)

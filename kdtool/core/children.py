@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent.  In: a command.  Out: a process; Ctrl-C reaches it, a kill of the parent too.
+"""Child processes that never outlive their parent.  In: a command.  Out: a process that ends on Ctrl-C or when the parent is killed.
 
 Linux: processes and their parents are read from /proc.
 """
@@ -23,7 +23,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(parent: int = 0) -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux); `parent`, where known: end now if it has ended already."""
+    """Ask the kernel to kill this process when its parent ends (Linux); `parent`, if known: end now if it has already ended."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent and os.getppid() != parent:
         os._exit(1)
@@ -31,7 +31,7 @@ def die_with_parent(parent: int = 0) -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let Ctrl-C wait while a child is started: it would be lost between fork and exec, and the child live on unknown to us."""
+    """Delay Ctrl-C while a child is started: between fork and exec it would be lost, and the child would live on unnoticed."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield
@@ -40,7 +40,7 @@ def held_back() -> Iterator[None]:
 
 
 def _prepare_child(parent: int) -> None:
-    """In a child that was started under `held_back`, before its program: a Ctrl-C that came meanwhile ends it here."""
+    """In a child started under `held_back`, before its program: end now if Ctrl-C came meanwhile."""
     die_with_parent(parent)
     for stop in STOPS:
         if signal.getsignal(stop) is not signal.SIG_IGN:
@@ -55,19 +55,19 @@ def start(command: Sequence[str], log: Path, stdout: IO[bytes] | None = None) ->
         f.write(b"# " + shlex.join(command).encode(errors="surrogateescape") + b"\n")
         f.flush()
         files: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": f}
-        # A few system calls and no Python lock between fork and exec: safe here although threads may exist.
+        # A few system calls and no Python lock between fork and exec: safe here even with threads.
         return subprocess.Popen(list(command), preexec_fn=partial(_prepare_child, os.getpid()), **files)  # noqa: PLW1509
 
 
 def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End the children and all processes below them: asked first, killed after five seconds."""
+    """End the children and their descendants: SIGTERM first, SIGKILL after five seconds."""
     tree = _tree([child.pid for child in children if child.poll() is None])
     for pid in tree:
         _signal(pid, signal.SIGTERM)
     limit = time.monotonic() + 5
     while any(started(pid) == start for pid, start in tree.items()) and time.monotonic() < limit:
         for child in children:
-            child.poll()  # or an ended child would stay as a zombie
+            child.poll()  # reap it, or it would stay a zombie
         time.sleep(0.02)
     for pid, start in tree.items():
         if started(pid) == start:
@@ -77,9 +77,8 @@ def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _tree(roots: Sequence[int]) -> dict[int, str]:
-    """The processes and all below them in this session, parents first, with the time when each was started.
-
-    A process in a session of its own has left on purpose, as Slurm's guard.
+    """The processes and their descendants in this session, parents first, with their start times.
+    A process in another session, such as Slurm's guard, has left on purpose.
     """
     below: dict[int, list[int]] = {}
     begun, session = {}, os.getsid(0)
@@ -94,12 +93,12 @@ def _tree(roots: Sequence[int]) -> dict[int, str]:
 
 
 def started(pid: int) -> str:
-    """When a process was started, in the kernel's ticks since boot; '' when there is none, or it has ended but for its entry."""
+    """Start time of a process, in the kernel's ticks since boot; '' if it does not exist or is a zombie."""
     return "".join(_stat(pid)[19:20])
 
 
 def _stat(pid: int) -> list[str]:
-    """State, parent, group, session and so on of a living process, from /proc; [] when it has ended."""
+    """State, parent, group, session and so on of a live process, from /proc; [] if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

@@ -1,6 +1,6 @@
 """Options of a step.  In: a frozen dataclass (its fields are the options) and the command line.  Out: paths and config.
 
-Order of precedence: command line, then --config files (YAML; the later wins, key by key), then the dataclass's defaults.
+Order of precedence: command line, then --config files (YAML; later files win, key by key), then the dataclass's defaults.
 Nothing is evaluated: YAML is read by the safe loader, and unknown keys are errors.
 """
 
@@ -24,7 +24,7 @@ from kdtool.core.names import escaped, is_utf8
 
 C = TypeVar("C")
 CONFIG_HELP = "YAML file with values for these options, or one section of it; may be repeated, the last one wins"
-# The user's to fix, so no traceback.
+# An error that the user can fix, so no traceback.
 SPACE, RIGHTS = "free space, or choose another disk", "fix its permissions, or choose another place"
 USERS_TO_FIX = {
     errno.ENOSPC: SPACE, errno.EDQUOT: SPACE, errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
@@ -39,7 +39,7 @@ USERS_TO_FIX = {
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """Options that every step has."""
+    """Options of every step."""
 
     nj: int = 2
     force: bool = False
@@ -62,10 +62,10 @@ def parse_args(
     Args:
         config_cls: frozen dataclass; fields of type int, float, str, bool, Path (or `| None`) are given as text, list and
             dict fields as YAML text.
-        positionals: (name, help); a name that ends in '...' takes one path or more.
+        positionals: (name, help); a name that ends in '...' takes one or more paths.
 
     Returns:
-        The positional paths by name, the config, and the options that all steps share.
+        The positional paths by name, the config, and the common options.
 
     Raises:
         UsageError: an unknown option, a bad value, an unknown key in the config file.
@@ -84,7 +84,7 @@ def parse_args(
     parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     parser.add_argument("--force", action="store_true", help="run even when the output is up to date")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and why, without running it")
-    # A recipe's own --force and --wait-lock reach its steps through the environment.
+    # A recipe passes --force and --wait-lock to its steps through the environment.
     parser.add_argument("--wait-lock", type=float, default=os.environ.get("KD_WAIT_LOCK", "0"), metavar="SECONDS",
                         help="seconds to wait for another process that makes the same folder (default: 0)")  # fmt: skip
     args = vars(parser.parse_args(argv))
@@ -104,7 +104,7 @@ def parse_args(
 
 
 def _default_text(default: Any) -> str:
-    """A default as help shows it: as the user would give it; nothing where the option is off without a value."""
+    """A default as shown by --help, in the user's syntax; '' if the option is off without a value."""
     if default is None or default == "":
         return ""
     return f" (default: {str(default).lower() if isinstance(default, bool) else default})"
@@ -121,10 +121,10 @@ def _from_config_file(layer: str, fields: dict[str, Any], hints: dict[str, Any])
 def read_config(layer: str) -> dict[str, Any]:
     """The mapping in a YAML file, or in one section of it: 'FILE', 'FILE:SECTION'; 'FILE?' may be missing.
 
-    A section that the file does not have is empty, so that an overlay names only the steps that it changes.
+    A missing section is empty, so that an overlay names only the steps that it changes.
 
     Raises:
-        UsageError: no such file, not plain YAML, or no mapping.
+        UsageError: no such file, not plain YAML, or not a mapping.
     """
     import yaml
 
@@ -143,7 +143,7 @@ def read_config(layer: str) -> dict[str, Any]:
 
 
 def config_file(layer: str) -> tuple[Path | None, str]:
-    """(file, section or '') of a layer; no file where 'FILE?' is missing; UsageError where another one is.
+    """(file, section or '') of a layer; no file if 'FILE?' is missing; UsageError if another one is.
 
     'tiny/lang.yaml', as it was called when --tiny had a folder of files, is section lang of 'tiny.yaml'.
     """
@@ -213,11 +213,11 @@ def _structured(value: Any, base: type) -> Any:
 def cli_main(main: Callable[[], int | None]) -> typing.NoReturn:
     """Run a step's main and turn errors into one message on stderr and the agreed exit status.
 
-    What main returns (None is 0), 2 usage error, 1 failure, 130 interrupted; a programming error keeps its traceback (status 1).
+    The return value of main (None is 0), 2 usage error, 1 failure, 130 interrupted; a programming error keeps its traceback (status 1).
     """
     prog = Path(sys.argv[0]).name
     for stop in STOPS:
-        # What the caller ignores stays ignored: INT in the background of a shell, HUP below nohup.
+        # Signals that the caller ignores stay ignored: INT in the background of a shell, HUP below nohup.
         if signal.getsignal(stop) is not signal.SIG_IGN:
             signal.signal(stop, _interrupt)
     try:
@@ -237,7 +237,7 @@ def cli_main(main: Callable[[], int | None]) -> typing.NoReturn:
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    """End in order. The request may come twice, since a recipe asks each of its processes: the second must not cut the clean-up short."""
+    """End in order. A recipe signals each of its processes, so the signal may come twice: the second must not cut the clean-up short."""
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,7 +1,7 @@
-"""Where and in which arithmetic a network is computed, chosen once.  In: --device and --precision.  Out: ``Compute``.
+"""Device and arithmetic of a network, chosen once.  In: --device and --precision.  Out: ``Compute``.
 
-A batch is moved to ``Compute.device`` once; nothing else in training names a device.  `auto` takes the first CUDA device, and the CPU
-where there is none.
+A batch is moved to ``Compute.device`` once; nothing else in training names a device.  `auto` is the first CUDA device, or the CPU
+if there is none.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ DEVICE_HELP = "device to compute on: auto (CUDA where there is one, else the CPU
 PRECISIONS = ("float32", "bfloat16", "auto")
 CPUINFO = Path("/proc/cpuinfo")
 FLAGS = ("avx512_bf16", "amx_bf16")
-DRIVERS = tuple(Path(p) for p in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))  # NVIDIA's, that of Windows' Linux, AMD's
+DRIVERS = tuple(Path(p) for p in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))  # NVIDIA, Windows' Linux, AMD
 
 
 @dataclass
 class Compute:
-    """A device and an arithmetic. ``precision``: "float32" or "bfloat16"; a resumed run goes on with that of its checkpoint."""
+    """A device and an arithmetic. ``precision``: "float32" or "bfloat16"; a resumed run keeps that of its checkpoint."""
 
     device: torch.device
     precision: str = "float32"
 
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "float32") -> Compute:
-        """The device of that name and what ``precision`` means there; UsageError for a device that is not there."""
+        """The device of that name and its resolved ``precision``; UsageError for a missing device."""
         chosen = choose_device(device)
         compute = cls(chosen, resolve_precision(precision, chosen.type))
         if chosen.type == "cuda" and compute.precision == "float32":
             import torch
 
-            torch.backends.cudnn.allow_tf32 = False  # float32 is what was asked for; torch would take 10 bits of 23 in convolutions
+            torch.backends.cudnn.allow_tf32 = False  # keep float32: torch would use 10 of 23 bits in convolutions
         return compute
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context that a network's forward pass runs in; losses are computed outside of it, in float32."""
+        """The context of a network's forward pass; losses are computed outside of it, in float32."""
         import torch
 
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
@@ -56,17 +56,17 @@ class Compute:
 
 
 def check_device(name: str) -> str:
-    """``name`` when it can name a device, else UsageError; loads no torch and does not look whether the device is there."""
+    """``name`` if it can name a device, else UsageError; does not load torch or check whether the device exists."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise UsageError(f"device {name}: auto, cpu, cuda or cuda:N")
     return name
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device of a name; 'auto' is cuda:0 where torch sees a CUDA device, else the CPU.
+    """The torch device of a name; 'auto' is cuda:0 if torch sees a CUDA device, else the CPU.
 
     Raises:
-        UsageError: no device's name, or a CUDA device that torch does not see.
+        UsageError: not a device name, or a CUDA device that torch does not see.
     """
     import torch
 
@@ -82,7 +82,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_type(name: str) -> str:
-    """"cpu" or "cuda" for the name of a device; loads torch only where the machine has an accelerator's driver."""
+    """"cpu" or "cuda" for the name of a device; loads torch only if the machine has an accelerator's driver."""
     check_device(name)
     if name == "cpu" or (name == "auto" and not any(path.exists() for path in DRIVERS)):
         return "cpu"
@@ -90,7 +90,7 @@ def device_type(name: str) -> str:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """"float32" or "bfloat16"; 'auto' is bfloat16 where the type of device ("cpu" or "cuda") multiplies in it."""
+    """"float32" or "bfloat16"; 'auto' is bfloat16 if the type of device ("cpu" or "cuda") supports it."""
     if precision != "auto":
         return precision
     if device == "cuda":
@@ -101,7 +101,7 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16 (AVX512_BF16 or AMX): twice as fast there, far slower elsewhere."""
+    """Whether the processor has bfloat16 arithmetic (AVX512_BF16 or AMX): twice as fast there, far slower elsewhere."""
     try:
         flags = CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,7 +1,7 @@
-"""Content digests: of files, of folders, of a step's output, of source code.  In: paths.  Out: hex strings.
+"""Digests of content: files, folders, a step's output, source code.  In: paths.  Out: hex strings.
 
-A folder that a step made counts by its completion record (a Merkle tree over the recipe); any other folder counts by the
-content of all its files. A file whose size and modification time are as recorded is not read again.
+A folder made by a step counts by its completion record (a Merkle tree over the recipe); any other folder by the
+content of all its files. A file whose size and modification time match the record is not read again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kdtool.core.tensors import file_digest
 from kdtool.core.walk import Fault, files_below
 
 RECORD = ".done.json"
-# Logs, versions and options differ between runs that make the same thing.
+# Logs, versions and options differ between runs with the same result.
 NOT_CONTENT = frozenset({"log", "env.json", "config.yaml"})
 Stats = dict[str, list[Any]]
 
@@ -30,7 +30,7 @@ def combine(parts: Iterable[str]) -> str:
 
 
 def output_files(folder: Path, leave_out: frozenset[str] = NOT_CONTENT) -> list[Path]:
-    """The files that are a step's output: not hidden, no log, not inside a nested step's folder; sorted."""
+    """A step's output files, sorted: no hidden files, no logs, no nested steps' folders."""
     found: list[Path] = []
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         if entry.name.startswith(".") or entry.name in leave_out:
@@ -67,11 +67,11 @@ def stats_digest(stats: Stats) -> str:
 def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
     """Digest of an input by its content; `fresh` collects the statistics for the next time.
 
-    What may not be read below a plain folder counts as that: the step says what it lacks, or does without it.
+    Unreadable files below a plain folder are part of the digest: the step reports them, or does without them.
 
     Raises:
-        KdError: the path does not exist or is a pipe, or a step's folder has been altered since it was made.
-        OSError: a file that is an input itself may not be read.
+        KdError: the path does not exist or is a pipe, or a step's folder was altered after it was made.
+        OSError: an input file is unreadable.
     """
     if not path.exists():
         raise KdError(f"{path}: missing; check the path, or run the stage that makes it first (--list-stages shows them)")
@@ -85,7 +85,7 @@ def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
         return str(record["digest"])
     if path.is_dir():
         return _folder_digest(path, known, fresh)
-    if not path.is_file() and str(path).startswith(("/dev/", "/proc/")):  # <(command) of a shell, say
+    if not path.is_file() and str(path).startswith(("/dev/", "/proc/")):  # e.g. <(command) of a shell
         raise KdError(f"{path}: a pipe or device, which can be read once only; write its content to a file, and name that")
     _check_recorded(path)
     fresh[str(path)] = stat_digest(path, known, str(path))
@@ -106,7 +106,7 @@ def _folder_digest(folder: Path, known: Stats, fresh: Stats) -> str:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """A folder's completion record; None when there is none, or it is damaged."""
+    """A folder's completion record; None if it is missing or damaged."""
     try:
         record = read_json(folder / RECORD)
     except (KdError, IsADirectoryError):
@@ -115,7 +115,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_sound(record: Any) -> bool:
-    """Whether all that is looked up in a record is there: somebody may have edited it, or another program written it."""
+    """Whether a record has all fields that are used: it may have been edited, or written by another program."""
     try:
         outputs, sources = record["outputs"], record.get("sources", {})
         rows = [*outputs.values(), *sources.values()]
@@ -125,12 +125,12 @@ def _is_sound(record: Any) -> bool:
 
 
 def is_key(key: Any) -> bool:
-    """Whether something read from disk says what a step was made from: inputs, options and code."""
+    """Whether a value read from disk is a step's key: inputs, options and code."""
     return isinstance(key, dict) and "code" in key and all(isinstance(key.get(name), dict) for name in ("inputs", "options"))
 
 
 def _check_recorded(file: Path) -> None:
-    """KdError when a single file from a step's folder is not as the step made it."""
+    """KdError when a file in a step's folder is not as the step made it."""
     record = read_record(file.parent)
     if record and file.name in record["outputs"]:
         only = {**record, "outputs": {file.name: record["outputs"][file.name]}}
@@ -139,7 +139,7 @@ def _check_recorded(file: Path) -> None:
 
 
 def altered_files(folder: Path, record: dict[str, Any]) -> str:
-    """The first output file that is missing or no longer has the recorded content, in words; '' when all are as made."""
+    """Describe the first output file that is missing or differs from the record; '' if all match."""
     for name, (size, mtime, digest) in record["outputs"].items():
         path = folder / name
         if not path.exists():
@@ -153,5 +153,5 @@ def altered_files(folder: Path, record: dict[str, Any]) -> str:
 
 
 def canonical(value: Any) -> str:
-    """JSON text that is equal for equal values."""
+    """JSON text, equal for equal values."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,6 +1,6 @@
-"""The account of utterances: in = out + dropped with a reason.  Out: dropped.tsv, one 'id<TAB>reason' a line.
+"""Accounts for utterances: in = out + dropped with a reason.  Out: dropped.tsv, one 'id<TAB>reason' per line.
 
-An id may be a file's name, which may hold anything: it is written as kdtool.core.names.escaped has it, so a row stays a row.
+An id may be a file name with any characters: it is escaped as by kdtool.core.names.escaped, so a row stays a row.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Dropped = Sequence[tuple[str, str]]
 
 
 def rows_of(dropped: Dropped) -> list[tuple[str, str]]:
-    """(id, reason) as they are written and told, in the order of their ids."""
+    """(id, reason) as written and printed, sorted by id."""
     return sorted((escaped(utterance), printable(" ".join(reason.split()))) for utterance, reason in dropped)
 
 
 def write_dropped(path: Path | str, dropped: Dropped) -> None:
-    """Write the dropped utterances in the order of their ids; an empty list gives an empty file."""
+    """Write the dropped utterances sorted by id; an empty list gives an empty file."""
     with open_text(path, "w") as f:
         f.writelines(f"{utterance}\t{reason}\n" for utterance, reason in rows_of(dropped))
 
@@ -34,13 +34,13 @@ def account(
     """Check that every utterance is accounted for, write `work`/dropped.tsv and say so in one line.
 
     Args:
-        total, kept: utterances that came in and that go out.
+        total, kept: number of utterances in and out.
         dropped: (id, reason) of the rest.
         max_share: the largest share of `total` that may be dropped, 0 to 1.
         where: the step's name for the messages.
 
     Raises:
-        KdError: the sums do not match, nothing is left, or too much was dropped.
+        KdError: the sums do not match, nothing is left, or too many were dropped.
     """
     write_dropped(Path(work) / "dropped.tsv", dropped)
     if kept + len(dropped) != total:

@@ -1,4 +1,4 @@
-"""What a run was made with.  In: nothing.  Out: versions and git state, for its record."""
+"""Versions and git state of this run.  In: nothing.  Out: a dict for the run's record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two kinds of error that a user may see, and the exit status of each."""
+"""The two kinds of errors that users see, with their exit status."""
 
 
 class KdError(Exception):
@@ -14,6 +14,6 @@ class UsageError(KdError):
 
 
 def name_file(error: OSError, path: object) -> None:
-    """Put a file's name into an error that has none: a failing write (full disk) does not know its own."""
+    """Add a file's name to an error that lacks it: a failing write (full disk) does not know its file."""
     if error.filename is None:
         error.filename = str(path)

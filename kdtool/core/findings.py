@@ -1,4 +1,4 @@
-"""What a validator found.  In: one call for each faulty item.  Out: a line for each class of problem, and a table of all items."""
+"""Findings of a validator.  In: one call per faulty item.  Out: a line per class of problem, and a table of all items."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMNS = ("class", "item", "file", "found", "expected")
 
 
 class Level(IntEnum):
-    """How much is read: DOOR what costs next to nothing (before each step), FULL all tables and headers, DEEP all content."""
+    """How much is read: DOOR almost nothing (before each step), FULL all tables and headers, DEEP all content."""
 
     DOOR = 0
     FULL = 1
@@ -25,8 +25,8 @@ class Class:
 
     Attributes:
         meaning: what is wrong, in words.
-        fix: the command or the act that fixes it; {folder} stands for the folder that was checked.
-        warning: worth saying, but nothing fails because of it.
+        fix: the command or action that fixes it; {folder} is the checked folder.
+        warning: reported, but not an error.
     """
 
     meaning: str
@@ -36,7 +36,7 @@ class Class:
 
 @dataclass(frozen=True)
 class Item:
-    """One faulty item: an utterance, a line, a tensor; the file that it is in, what is there and what should be."""
+    """One faulty item: an utterance, a line, a tensor; its file, the value found and the expected one."""
 
     name: str
     file: str
@@ -49,7 +49,7 @@ class Item:
 
 
 class Report:
-    """All that is wrong with one folder, by class."""
+    """All findings about one folder, by class."""
 
     def __init__(self, folder: Path, classes: Mapping[str, Class]) -> None:
         self.folder, self.summary = folder, ""
@@ -57,12 +57,12 @@ class Report:
         self._items: dict[str, list[Item]] = {}
 
     def add(self, name: str, item: object, file: object = "", found: object = "", wanted: object = "") -> None:
-        """One more item of class `name`, which has to be one of the validator's classes."""
+        """Add an item of class `name`, which must be one of the validator's classes."""
         assert name in self._classes, name
         self._items.setdefault(name, []).append(Item(str(item), str(file), str(found), str(wanted)))
 
     def items(self, name: str) -> list[Item]:
-        """The items of a class, in the order of their finding."""
+        """The items of a class, in order of discovery."""
         return self._items.get(name, [])
 
     @property
@@ -72,11 +72,11 @@ class Report:
 
     @property
     def problems(self) -> list[str]:
-        """Names of the classes that are no mere warnings."""
+        """Names of the classes that are not only warnings."""
         return [n for n in self.found if not self._classes[n].warning]
 
     def lines(self, names: list[str] | None = None) -> list[str]:
-        """One line a class: its name, how many, what it means, the first examples, what fixes it."""
+        """One line per class: its name, number of items, meaning, first examples, fix."""
         out = []
         for name in self.found if names is None else names:
             kind, items = self._classes[name], self._items[name]
@@ -91,7 +91,7 @@ class Report:
 
 
 def _flat(text: str) -> str:
-    """On one line, whatever characters a broken id or transcript holds."""
+    """The text on one line, even if a broken id or transcript holds control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

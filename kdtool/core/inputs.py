@@ -1,4 +1,4 @@
-"""Kinds of folders that can be checked.  A new one is a module with CLASSES, OTHERS and check(), and a line here."""
+"""Kinds of folders that can be checked.  A new kind is a module with CLASSES, OTHERS and check(), and a line here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from kdtool.core.errors import KdError
 from kdtool.core.findings import Level, Report
 
-# Named, not imported: `--help` and a step's start must not load them all.
+# Named, not imported: `--help` and the start of a step must not load all of them.
 KINDS = {
     "data": "kdtool.validate.data",
     "features": "kdtool.validate.features",
@@ -28,10 +28,10 @@ def others_of(kind: str) -> dict[str, str]:
 
 
 def validate(kind: str, folder: Path, level: Level, others: Mapping[str, Path] | None = None) -> Report:
-    """Check a folder; the report says what was found. Nothing is written.
+    """Check a folder and return the report. Nothing is written.
 
     Raises:
-        KdError: there is no such folder.
+        KdError: the folder does not exist.
     """
     if not folder.is_dir():
         raise KdError(f"{folder}: no such folder; check the path, or run the stage that makes it first (--list-stages shows them)")
@@ -42,7 +42,7 @@ def validate(kind: str, folder: Path, level: Level, others: Mapping[str, Path] |
 
 
 def door(kind: str, folder: Path, **others: Path) -> Callable[[], None]:
-    """What a step calls before it works: the cheap checks of one of its inputs; KdError lists the classes of problems."""
+    """A check of one of a step's inputs, called before the step works: cheap checks only; KdError lists the classes of problems."""
 
     def enter() -> None:
         report = validate(kind, folder, Level.DOOR, others)

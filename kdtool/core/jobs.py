@@ -1,8 +1,8 @@
-"""Arrays of jobs.  In: a module and its arguments, or commands.  Out: what they write, a log a job; an error names those that failed.
+"""Arrays of jobs.  In: a module and its arguments, or commands.  Out: their outputs, one log per job; an error names the failed jobs.
 
-`run_array` starts `python -m module ... --job J --num-jobs N` for J = 1..N and waits. KD_BACKEND says where: `local` (child
-processes, kdtool.core.pool) or `slurm` (kdtool.core.slurm). Jobs end with whoever waits for them. On failure the failing jobs,
-the end of the first log and the command that redoes it are printed; what the others made is used again (kdtool.core.parts).
+`run_array` starts `python -m module ... --job J --num-jobs N` for J = 1..N and waits. KD_BACKEND chooses the backend: `local` (child
+processes, kdtool.core.pool) or `slurm` (kdtool.core.slurm). Jobs end when the waiting process ends. On failure the failed jobs,
+the end of the first log and the command that repeats it are printed; outputs of the other jobs are reused (kdtool.core.parts).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from kdtool.core.parts import JOBS, Parts
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-NO_SPACE = 1 << 16  # bytes; a disk with less is as good as full
+NO_SPACE = 1 << 16  # bytes; a disk with less free space counts as full
 
 
 def split(items: Sequence[T], job: int, num_jobs: int) -> list[T]:
-    """The contiguous part of `items` that job `job` (1-based) of `num_jobs` does; the parts differ by one item at most."""
+    """The contiguous part of `items` that job `job` (1-based) of `num_jobs` does; sizes of the parts differ by at most one."""
     if not 1 <= job <= num_jobs:
         raise ValueError(f"job {job} of {num_jobs}")
     size = len(items)
@@ -48,7 +48,7 @@ def split_groups(groups: Sequence[Sequence[T]], job: int, num_jobs: int) -> list
 
 
 def backend() -> Backend:
-    """Where jobs run, by KD_BACKEND."""
+    """The backend that KD_BACKEND names."""
     name = os.environ.get("KD_BACKEND") or "local"
     if name == "local":
         from kdtool.core.pool import run as run_here
@@ -65,16 +65,16 @@ def run_array(
     module: str, argv: Sequence[str], *, nj: int, log_dir: Path, name: str, mem: int = 0,
     outputs: Callable[[int], Iterable[Path]] | None = None,
 ) -> None:  # fmt: skip
-    """Run one array of `nj` jobs side by side and wait for all of them.
+    """Run one array of `nj` jobs in parallel and wait for all of them.
 
     Args:
         log_dir: the folder `log` of the step's work folder.
-        mem: estimate of the MB that one job takes; KD_JOB_MEM overrides it.
-        outputs: the files and folders that a job (1-based) has made when it is done, all inside the step's work folder. A
-            step that is run again after a failure, with nothing changed, gets them back instead of running that job.
+        mem: estimated MB per job; KD_JOB_MEM overrides it.
+        outputs: the files and folders that a finished job (1-based) has made, all inside the step's work folder. If an unchanged
+            step is run again after a failure, they are reused instead of running that job again.
 
     Raises:
-        KdError: a job failed; the message names the failing jobs, ends the first log and gives the redo command.
+        KdError: a job failed; the message names the failing jobs, has the end of the first log and the command to repeat it.
     """
     commands = [[sys.executable, "-m", module, *argv, "--job", str(j), "--num-jobs", str(nj)] for j in range(1, nj + 1)]
     logs = [Path(log_dir) / f"{name}.{j}.log" for j in range(1, nj + 1)]
@@ -85,7 +85,7 @@ def run_commands(
     commands: Sequence[Sequence[str]], logs: Sequence[Path], *, name: str, at_once: int, needs: Needs | None = None,
     outputs: Callable[[int], Iterable[Path]] | None = None,
 ) -> None:  # fmt: skip
-    """Run commands, `at_once` at a time, their standard error into their logs, their output to ours."""
+    """Run commands, `at_once` at a time, standard error into their logs, standard output to ours."""
     digest = combine(json.dumps(list(command)) for command in commands)[:12]
     folder = logs[0].parent / JOBS / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)[:40]}.{digest}"
     array = Array(name, commands, logs, at_once, folder, overridden(Needs()) if needs is None else needs)
@@ -107,13 +107,13 @@ def run_commands(
 
 
 def _redo(command: Sequence[str]) -> str:
-    """A line for the user's shell, wherever that stands: it has neither our folder nor our PYTHONPATH."""
+    """A command line for the user's shell, valid in any folder and without our PYTHONPATH."""
     module = f"PYTHONPATH={shlex.quote(str(ROOT))} " if command[0] == sys.executable else ""
     return f"cd {shlex.quote(os.getcwd())} && {module}{shlex.join(command)}"
 
 
 def full_disk(folder: Path) -> str:
-    """A line that says so when the disk of `folder` is full, else ''; a cut log or output does not say why it is cut."""
+    """A message if the disk of `folder` is full, else ''; a truncated log or output does not say why."""
     free = shutil.disk_usage(folder).free
     return f"the disk of {folder} is full ({free} bytes free): free space, then run again" if free < NO_SPACE else ""
 

@@ -1,10 +1,10 @@
-"""What a user changed or added in a finished output, kept when the step runs again.  In: the folder before.  Out: a numbered backup.
+"""Keeps a user's changes to a finished output when the step runs again.  In: the old folder.  Out: a numbered backup.
 
-    exp/tri/  the new output        exp/.tri.backup.1/  the user's files of the one before, under the names that they had
+    exp/tri/  the new output        exp/.tri.backup.1/  the user's files of the old one, under their old names
 
-A file is the toolkit's when the folder's record lists it with this content; everything else is the user's: changed results,
-notes, files in log/, hidden files, links. A nested step's folder goes by its own record; a copy of one (under another name than
-its record says) is the user's. Files are moved one by one and the record goes last, so a kill at any moment loses nothing.
+A file is the toolkit's if the folder's record lists it with this content; everything else is the user's: changed results,
+notes, files in log/, hidden files, links. A nested step's folder has a separate record; a copy of one (under another name than
+in its record) is the user's. Files are moved one by one and the record is moved last, so a kill at any moment loses nothing.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ HELPER = re.compile(r"\.(.+)\.(?:old|work)")
 
 @dataclass
 class Sorted:
-    """Names of all files below a folder: the user's, and the toolkit's in the order in which they can be deleted."""
+    """Files below a folder: the user's, and the toolkit's in the order of deletion."""
 
     theirs: list[str] = field(default_factory=list)
     ours: list[str] = field(default_factory=list)
-    unsure: int = 0  # of the user's, those that may be logs which an older record does not list
+    unsure: int = 0  # number of the user's files that may be logs, which older records do not list
 
 
 def sort_files(folder: Path) -> Sorted:
-    """Whose the files below a step's folder are; links are never followed."""
+    """Sort the files below a step's folder by owner; links are never followed."""
     found = Sorted()
     _sort_step(folder, "", found)
-    # What says that a folder is ours goes after all else in it.
+    # The files that identify a folder as ours are deleted last.
     found.ours.sort(key=lambda name: (os.path.basename(name) in (RECORD, KEY), -name.count(os.sep)))
     return found
 
 
 def retire(name: str, old: Path, out: Path) -> None:
-    """Take the output before away: the user's files in it go to a backup beside `out`, which is named; the rest is deleted."""
+    """Remove the old output: the user's files move to a backup beside `out`, which is named; the rest is deleted."""
     kept: list[str] = []
     unsure = 0
     backup: Path | None = None
-    if os.path.lexists(old) and (old.is_symlink() or not old.is_dir()):  # somebody replaced the folder meanwhile
+    if os.path.lexists(old) and (old.is_symlink() or not old.is_dir()):  # the folder was replaced meanwhile
         backup, kept = _new_backup(out), [out.name]
         os.rename(old, backup / out.name)
-    while os.path.lexists(old):  # again when something was added meanwhile
+    while os.path.lexists(old):  # repeat if files were added meanwhile
         found = sort_files(old)
         for file in found.theirs:
             backup = backup or _new_backup(out)
@@ -74,7 +74,7 @@ def retire(name: str, old: Path, out: Path) -> None:
 
 
 def remove_work(work: Path) -> None:
-    """Delete an interrupted run's folder; its key goes last, which says that it is ours."""
+    """Delete an interrupted run's folder; its key is deleted last, as it identifies the folder as ours."""
     for place, folders, files in os.walk(work, topdown=False):
         for name in [*files, *(n for n in folders if os.path.islink(os.path.join(place, n)))]:
             if os.path.join(place, name) != str(work / KEY):
@@ -86,18 +86,18 @@ def remove_work(work: Path) -> None:
 
 
 def other_stats(work: Path, outputs: Stats) -> Stats:
-    """Relative name -> [size, mtime_ns, digest] of the files of a step's folder that are no output: logs, options, versions."""
+    """Relative name -> [size, mtime_ns, digest] of a step's files that are not output: logs, options, versions."""
     names = (str((Path(place) / n).relative_to(work)) for place, _, files in os.walk(work) for n in files)
     return {n: stat_digest(work / n, {}, n) for n in sorted(names) if n not in outputs and n not in (KEY, RECORD)}
 
 
 @dataclass(frozen=True)
 class _Made:
-    """What says whose a folder's files are."""
+    """Evidence of who made a folder's files."""
 
     listed: dict[str, Any] = field(default_factory=dict)  # name -> [size, mtime_ns, digest]
-    when: int = 0  # of the record, by the file system's clock
-    logs: bool = True  # logs, options and versions are listed too; older records have outputs alone
+    when: int = 0  # time of the record, by the file system's clock
+    logs: bool = True  # logs, options and versions are listed, too; older records list outputs only
     everything: bool = False  # a nested step's interrupted folder
 
     def has(self, path: Path, name: str) -> bool:
@@ -110,7 +110,7 @@ def _sort_step(folder: Path, above: str, found: Sorted) -> None:
     record = read_record(folder)
     helper = HELPER.fullmatch(folder.name)
     if above and record and record.get("place", folder.name) != (helper[1] if helper else folder.name):
-        record = None  # a copy that somebody keeps
+        record = None  # a copy kept by the user
     made = None
     if record:
         listed = {**record["outputs"], **record.get("others", {})}
@@ -135,7 +135,7 @@ def _sort_below(step: Path, folder: Path, above: str, made: _Made | None, found:
 
 
 def _is_same(path: Path, row: list[Any] | None, made: int) -> bool:
-    """Whether a file has the content that was recorded. One that nobody touched since the record (`made`) is not read again."""
+    """Whether a file has the recorded content. Files unmodified since the record (`made`) are not read again."""
     if row is None:
         return False
     try:
@@ -143,7 +143,7 @@ def _is_same(path: Path, row: list[Any] | None, made: int) -> bool:
         if not stat.S_ISREG(now.st_mode) or now.st_size != row[0]:
             return False
         return (now.st_mtime_ns == row[1] and now.st_ctime_ns <= made) or file_digest(path) == row[2]
-    except OSError:  # a link to nowhere, or it may not be read
+    except OSError:  # a broken link or an unreadable file
         return False
 
 
@@ -162,7 +162,7 @@ def _new_backup(out: Path) -> Path:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove the folders below a folder, as far as they are empty."""
+    """Remove empty folders below a folder."""
     for place, _, _ in os.walk(folder, topdown=False):
         if place != str(folder) and not os.listdir(place):
             os.rmdir(place)

@@ -1,7 +1,7 @@
-"""Launcher for steps that do not depend on each other.  In: NAME=a,b,c, NAME=1:N or NAME=@FILE, a log and a command.  Out: all of them run.
+"""Launches independent steps in parallel.  In: NAME=a,b,c, NAME=1:N or NAME=@FILE, a log and a command.  Out: one run per value.
 
 `utils/launch.sh --max-jobs 2 SYS=ce,hmt exp/log/student_SYS.log steps/train_student.sh conf/SYS.yaml exp/SYS` runs the
-command once for each value, with the name replaced in each argument; nothing is evaluated by a shell.
+command once per value, with the name replaced in each argument; no shell evaluates anything.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ exit status: 0 all jobs succeeded, 1 a job failed, 2 wrong usage (nothing was st
 
 @dataclass(frozen=True)
 class Launch:
-    """The commands and logs of one call, `at_once` of them side by side."""
+    """The commands and logs of one call; `at_once` run in parallel."""
 
     name: str
     commands: list[list[str]]
@@ -53,7 +53,7 @@ class Launch:
 
 
 def expand(argv: Sequence[str]) -> Launch:
-    """The command line as commands; UsageError when it is none."""
+    """Parse the command line; UsageError if it is malformed."""
     options = {"--max-jobs": "2"}
     rest = list(argv)
     while rest[:1] and rest[0] in ("--max-jobs", "--mem", "--gpu", "--time"):

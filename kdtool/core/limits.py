@@ -1,6 +1,6 @@
-"""What this process may use of the machine.  In: affinity mask, control groups, /proc.  Out: cores, free MB, kills for memory.
+"""Resources of the machine for this process.  In: affinity mask, control groups, /proc.  Out: cores, free MB, kills for memory.
 
-A control group (a container, a batch system's job) counts where it allows less than the machine has.
+A control group (a container, a batch job) counts where its limit is below the machine's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def cores() -> int:
 
 
 def free_memory() -> int:
-    """MB that new processes can take without swapping or hitting a control group's limit."""
+    """MB that new processes can use without swapping or hitting a control group's limit."""
     free = [_fields(PROC / "meminfo").get("MemAvailable:", 0) // 1024]
     for folder in _groups("memory"):
         limit, used = _text(folder / "memory.max"), _text(folder / "memory.current")
@@ -44,14 +44,14 @@ def free_memory() -> int:
 
 
 def memory_kills() -> int:
-    """How often the kernel has killed a process for memory, as far as it tells."""
+    """Number of out-of-memory kills by the kernel, as far as reported."""
     counts = [_fields(PROC / "vmstat").get("oom_kill", 0)]
     counts += [_fields(folder / "memory.events").get("oom_kill", 0) for folder in _groups("memory")]
     return sum(counts)
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """Folders of this process's control group and those above it, of version 2 and of the version 1 `controller`."""
+    """Folders of this process's control group and its ancestors, of version 2 and of the version 1 `controller`."""
     for line in _text(PROC / "self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         if names and controller not in names.split(","):
@@ -66,7 +66,7 @@ def _groups(controller: str) -> Iterator[Path]:
 
 
 def _text(path: Path) -> str:
-    """A small file's text; '' when there is none, which is how the kernel says that nothing is limited."""
+    """A small file's text; '' if it is missing, which means no limit."""
     try:
         return path.read_text().strip()
     except OSError:

@@ -1,9 +1,9 @@
-"""Locks.  In: a lock file's path.  Out: held until released or dead; else who holds it.
+"""Locks.  In: a lock file's path.  Out: a lock, held until released or the process ends; or an error that names the holder.
 
-The kernel's flock says who has it, so a dead process holds nothing; the file's text says who that is. Where flock does not
-reach the other machines (NFS mounted without locks), a file FILE.owner made by link(2) stands in for it: a dead process of
-this machine is known by its number and start, one of another machine counts as alive until somebody removes the file.
-No clock is compared.
+The kernel's flock decides who holds it, so a dead process holds nothing; the file's text identifies the holder. Where flock does not
+work across machines (NFS mounted without locks), a file FILE.owner made by link(2) replaces it: a dead process on
+this machine is recognised by its pid and start time; one on another machine counts as alive until somebody removes the file.
+Clocks need not be synchronised.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GRACE = 10.0  # seconds for a killed run's last children to end
 
 
 class Lock:
-    """`with Lock(path, "what"):` one process at a time; the file goes when it is released."""
+    """`with Lock(path, "what"):` one process at a time; the file is removed on release."""
 
     def __init__(self, path: Path, what: str, wait: float = 0.0) -> None:
         self.path, self.what, self.wait = path, what, wait
@@ -47,7 +47,7 @@ class Lock:
                 raise
             if _same_file(self.fd, self.path):
                 return self
-            os.close(self.fd)  # its last owner removed the file meanwhile
+            os.close(self.fd)  # the last owner removed the file meanwhile
 
     def __exit__(self, *_: object) -> None:
         if _read(owner_file(self.path)):
@@ -57,10 +57,10 @@ class Lock:
 
 
 def acquire(path: Path, fd: int, owner: Owner, *, what: str, wait: float = 0.0) -> None:
-    """Take the lock on an open file, waiting at most `wait` seconds.
+    """Take the lock on an open file; wait at most `wait` seconds.
 
     Raises:
-        KdError: somebody else has it; the message says who.
+        KdError: another process holds it; the message says which.
     """
     begin, said = time.monotonic(), False
     take = _take_by_link if flock_is_local(path) else _take_by_flock
@@ -75,7 +75,7 @@ def acquire(path: Path, fd: int, owner: Owner, *, what: str, wait: float = 0.0) 
 
 
 def holder_of(path: Path) -> str:
-    """Who has a lock, in words; '' when nobody living does. Asks without touching the lock."""
+    """Describe the holder of a lock; '' if no live process holds it. Does not touch the lock."""
     for place in (path, owner_file(path)):
         owner = _read(place)
         if owner and is_alive(owner) is not False:
@@ -84,13 +84,13 @@ def holder_of(path: Path) -> str:
 
 
 def is_lock(path: Path) -> bool:
-    """Whether a lock's files are absent, empty or signed as ours are: anything else is another program's, or the user's."""
+    """Whether a lock's files are absent, empty or signed by us: any others belong to another program, or the user."""
     places = [p for p in (path, owner_file(path)) if os.path.lexists(p)]
     return all(p.is_file() and not p.is_symlink() and _is_signature(p) for p in places)
 
 
 def _is_signature(path: Path) -> bool:
-    """An owner's line, also one that a full disk has cut off."""
+    """Whether a line is an owner's signature, possibly truncated by a full disk."""
     start = path.read_bytes()[: len(SIGNATURE)]
     return SIGNATURE.startswith(start)
 
@@ -100,7 +100,7 @@ def owner_file(path: Path) -> Path:
 
 
 def myself(pid: int | None = None, command: str | None = None) -> Owner:
-    """Who this process (or `pid`) is."""
+    """The identity of this process (or of `pid`)."""
     pid = pid or os.getpid()
     words = " ".join((command or shlex.join(sys.orig_argv)).split())
     return {
@@ -110,14 +110,14 @@ def myself(pid: int | None = None, command: str | None = None) -> Owner:
 
 
 def is_alive(owner: Owner) -> bool | None:
-    """Whether a lock's owner lives; None when that cannot be seen from this machine."""
+    """Whether a lock's owner is alive; None if this machine cannot tell."""
     if owner.get("host") != platform.node():
         return None
     return bool(owner.get("boot") == _boot() and owner.get("start") and started(int(owner["pid"])) == owner["start"])
 
 
 def describe(path: Path, owner: Owner) -> str:
-    """Who has it, and what to do when that machine no longer runs it."""
+    """Describe the owner, and what to do if that machine no longer runs it."""
     if not owner:
         return "another process"
     text = f"{owner['command']} (pid {owner['pid']} on {owner['host']}, user {owner['user']}, since {owner['since']})"
@@ -129,7 +129,7 @@ def describe(path: Path, owner: Owner) -> str:
 
 
 def flock_is_local(path: Path, mounts: str | None = None) -> bool:
-    """Whether the file's mount keeps flock to this machine, or the file system has none."""
+    """Whether flock on the file's mount is local to this machine, or missing."""
     if mounts is None:
         try:
             mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
@@ -145,7 +145,7 @@ def flock_is_local(path: Path, mounts: str | None = None) -> bool:
 
 
 def _take_by_flock(path: Path, fd: int, owner: Owner) -> Owner | None:
-    """None when it is taken now, else its owner ({} when nobody has signed yet)."""
+    """None if taken, else its owner ({} if nobody has signed yet)."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -154,7 +154,7 @@ def _take_by_flock(path: Path, fd: int, owner: Owner) -> Owner | None:
         if e.errno in NO_FLOCK:
             return _take_by_link(path, fd, owner)
         raise
-    # An unsigned lock still locks; a full disk is told by the step's own writes, which name what is lost.
+    # An unsigned lock still locks; the step's own writes report a full disk and the lost file.
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         os.pwrite(fd, _line(owner), 0)
@@ -167,21 +167,21 @@ def _take_by_link(path: Path, fd: int, owner: Owner) -> Owner | None:
 
 
 def _sign(place: Path, line: bytes) -> Owner | None:
-    """Make the file `place`, whole: link(2) fails when the name is there, on NFS too. None, or who was first."""
+    """Create the file `place` atomically: link(2) fails if the name exists, also on NFS. None, or the owner who was first."""
     mine = place.with_name(f"{place.name}.{platform.node()}.{os.getpid()}")
     mine.write_bytes(line)
     try:
         os.link(mine, place)
         return None
     except FileExistsError:
-        if os.stat(mine).st_nlink == 2:  # the link was made, the answer lost on the network and the question repeated
+        if os.stat(mine).st_nlink == 2:  # the link was made, but the answer was lost on the network and the request repeated
             return None
         holder = _read(place)
     finally:
         mine.unlink()
     if is_alive(holder) is not False:
         return holder
-    # Dead: its sign goes. Who removes it has signed for that, or a second one would remove the sign of who came after the dead.
+    # The owner is dead: remove its file, under a lock for removers, or a second one would remove the file of the next owner.
     remover = place.with_name(f"{place.name}.x")
     if _sign(remover, line) is None:
         try:
@@ -197,7 +197,7 @@ def _line(owner: Owner) -> bytes:
 
 
 def _read(path: Path) -> Owner:
-    """The owner that signed a file; {} when nobody has."""
+    """The owner that signed a file; {} if none."""
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -234,13 +234,13 @@ def _users_of(path: Path) -> list[int]:
         try:
             if os.path.samefile(link, path):
                 found.add(int(link.parts[2]))
-        except OSError:  # it ended meanwhile, or is another user's
+        except OSError:  # it ended meanwhile, or belongs to another user
             continue
     return sorted(found - {os.getpid(), os.getppid()})
 
 
 def main() -> None:
-    """FILE FD PID WAIT WHAT COMMAND...: take the lock for the shell with number PID that has FILE open as FD."""
+    """FILE FD PID WAIT WHAT COMMAND...: take the lock for the shell with this PID, which has FILE open as FD."""
     path, fd, pid, wait, what, *command = sys.argv[1:]
     try:
         seconds = float(wait)

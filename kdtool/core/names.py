@@ -1,7 +1,7 @@
-"""Names from outside, as tables and messages show them.  In: any file name.  Out: one line of valid UTF-8.
+"""Escapes foreign names for tables and messages.  In: any file name.  Out: one line of valid UTF-8.
 
-A file name may hold every byte but '/' and NUL: tabs and newlines, which end a field or a row, escape sequences that a terminal
-obeys, bytes that are not UTF-8 (Python holds those as lone surrogates).
+A file name may hold every byte except '/' and NUL: tabs and newlines, which end a field or a row, terminal escape sequences,
+and bytes that are not UTF-8 (Python represents those as lone surrogates).
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import unicodedata
 
 SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 ENDING = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, surrogates, ends of a line or paragraph
-TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # what follows is shown in another direction
+TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # change the direction of the following text
 
 
 def is_plain(char: str) -> bool:
-    """Whether a character can stand in a table and on a terminal as it is."""
+    """Whether a character is safe in a table and on a terminal."""
     return unicodedata.category(char) not in ENDING and char not in TURNING
 
 
 def escaped(name: str) -> str:
-    """The name with \\t, \\n, \\xe9 (a byte that is not UTF-8) or \\u2028 for what is not plain, and \\\\ for a backslash."""
+    """The name with \\t, \\n, \\xe9 (a byte that is not UTF-8) or \\u2028 for characters that are not plain, and \\\\ for a backslash."""
     return printable(name.replace("\\", "\\\\"))
 
 
 def printable(text: str) -> str:
-    """The same for a message: its backslashes stay as they are."""
+    """The same for messages: backslashes stay as they are."""
     return text if text.isprintable() else "".join(c if is_plain(c) else _code(c) for c in text)
 
 
@@ -36,5 +36,5 @@ def _code(char: str) -> str:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name can be written to a UTF-8 file as it is."""
+    """Whether a name can be written to a UTF-8 file unchanged."""
     return not any("\ud800" <= c <= "\udfff" for c in name)

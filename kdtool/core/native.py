@@ -1,8 +1,8 @@
-"""What is in C++ (both searches, and the posteriors' ``levels.cc``), compiled once for each checkout into one library, loaded by ctypes.
+"""The C++ code (both searches, and the posteriors' ``levels.cc``), compiled once per checkout into one library, loaded by ctypes.
 
 In: a graph's arcs and scores as numpy arrays. Out: lattice arcs; for ``viterbi.py`` and ``posteriors/rans.py``, the library.
-``utils/setup_env.sh`` compiles, so that nodes where jobs run need no compiler; a changed source is compiled again on first
-use. CXX names another compiler than g++.
+``utils/setup_env.sh`` compiles, so that compute nodes need no compiler; a changed source is compiled again on first
+use. CXX selects another compiler than g++.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ NO_MEMORY = -(2**63)
 
 
 def library() -> Path:
-    """The compiled library, made unless it is there. The name tells sources, flags and machines apart.
+    """The compiled library, made if missing. Its name depends on sources, flags and machine.
 
-    The compiler does not count: it may be missing where jobs run.
+    The compiler does not count: compute nodes may have none.
 
     Raises:
-        KdError: no compiler, or a folder that may not be written.
+        KdError: no compiler, or a folder without write permission.
     """
     texts = [source.read_text(encoding="utf-8") for source in SOURCES]
     made = FOLDER / f"search-{combine([*texts, *FLAGS, platform.machine()])}.so"
     if made.exists():
         return made
     compiler = os.environ.get("CXX") or "g++"
-    own = made.with_suffix(f".{platform.node()}.{os.getpid()}")  # renamed when complete: others may be at it too
+    own = made.with_suffix(f".{platform.node()}.{os.getpid()}")  # renamed when complete: other processes may compile it, too
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
         command = [*shlex.split(compiler), *FLAGS, "-o", str(own), *map(str, SOURCES)]
@@ -63,7 +63,7 @@ def load() -> ctypes.CDLL:
     """The library with the types of its functions.
 
     Raises:
-        KdError: it can be neither made nor loaded.
+        KdError: it cannot be made or loaded.
     """
     made = library()
     try:
@@ -98,7 +98,7 @@ class NativeSearch:
     """A graph loaded into the search: arcs sorted by source, label pdf + 1, -1 on the arcs into the last state."""
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, label: np.ndarray, score: np.ndarray, *, num_pdfs: int) -> None:
-        """int32 (A,) three times and float32 (A,); they are copied.
+        """Arrays int32 (A,) three times and float32 (A,); they are copied.
 
         Raises:
             KdError: arrays that are no such graph, or too little memory.
@@ -124,8 +124,8 @@ class NativeSearch:
             scores: float32 (T, num_pdfs), contiguous; -inf forbids a pdf on a frame.
 
         Returns:
-            int32 (L,) four times, sorted by frame, final arcs at frame T; node 0 is the start, the largest the end. None when
-            the beam leads to no end of the graph.
+            int32 (L,) four times, sorted by frame, final arcs at frame T; node 0 is the start, the largest the end. None if
+            the beam reaches no final state.
 
         Raises:
             KdError: scores of another type or shape, NaN or +inf in them, beams below 0, too little memory.

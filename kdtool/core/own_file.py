@@ -1,7 +1,7 @@
-"""Single files that a tool writes outside a step's folder.  In: a path and a text.  Out: the file; what a user had there is kept.
+"""Single files that a tool writes outside a step's folder.  In: a path and a text.  Out: the file; a user's file there is kept.
 
-What was there before goes to FILE.backup.N, unless the tool wrote it: `.FILE.made` beside it holds the digest of what the tool
-wrote last. A file of a step's output is never replaced. Killed in between, a backup too many is left, never one too few.
+A previous file moves to FILE.backup.N, unless the tool wrote it: `.FILE.made` beside it holds the digest of the tool's
+last version. A file of a step's output is never replaced. A kill in between may leave an extra backup, never a missing one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ NOTE = re.compile(r"[0-9a-f]{32,}")
 
 
 def write_own_text(path: Path, text: str) -> None:
-    """Write a file whole; what was there and is not the tool's own is kept beside it, and named on the terminal.
+    """Write a file atomically; a file that is not the tool's is kept beside it, and named on the terminal.
 
     Raises:
-        UsageError: a folder is there, or a file of a step's output.
+        UsageError: the path is a folder, or a file of a step's output.
     """
     check_file(path)
     if path.exists() and not path.is_file():  # a terminal, a pipe
@@ -42,7 +42,7 @@ def write_own_text(path: Path, text: str) -> None:
 
 
 def check_file(path: Path) -> None:
-    """UsageError when a tool may not write this file."""
+    """UsageError when a tool must not write this file."""
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, and a file would be written there; choose another name")
     place = Path(os.path.realpath(path))
@@ -53,7 +53,7 @@ def check_file(path: Path) -> None:
 
 
 def keep_previous(path: Path) -> Path | None:
-    """Move a file that the tool did not write itself to FILE.backup.N; its new place, None when nothing had to move."""
+    """Move a file that the tool did not write to FILE.backup.N; returns its new path, None if nothing moved."""
     if not os.path.lexists(path) or is_own(path):
         return None
     if stat.S_ISREG(path.lstat().st_mode) and path.stat().st_size == 0:
@@ -71,7 +71,7 @@ def keep_previous(path: Path) -> Path | None:
 
 
 def note_own(path: Path) -> None:
-    """Note that the tool wrote this file, as it is now. A user's file in the note's place stays; then nothing counts as the tool's."""
+    """Record that the tool wrote this file, as it is now. If a user's file has the note's name, it stays and nothing is recorded."""
     if os.path.lexists(mark_of(path)) and not NOTE.fullmatch(_noted(path)):
         return
     with open_text(mark_of(path), "w") as f:
@@ -79,19 +79,19 @@ def note_own(path: Path) -> None:
 
 
 def remove_own(path: Path) -> None:
-    """Delete a file that the tool wrote, and the note of that; any other file stays."""
+    """Delete a file that the tool wrote, with its note; any other file stays."""
     if is_own(path):
         path.unlink()
         mark_of(path).unlink()
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file is as the tool wrote it last."""
+    """Whether a file is the tool's last version."""
     return path.is_file() and not path.is_symlink() and _noted(path) == file_digest(path)
 
 
 def mark_of(path: Path) -> Path:
-    """The note beside a file that holds the digest of what the tool wrote last."""
+    """Path of the note that holds the digest of the tool's last version."""
     return path.with_name(f".{path.name}.made")
 
 

@@ -1,8 +1,8 @@
-"""Whose an output's place is.  In: a step.  Out: UsageError unless the step may write there; nothing is touched.
+"""Decides whether a step may write to its output's place.  In: a step.  Out: UsageError if not; nothing is touched.
 
-A step writes into a folder that is absent, empty, or that the same step made: its record says so. Whatever else is there
-belongs to the user, and so does a hidden helper (.X.work, .X.old, .X.lock) that the toolkit did not make. An output never is,
-contains or lies inside an input; the toolkit's own nesting (data/train/mfcc in data/train, a step's folder) is allowed.
+A step writes into a folder that is absent, empty, or was made by the same step: its record says so. Anything else
+belongs to the user, including a hidden helper (.X.work, .X.old, .X.lock) that the toolkit did not make. An output must not be,
+contain or lie inside an input, except for the toolkit's nesting (data/train/mfcc in data/train, a step's folder).
 A damaged record beside an env.json of the toolkit counts as ours: the step runs, and the whole folder becomes a backup.
 """
 
@@ -27,7 +27,7 @@ ELSEWHERE = "choose another output folder"
 
 
 def check_output(step: Step) -> None:
-    """UsageError unless the step may write to its output and the helpers beside it."""
+    """UsageError unless the step may write to its output and its hidden helpers."""
     out = real(step.out) if step.out.is_symlink() else step.out
     _check_place(out)
     _check_inputs(step, out)
@@ -44,7 +44,7 @@ def check_output(step: Step) -> None:
 
 
 def check_unasked(out: Path) -> None:
-    """The same for a step that cannot be asked for its inputs yet: any step's folder passes, the step itself looks again."""
+    """The same for a step whose inputs are not known yet: any step's folder passes, the step checks again."""
     out = real(out) if out.is_symlink() else out
     _check_place(out)
     if fault := fault_of(out, None):
@@ -52,7 +52,7 @@ def check_unasked(out: Path) -> None:
 
 
 def fault_of(folder: Path, step: Step | None) -> str:
-    """Why a folder is not the step's (of any step, with None), '' when it is, or is absent or empty."""
+    """Why a folder is not the step's (None: any step's), '' if it is, or is absent or empty."""
     if not os.path.lexists(folder):
         return ""
     if folder.is_symlink() or not folder.is_dir():
@@ -69,7 +69,7 @@ def fault_of(folder: Path, step: Step | None) -> str:
 
 
 def is_work(folder: Path) -> bool:
-    """Whether a folder is what an interrupted step left, or nothing is there."""
+    """Whether a folder was left by an interrupted step, or does not exist."""
     if not os.path.lexists(folder):
         return True
     if folder.is_symlink() or not folder.is_dir():
@@ -79,7 +79,7 @@ def is_work(folder: Path) -> bool:
 
 
 def listing(folder: Path) -> str:
-    """Some of the files below a folder and how many there are, for a message; '' when nothing is there."""
+    """Some of the files below a folder and their number, for a message; '' if there are none."""
     if not os.path.lexists(folder):
         return ""
     if folder.is_symlink() or not folder.is_dir():
@@ -98,12 +98,12 @@ def listing(folder: Path) -> str:
 
 
 def shown(names: Sequence[str]) -> str:
-    """The first few of some names, on one line, also those that are not UTF-8."""
+    """The first few of some names, on one line, even if not UTF-8."""
     return printable(", ".join(names[:SHOWN])) + (", .." if len(names) > SHOWN else "")
 
 
 def real(path: Path | str) -> Path:
-    """The path without links."""
+    """The path with links resolved."""
     return Path(os.path.realpath(path))
 
 
@@ -140,19 +140,19 @@ def _check_inputs(step: Step, out: Path) -> None:
 
 
 def _has_no_record(folder: Path) -> bool:
-    """Such a folder counts by all its files, so an output in the making would change it: the step could never end well."""
+    """Whether a folder counts by all its files: an output inside would change it while it is made, so the step could never finish."""
     return folder.is_dir() and not (folder / RECORD).exists()
 
 
 def _is_of_kind(record: dict[str, Any], step: Step) -> bool:
-    """Whether the record is of this kind of step; older records have the name alone."""
+    """Whether the record is of this kind of step; older records only have the name."""
     if "kind" in record:
         return bool(record["kind"] == step.kind)
     return kind_of(str(record.get("name") or "?")) == kind_of(step.name)
 
 
 def _is_damaged(folder: Path, step: Step | None) -> bool:
-    """Whether a folder was made by the step but its record is damaged: cut off by a crash, or edited."""
+    """Whether the step made the folder but its record is damaged: truncated by a crash, or edited."""
     if not (folder / RECORD).is_file() or (folder / RECORD).is_symlink():
         return False
     made, record = _json(folder / "env.json"), _json(folder / RECORD)

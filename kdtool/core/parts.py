@@ -1,8 +1,8 @@
-"""What the finished jobs of an array made, kept when the step fails.  In: a step's work folder.  Out: their files, in place again.
+"""Keeps the outputs of an array's finished jobs when the step fails.  In: a step's work folder.  Out: their files, in place again.
 
-A job that ends well is noted in `log/.jobs/ARRAY/done.J.json` with the digests of its files; ARRAY holds the digest of all
+A successful job is recorded in `log/.jobs/ARRAY/done.J.json` with the digests of its files; ARRAY is the digest of all
 the array's commands. When the step is run again with the same inputs, options and code (`run_step` compares them),
-`salvage` empties the work folder but for those files, and `Parts.take` puts them back: content is compared once more.
+`salvage` empties the work folder except for those files, and `Parts.take` puts them back after comparing their content again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Parts:
         self.folder, self.work = folder, work
 
     def record(self, job: int, made: Iterable[Path]) -> None:
-        """Note that a job is done and what it made; FileNotFoundError when that is not there (yet)."""
+        """Record that a job is done and its files; FileNotFoundError if they are not there (yet)."""
         made = list(made)
         if missing := [path for path in made if not path.exists()]:
             raise FileNotFoundError(errno.ENOENT, "a job that went well has not made it", str(missing[0]))
@@ -37,7 +37,7 @@ class Parts:
         write_json(self._note(job), {str(f.relative_to(self.work)): file_digest(f) for f in files})
 
     def take(self, job: int) -> bool:
-        """Put the files that `salvage` has kept of a finished job in place; False when there are none or one is not as it was made."""
+        """Restore the files of a finished job that `salvage` kept; False if there are none or one was altered."""
         kept, names = self._kept(job), self._names(job)
         good = bool(names) and all((kept / n).is_file() and file_digest(kept / n) == digest for n, digest in names.items())
         if good:
@@ -48,7 +48,7 @@ class Parts:
         return good
 
     def keep(self) -> None:
-        """Move the files of all finished jobs out of the way, beside the notes."""
+        """Move the files of all finished jobs away, beside the notes."""
         for note in sorted(self.folder.glob("done.*.json")):
             job = int(note.name.split(".")[1])
             _move(self.work, self._kept(job), self._names(job))
@@ -60,7 +60,7 @@ class Parts:
         return self.folder / f"kept.{job}"
 
     def _names(self, job: int) -> dict[str, Any]:
-        """Name in the work folder -> digest; empty when there is no note, or it is damaged or names what lies outside."""
+        """Name in the work folder -> digest; empty if the note is missing, damaged or names files outside."""
         try:
             noted = read_json(self._note(job))
         except KdError:
@@ -77,7 +77,7 @@ def _move(source: Path, target: Path, names: Iterable[str]) -> None:
 
 
 def salvage(work: Path, keep: Iterable[str]) -> None:
-    """Empty a failed step's work folder but for the files of its finished jobs and the names in `keep`."""
+    """Empty a failed step's work folder except for the files of its finished jobs and the names in `keep`."""
     jobs = work / "log" / JOBS
     for folder in sorted(jobs.iterdir()) if jobs.is_dir() else []:
         Parts(folder, work).keep()
@@ -88,7 +88,7 @@ def salvage(work: Path, keep: Iterable[str]) -> None:
 
 
 def forget(work: Path) -> None:
-    """Remove the notes: the step is done, its output is whole."""
+    """Remove the notes: the step is done, its output is complete."""
     shutil.rmtree(work / "log" / JOBS, ignore_errors=True)
 
 

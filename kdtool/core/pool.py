@@ -1,6 +1,6 @@
 """Backend `local`: an array's jobs as child processes.  In: an array.  Out: its logs; the failed jobs with their signals.
 
-At once run no more jobs than were asked for, than there are cores, and than fit into free memory by the array's estimate.
+At most as many jobs run in parallel as requested, as there are cores, and as fit into free memory by the array's estimate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kdtool.core.progress import Watch
 
 
 def jobs_at_once(array: Array, jobs: int) -> int:
-    """How many jobs may run side by side; says so when memory allows fewer than cores do."""
+    """Number of jobs to run in parallel; prints a note if memory limits it more than cores do."""
     wanted = min(array.at_once, cores(), max(jobs, 1))
     if not array.needs.mem:
         return wanted
@@ -30,7 +30,7 @@ def jobs_at_once(array: Array, jobs: int) -> int:
 
 
 def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict[int, Failure]:
-    """Run the jobs `todo`; after a failure what runs may end, nothing new starts: the cause should not scroll away."""
+    """Run the jobs `todo`; after a failure running jobs finish and no new one starts: the cause should not scroll away."""
     at_once, kills = jobs_at_once(array, len(todo)), memory_kills()
     waiting = list(todo)
     running: dict[int, subprocess.Popen[bytes]] = {}
@@ -59,7 +59,7 @@ def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict
 
 
 def failure(status: int, mem: int, kills: int) -> Failure:
-    """What an exit status says; `kills`: the kernel's count of kills for memory before."""
+    """Describe an exit status; `kills`: the kernel's previous count of kills for memory."""
     if status > 0:
         return Failure(f"exit status {status}")
     if status != -9:

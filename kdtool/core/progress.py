@@ -1,4 +1,4 @@
-"""Progress of long work, with the time left: one line rewritten in place at a terminal, now and then a line in a log."""
+"""Progress of long work, with the remaining time: one line rewritten in place on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 T = TypeVar("T")
-EVERY = 10.0  # seconds between two lines of a log at first; later a twentieth of the time spent, five minutes at most
+EVERY = 10.0  # initial seconds between two lines of a log; later 5% of the elapsed time, at most five minutes
 AT_TERMINAL = 0.5
-TAIL = 4096  # bytes of a job's log that its last line of progress is looked for in
+TAIL = 4096  # bytes at the end of a job's log in which its last progress line is searched
 SAID = re.compile(rb"(\d+)%,[^\n]* left\n")
 
 
@@ -25,7 +25,7 @@ def clock(seconds: float) -> str:
 
 
 class Line:
-    """Where progress is written; `due` says when it is time for it again."""
+    """Destination of progress lines; `due` says when to print the next one."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self.stream = stream or sys.stderr
@@ -50,20 +50,20 @@ class Line:
             print(text, file=self.stream, flush=True)
 
     def share(self, label: str, done: float, total: float) -> None:
-        """Report when it is time to: 'label: 120/492 24%, 0:31 left'."""
+        """Report if due: 'label: 120/492 24%, 0:31 left'."""
         if 0 < done < total and self.due():
             left = self.spent() / done * (total - done)
             self.say(f"{label}: {done:.0f}/{total:.0f} {100 * done // total:.0f}%, {clock(left)} left")
 
     def clear(self) -> None:
-        """Take the line away from a terminal."""
+        """Erase the line from a terminal."""
         if self.width:
             print(f"\r{'':{self.width}}\r", end="", file=self.stream, flush=True)
             self.width = 0
 
 
 def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """Pass the items through and report on stderr."""
+    """Yield the items and report on stderr."""
     line = Line()
     try:
         for done, item in enumerate(items, 1):
@@ -74,13 +74,13 @@ def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
 
 
 class Watch:
-    """Progress of jobs that write their own into logs: 'name: 1 of 4 jobs done, 43%, 1:20 left'."""
+    """Progress of jobs that report in their logs: 'name: 1 of 4 jobs done, 43%, 1:20 left'."""
 
     def __init__(self, name: str, logs: Sequence[Path], todo: int) -> None:
         self.name, self.logs, self.todo, self.done, self.line = name, logs, todo, 0, Line()
 
     def look(self, running: Iterable[int]) -> None:
-        """Report when it is time to; `running`: indices of the jobs whose logs grow now."""
+        """Report if due; `running`: indices of the running jobs."""
         if not self.line.due():
             return
         share = (self.done + sum(last_share(self.logs[i]) for i in running)) / max(self.todo, 1)
@@ -92,7 +92,7 @@ class Watch:
 
 
 def last_share(log: Path) -> float:
-    """How much of its work a job has done, by the last line of progress in its log; 0 when there is none yet."""
+    """Share of its work that a job has done, from the last progress line in its log; 0 if there is none yet."""
     try:
         with open(log, "rb") as f:
             f.seek(max(0, f.seek(0, os.SEEK_END) - TAIL))

@@ -1,10 +1,10 @@
-"""Names that a user may choose from.  In: name -> "module:attribute".  Out: the chosen one, imported when it is asked for.
+"""Named choices of a user.  In: name -> "module:attribute".  Out: the chosen object, imported on first use.
 
     ENCODERS: Registry[type[Encoder]] = Registry("encoder", {"tdnn": "kdtool.student.encoders.tdnn:Tdnn", ..})
 
-One line more makes no record stale: the code version of a step (kdtool.core.source) leaves out all statements
-``NAME = Registry(..)``, and follows none of their modules. Instead the step names what was chosen, ``*ENCODERS.code("tdnn")``
-among its ``code``. So entries are text, not imports, and a registry stands alone in its statement at the top of a module.
+A new line makes no record stale: the code version of a step (kdtool.core.source) leaves out all statements
+``NAME = Registry(..)``, and does not follow their modules. Instead the step names the chosen entries, ``*ENCODERS.code("tdnn")``,
+in its ``code``. So entries are text, not imports, and a registry is a top-level statement of its module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """``what``: the word for one of them, in messages. ``entries``: their text. ``traits``: trait -> names of the entries that have it."""
+    """``what``: the word for an entry, in messages. ``entries``: their text. ``traits``: trait -> names of the entries that have it."""
 
     def __init__(self, what: str, entries: Mapping[str, str], **traits: Collection[str]) -> None:
         self.what, self.entries, self.traits = what, dict(entries), {trait: tuple(names) for trait, names in traits.items()}
@@ -38,12 +38,12 @@ class Registry(Generic[T]):
         return len(self.entries)
 
     def check(self, name: str) -> str:
-        """``name`` when there is such an entry, else UsageError."""
+        """``name`` if the entry exists, else UsageError."""
         self._target(name)
         return name
 
     def code(self, *names: str) -> tuple[str, ...]:
-        """What a step that has chosen these names adds to its ``code``; UsageError on an unknown name."""
+        """The ``code`` entries of a step that has chosen these names; UsageError on an unknown name."""
         return tuple(" ".join([self._target(name), *(t for t, having in self.traits.items() if name in having)]) for name in names)
 
     def _target(self, name: str) -> str:

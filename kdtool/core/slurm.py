@@ -1,7 +1,7 @@
-"""Backend `slurm`: an array's jobs as one sbatch array.  In: an array.  Out: its logs; the failed jobs with what Slurm says of them.
+"""Backend `slurm`: an array's jobs as one sbatch array.  In: an array.  Out: its logs; the failed jobs with Slurm's reports.
 
-A job's exit status is what it wrote into its status file itself. Where that file does not come, Slurm's state of the task
-counts: cancelled, over its memory, out of time, lost with its node. No accounting is needed.
+A job writes its exit status into its status file. If that file is missing, Slurm's state of the task
+counts: cancelled, out of memory, out of time, lost with its node. No accounting is needed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from kdtool.core.slurm_calls import ALIVE, LABEL, Unreachable, cancel, cancel_an
 from kdtool.core.slurm_conf import load_conf
 from kdtool.core.slurm_task import SPEC, write_whole
 
-STATUS_DELAY = 60.0  # seconds that a status file may take over a network's file system after its task has ended
-SILENCE = 600.0  # seconds without an answer from Slurm, and without any status file, after which we give up
-LOOK, ASK = (0.1, 5.0), (1.0, 15.0)  # seconds between two looks into the folder, two questions to Slurm: at first, at most
+STATUS_DELAY = 60.0  # seconds until a status file appears on a network file system after its task has ended
+SILENCE = 600.0  # give up after this time without an answer from Slurm and without any status file
+LOOK, ASK = (0.1, 5.0), (1.0, 15.0)  # seconds between two looks into the folder, two queries to Slurm: initial, largest
 OVER_MEMORY = re.compile(r"exceeded memory limit|Exceeded job memory limit|oom[_-]kill", re.IGNORECASE)
-QUIET = ("", "None", "Priority", "Resources", "JobArrayTaskLimit")  # reasons to wait that need no words
+QUIET = ("", "None", "Priority", "Resources", "JobArrayTaskLimit")  # reasons to wait that are not printed
 KILLED = {
     "CANCELLED": "cancelled: by scancel or an administrator",
     "TIMEOUT": "over its time limit", "DEADLINE": "over its deadline",
@@ -43,7 +43,7 @@ ADVICE = {
 
 
 def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict[int, Failure]:
-    """Run the jobs `todo`; after a failure what runs may end, nothing new starts."""
+    """Run the jobs `todo`; after a failure running jobs finish and no new one starts."""
     options = load_conf().options(array.needs)
     settle(array.folder.parent)
     token = secrets.token_hex(4)
@@ -80,13 +80,13 @@ class Waiter:
     waiting: set[int]
     failed: dict[int, Failure] = field(default_factory=dict)
     known: dict[int, tuple[str, str]] = field(default_factory=dict)  # Slurm's last answer, by index
-    gone: dict[int, float] = field(default_factory=dict)  # since when Slurm has said that a task runs no more
+    gone: dict[int, float] = field(default_factory=dict)  # when Slurm first said that a task no longer runs
     heard: float = field(default_factory=time.monotonic)
     said: str = ""
     number: str = ""
 
     def wait(self) -> None:
-        """Return when nothing is waited for any more."""
+        """Return when no job is awaited any more."""
         look, ask = LOOK[0], ASK[0]
         watch = Watch(self.array.name, self.array.logs, len(self.waiting))
         next_ask = time.monotonic() + ask
@@ -106,11 +106,11 @@ class Waiter:
         watch.clear()
 
     def read_statuses(self) -> None:
-        """Take note of the jobs that have written their status."""
+        """Read the status files of finished jobs."""
         there = set(os.listdir(self.folder))
         for index in sorted(self.waiting):
             status = _read(self.folder / f"status.{index + 1}") if f"status.{index + 1}" in there else None
-            # A job that was killed is judged with what Slurm says, which may come a little later.
+            # For a killed job wait for Slurm's reason, which may come a little later.
             if status is None or (status["status"] < 0 and index not in self.gone):
                 continue
             self.heard = time.monotonic()
@@ -122,7 +122,7 @@ class Waiter:
                 self.fail(index, status["status"], f"it ran on {status['host']} for {status['seconds']} s")
 
     def finish(self, index: int) -> None:
-        """Say that a job went well, once its files have come over the network's file system too."""
+        """Record that a job succeeded, once its files have appeared on the network file system, too."""
         limit = time.monotonic() + STATUS_DELAY
         while True:
             try:
@@ -134,7 +134,7 @@ class Waiter:
             time.sleep(LOOK[0] * 5)
 
     def output(self, index: int) -> None:
-        """Hand the job's standard output on."""
+        """Forward the job's standard output."""
         path = self.folder / f"stdout.{index + 1}"
         if path.exists():
             sys.stdout.flush()
@@ -143,7 +143,7 @@ class Waiter:
             sys.stdout.flush()
 
     def ask(self) -> None:
-        """Ask Slurm for the state of all tasks; silence is borne for a while."""
+        """Ask Slurm for the state of all tasks; silence is tolerated for a while."""
         try:
             answer = states(f"--job={self.number}")
         except Unreachable as e:
@@ -162,7 +162,7 @@ class Waiter:
         self.tell()
 
     def tell(self) -> None:
-        """One line when the counts have changed."""
+        """Print one line when the counts have changed."""
         pending = [reason for state, reason in self.known.values() if state == "PENDING"]
         why = ", ".join(sorted({r for r in pending if r not in QUIET}))
         running = sum(state in ALIVE for state, _ in self.known.values()) - len(pending)
@@ -171,13 +171,13 @@ class Waiter:
             self.say(line)
 
     def say(self, line: str) -> None:
-        """Tell the user, unless that is what was said last."""
+        """Print a line, unless it repeats the last one."""
         if line != self.said:
             print(f"{self.array.name}: {line}", file=sys.stderr, flush=True)
         self.said = line
 
     def judge(self) -> None:
-        """Give up on the tasks that run no more and have left no status for too long."""
+        """Give up on tasks that no longer run and have had no status for too long."""
         self.read_statuses()
         for index in sorted(self.waiting & set(self.gone)):
             state, reason = self.known.get(index, ("unknown", ""))
@@ -185,13 +185,13 @@ class Waiter:
             delay = 0.0 if over or state in KILLED else STATUS_DELAY
             if time.monotonic() - self.gone[index] >= delay:
                 if state == "CANCELLED" and self.failed and not self.array.logs[index].exists():
-                    self.waiting.remove(index)  # by us, before it began
+                    self.waiting.remove(index)  # cancelled by us before it began
                     continue
                 self.output(index)
                 self.fail(index, None, f"Slurm says {state}" + (f" ({reason})" if reason not in ("", "None") else ""))
 
     def fail(self, index: int, status: int | None, note: str) -> None:
-        """Note a failed job, and keep those from starting that have not."""
+        """Record a failed job, and cancel those that have not started."""
         if not self.failed:
             cancel(self.label, "--state=PENDING")
         self.waiting.remove(index)
@@ -209,14 +209,14 @@ class Waiter:
             self.failed[index] = Failure(f"exit status {status}" if status > 0 else f"signal {-status}", notes)
 
     def slurm_says(self, index: int, wanted: re.Pattern[str]) -> list[str]:
-        """Lines that Slurm, or the shell before our process, has left for a task."""
+        """Lines that Slurm, or the shell before our process, wrote for a task."""
         path = self.folder / f"slurm.{index + 1}"
         text = path.read_text(errors="replace") if path.exists() else ""
         return [line for line in text.splitlines() if wanted.search(line)]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A status file; None as long as it is not whole here."""
+    """A status file; None until it is complete here."""
     try:
         return dict(json.loads(path.read_text(encoding="ascii")))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """The calls of Slurm's own commands.  In: an array of jobs.  Out: its id and label, the state of each task, its end.
 
-Every array has a label of its own (its job name), so that it can be cancelled even when sbatch was cut off before it told
-the id. A guard process cancels it when whoever waits for it dies, whatever the cause.
+Every array has a unique label (its job name), so that it can be cancelled even if sbatch was interrupted before it returned
+the id. A guard process cancels it when the waiting process dies, for any reason.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LABEL = "label"
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from kdtool.core.slurm_task import main; sys.exit(main(*sys.argv[2:]))"
 SCRIPT = '#!/bin/sh\nexec "$@" "$SLURM_ARRAY_TASK_ID"\n'
-# Standard input ends without the word 'done' when the waiting process is gone. sbatch may still have been on its way then.
+# Standard input ends without the word 'done' when the waiting process is gone. sbatch may still be running then.
 GUARD = (
     "trap '' INT TERM HUP; read -r word; [ \"$word\" = done ] && exit; "
     'for pause in 0 3 10 30; do sleep "$pause"; scancel --name="$1" --quiet; done'
@@ -41,11 +41,11 @@ def call(*command: str) -> str:
     """Standard output of one of Slurm's commands.
 
     Raises:
-        UsageError: there is no such command here.
-        Unreachable: it failed or took too long; the text is what it said.
+        UsageError: the command does not exist here.
+        Unreachable: it failed or took too long; the text is its output.
     """
     try:
-        # A session of its own: Ctrl-C at a terminal must not cut off a call that is half done.
+        # In a new session: Ctrl-C at a terminal must not interrupt a call half-way.
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True, timeout=CALL_LIMIT, check=False
         )
@@ -76,7 +76,7 @@ def submit(folder: Path, label: str, jobs: Sequence[int], at_once: int, options:
 
 
 def messages(folder: Path) -> str:
-    """Where Slurm writes its own words on a task: slurm.TASK in `folder`, unless Slurm's patterns cannot express that path."""
+    """Where Slurm writes its messages about a task: slurm.TASK in `folder`, unless Slurm's patterns cannot express that path."""
     path = str(folder)
     return "/dev/null" if set(path) & {"\\", "\n"} else path.replace("%", "%%") + "/slurm.%a"
 
@@ -105,7 +105,7 @@ def states(which: str) -> dict[int, tuple[str, str]]:
 
 
 def cancel(label: str, *options: str) -> None:
-    """Cancel an array, as far as Slurm can be reached."""
+    """Cancel an array, if Slurm can be reached."""
     try:
         call("scancel", "--quiet", f"--name={label}", *options)
     except KdError as e:
@@ -113,7 +113,7 @@ def cancel(label: str, *options: str) -> None:
 
 
 def cancel_and_wait(label: str, limit: float = 40.0) -> None:
-    """Cancel an array and wait until none of its tasks is left to write anything."""
+    """Cancel an array and wait until none of its tasks can write any more."""
     cancel(label)
     end = time.monotonic() + limit
     while time.monotonic() < end:
@@ -121,19 +121,19 @@ def cancel_and_wait(label: str, limit: float = 40.0) -> None:
             if not any(state in ALIVE for state, _ in states(f"--name={label}").values()):
                 return
         except KdError:
-            return  # `cancel` has said so
+            return  # `cancel` has reported it
         time.sleep(0.3)
     print(f"note: tasks of the array {label} do not end; see to them with: scancel --name={label}", file=sys.stderr)
 
 
 def settle(jobs: Path) -> None:
-    """Cancel what an earlier run that was killed has left in Slurm, by the labels under `jobs`; its tasks write where we shall."""
+    """Cancel the leftovers of a killed run in Slurm, by the labels under `jobs`; their tasks write to our files."""
     for path in sorted(jobs.glob(f"*/*/{LABEL}")):
         with open(path, encoding="ascii") as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                continue  # somebody is waiting for it
+                continue  # another process waits for it
             label = f.read()
             if label:
                 print(f"note: an earlier run left the array {label}; it is cancelled", file=sys.stderr)
@@ -142,7 +142,7 @@ def settle(jobs: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove what was noted of an array, and the folders above that are empty then."""
+    """Remove the notes about an array, and folders that become empty."""
     shutil.rmtree(folder, ignore_errors=True)
     for above in (folder.parent, folder.parent.parent):
         with suppress(OSError):
@@ -151,7 +151,7 @@ def remove(folder: Path) -> None:
 
 @contextmanager
 def guarded(folder: Path, label: str) -> Iterator[None]:
-    """Cancel the array when this process dies inside; meanwhile the label is locked, so that `settle` lets the array be."""
+    """Cancel the array when this process dies inside; meanwhile the label is locked, so that `settle` leaves the array alone."""
     silent: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with held_back():
         guard = subprocess.Popen(["sh", "-c", GUARD, "sh", label], stdin=subprocess.PIPE, start_new_session=True, cwd="/", **silent)

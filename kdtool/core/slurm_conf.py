@@ -1,8 +1,8 @@
-"""How needs become options of sbatch.  In: a slurm.conf of this toolkit (KD_SLURM_CONF, default utils/slurm.conf).  Out: arguments.
+"""Maps resources to options of sbatch.  In: a slurm.conf of this toolkit (KD_SLURM_CONF, default utils/slurm.conf).  Out: arguments.
 
-Its lines, where '#' starts a comment and words are split as a shell splits them, without evaluating anything:
+Its lines ('#' starts a comment; words are split as in a shell, without evaluating anything):
     command sbatch OPTIONS          options of every job, such as --partition or --account
-    default NAME=VALUE              what a job has that does not say (NAME: mem, gpu, time)
+    default NAME=VALUE              default resource of a job (NAME: mem, gpu, time)
     option NAME=VALUE [OPTIONS]     options for that value
     option NAME=* [OPTIONS]         options for every other value; $0 in them is the value
 """
@@ -18,7 +18,7 @@ from kdtool.core.array import Needs, checked
 from kdtool.core.errors import UsageError
 
 NAMES = ("mem", "gpu", "time")
-# What the backend itself says, and what would change how a job is followed.
+# Options set by the backend, and options that would break the tracking of jobs.
 OWN = {"--array", "-a", "--output", "-o", "--error", "-e", "--input", "-i", "--job-name", "-J", "--wait", "-W", "--wrap", "--parsable",
        "--export", "--chdir", "-D", "--open-mode", "--requeue", "--no-requeue", "--test-only"}  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""What one task of a Slurm array runs.  In: the array's folder, the task's number.  Out: the job's log and output, then its status file.
+"""One task of a Slurm array.  In: the array's folder, the task's number.  Out: the job's log and output, then its status file.
 
-The job's words come from a file, not through any shell. The status file is written whole, last, and by this process alone:
-where there is none, Slurm ended the task. Inside the job KD_BACKEND is local: what it starts in turn stays in its allocation.
+The job's command comes from a file, not through any shell. The status file is written last, atomically, by this process only:
+if it is missing, Slurm ended the task. Inside the job KD_BACKEND is local: its own jobs stay in its allocation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SPEC = "spec.json"
 
 
 def write_whole(path: Path, value: Any) -> None:
-    """One JSON document, safe on the disk before it has its name; words that are not UTF-8 survive."""
+    """One JSON document, synced to disk before it gets its name; text that is not UTF-8 survives."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "w", encoding="ascii") as f:
         json.dump(value, f)
@@ -30,7 +30,7 @@ def write_whole(path: Path, value: Any) -> None:
 
 
 def main(place: str, number: str) -> int:
-    """Run job `number`; its exit status, 128 + the signal when one killed it."""
+    """Run job `number`; returns its exit status, 128 + the signal if one killed it."""
     folder = Path(place)
     try:
         spec = json.loads((folder / SPEC).read_text(encoding="ascii"))

@@ -1,6 +1,6 @@
-"""Writing audio so that a full disk is told as one.  In: samples.  Out: the file, whole, or the system's own error.
+"""Writes audio and reports a full disk as such.  In: samples.  Out: the file, complete, or the system's error.
 
-libsndfile says 'System error' whatever the system said, and says nothing of what fails when a file is closed.
+libsndfile says 'System error' for every error of the system, and ignores errors on closing a file.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import IO, Any
 from kdtool.core.errors import KdError, name_file
 from kdtool.core.tables import whole_file
 
-PROBE = 1 << 16  # bytes; a disk that does not take so many is full
+PROBE = 1 << 16  # bytes; a disk with less free space is full
 
 
 class _Watched:
-    """A file for libsndfile that keeps the first error: one that is raised in a callback would only be printed."""
+    """A file for libsndfile that keeps the first error: errors raised in a callback would only be printed."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -35,7 +35,7 @@ class _Watched:
     def write(self, data: bytes) -> int:
         return self._ask(self._file.write, data)
 
-    def seek(self, offset: int, whence: int = 0) -> int:  # writes what is held back
+    def seek(self, offset: int, whence: int = 0) -> int:  # flushes the buffer
         return self._ask(self._file.seek, offset, whence)
 
     def tell(self) -> int:
@@ -46,10 +46,10 @@ class _Watched:
 
 
 def write_sound(path: Path, blocks: Iterable[Any], rate: int, channels: int = 1, *, subtype: str = "PCM_16", kind: str = "WAV") -> None:
-    """Write samples, (N,) or (N, channels) a block; an error of `blocks` passes through.
+    """Write samples, (N,) or (N, channels) per block; an error of `blocks` passes through.
 
     Raises:
-        OSError: the disk is full, say; it names the file.
+        OSError: for example a full disk; names the file.
         KdError: libsndfile refuses the samples.
     """
     import soundfile
@@ -62,7 +62,7 @@ def write_sound(path: Path, blocks: Iterable[Any], rate: int, channels: int = 1,
                     out.write(block)
                     if watched.error:
                         break
-        except Exception as e:  # of a short write soundfile raises what it likes; the system's error is the cause
+        except Exception as e:  # soundfile may raise anything on a short write; the system's error is the cause
             if watched.error:
                 raise watched.error from e
             if isinstance(e, soundfile.LibsndfileError):
@@ -74,7 +74,7 @@ def write_sound(path: Path, blocks: Iterable[Any], rate: int, channels: int = 1,
 
 
 def write_fault(file: Path) -> OSError | None:
-    """Why another program may not have written all of `file`: the disk is full, or files may not be that large; None otherwise."""
+    """Why another program may have failed to write all of `file`: the disk is full, or the file-size limit is reached; else None."""
     limit, size = resource.getrlimit(resource.RLIMIT_FSIZE)[0], file.stat().st_size if file.exists() else 0
     if limit != resource.RLIM_INFINITY and size >= limit:
         return OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))

@@ -1,16 +1,16 @@
-"""The code version of a step.  In: the modules that it starts from.  Out: one digest for each part of the source that decides its result.
+"""The code version of a step.  In: its entry modules.  Out: one digest per part of the source that decides its result.
 
-The modules' imports inside kdtool are followed, those inside functions and those named in strings (job arrays) too, so that no
-list has to be kept by hand. C++ beside a module under the same name belongs to it. What does not count, so that the toolkit
-can grow without making all that was made before stale:
+The modules' imports inside kdtool are followed, including those inside functions and those named in strings (job arrays), so that no
+list has to be kept by hand. C++ beside a module under the same name belongs to it. Left out, so that the toolkit
+can grow without making earlier results stale:
 
 * ``kdtool.core`` and ``kdtool.validate``: they carry and judge results, they do not make them;
-* comments, layout, docstrings, what is imported for type checkers only;
-* registries (``NAME = Registry(..)``, kdtool.core.registry): the step names the entries that it has chosen, "module:attribute";
-* of classes of options (dataclasses called *Config, *Options or *Spec) the fields with defaults and, where the class is
-  frozen, ``__post_init__``, which can only refuse. Each default is a part, FILE:CLASS.FIELD: one that was changed or removed
-  counts, one that was added does not, unless it is not the first one, which metadata={"before": FIRST} says (kdtool.core.state).
-  The options of the step itself count by their values.
+* comments, layout, docstrings, imports for type checkers only;
+* registries (``NAME = Registry(..)``, kdtool.core.registry): the step names its chosen entries, "module:attribute";
+* in classes of options (dataclasses called *Config, *Options or *Spec) the fields with defaults and, if the class is
+  frozen, ``__post_init__``, which can only raise errors. Each default is a part, FILE:CLASS.FIELD: a changed or removed one
+  counts, an added one does not, unless it differs from the first one, given by metadata={"before": FIRST} (kdtool.core.state).
+  The step's own options count by their values.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from typing import Any
 from kdtool.core.digest import combine
 
 LOADED = Path(__file__).resolve().parents[2]
-ROOT = LOADED  # a test may ask about another copy
+ROOT = LOADED  # a test may set another copy
 NOT_CODE = ("kdtool.core", "kdtool.validate")
 NAME = re.compile(r"kdtool(?:\.\w+)+")
 SUFFIXES = (".py", ".cc")
 OPTIONS = re.compile(r"\w*(Config|Options|Spec)")
-DEFAULT = ".py:"  # in the name of a part that is a default
+DEFAULT = ".py:"  # marks a default in the name of a part
 Parts = dict[str, str]
 Defaults = dict[str, tuple[str, str]]  # CLASS.FIELD -> source of its default, and of the first one
 
 
 def code_parts(entries: Iterable[str], options: Any = None) -> Parts:
-    """Part -> digest of all the source that decides a result.
+    """Part -> digest of all source that decides a result.
 
     Args:
         entries: modules, packages, or chosen entries of registries ("module:attribute" with its traits).
-        options: the step's options; where they are a dataclass, its defaults are no parts.
+        options: the step's options; if they are a dataclass, its defaults are no parts.
     """
     entries = [*entries]
     parts = {entry: "" for entry in entries if ":" in entry}
@@ -68,12 +68,12 @@ def code_parts(entries: Iterable[str], options: Any = None) -> Parts:
 
 
 def changed_parts(old: Parts, new: Parts) -> list[str]:
-    """Names of the parts that are not the same; a default that was added is none of them."""
+    """Names of changed parts; an added default is not a change."""
     return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and (name in old or DEFAULT not in name)]
 
 
 def _own(options: Any) -> set[tuple[Path, str]]:
-    """File and name of the classes that options are made of."""
+    """File and name of the classes of these options."""
     if not dataclasses.is_dataclass(options):
         return set()
     files = {c.__qualname__: getattr(sys.modules.get(c.__module__), "__file__", None) for c in inspect.getmro(type(options))}
@@ -83,7 +83,7 @@ def _own(options: Any) -> set[tuple[Path, str]]:
 
 @cache
 def _read(file: Path, _time: int) -> tuple[str, set[str], Defaults]:
-    """Digest of one file, the modules that it names, its defaults; parsed once, for asking about many steps in one process."""
+    """Digest of one file, its imported modules, its defaults; cached, for checking many steps in one process."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".py":
         return combine([text]), set(), {}
@@ -104,7 +104,7 @@ def _is_for_types(node: ast.stmt) -> bool:
 
 
 def take_defaults(tree: ast.Module) -> Defaults:
-    """Take out of a module's classes of options the fields with a default, and what only refuses; returns the defaults."""
+    """Remove from a module's classes of options the fields with a default, and pure checks; returns the defaults."""
     return {f"{node.name}.{name}": both for node in tree.body if isinstance(node, ast.ClassDef) and OPTIONS.fullmatch(node.name)
             and _decorated(node, "dataclass") for name, both in _take_fields(node).items()}  # fmt: skip
 
@@ -127,12 +127,12 @@ def _take_fields(node: ast.ClassDef) -> Defaults:
 
 
 def _only_refuses(node: ast.stmt) -> bool:
-    """Whether it is the check of a frozen dataclass: that cannot change a field but by object.__setattr__."""
+    """Whether a statement is the check of a frozen dataclass, which cannot change a field without object.__setattr__."""
     return isinstance(node, ast.FunctionDef) and node.name == "__post_init__" and "__setattr__" not in ast.dump(node)
 
 
 def _default(value: ast.expr | None) -> tuple[str, str] | None:
-    """Source of a field's default and of the first one; None where there is none. Help and the like do not count."""
+    """Source of a field's default and of the first one; None if there is none. Help texts etc. do not count."""
     if not (isinstance(value, ast.Call) and getattr(value.func, "id", getattr(value.func, "attr", "")) == "field"):
         return (ast.unparse(value), ast.unparse(value)) if value else None
     told = {k.arg: k.value for k in value.keywords}
@@ -176,12 +176,12 @@ def _named(tree: ast.Module) -> set[str]:
 
 
 def _module_itself(name: str) -> str:
-    """A package that is imported for a name defined in it counts by its __init__, not by all its modules."""
+    """A package imported for a name defined in it counts by its __init__ only, not by all its modules."""
     return f"{name}.__init__" if ROOT.joinpath(*name.split(".")).is_dir() else name
 
 
 def _without_docstrings(tree: ast.Module) -> str:
-    """Take the docstrings out of the tree and give the digest of the rest."""
+    """Remove the docstrings from the tree and return the digest of the rest."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and body and _is_text(body[0]):

@@ -1,18 +1,18 @@
 """What a step's output was made from, and whether that still holds.  In: inputs, options, code, the folder.  Out: a key; reasons.
 
-Nothing here writes. Running a step and asking what would run (kdtool.core.stages) go through the same functions.
+Nothing here writes. Running a step and planning (kdtool.core.stages) use the same functions.
 
 A key, as in a record (``.done.json``):
 
     inputs    name -> digest of the content
     options   name -> value of every option that counts
-    defaults  name -> what the option does where it is not known
+    defaults  name -> value of the option for records without it
     code      part -> digest (kdtool.core.source)
 
-So that a new option makes nothing stale, a key that does not know an option counts as if it had the other key's default of it. Where both
-know it, its value counts: a changed default is a change. What is done before there is an option is what its first default does;
-whoever changes a default keeps the first one, ``metadata={"before": FIRST}``, for records that do not know the option
-(tests/unit/test_option_defaults.py sees to it). Records of older versions have one digest of all code: they are told as 'changed: code'.
+So that a new option makes nothing stale, a key without an option is treated as if it had the other key's default. If both
+have it, its value counts: a changed default is a change. Code before the option existed did what its first default does;
+whoever changes a default keeps the first one, ``metadata={"before": FIRST}``, for records without the option
+(tests/unit/test_option_defaults.py checks this). Records of older versions have one digest of all code; they give 'changed: code'.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Step:
 
     @property
     def work(self) -> Path:
-        """Where the output is written before it is whole."""
+        """Where the output is written until it is complete."""
         return work_of(self.out)
 
     @property
     def old(self) -> Path:
-        """Where the output before goes while the new one takes its place."""
+        """Where the old output is kept while the new one takes its place."""
         return self.out.with_name(f".{self.out.name}.old")
 
     @property
@@ -65,7 +65,7 @@ class Step:
         return self.out.with_name(f".{self.out.name}.lock")
 
     def key(self, sources: Stats) -> Key:
-        """What the output is made from; `sources` holds what is known of plain input files, and is brought up to date."""
+        """What the output is made from; `sources` caches digests of plain input files, and is updated."""
         known = {**(read_record(self.out) or {}).get("sources", {}), **sources}
         sources.clear()
         return {
@@ -77,11 +77,11 @@ class Step:
 
 
 def work_of(out: Path) -> Path:
-    """Where an output is written before it is whole."""
+    """Where an output is written until it is complete."""
     return out.with_name(f".{out.name}.work")
 
 
-# Steps that share their name's first word with another one, by their first module.
+# Steps that share their name's first word with another step, by their first module.
 SAME_NAME = {"kdtool.aligner.align": "kdtool align", "kdtool.posteriors.export": "posteriors export"}
 BEHIND_OPTION = ("features", "teacher")
 
@@ -104,7 +104,7 @@ def plain_options(options: Any) -> dict[str, Any]:
 
 
 def defaults_of(options: Any) -> dict[str, Any]:
-    """Of each option that counts what it does for a record without it: ``metadata["before"]``, else its default."""
+    """Value of each option for a record without it: ``metadata["before"]``, else its default."""
     if not dataclasses.is_dataclass(options):
         return {}
     first = {f.name: f.metadata.get("before", _default(f)) for f in dataclasses.fields(options) if f.name in plain_options(options)}
@@ -116,7 +116,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def why(step: Step, key: Key, force: bool = False) -> str:
-    """Why the step has to run, '' when its output is up to date."""
+    """Why the step has to run, '' if its output is up to date."""
     reason = "forced" if force else why_not_current(step.out, key)
     if not reason or not (step.work / KEY).exists():
         return reason
@@ -133,7 +133,7 @@ NOTHING = "no output yet"
 
 
 def why_not_current(out: Path, key: Key) -> str:
-    """What is missing or has changed, '' when the output is what the key says."""
+    """What is missing or has changed, '' if the output matches the key."""
     if not (out / RECORD).exists():
         return NOTHING
     record = read_record(out)
@@ -147,20 +147,20 @@ def why_not_current(out: Path, key: Key) -> str:
 
 
 def differences(old: Key, new: Key) -> list[str]:
-    """Inputs, options and code that are not the same, in words."""
+    """Describe differing inputs, options and code."""
     changes = [f"input {n}" for n in sorted({*new["inputs"], *old["inputs"]}) if new["inputs"].get(n) != old["inputs"].get(n)]
     for n in sorted({*new["options"], *old["options"]}):
         before, now = (one["options"].get(n, other.get("defaults", {}).get(n)) for one, other in ((old, new), (new, old)))
         if canonical(before) != canonical(now):
             changes.append(f"option {n} {before} -> {now}")
-    # A developer's switch: source changes that are known not to matter do not redo hours of work.
+    # A switch for developers: source changes that are known not to matter do not repeat hours of work.
     if not os.environ.get("KD_IGNORE_CODE"):
         changes += _code_changes(old["code"], new["code"])
     return changes
 
 
 def _code_changes(old: Any, new: dict[str, str]) -> list[str]:
-    """What of the code is not the same, in words: the first part, and how many others."""
+    """Describe the changed code: the first part, and the number of others."""
     if not isinstance(old, dict):
         return ["code"]
     parts = changed_parts(old, new)
@@ -168,23 +168,23 @@ def _code_changes(old: Any, new: dict[str, str]) -> list[str]:
 
 
 def same(old: Key | None, new: Key) -> bool:
-    """Whether two runs make the same thing; None is a run of which nothing is known."""
+    """Whether two runs make the same output; None is an unknown run."""
     return old is not None and not differences(old, new)
 
 
 def is_whole(folder: Path, key: Key) -> bool:
-    """Whether a folder holds a finished, unaltered output of this key."""
+    """Whether a folder holds a complete, unaltered output of this key."""
     record = read_record(folder)
     return record is not None and same(record["key"], key) and not altered_files(folder, record)
 
 
 def interrupted(out: Path) -> dict[str, Any]:
-    """The options of an interrupted run that was making ``out``; empty when there is none."""
+    """The options of an interrupted run that was making ``out``; empty if there is none."""
     return dict((key_of(work_of(Path(os.path.realpath(out)))) or {}).get("options", {}))
 
 
 def key_of(work: Path) -> Key | None:
-    """What an interrupted run was making; None when there is none, or that cannot be read."""
+    """The key of an interrupted run; None if there is none, or it is unreadable."""
     try:
         key = read_json(work / KEY)
     except KdError:

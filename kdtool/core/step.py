@@ -1,12 +1,12 @@
-"""The one completion mechanism.  In: a step's inputs, options and code.  Out: its folder, whole or not at all.
+"""The only way to make an output.  In: a step's inputs, options and code.  Out: its folder, complete or not at all.
 
 A step writes into a hidden folder beside its output, which is renamed at the end; the record `.done.json` inside says what
-it was made from. Run again: nothing changed, 'up to date'; something changed, it says what and runs again. A folder that the
-step did not make is refused (kdtool.core.ownership); what a user changed or added in the output is kept (kdtool.core.keep).
+it was made from. Run again: if nothing changed, 'up to date'; else it says what changed and runs again. A folder that the
+step did not make is refused (kdtool.core.ownership); a user's changes to the output are kept (kdtool.core.keep).
 
-    exp/tri/              the output           exp/.tri.work/   a new one in the making (.key.json: from what)
-    exp/tri/.done.json    its record           exp/.tri.old/    the one before, while the new one takes its place
-    exp/.tri.lock         held while it is made    exp/.tri.backup.1/   what a user changed or added in it
+    exp/tri/              the output           exp/.tri.work/   the new one while it is made (.key.json: from what)
+    exp/tri/.done.json    its record           exp/.tri.old/    the old one, while the new one takes its place
+    exp/.tri.lock         held while it is made    exp/.tri.backup.1/   the user's changes to it
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from kdtool.core.slurm_calls import settle
 from kdtool.core.state import KEY, Key, Step, is_whole, key_of, same, why
 from kdtool.core.tables import write_json
 
-# Set by kdtool.core.stages, which asks what would run: it gets the step, and nothing is done.
+# Set by kdtool.core.stages for planning: it gets the step, and nothing is done.
 asked: Callable[[Step], None] | None = None
 
 
@@ -54,26 +54,26 @@ def run_step(
         name: the step's name for messages.
         out: the folder to make.
         inputs: what it is made from, by name: files, folders, other steps' folders. Counted by content.
-        options: the step's config dataclass. Fields of type Path, and those with metadata {"key": False}, do not count; what depends
-            on the machine ("auto") is resolved first, so that the record says what was done.
+        options: the step's config dataclass. Fields of type Path, and those with metadata {"key": False}, do not count; options that
+            depend on the machine ("auto") are resolved first, so that the record says what was done.
         code: modules or packages whose source, with all that they import, counts as the code version: ("kdtool.decode.decode",);
-            with them what was chosen from registries, *ENCODERS.code("tdnn").
-        body: writes the output into the folder that it is given.
-        resumable: hand an interrupted run's folder back to `body` when nothing changed, instead of an empty one.
-        doors: checks of the inputs (kdtool.core.inputs.door), called only when the step does run, before anything is made.
+            also the entries chosen from registries, *ENCODERS.code("tdnn").
+        body: writes the output into the given folder.
+        resumable: hand an interrupted run's folder back to `body` if nothing changed, instead of an empty one.
+        doors: checks of the inputs (kdtool.core.inputs.door), called only if the step runs, before anything is made.
 
     Returns:
         True when it ran, False when it was up to date.
 
     Raises:
-        UsageError: the output's place holds what this kind of step did not make, or the output is, contains or lies inside an input.
-        KdError: an input is missing, was altered or changed meanwhile, another process makes the same folder, or `body` failed.
+        UsageError: the output was not made by this kind of step, or the output is, contains or lies inside an input.
+        KdError: an input is missing, was altered or changed during the run, another process makes the same folder, or `body` failed.
     """
     step = Step(name, Path(os.path.abspath(out)), inputs, options, code, body, resumable)
     if asked is not None:
         asked(step)
         return False
-    if step.out.is_symlink():  # moved to another disk: the new one is made and locked there, the link stays
+    if step.out.is_symlink():  # moved to another disk: make and lock the new one there, keep the link
         step = dataclasses.replace(step, out=Path(os.path.realpath(step.out)))
     check_output(step)
     sources: Stats = {}
@@ -84,7 +84,7 @@ def run_step(
     if reason or step.old.exists():
         step.out.parent.mkdir(parents=True, exist_ok=True)
         with Lock(step.lock, str(step.out), common.wait_lock):
-            # Asked again: while this process waited for the lock, another one may have made it.
+            # Checked again under the lock: another process may have made it meanwhile.
             check_output(step)
             key = step.key(sources)
             _finish_interrupted_swap(step, key)
@@ -109,7 +109,7 @@ def _make(step: Step, key: Key, sources: Stats, force: bool) -> float:
         step.body(work)
         changed = {n for n, d in step.key(sources)["inputs"].items() if d != key["inputs"][n]}
         if changed:
-            forget(work)  # nobody knows which of the jobs saw which content
+            forget(work)  # jobs may have seen different content
             raise KdError(f"{step.name}: changed while the step ran: input {', '.join(sorted(changed))}; run the same command again")
         _write_record(step, key, sources, time.monotonic() - start)
     except OSError as e:
@@ -129,7 +129,7 @@ def _prepare_work(step: Step, key: Key, force: bool) -> None:
         if goes_on:
             salvage(step.work, [KEY])
             return
-        if read_record(step.work):  # whole, but not put in place: somebody may have looked at it and added notes
+        if read_record(step.work):  # complete, but not in place: a user may have added notes
             retire(step.name, step.work, step.out)
         else:
             remove_work(step.work)
@@ -138,7 +138,7 @@ def _prepare_work(step: Step, key: Key, force: bool) -> None:
 
 
 def _write_record(step: Step, key: Key, sources: Stats, seconds: float) -> None:
-    """The last file: from now on the folder counts as whole."""
+    """Write the last file: from now on the folder counts as complete."""
     import yaml
 
     work, options = step.work, step.options
@@ -157,7 +157,7 @@ def _write_record(step: Step, key: Key, sources: Stats, seconds: float) -> None:
 
 
 def _swap(step: Step) -> None:
-    """Put the new folder in place, whatever of this an interrupted run has done already."""
+    """Put the new folder in place, whichever part of this an interrupted run has already done."""
     out, work, old = step.out, step.work, step.old
     if work.exists():
         (work / KEY).unlink(missing_ok=True)
@@ -175,7 +175,7 @@ def _swap_rest(step: Step) -> None:
 
 
 def _keep_nested(old: Path, out: Path) -> None:
-    """Nested steps' folders move along only when what they were made from is the same."""
+    """Move nested steps' folders along if their inputs are the same."""
     before, now = read_record(old), read_record(out)
     if before and now and before["digest"] == now["digest"]:
         for child in sorted(old.iterdir()):
@@ -184,7 +184,7 @@ def _keep_nested(old: Path, out: Path) -> None:
 
 
 def _finish_interrupted_swap(step: Step, key: Key) -> None:
-    """A run killed between its record and the end of its renames left a whole result: put it in place; else put the old one back."""
+    """After a kill between a run's record and the end of its renames: put a complete result in place, else put the old one back."""
     if is_whole(step.work, key) and not is_whole(step.out, key):
         print(f"{step.name}: an interrupted run had finished it", flush=True)
         _swap(step)

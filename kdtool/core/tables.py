@@ -1,6 +1,6 @@
-"""Text on disk: symbol tables, JSON, JSON lines.  In: paths.  Out: dicts; every write is deterministic and whole.
+"""Text on disk: symbol tables, JSON, JSON lines.  In: paths.  Out: dicts; every write is deterministic and atomic.
 
-A file is written beside its place and renamed, so a reader never sees half of it. Gzip headers carry no time and no
+A file is written under another name and renamed, so a reader never sees half of it. Gzip headers carry no time and no
 name: equal content gives equal bytes.
 """
 
@@ -21,9 +21,9 @@ from typing import IO, Any
 from kdtool.core.encoding import other_encoding
 from kdtool.core.errors import KdError, name_file
 
-# A number of thousands of digits is a ValueError, brackets nested thousands deep are a RecursionError.
+# A number with thousands of digits is a ValueError, brackets nested thousands deep are a RecursionError.
 BROKEN_JSON = (ValueError, RecursionError)
-# A path may hold bytes that are not UTF-8 (lone surrogates): they are written as \udce9, which JSON reads back as they were.
+# A path may hold bytes that are not UTF-8 (lone surrogates): they are written as \udce9, which JSON reads back unchanged.
 NOT_UTF8 = "backslashreplace"
 LONG_NAME = 200  # bytes; file systems allow 255
 
@@ -57,14 +57,14 @@ def open_text(path: Path | str, mode: str = "r") -> Iterator[IO[str]]:
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
-    """What the file's first megabytes are; the position in a large file is not known, because it is read in blocks."""
+    """The encoding of the file's first megabytes; the position of the error is unknown, because files are read in blocks."""
     return other_encoding(path, first_lines(path, 1 << 24)) or (
         f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}); find out its encoding and convert it with iconv"
     )
 
 
 def first_lines(path: Path, size: int) -> bytes:
-    """The whole lines in a file's first `size` bytes (unpacked, if its name ends in .gz); all of a smaller file."""
+    """The complete lines in a file's first `size` bytes (unpacked, if its name ends in .gz); all of a smaller file."""
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as f:
         data = f.read(size)
     return data if len(data) < size else data[: data.rfind(b"\n") + 1]
@@ -72,7 +72,7 @@ def first_lines(path: Path, size: int) -> bytes:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for bytes that takes its place when all is written, and leaves what was there when that fails."""
+    """Open a file for bytes that replaces `path` when complete; on failure the old file stays."""
     temporary = _free_name(path)
     try:
         with open(temporary, "xb") as raw:
@@ -86,7 +86,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _free_name(path: Path) -> Path:
-    """A hidden name beside the file's that nothing has; a long one would be too long with what is added to it."""
+    """An unused hidden name beside the file's; a long name is shortened to leave room for the suffix."""
     name = path.name
     short = name if len(os.fsencode(name)) <= LONG_NAME else hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
     names = (f".{short}.{os.getpid()}{f'.{n}' if n else ''}" for n in itertools.count())
@@ -113,10 +113,10 @@ def read_lines(path: Path | str) -> list[str]:
 
 
 def read_table(path: Path | str) -> dict[str, int]:
-    """A symbol table, one 'symbol id' a line.
+    """A symbol table, one 'symbol id' per line.
 
     Raises:
-        KdError: a malformed line (its number is named), a symbol or an id that comes twice.
+        KdError: a malformed line (its number is named), a repeated symbol or id.
     """
     table: dict[str, int] = {}
     seen: set[int] = set()
@@ -161,7 +161,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_jsonl(path: Path | str) -> Iterator[Any]:
-    """One JSON document a line; KdError names a broken line."""
+    """One JSON document per line; KdError names a broken line."""
     with open_text(path) as f:
         for number, line in enumerate(f, 1):
             try:
@@ -172,7 +172,7 @@ def read_jsonl(path: Path | str) -> Iterator[Any]:
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> None:
-    """One JSON document a line, keys in the order given."""
+    """Write one JSON document per line, keys in the given order."""
     with open_text(path, "w") as f:
         for row in rows:
             f.write(json.dumps(row, ensure_ascii=False) + "\n")

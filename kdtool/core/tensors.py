@@ -1,4 +1,4 @@
-"""Arrays on disk as safetensors.  In: arrays by name.  Out: one file that cannot run code and is checked when read."""
+"""Arrays on disk as safetensors.  In: arrays by name.  Out: one file that cannot run code and is verified when read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTENT = "content_digest"
 
 
 def save_tensors(path: Path | str, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
-    """Write arrays (numpy or torch, any mix) whole or not at all; names in sorted order, so equal input gives equal bytes."""
+    """Write arrays (numpy or torch, any mix) atomically; names in sorted order, so equal input gives equal bytes."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -30,7 +30,7 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Any], metadata: Mapping
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
-    """Put the metadata in, with a digest of the header and the arrays: a flipped bit in a weight is still a number.
+    """Add the metadata, with a digest of the header and the arrays to detect flipped bits.
 
     The library itself writes metadata in hash order, which differs from run to run; here it is sorted.
     """
@@ -51,7 +51,7 @@ def _content_digest(header: dict[str, Any], arrays: memoryview) -> str:
 
 
 def _check_content(data: bytes) -> None:
-    """ValueError when the file holds a digest of its content and the content is another."""
+    """ValueError when the file's digest does not match its content."""
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])
     said = header.get("__metadata__", {}).get(CONTENT)

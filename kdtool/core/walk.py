@@ -1,7 +1,7 @@
-"""All files below a folder.  In: a folder.  Out: their paths; what is behind a link counts, what may not be read is told.
+"""All files below a folder.  In: a folder.  Out: their paths; follows symlinks; reports unreadable folders.
 
-Path.rglob and os.walk pass over folders that are links, and over those that may not be read, without a word: utterances would
-be lost with them, and a change there would not be seen.
+Path.rglob and os.walk silently skip linked folders and unreadable ones: utterances would
+be lost with them, and changes there would be missed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ KINDS = {
 
 
 def files_below(folder: Path, *, hidden: bool = True, faults: list[Fault] | None = None) -> list[Path]:
-    """All files at any depth, sorted; a link whose target is not there is no file.
+    """All files at any depth, sorted; broken links are not files.
 
     Args:
-        hidden: with files and folders whose name begins with a dot.
-        faults: gets (path, what is wrong) of links without end, of folders that may not be read, and of what is no file: FIFOs,
-            links to nowhere. Without it the first two are errors and the last are passed over.
+        hidden: include files and folders whose name begins with a dot.
+        faults: gets (path, what is wrong) of circular links, of unreadable folders, and of non-files: FIFOs,
+            broken links. Without it the first two are errors and the last are skipped.
 
     Raises:
-        KdError: a link leads back to a folder that it lies in.
+        KdError: a link leads to a folder that contains it.
         OSError: a folder may not be read.
     """
     return sorted(_below(folder, hidden, frozenset(), faults))
@@ -58,7 +58,7 @@ def _below(folder: Path, hidden: bool, above: frozenset[str], faults: list[Fault
         try:
             is_folder, is_file = entry.is_dir(), entry.is_file()
         except OSError as e:
-            if faults is None and e.errno != errno.ELOOP:  # a link to itself is a link to nowhere
+            if faults is None and e.errno != errno.ELOOP:  # a link to itself is a broken link
                 raise
         if is_folder:
             found += _below(path, hidden, above | {real}, faults)
@@ -70,7 +70,7 @@ def _below(folder: Path, hidden: bool, above: frozenset[str], faults: list[Fault
 
 
 def file_fault(path: Path) -> str:
-    """'' for a file that can be read, else what is wrong with it and what to do, without its name. Never waits for a FIFO."""
+    """'' for a readable file, else what is wrong and what to do, without its name. Never waits for a FIFO."""
     if not is_utf8(str(path)):
         return "its name is not UTF-8 (from an old archive, or another system?); rename it: convmv -f latin1 -t utf8 --notest FILE"
     try:

@@ -1,1 +1,1 @@
-"""Formats that several rooms share: manifests' rows, what a system is. Imports nothing but kdtool.core."""
+"""Formats shared by several packages: manifests' rows, `system.json`. Imports only kdtool.core."""

@@ -1,7 +1,7 @@
 """Alignments in memory and on disk.
 
-In: one ``Alignment`` an utterance (per frame senone, HMM state and phone, word spans).
-Out: ``ali.safetensors`` (all utterances end to end) and ``index.jsonl`` in one folder, read back by
+In: one ``Alignment`` per utterance (senone, HMM state and phone per frame, word spans).
+Out: ``ali.safetensors`` (all utterances, concatenated) and ``index.jsonl`` in one folder, read back by
 ``AlignmentSet``. Frames are 10 ms frames of the original utterance.
 """
 
@@ -35,11 +35,11 @@ class Segments:
 
 @dataclass
 class Alignment:
-    """What each frame of one utterance was aligned to.
+    """The alignment of one utterance's frames.
 
     ``pdf`` int32 (T,), ``state`` int16 (T,) (0 is a phone's first state), ``phone`` int16 (T,);
-    ``phone_start`` int32 (N,): first frame of each phone, rising from 0, so that two equal phones in a row
-    are told apart; ``words``: (word, start frame, number of frames), silence left out.
+    ``phone_start`` int32 (N,): first frame of each phone, ascending from 0, so that two equal neighbouring phones
+    are separate; ``words``: (word, start frame, number of frames), without silence.
     """
 
     id: str
@@ -54,12 +54,12 @@ class Alignment:
         return len(self.pdf)
 
     def phone_segments(self) -> Segments:
-        """One segment a phone (ids are phone ids); they cover all frames."""
+        """One segment per phone (ids are phone ids); they cover all frames."""
         start = self.phone_start.astype(np.int32)
         return Segments(self.phone[start].astype(np.int32), start, _lengths(start, self.num_frames))
 
     def senone_segments(self) -> Segments:
-        """One segment a visited HMM state of a phone (ids are pdfs): self-loop frames are one segment."""
+        """One segment per visited HMM state of a phone (ids are pdfs), including its self-loop frames."""
         new = np.zeros(self.num_frames, dtype=bool)
         new[self.phone_start] = True
         new[1:] |= self.state[1:] != self.state[:-1]
@@ -67,7 +67,7 @@ class Alignment:
         return Segments(self.pdf[start].astype(np.int32), start, _lengths(start, self.num_frames))
 
     def fault(self) -> tuple[str, str]:
-        """("", "") when the parts fit each other, else what kind of fault ("frames", "phones", "words") and which."""
+        """("", "") if the parts are consistent, else the kind of fault ("frames", "phones", "words") and its description."""
         frames, start = self.num_frames, self.phone_start
         if frames == 0 or not len(self.state) == len(self.phone) == frames:
             return "frames", f"{frames} pdfs, {len(self.state)} states, {len(self.phone)} phones; each frame needs one of each"
@@ -83,7 +83,7 @@ class Alignment:
         return "", ""
 
     def check(self) -> None:
-        """Raise KdError unless the parts fit each other."""
+        """Raise KdError unless the parts are consistent."""
         if fault := self.fault()[1]:
             raise KdError(f"alignment of {self.id}: {fault}; align again")
 
@@ -93,7 +93,7 @@ def _lengths(start: np.ndarray, total: int) -> np.ndarray:
 
 
 def save_alignments(folder: Path, alignments: Iterable[Alignment], meta: dict[str, Any] | None = None) -> int:
-    """Write all alignments (checked, in the given order) and ``meta.json`` to ``folder``; returns how many."""
+    """Write all alignments (checked, in the given order) and ``meta.json`` to ``folder``; returns their number."""
     from kdtool.core.tables import write_json, write_jsonl
     from kdtool.core.tensors import file_digest, save_tensors
 
@@ -133,7 +133,7 @@ class AlignmentSet:
 
     @classmethod
     def open(cls, folder: Path) -> AlignmentSet:
-        """Open an alignment folder; files that do not fit each other are a KdError."""
+        """Open an alignment folder; KdError if its files contradict each other."""
         from kdtool.core.tables import read_json, read_jsonl
         from kdtool.core.tensors import file_digest, load_metadata, load_tensors
 
@@ -152,7 +152,7 @@ class AlignmentSet:
                 f"{len(tensors['pdf'])} and {len(tensors['phone_start'])}; make the alignment again"
             )
         said, found = load_metadata(folder / ALI_FILE).get("index"), file_digest(folder / INDEX_FILE)
-        if said not in (None, found):  # none: a folder that another program wrote
+        if said not in (None, found):  # None: a folder by another program
             raise KdError(f"{folder / INDEX_FILE}: digest is {found}, {ALI_FILE} was written with {said}; make the alignment again")
         return cls(folder, tensors, rows, read_json(folder / META_FILE))
 
@@ -163,7 +163,7 @@ class AlignmentSet:
         return utterance in self._rows
 
     def get(self, utterance: str) -> Alignment:
-        """The alignment of one supervision id; KdError if it was dropped or never there."""
+        """The alignment of one supervision id; KdError if it was dropped or never existed."""
         if utterance not in self._rows:
             raise KdError(f"{self.folder} has no alignment of {utterance}; see dropped.tsv there, or align this set")
         row = self._rows[utterance]

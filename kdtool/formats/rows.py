@@ -1,6 +1,6 @@
 """Rows of a data folder's manifests.  In: a file of JSON lines.  Out: its rows, checked field by field.
 
-Manifests come from other programs too, so nothing is taken for granted: a field that is missing, of another type, NaN or
+Other programs write manifests, too, so nothing is assumed: a field that is missing, of another type, NaN or
 infinite is a fault. Transcripts are read here, so this module counts as code of the steps that use them.
 """
 
@@ -16,7 +16,7 @@ from kdtool.core.tables import read_jsonl
 
 Fields = Mapping[str, tuple[type, ...]]
 NUMBER = (int, float)
-LARGEST = 1 << 53  # whole numbers up to here are floats too
+LARGEST = 1 << 53  # integers up to here are exact as floats
 RECORDING: Fields = {"id": (str,), "sources": (list,), "sampling_rate": (int,), "num_samples": (int,), "duration": NUMBER}
 TRANSCRIPT: Fields = {"id": (str,), "text": (str, type(None))}
 SUPERVISION: Fields = {
@@ -25,15 +25,15 @@ SUPERVISION: Fields = {
 
 
 def read_utterances(data: Path) -> Iterator[dict[str, Any]]:
-    """Ids and transcripts of a data folder, for steps that need no more of it than these; KdError as of `read_rows`."""
+    """Ids and transcripts of a data folder, for steps that need only these; KdError as in `read_rows`."""
     return read_rows(data / "supervisions.jsonl.gz", TRANSCRIPT)
 
 
 def read_rows(path: Path, fields: Fields) -> Iterator[dict[str, Any]]:
-    """The rows of one of a data folder's manifests.
+    """The rows of a data folder's manifest.
 
     Raises:
-        KdError: there is no such file, or a line lacks one of the `fields`.
+        KdError: the file is missing, or a line lacks one of the `fields`.
     """
     if not path.is_file():
         raise KdError(f"{path}: no such file; prepare the corpus first (local/*/prepare_data.sh)")
@@ -44,7 +44,7 @@ def read_rows(path: Path, fields: Fields) -> Iterator[dict[str, Any]]:
 
 
 def row_faults(row: Any, fields: Fields) -> Iterator[str]:
-    """What is wrong with the fields of one row."""
+    """Describe the faults in the fields of one row."""
     if not isinstance(row, dict):
         yield f"{type(row).__name__} instead of an object"
         return

@@ -1,17 +1,17 @@
-"""What a system is.  In: what its training knows.  Out: ``system.json`` in the model's folder, and the one reader of it.
+"""The description of a system.  In: its training's options and inputs.  Out: ``system.json`` in the model's folder, and its only reader.
 
-Training writes the file once (GMMs and students); decoding, the tables, the ablation and the report read it. A folder that was
-made before there was such a file is described from its ``config.yaml`` (``_from_config``, here only).
+Training writes the file once (GMMs and students); decoding, the tables, the ablation and the report read it. An older folder
+without the file is described from its ``config.yaml`` (``_from_config``, here only).
 
     format, kind   FORMAT; "gmm", or the kind of student ("hybrid")
-    objective      name of what was trained on, for tables: "gmm", "ce", "ce+multitask", "ce+hmt", "interpolate+decoupled", ..
+    objective      name of the training losses, for tables: "gmm", "ce", "ce+multitask", "ce+hmt", "interpolate+decoupled", ..
     seed, step     of the training; its script's name
     main           {loss, options} of the main head; null for a GMM
     heads          auxiliary heads: [{unit, layer, loss, weight, temperature, options, hidden, top_k, stride, target, average, posts}, ..],
                    as in main with "labels": true where the loss reads labels alone and is not in LABEL_LOSSES
     teachers       dumps that it learned from: [{name, unit, dump, rows, teacher_kind, teacher_digest, temperature}, ..]
     encoder        {name, options}; null for a GMM
-    minutes        of training speech asked for; null: all
+    minutes        limit of the training speech; null: all
     precision      arithmetic of the training: "float32" or "bfloat16"; null for a GMM
 """
 
@@ -42,7 +42,7 @@ OLD_HEAD: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A trained system; the fields are those of the file."""
+    """A trained system; the fields of the file."""
 
     kind: str
     seed: int | None
@@ -56,7 +56,7 @@ class System:
 
     @property
     def objective(self) -> str:
-        """Name of what was trained on: the main head's loss, then what the auxiliary heads learn from, teachers first."""
+        """Name of the losses: the main head's, then those of the auxiliary heads, teachers first."""
         if self.main is None:
             return self.kind
         taught = sorted({h["loss"] for h in self.heads if not of_labels(h)})
@@ -77,7 +77,7 @@ class System:
         return row
 
     def write(self, folder: Path) -> None:
-        """Write the file."""
+        """Write system.json."""
         write_json(Path(folder) / FILE, {"format": FORMAT, "objective": self.objective, **dataclasses.asdict(self)})
 
 
@@ -108,7 +108,7 @@ def head(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_system(folder: Path) -> System:
-    """What the model of a folder is.
+    """The description of a folder's model.
 
     Raises:
         KdError: system.json is damaged or of another version, or config.yaml is not readable.

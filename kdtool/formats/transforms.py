@@ -18,5 +18,5 @@ def save_transforms(path: Path, transforms: dict[str, np.ndarray]) -> None:
 
 
 def load_transforms(paths: Iterable[Path]) -> dict[str, np.ndarray]:
-    """Transforms by speaker, of one file or of several jobs'."""
+    """Transforms by speaker, from one file or from several jobs' files."""
     return {speaker: w for path in paths for speaker, w in load_tensors(path).items()}

@@ -1,8 +1,8 @@
-"""Tied HMM states: which output distribution ("pdf", senone) a phone has in which context.
+"""Tied HMM states: maps a phone in context to its output distribution ("pdf", senone).
 
 In: a dense table ``pdf_map[left, centre, right, state]``, made by ``kdtool.gmm.tree_build`` or, for
-monophone systems, by ``Tree.monophone``. Out: the same table with look-ups, a digest that models and
-alignments carry to be told apart, and the file ``tree.safetensors``.
+monophone systems, by ``Tree.monophone``. Out: the same table with look-ups, a digest by which models and
+alignments identify their tree, and the file ``tree.safetensors``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Tree:
     """Map from (left phone, centre phone, right phone, HMM state) to a pdf number.
 
     ``pdf_map`` is int32 of shape (P, P, P, S): P is the number of phones + 1 and the index is the phone id
-    (0 stands for the edge of the utterance and behaves as silence does); S is the largest number of states
-    a phone has; -1 stands where there is no such state. Every pdf belongs to one state and one centre phone, or to phones of one
+    (0 represents the edge of the utterance and behaves as silence does); S is the largest number of states
+    of a phone; missing states are -1. Every pdf belongs to one state and one centre phone, or to phones of one
     family: ``family`` int32 (P,) is each phone's head, itself unless phones depend on their position in the word.
     ``pdf_phone`` (num_pdfs,) is the smallest phone that has the pdf.
     """
@@ -63,7 +63,7 @@ class Tree:
 
     @classmethod
     def monophone(cls, num_states: Mapping[int, int], family: Mapping[int, int] | None = None) -> Tree:
-        """One pdf for each state of each phone, or family of phones, whatever its neighbours. num_states: phone id -> states."""
+        """One pdf per state of each phone, or family of phones, for all neighbours. num_states: phone id -> states."""
         heads = family or {p: p for p in num_states}
         size, depth = max(num_states) + 1, max(num_states.values())
         table = np.full((size, size, size, depth), -1, dtype=np.int32)
@@ -82,7 +82,7 @@ class Tree:
 
     @functools.cached_property
     def digest(self) -> str:
-        """sha256 of the table: two trees are the same tree exactly if their digests agree."""
+        """sha256 of the table: two trees are equal exactly if their digests are."""
         head = "x".join(str(n) for n in self.pdf_map.shape).encode()
         return hashlib.sha256(head + self.pdf_map.astype("<i4").tobytes()).hexdigest()
 
@@ -100,7 +100,7 @@ class Tree:
 
     @classmethod
     def load(cls, folder: Path) -> Tree:
-        """Read ``tree.safetensors``; a table that does not match its own digest is a KdError."""
+        """Read ``tree.safetensors``; KdError if the table does not match its digest."""
         from kdtool.core.tensors import load_metadata, load_tensors
 
         path = Path(folder) / TREE_FILE
@@ -115,7 +115,7 @@ class Tree:
 
 
 def family_table(heads: Mapping[int, int], size: int) -> np.ndarray:
-    """int32 (size,): the head of each phone's family; ids that are no phone are their own."""
+    """int32 (size,): the head of each phone's family; ids without a phone map to themselves."""
     table = np.arange(size, dtype=np.int32)
     table[list(heads)] = list(heads.values())
     return table

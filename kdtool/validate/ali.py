@@ -1,6 +1,6 @@
 """An alignment folder: ali.safetensors, index.jsonl, meta.json, dropped.tsv.
 
-All levels look at every frame, which is cheap; the comparisons with features, lang and GMM need those folders. DEEP also
+All levels read every frame, which is cheap; the comparisons with features, lang and GMM need those folders. DEEP also
 compares each word's phones with its pronunciations.
 """
 

@@ -1,6 +1,6 @@
 """A data folder: Lhotse manifests, the audio that they name, the feature folders inside.
 
-DOOR reads the manifests and looks whether the audio is there; FULL reads the audio's headers and the feature tables;
+DOOR reads the manifests and checks that the audio exists; FULL reads the audio's headers and the feature tables;
 DEEP decodes all audio and reads all features.
 """
 

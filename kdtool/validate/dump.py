@@ -1,6 +1,6 @@
 """A posterior dump: shards, index.jsonl.gz, meta.json, dropped.tsv.
 
-DOOR looks at the tables and the shards' sizes; FULL reads the first shard; DEEP reads and checksums all of them.
+DOOR checks the tables and the shards' sizes; FULL reads the first shard; DEEP reads and checksums all of them.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _check_others(report: Report, dump: PosteriorDump, others: Mapping[str, Path
 
 
 def _check_ends(report: Report, dump: PosteriorDump, alignments: AlignmentSet, level: Level) -> None:
-    """The rows of an utterance must not pass its end; rows by frame must reach it."""
+    """Check that an utterance's rows do not exceed its end, and that rows by frame reach it."""
     for row in dump.rows:
         if (level < Level.DEEP and row["shard"] > 0) or row["id"] not in alignments:
             continue

@@ -1,6 +1,6 @@
 """A feature folder: index.json, storage/, cuts.jsonl.gz, cmvn.safetensors.
 
-DOOR and FULL look at the tables and at the files' sizes; DEEP reads every array.
+DOOR and FULL check the tables and the files' sizes; DEEP reads every array.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OTHERS = {"data": "data folder that the features were made of (default: the fold
 ROW = {"id": (str,), "source_id": (str,), "speaker": (str,), "text": (str,), "speed": NUMBER, "num_frames": (int,), "file": (str,)}
 CUT = {"id": (str,), "duration": NUMBER}
 SLACK = 1.5  # frames: rounding, and the speed's own rounding
-HEADER = 4096  # bytes: what a .npy file may hold beside its numbers
+HEADER = 4096  # bytes of a .npy file beside its numbers
 
 
 def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]) -> None:

@@ -18,14 +18,14 @@ SHOWN = 20
 
 
 def faults(row: Any, recording: bool) -> str:
-    """What is wrong with the fields of a row, as the validator of data folders sees it."""
+    """Faults in the fields of a row, as the validator of data folders sees them."""
     return "; ".join(row_faults(row, RECORDING if recording else SUPERVISION))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = Parser(prog="utils/fix_data.sh", description=__doc__, allow_abbrev=False)
-    parser.add_argument("folder", type=Path, help="data folder to fix; what changes is kept in .backup.<n> there")
+    parser.add_argument("folder", type=Path, help="data folder to fix; changed files are kept in its .backup.<n>")
     folder = parser.parse_args(sys.argv[1:] if argv is None else argv).folder
     if not folder.is_dir():
         raise KdError(f"{folder}: no such folder; check the path")

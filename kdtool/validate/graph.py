@@ -1,6 +1,6 @@
 """A decoding graph: graph.safetensors, words.txt, meta.json.
 
-DOOR looks at every arc; FULL also looks whether every state can be reached and can end, and for arcs that are rewarded.
+DOOR checks every arc; FULL also checks that every state can be reached and can end, and reports arcs with positive scores.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _check_paths(report: Report, graph: DecodingGraph, path: Path) -> None:
 
 
 def _check_loops(report: Report, graph: DecodingGraph, path: Path) -> None:
-    """A senone lasts: whoever enters a state by it has to find it again on a self-loop."""
+    """Check that a state which is entered by a senone has a self-loop with that senone."""
     loops = graph.src == graph.dst
     own = np.zeros(graph.num_states, dtype=np.int64)
     own[graph.src[loops]] = graph.label[loops]

@@ -45,7 +45,7 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
     except KdError as e:
         report.add("unreadable", folder.name, folder, str(e))
         return
-    families = {heads[n] for n in used if n in heads}  # no word need have a phone in every position
+    families = {heads[n] for n in used if n in heads}  # not every position of a phone occurs in a word
     for name, number in sorted(lang.phones.items(), key=lambda item: item[1]):
         if number and not 0 < lang.num_states.get(number, 0) <= MAX_STATES:
             report.add("topology", name, folder / "topo.txt", lang.num_states.get(number, 0), f"1 to {MAX_STATES}")
@@ -67,7 +67,7 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
 
 
 def _phones(folder: Path) -> dict[str, int]:
-    """phones.txt of a folder whose other tables may be broken."""
+    """phones.txt of a folder with possibly broken other tables."""
     from kdtool.core.tables import read_table
 
     try:
@@ -77,7 +77,7 @@ def _phones(folder: Path) -> dict[str, int]:
 
 
 def _check_lexicons(report: Report, folder: Path, phones: dict[str, int]) -> set[int]:
-    """Look at every line of both lexicons; returns the phones that words have."""
+    """Check every line of both lexicons; returns the phones of the words."""
     used: set[int] = set()
     if not phones:
         return used
@@ -107,7 +107,7 @@ def _check_words(report: Report, path: Path, words: set[str]) -> None:
     try:
         table = read_table(path.with_name("words.txt"))
     except KdError:
-        return  # said by Lang.load already
+        return  # already reported by Lang.load
     for word in sorted(words - set(table)):
         report.add("unknown-word", word, path)
 

@@ -1,4 +1,4 @@
-"""Check a folder.  In: its kind and the folder.  Out: a line for each class of problem; exit status 0 fine, 1 problems, 2 usage.
+"""Checks a folder.  In: its kind and the folder.  Out: a line per class of problem; exit status 0 fine, 1 problems, 2 usage.
 
 Nothing is ever written into the folder. --items writes a table of all faulty items to a file elsewhere.
 """

@@ -1,4 +1,4 @@
-"""A model folder: a GMM, a student or a teacher, told apart by its files.
+"""A model folder: a GMM, a student or a teacher, recognised by its files.
 
 DOOR reads the numbers; FULL also builds the model as decoding does.
 """
@@ -150,7 +150,7 @@ def _teacher(report: Report, folder: Path, level: Level, others: Mapping[str, Pa
     from kdtool.teacher.registry import load_teacher
 
     meta = read_meta(folder)
-    # Log-probabilities of what never occurs are -inf.
+    # Log-probabilities of units that never occur are -inf.
     _finite(report, folder / "model.safetensors", load_tensors(folder / "model.safetensors"), infinity=True)
     if level > Level.DOOR:
         load_teacher(folder)

@@ -1,4 +1,4 @@
-"""Rows of JSON lines for a report.  In: a file.  Out: its sound rows; the others go to the report as class 'broken-manifest'."""
+"""Rows of JSON lines for a report.  In: a file.  Out: its valid rows; the others go to the report as class 'broken-manifest'."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BROKEN_CLASS = Class("a manifest that is missing, unreadable, or has a line with
 
 
 def sound_rows(path: Path, fields: Fields, report: Report) -> list[dict[str, Any]]:
-    """The rows whose `fields` (name -> allowed types) are all there; the first unreadable line ends the reading."""
+    """The rows that have all `fields` (name -> allowed types); the first unreadable line ends the reading."""
     rows: list[dict[str, Any]] = []
     try:
         for number, row in enumerate(read_jsonl(path), 1):

@@ -9,9 +9,7 @@ load without it. The failures were seen with k2 1.23.4:
 - scores in float64, not contiguous or far below zero fail or give empty paths (so each frame's largest
   score is subtracted here and kept as an offset, and the rest is floored);
 - an utterance too short for its graph, or too narrow a beam, gives a lattice with no arcs and no message;
-- arcs out of source-state order make an invalid Fsa;
-- composition that treats epsilons as symbols gives an empty result unless the other side has epsilon self-loops;
-- `intersect_device` stops the process when an input has epsilon self-loops.
+- arcs out of source-state order make an Fsa that is not valid.
 """
 
 from __future__ import annotations
@@ -231,6 +229,21 @@ def best_paths(lattice: Any, dense: Dense, attr: str) -> list[BestPath | None]:
     return result
 
 
+def within_beam(lattice: Any, beam: float) -> np.ndarray:
+    """Which arcs of an FsaVec lie on a path at most `beam` nats worse than the best one of their Fsa: bool, one per arc.
+
+    The pruned intersection leaves ten times as many arcs, most of which lead nowhere.
+    """
+    forward, backward = (getattr(lattice, f"get_{way}_scores")(True, False).cpu().numpy() for way in ("forward", "backward"))
+    arcs = lattice.arcs.values().cpu().numpy()
+    states = lattice.arcs.row_splits(1).cpu().numpy()  # of each Fsa, its first state
+    count = num_arcs(lattice)
+    begin = np.repeat(states[:-1], count)
+    best = np.repeat(np.maximum(forward[np.maximum(states[1:] - 1, 0)], -1e30), count)
+    total = forward[begin + arcs[:, 0]] + lattice.scores.double().cpu().numpy() + backward[begin + arcs[:, 1]]
+    return np.asarray(total >= best - beam)
+
+
 @dataclass(frozen=True)
 class Occupancy:
     """Probability of each value of an attribute per frame: parallel arrays, sorted by frame, float64."""
@@ -276,38 +289,4 @@ def total_scores_exact(graphs: Sequence[Any], scores: Sequence[np.ndarray]) -> n
     lattice = intersect_dense(make_fsa_vec([graphs[i] for i in order]), dense, output_beam=_INF_BEAM)
     result = np.empty(len(order))
     result[order] = total_scores(lattice, dense, log_semiring=True)
-    return result
-
-
-def set_labels(fsa: Any, labels: Any) -> Any:
-    """A copy of `fsa` with new labels (int32 tensor): changing `fsa.labels` in place makes k2 refuse it later."""
-    import torch
-
-    copy = fsa.clone()
-    copy.labels = labels.to(torch.int32).clone()
-    return copy
-
-
-def has_epsilon_loops(fsa: Any) -> bool:
-    """Whether a state has an epsilon arc to itself."""
-    arcs = fsa.arcs.values()
-    return bool(((arcs[:, 2] == 0) & (arcs[:, 0] == arcs[:, 1])).any())
-
-
-def intersect_device(a_fsas: Any, b_fsas: Any, b_to_a: Any) -> Any:
-    """`k2.intersect_device` on arc-sorted copies; epsilon self-loops, which would abort the process, are removed first.
-
-    b_to_a: int32 tensor, for each Fsa of `b_fsas` the index of its partner in `a_fsas`. Epsilons count as symbols.
-    """
-    k2 = require_k2()
-    clean = [k2.remove_epsilon_self_loops(f) if has_epsilon_loops(f) else f for f in (a_fsas, b_fsas)]
-    return k2.intersect_device(k2.arc_sort(clean[0]), k2.arc_sort(clean[1]), b_to_a, True)
-
-
-def compose(a_fsa: Any, b_fsa: Any, *, inner_labels: str | None = None) -> Any:
-    """Composition that treats epsilons as epsilons (CPU); `b_fsa` is arc-sorted here. An empty result is a KdError."""
-    k2 = require_k2()
-    result = k2.compose(a_fsa, k2.arc_sort(b_fsa), treat_epsilons_specially=True, inner_labels=inner_labels)
-    if result.num_arcs == 0:
-        raise KdError("composition is empty: the two graphs have no path in common; do they use the same symbol table?")
     return result

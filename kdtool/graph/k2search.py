@@ -32,7 +32,7 @@ def state_paths(graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray], d
     batch = k2api.to_device(k2api.make_fsa_vec(fsas), device)
     lattice = k2api.intersect_dense(batch, dense, output_beam=k2api.MIN_OUTPUT_BEAM, frame_name=FRAME)
     paths: list[tuple[np.ndarray, float] | None] = []
-    for graph, one, arcs in zip(graphs, scores, lattice_arcs(lattice), strict=True):
+    for graph, one, arcs in zip(graphs, scores, lattice_arcs(lattice, k2api.MIN_OUTPUT_BEAM), strict=True):
         paths.append(_best_states(graph, one, arcs) if arcs is not None else None)
     return paths
 
@@ -71,13 +71,21 @@ def _best_states(graph: TrainingGraph, scores: np.ndarray, arcs: tuple[np.ndarra
     return path, total
 
 
-def lattice_arcs(lattice: Any) -> list[tuple[np.ndarray, ...] | None]:
-    """(frame, source, target, arc of the graph) of each utterance's lattice, sorted by frame; None for an empty one."""
+def lattice_arcs(lattice: Any, beam: float) -> list[tuple[np.ndarray, ...] | None]:
+    """(frame, source, target, arc of the graph) of the arcs within a beam of each utterance's best path, sorted by frame.
+
+    None for an empty lattice.
+    """
     counts = k2api.num_arcs(lattice)
-    arcs = lattice.arcs.values().cpu().numpy()
+    if not any(counts):
+        return [None] * len(counts)
+    arcs, kept = lattice.arcs.values().cpu().numpy(), k2api.within_beam(lattice, beam)
     frame, number = (getattr(lattice, name).cpu().numpy() for name in (FRAME, ARC))
-    parts = [slice(end - count, end) for end, count in zip(np.cumsum(counts), counts, strict=True)]
-    return [_sorted(frame[part], arcs[part], number[part]) if part.stop > part.start else None for part in parts]
+    result: list[tuple[np.ndarray, ...] | None] = []
+    for end, count in zip(np.cumsum(counts), counts, strict=True):
+        part = np.flatnonzero(kept[end - count : end]) + end - count
+        result.append(_sorted(frame[part], arcs[part], number[part]) if len(part) else None)
+    return result
 
 
 class K2Search(Search):
@@ -111,12 +119,14 @@ class K2Search(Search):
             self._graphs, dense, output_beam=self.beams.output, search_beam=factor * self.beams.search, frame_name=FRAME,
             min_active=self.beams.min_active, max_active=factor**2 * self.beams.max_active,
         )  # fmt: skip
-        return lattice_arcs(lattice)
+        return lattice_arcs(lattice, self.beams.output)
 
 
 def _sorted(frame: np.ndarray, arcs: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Arcs in order of their frame; the states in k2's lattices are numbered so that arcs lead to higher numbers."""
+    """Arcs in order of their frame, states without gaps; k2 numbers them so that arcs lead upwards."""
     if np.any(arcs[:, 1] <= arcs[:, 0]) or frame.min() != 0:
         raise KdError(f"a lattice of k2 begins at frame {frame.min()}, or an arc of it leads back; this is a bug, please report it")
     order = np.argsort(frame, kind="stable")
-    return frame[order], arcs[order, 0], arcs[order, 1], number[order]
+    states = np.unique(arcs[:, :2])
+    src, dst = (np.searchsorted(states, arcs[order, column]).astype(np.int32) for column in (0, 1))
+    return frame[order], src, dst, number[order]

@@ -10,6 +10,9 @@ from pathlib import Path
 from kill_test import Moment, content, draw, kill_and_resume, left_over
 from tiny_recipe import ROOT, command, run, run_and_count
 
+from kdtool.decode.candidates import read_candidates
+from kdtool.graph.lattice import scale_weights
+
 KILLS = 5  # tests/kill_test.py does 40
 
 
@@ -116,6 +119,32 @@ def test_an_ablation_ends_in_its_tables_and_page(finished: Path, tmp_path: Path)
     assert "HMT-KD with masked teachers" in (tmp_path / "exp/report/index.html").read_text()
     again = run(ablation).splitlines()
     assert not [line for line in again if " runs (" in line] and sum("up to date" in line for line in again) > 15, again
+
+
+def test_both_engines_align_and_decode_alike(finished: Path, tmp_path: Path) -> None:
+    """The same alignments; the same words on every utterance at equal beams, scores within 0.001."""
+    data, exp = finished / "data", finished / "exp"
+    for engine in ("k2", "native"):
+        out = tmp_path / engine
+        for system in ("mono", "sat"):
+            places = [data / "dev_clean_2/mfcc", data / "lang", exp / system, out / f"ali_{system}"]
+            run([str(ROOT / "steps/align.sh"), "--engine", engine, *map(str, places)])
+        for system, gmm, kind in (("mono", "mono", "mfcc"), ("student_ce", "sat", "fbank")):
+            places = [exp / system, data / f"dev_clean_2/{kind}", data / "lang", out / f"decode_{system}"]
+            graph = ["--graph", str(exp / gmm / "graph_3gram")]
+            run([str(ROOT / "steps/decode.sh"), "--engine", engine, "--max-active", "1000", *graph, *map(str, places)])
+    for system in ("mono", "sat"):
+        files = [tmp_path / engine / f"ali_{system}/ali.safetensors" for engine in ("k2", "native")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    for system in ("mono", "student_ce"):
+        folders = [tmp_path / engine / f"decode_{system}" for engine in ("k2", "native")]
+        assert (folders[0] / "hyp.tsv").read_text() == (folders[1] / "hyp.tsv").read_text()
+        found, wanted = (read_candidates(folder / "candidates.tsv.gz") for folder in folders)
+        assert found.keys() == wanted.keys() and len(found) == 20
+        weights = scale_weights(0.75, 8.0)
+        for utterance in found:
+            best = [max(c.parts @ weights for c in one[utterance]) for one in (found, wanted)]
+            assert abs(best[0] - best[1]) < 1e-3, utterance
 
 
 def test_killed_and_resumed_gives_the_same_result(timeline: tuple[Path, list[tuple[float, Moment]]], tmp_path: Path) -> None:

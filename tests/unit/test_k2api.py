@@ -158,31 +158,3 @@ def test_graph_scores_and_attributes_are_checked() -> None:
         k2api.make_fsa(np.array([0]), np.array([1]), np.array([-1]), np.array([np.inf]))
     with pytest.raises(KdError, match="attribute x has 2 values for 1"):
         k2api.make_fsa(np.array([0]), np.array([1]), np.array([-1]), attrs={"x": np.zeros(2)})
-
-
-def test_new_labels_leave_a_graph_that_k2_still_accepts() -> None:
-    graph = linear([1, 2, 3])
-    changed = k2api.set_labels(graph, torch.tensor([3, 2, 1, -1]))
-    scores = np.log(np.array([[1, 1, 1, 8], [1, 1, 8, 1], [1, 8, 1, 1]], np.float32))
-    best, same = (k2_paths([g], [scores], "arc")[0] for g in (changed, graph))
-    assert best is not None and same is not None
-    assert best.score == pytest.approx(3 * np.log(8), abs=1e-5)
-    assert same.score == pytest.approx(np.log(8), abs=1e-5)
-
-
-def test_epsilon_self_loops_do_not_stop_the_process() -> None:
-    k2 = k2api.require_k2()
-    looped = k2.add_epsilon_self_loops(k2.linear_fsa([1, 2]))
-    assert k2api.has_epsilon_loops(looped)
-    result = k2api.intersect_device(
-        k2api.make_fsa_vec([looped]), k2api.make_fsa_vec([k2.linear_fsa([1, 2])]), torch.zeros(1, dtype=torch.int32)
-    )
-    assert k2api.num_arcs(result) == [3]
-
-
-def test_composition_without_a_common_path_is_an_error() -> None:
-    k2 = k2api.require_k2()
-    a = k2.linear_fst([1, 2], [5, 0])
-    with pytest.raises(KdError, match="no path in common"):
-        k2api.compose(a, k2.linear_fsa([6]))
-    assert k2api.compose(a, k2.linear_fsa([5])).num_arcs == 3

@@ -48,6 +48,11 @@ def install(path: str, registry: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     return line[1]
 
 
+def test_the_table_of_extensions() -> None:
+    rows = re.findall(r"^\| .+? \| `(\S+)` \| (\d+) \|", TEXT, re.MULTILINE)
+    assert {path: int(lines) for path, lines in rows} == {path: len(block.splitlines()) for path, block in BLOCKS.items()}
+
+
 def test_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its declared context is exact: of n + 1 outputs of a longer input, n are those of the shorter one."""
     name = install("kdtool/student/encoders/stack.py", ENCODERS, monkeypatch)

@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2154 # opt, stages and about are the recipe's
-# What a recipe's stages would run, found out without running anything.  Sourced by recipe.sh.
+# Plans a recipe's stages without running anything.  Sourced by recipe.sh.
 #
-# Each stage is called with KD_PLAN set. Its scripts then only note the commands that they would start (utils/note_command.sh), and
-# kdtool.core.stages finds the state of the steps behind them.
+# Each stage is called with KD_PLAN set. Its scripts then only note their commands (utils/note_command.sh), and
+# kdtool.core.stages finds the state of the steps.
 
-list_stages() {  # without an environment the state of a step cannot be found
+list_stages() {  # needs the environment to find the state of a step
   local i
   if [[ -x "$KD_PYTHON" && "$KD_PYTHON" != */no_environment.sh ]]; then
     ask_stages list 1 "${#stages[@]}"
@@ -13,9 +13,9 @@ list_stages() {  # without an environment the state of a step cannot be found
   fi
 }
 
-declare -A current_steps=()  # stage -> one line per step, for the stages that are up to date
+declare -A current_steps=()  # stage -> one line per step, for stages that are up to date
 
-find_current() {  # find_current current|places FIRST LAST: one process for all steps; a step of its own would need one each
+find_current() {  # find_current current|places FIRST LAST: one process for all steps
   local line refused=false
   current_steps=()
   # Other errors are reported when the stage itself runs.
@@ -30,7 +30,7 @@ find_current() {  # find_current current|places FIRST LAST: one process for all 
   [[ "$refused" == false ]] || exit 2
 }
 
-ask_stages() {  # ask_stages list|steps|current|places FIRST LAST; places: only outputs whose place holds files that their step did not make
+ask_stages() {  # ask_stages list|steps|current|places FIRST LAST; places: only outputs with files of others at their place
   local what="$1" folder i status=0 lines=() place="${opt[work]}"
   folder="$(mktemp -d)"
   # A stage's working folder is --work; asking does not make it.
@@ -38,7 +38,7 @@ ask_stages() {  # ask_stages list|steps|current|places FIRST LAST; places: only 
   for ((i = 0; i < ${#stages[@]}; i++)); do
     lines+=("${stages[i]}"$'\t'"${about[${stages[i]}]}")
     if ((status != 0 || i + 1 < $2 || i + 1 > $3)); then continue; fi
-    set +e  # not '||', which would switch the stage's own 'set -e' off
+    set +e  # not '||', which would disable 'set -e' inside the stage
     (set -e; cd -- "$place"; export KD_PLAN="$folder/commands" KD_STAGE="${stages[i]}"; "${stages[i]}" >/dev/null)
     status=$?
     set -e

@@ -37,14 +37,14 @@ def module_faults() -> list[str]:
     for module, package in MODULES.items():
         try:
             importlib.import_module(module)
-        except Exception as e:  # a broken binary raises whatever it likes
+        except Exception as e:  # a broken binary may raise anything
             reason = str(e).splitlines()[0] if str(e) else ""
             faults.append(f"import {module}: {type(e).__name__}: {reason} (package {package})")
     return faults
 
 
 def kenlm_faults(folder: Path) -> list[str]:
-    """Run both programs on two words; a file that is there may still lack its libraries."""
+    """Run both programs on two words; an existing file may still lack its libraries."""
     with tempfile.TemporaryDirectory() as scratch:
         arpa = Path(scratch) / "a.arpa"
         try:

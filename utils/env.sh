@@ -2,12 +2,12 @@
 # The environment of every entry script.  Sourced first; sets KD_ROOT, KD_PYTHON, KD_KENLM_BIN, PYTHONPATH, PATH.
 #
 # It makes and checks nothing, so that a step starts fast; utils/setup_env.sh does both.
-# KD_PYTHON_ENV=/path/to/python  use this Python (a newer torch and k2, say) instead of the one in .venv, with your PYTHONPATH
-# KD_KENLM_BIN=/path/to/folder   where lmplz and build_binary are, for a Python of your own (default: beside that Python)
+# KD_PYTHON_ENV=/path/to/python  use this Python (with a newer torch and k2, for example) instead of the one in .venv, with your PYTHONPATH
+# KD_KENLM_BIN=/path/to/folder   folder of lmplz and build_binary for your own Python (default: beside that Python)
 
-# What the user's environment tells bash must not change what the scripts do. Their first line, '#!/bin/bash -p', makes bash ignore
-# BASH_ENV, CDPATH, SHELLOPTS, BASHOPTS, GLOBIGNORE and exported functions. `bash script` starts again with -p; -x is kept when
-# the command line says it.
+# The user's environment for bash must not change the scripts' behaviour. Their first line, '#!/bin/bash -p', makes bash ignore
+# BASH_ENV, CDPATH, SHELLOPTS, BASHOPTS, GLOBIGNORE and exported functions. `bash script` restarts with -p; -x is kept if
+# the command line has it.
 if [[ ! -o privileged && "$0" == "${BASH_SOURCE[-1]}" && $- != *[ic]* ]]; then
   if [[ $- == *x* && -z "${BASH_ENV:-}" && "${SHELLOPTS@a}" != *x* ]]; then
     builtin exec /bin/bash -px -- "$0" "$@"
@@ -16,13 +16,13 @@ if [[ ! -o privileged && "$0" == "${BASH_SOURCE[-1]}" && $- != *[ic]* ]]; then
 fi
 export -n SHELLOPTS BASHOPTS
 unset BASH_ENV ENV CDPATH GLOBIGNORE POSIXLY_CORRECT BASH_COMPAT FUNCNEST TMOUT GREP_OPTIONS LANGUAGE
-# git state is recorded of the checkout, not of a repository that a hook or the user's script is about.
+# The recorded git state is the checkout's, not that of a repository whose hook runs this.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_NAMESPACE GIT_CEILING_DIRECTORIES
-# A closed standard stream would be given to the next file that is opened.
+# The next opened file would get the number of a closed standard stream.
 if [[ ! -e /dev/fd/0 ]]; then exec </dev/null; fi
 if [[ ! -e /dev/fd/1 ]]; then exec >/dev/null; fi
 if [[ ! -e /dev/fd/2 ]]; then exec 2>/dev/null; fi
-# Temporary files go to TMPDIR if it can be used; recipes change their working folder.
+# Temporary files go to TMPDIR if it is usable (as an absolute path: recipes change their working folder).
 if [[ -n "${TMPDIR:-}" ]]; then
   if [[ -d "$TMPDIR" && -w "$TMPDIR" && -x "$TMPDIR" ]]; then
     TMPDIR="$(cd -P -- "$TMPDIR" && pwd)"
@@ -62,11 +62,11 @@ case ":$PATH:" in
 esac
 # On a bare checkout a step says how to make the environment.
 if [[ ! -x "$KD_PYTHON" ]]; then KD_PYTHON="$KD_ROOT/utils/no_environment.sh"; fi
-# When a recipe is asked what it would run (KD_PLAN), commands are noted, not run.
+# During planning (KD_PLAN) commands are noted, not run.
 if [[ -n "${KD_PLAN:-}" ]]; then KD_PYTHON="$KD_ROOT/utils/note_command.sh"; fi
-# One thread per process: jobs are processes, and two threads on a busy machine are many times slower than one.
+# One thread per process: jobs are processes; on a busy machine two threads are many times slower than one.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-# The same order of sets and of sorted text on every machine. Modules come from the toolkit, not from the user's current folder
+# Sets and sorted text have the same order on every machine. Modules come from the toolkit, not from the user's current folder
 # (Python 3.11 and later).
 export PYTHONHASHSEED=0 PYTHONUTF8=1 PYTHONSAFEPATH=1 LC_ALL=C.UTF-8
 export KD_ROOT KD_PYTHON KD_KENLM_BIN PYTHONPATH PATH

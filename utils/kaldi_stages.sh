@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # opt is the recipe's
-# Stages of recipes whose corpus is in Kaldi's format.  Sourced by run.sh after utils/stages.sh.
+# Stages of recipes with a corpus in Kaldi's format.  Sourced by run.sh after utils/stages.sh.
 #
 # In: opt[relative-to], opt[allow-pipes], opt[lm-text] as egs/kaldi_dir has them.  Out: data/train, data/dev, data/test, data/lang.
 
@@ -7,7 +7,7 @@ import() {  # import KALDI_DIR DATA_DIR [OPTION ...]
   run utils/import_kaldi_data.sh --nj "${opt[nj]}" --config import --relative-to "${opt[relative-to]}" --allow-pipes "${opt[allow-pipes]}" "${@:3}" "$1" "$2"
 }
 
-import_sets() {  # import_sets TRAIN DEV TEST: without DEV a tenth of the training speakers is held out
+import_sets() {  # import_sets TRAIN DEV TEST: without DEV 10% of the training speakers are held out
   local whole=data/train_all
   if [[ -n "$2" ]]; then
     whole=data/train

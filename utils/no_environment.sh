@@ -1,5 +1,5 @@
 #!/bin/bash -p
-# Stands in for Python as long as there is none (see utils/env.sh): says what to do, exit status 1.
+# Replaces Python while there is none (see utils/env.sh): says what to do, exit status 1.
 if [[ -n "${KD_PYTHON_ENV:-}" ]]; then
   printf 'error: KD_PYTHON_ENV=%s is not a Python that can be run; name the bin/python of your environment\n' "$KD_PYTHON_ENV" >&2
 else

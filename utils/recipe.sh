@@ -1,11 +1,11 @@
 #!/bin/bash -p
-# What every recipe's run.sh shares: options, the stage loop, one run at a time.  Sourced, not run.
+# Shared by every recipe's run.sh: options, the stage loop, one run at a time.  Sourced, not run.
 #
 # A recipe sets `stages` (names, in order; each is a function of that name), `about` (name -> one line), then calls
-# `recipe_options "$@"` and `recipe_run`. Stages after `goal`, where a recipe sets that, run only when they are named. Options
-# become entries of `opt`, paths as absolute ones; nothing is evaluated. `check_choice STAGE`, where there is such a function, looks at
-# them before the first stage. A stage's working folder is --work. It calls scripts of steps/, utils/ and local/ by `run` and `each` and nothing else, so that --list-stages and --dry-run
-# can ask them without running one.
+# `recipe_options "$@"` and `recipe_run`. Stages after `goal`, if set, run only when named. Options
+# become entries of `opt`, paths as absolute ones; nothing is evaluated. `check_choice STAGE`, if defined, checks
+# them before the first stage. A stage's working folder is --work. It calls scripts of steps/, utils/ and local/ only by `run` and
+# `each`, so that --list-stages and --dry-run can plan them without running one.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=record.sh
 source "$(dirname "${BASH_SOURCE[0]}")/record.sh"
@@ -19,9 +19,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/run_step.sh"
 declare -A opt about
 declare -a stages words=()
 current='set-up' goal='' conf="$here/conf"
-paths=(corpus lm-text lexicon train test dev relative-to work conf)  # the options whose values are paths
+paths=(corpus lm-text lexicon train test dev relative-to work conf)  # options that are paths
 
-recipe_usage() {  # the options that every recipe has
+recipe_usage() {  # options of every recipe
   cat <<'TEXT'
   --stage N|NAME     first stage (default: 1)      --stop-stage N|NAME  last stage (default: results)
   --list-stages      numbers and names of the stages, when each finished, how long it took, its state
@@ -32,12 +32,12 @@ recipe_usage() {  # the options that every recipe has
 TEXT
 }
 
-die() {  # die STATUS MESSAGE: one line on stderr
+die() {  # die STATUS MESSAGE: print one line on stderr and exit
   printf 'error: %s\n' "$2" >&2
   exit "$1"
 }
 
-absolute() {  # absolute PATH: relative to the user's current folder
+absolute() {  # absolute PATH: resolve against the user's current folder
   realpath -ms -- "$1"
 }
 
@@ -78,7 +78,7 @@ recipe_options() {  # fill `opt`; the option must be one of `opt`'s keys; flags 
   done
 }
 
-stopped() {  # stopped STATUS: the last message of a run that did not reach its end
+stopped() {  # stopped STATUS: print the last message of an unfinished run
   rm -f -- "${opt[work]}/.lock.owner"
   if (($1 == 130)); then
     printf 'interrupted; run the same command again to go on\n' >&2
@@ -87,7 +87,7 @@ stopped() {  # stopped STATUS: the last message of a run that did not reach its 
   fi
 }
 
-hold_work() {  # one run at a time in opt[work]; children inherit the lock and hold it until the last of them is gone
+hold_work() {  # one run at a time in opt[work]; children inherit the lock and hold it until the last one ends
   mkdir -p -- "${opt[work]}" 2>/dev/null || die 1 "--work ${opt[work]}: cannot make this folder; choose another one"
   (: >>"${opt[work]}/.lock") 2>/dev/null || die 1 "--work ${opt[work]}: cannot write there; fix its permissions or choose another folder"
   exec 9<>"${opt[work]}/.lock"
@@ -105,10 +105,10 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   if [[ "${opt[list-stages]}" == true ]]; then attend list_stages; exit; fi
   if declare -F check_choice >/dev/null; then check_choice "${stages[first - 1]}"; fi
   attend "$KD_ROOT/utils/setup_env.sh"
-  # On a bare checkout there was no Python yet when path.sh looked for it.
+  # On a bare checkout there was no Python when path.sh looked for it.
   source "$KD_ROOT/utils/env.sh"
   if [[ "${opt[dry-run]}" == true ]]; then attend ask_stages steps "$first" "$last"; exit; fi
-  # Nothing is written before all outputs are known to be the recipe's own. Where a run has been, its lock comes first.
+  # Nothing is written before all outputs are known to belong to the recipe. A folder with a lock was used before: take the lock first.
   if [[ -e "${opt[work]}/.lock" ]]; then
     hold_work "${words[@]}"
     if [[ "${opt[force]}" == false ]]; then what=current; fi
@@ -130,7 +130,7 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
       unset "current_steps[$name]"
     else
       attend "$name"
-      # What was up to date before may have changed meanwhile: check again.
+      # A step that was up to date before may have changed meanwhile: check again.
       if ((${#current_steps[@]} && i < last)); then find_current current "$((i + 1))" "$last"; fi
     fi
     printf '== stage %d: %s took %d s\n' "$i" "$name" "$((SECONDS - began))"

@@ -1,9 +1,9 @@
 # shellcheck shell=bash disable=SC2154 # opt, stages and about are the recipe's
-# One-line facts that a recipe's first stage records for the later ones, such as where the corpus is.  Sourced, not run.
+# One-line facts recorded by a recipe's first stage for later ones, such as the corpus's path.  Sourced, not run.
 #
-# While a recipe is asked what it would run (KD_PLAN is set), nothing is written into its folder; the facts go beside the notes.
+# During planning (KD_PLAN is set) nothing is written into the recipe's folder; the facts go beside the notes.
 
-record() {  # record FILE LINE: whole or not at all; FILE is an absolute path. A file that is not as it was recorded is kept
+record() {  # record FILE LINE: atomically; FILE is an absolute path. A file altered since it was recorded is kept
   local file="${KD_PLAN:+$KD_PLAN.facts}$1" hidden number=1
   if [[ -d "$file" ]]; then
     printf 'error: %s: is a folder, and a line about the corpus would be written there; choose another --work\n' "$file" >&2
@@ -11,7 +11,7 @@ record() {  # record FILE LINE: whole or not at all; FILE is an absolute path. A
   fi
   mkdir -p -- "${file%/*}"
   hidden="$(mktemp -- "${file%/*}/.${file##*/}.XXXXXX")"
-  chmod -- =rw "$hidden"  # as far as umask allows, not for the owner alone
+  chmod -- =rw "$hidden"  # as umask allows, not only for the owner
   printf '%s\n' "$2" >"$hidden"
   if [[ -s "$file" ]] && ! cmp -s -- "$file" "$hidden"; then
     until (set -C; : >"$file.backup.$number") 2>/dev/null; do number=$((number + 1)); done
@@ -36,7 +36,7 @@ recorded() {  # recorded FILE: the line in it
   fi
 }
 
-same_facts() {  # same_facts FOLDER: whether the facts noted below it are those that were recorded before
+same_facts() {  # same_facts FOLDER: whether the facts noted below it equal the recorded ones
   local file
   while IFS= read -r file; do
     cmp -s -- "$file" "${file#"$1"}" || return 1

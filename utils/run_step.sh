@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154 # opt and conf are the recipe's
 # How a recipe's stages call scripts: `run` once, `each` for several values.  Sourced by recipe.sh.
 #
-# A script is named as it stands in the toolkit (steps/align.sh). --config NAME, without a slash, becomes the files that
-# say something about NAME, the later wins: utils/conf/NAME.yaml (what recipes share), the recipe's conf/NAME.yaml, the
+# A script is named by its path in the toolkit (steps/align.sh). --config NAME, without a slash, becomes all files that
+# configure NAME; later ones win: utils/conf/NAME.yaml (shared by recipes), the recipe's conf/NAME.yaml, the
 # section NAME of conf/tiny.yaml with --tiny, DIR/NAME.yaml with --conf DIR.
 
 expand_call() {  # expand_call SCRIPT ARGUMENT ..: fills `call`
@@ -18,7 +18,7 @@ expand_call() {  # expand_call SCRIPT ARGUMENT ..: fills `call`
     fi
     found=''
     for file in "$KD_ROOT/utils/conf/$2.yaml" "$conf/$2.yaml"; do
-      # A name with capitals is a placeholder of `each`: whether its files are there is seen when it is replaced.
+      # A name with capitals is a placeholder of `each`: its files are checked when it is replaced.
       if [[ -f "$file" || "$2" == *[A-Z]* ]]; then call+=(--config "$file?") found=true; fi
     done
     [[ -n "$found" ]] || die 1 "$script: no options $2.yaml in $KD_ROOT/utils/conf or $conf"
@@ -34,7 +34,7 @@ run() {  # run SCRIPT [ARGUMENT ..]
   "${call[@]}"
 }
 
-each() {  # each NAME=VALUES [--mem SIZE] LOG SCRIPT [ARGUMENT ..]: once per value, as utils/launch.sh does it
+each() {  # each NAME=VALUES [--mem SIZE] LOG SCRIPT [ARGUMENT ..]: once per value, by utils/launch.sh
   local call name="$1" more=(--max-jobs "${opt[nj]}") log
   shift
   if [[ "$1" == --mem ]]; then
@@ -47,7 +47,7 @@ each() {  # each NAME=VALUES [--mem SIZE] LOG SCRIPT [ARGUMENT ..]: once per val
   "$KD_ROOT/utils/launch.sh" "${more[@]}" "$name" "$log" "${call[@]}"
 }
 
-told() {  # told [WORD ..]: the command for the tables, files without their folders
+told() {  # told [WORD ..]: the command as shown in the tables, files without their folders
   local name words=("egs/${here##*/}/run.sh" "$@")
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
   for name in corpus train test dev lm-text lexicon; do

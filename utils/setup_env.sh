@@ -1,10 +1,10 @@
 #!/bin/bash -p
 # Make the Python environment in <checkout>/.venv unless it is up to date.  Usage: utils/setup_env.sh [--force]
 #
-# .venv/env-<key> holds one environment, .venv/current points to it; <key> is a digest of the requirement files, of the
-# build script and of the checkout's path. The pointer moves when an environment is complete, so an interrupted
-# set-up is never used. The searches in C++ are compiled into .venv/native (CXX: another compiler than g++).
-# KD_PYTHON_ENV=/path/to/python: your own environment is checked, nothing is installed.
+# .venv/env-<key> holds one environment, .venv/current points to it; <key> is a digest of the requirement files, the
+# build script and the checkout's path. The pointer moves when an environment is complete, so an interrupted
+# set-up is never used. The C++ code is compiled into .venv/native (CXX selects another compiler than g++).
+# KD_PYTHON_ENV=/path/to/python: checks your environment, installs nothing.
 # KD_BASE_PYTHON=/path/to/python3.11: build with this Python.
 set -euo pipefail
 here="$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
@@ -24,15 +24,15 @@ wanted_key() {
   { cd "$here" && sha256sum requirements*.txt build_env.sh; printf '%s %s\n' "$KD_ROOT" "${KD_BASE_PYTHON:-}"; } | sha256sum | cut -c1-16
 }
 
-base_version() {  # the version that an environment's Python has now; empty when the Python below it is gone
+base_version() {  # the present version of an environment's Python; empty if the underlying Python is gone
   "$1/bin/python" -c 'import platform; print(platform.python_version())' 2>/dev/null || true
 }
 
-is_ready() {  # is_ready FOLDER: complete, and the Python below it is the one it was made with
+is_ready() {  # is_ready FOLDER: complete, and with the same underlying Python as when it was made
   [[ -f "$1/.ready" && "$(<"$1/.ready")" == "$(base_version "$1")" ]]
 }
 
-check_own() {  # the user's own environment: all imports work; checked again only when it or this checkout changed
+check_own() {  # the user's environment: check all imports, again only if it or this checkout changed
   [[ -x "$KD_PYTHON_ENV" ]] || exec "$KD_PYTHON"
   local site stamp
   site="$("$KD_PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" || die "KD_PYTHON_ENV=$KD_PYTHON does not start"

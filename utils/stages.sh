@@ -1,14 +1,14 @@
 # shellcheck shell=bash disable=SC2154 # opt, conf and the variables below are the recipe's
 # The stages that recipes share, from features to tables.  Sourced by run.sh after utils/recipe.sh.
 #
-# In: what a recipe sets.   train, dev    names of sets below data/
-#     tests=(..)            sets that are reported with dev's scales; none: dev is reported, tuned on half of its speakers
-#     lms=(GRAPH [FULL])    word LMs data/lm_NAME: the one in the decoding graph, the one that rescores its lattices
-#     graphs=(..)           what is decoded with: 'phone' (a phone bigram), names of LMs
-#     gmms=(..) target      GMMs that are decoded; the one whose alignment the students learn from
-#     systems=(..)          students exp/student_NAME by default; --systems chooses others of conf/student_NAME.yaml
-#     feature_options=(..)  more options of the feature step; same_rate=true: all sets at the training set's sampling rate
-#     note()                a function that says what the corpus is, for the tables
+# In: set by a recipe.      train, dev    names of sets below data/
+#     tests=(..)            sets reported with dev's scales; none: dev is reported, tuned on half of its speakers
+#     lms=(GRAPH [FULL])    word LMs data/lm_NAME: in the decoding graph, and for rescoring its lattices
+#     graphs=(..)           graphs for decoding: 'phone' (a phone bigram), names of LMs
+#     gmms=(..) target      GMMs to decode; the one whose alignment the students learn from
+#     systems=(..)          default students exp/student_NAME; --systems chooses others of conf/student_NAME.yaml
+#     feature_options=(..)  further options of the feature step; same_rate=true: all sets at the training set's sampling rate
+#     note()                a function that prints a description of the corpus, for the tables
 # Out: everything in exp/. A stage's working folder is --work, so data/ and exp/ are below it.
 # shellcheck disable=SC2034 # recipe.sh reads it
 declare -A about=(
@@ -26,7 +26,7 @@ units=(senone phone subword) target=sat same_rate=false
 printf -v posts ',exp/teacher_%s/post_train' "${units[@]}"
 posts="${posts#,}"
 
-joined() {  # joined WORD ..: with commas between
+joined() {  # joined WORD ..: join the words by commas
   local IFS=,
   printf '%s\n' "$*"
 }
@@ -50,7 +50,7 @@ chosen_systems() {  # the students of --systems, or the recipe's; with --tiny al
   joined "${names[@]}"
 }
 
-check_choice() {  # check_choice STAGE: a wrong --systems ends a run before its first stage, not hours later
+check_choice() {  # check_choice STAGE: report a wrong --systems before the first stage, not hours later
   [[ "$1" == ablation ]] || chosen_systems >/dev/null
 }
 
@@ -128,7 +128,7 @@ graphs() {
   done
 }
 
-decoding() {  # decoding GRAPH SET gmm|student SYSTEM_FOLDER GMM: fills `how` with options and `set_dir`; SET is dev or one of `tests`
+decoding() {  # decoding GRAPH SET gmm|student SYSTEM_FOLDER GMM: sets `how` (options) and `set_dir`; SET is dev or one of `tests`
   how=(--config "decode_$3" --graph "exp/$5/graph_$1") set_dir="data/$2"
   case "$1" in
     loop | phone) how=(--config decode_phone --graph "exp/$5/graph_$1" --ref-ali "exp/$target/ali_$2") ;;
@@ -151,7 +151,7 @@ decode() {
   decode_students SYS="$chosen" exp/log exp/student_SYS "${graphs[@]}"
 }
 
-decode_students() {  # decode_students SYS=VALUES LOGS SYSTEM_FOLDER GRAPH ..: students side by side
+decode_students() {  # decode_students SYS=VALUES LOGS SYSTEM_FOLDER GRAPH ..: decode students in parallel
   local name set how set_dir
   for name in "${@:4}"; do
     for set in dev "${tests[@]}"; do
@@ -166,7 +166,7 @@ results() {
   run steps/collect_results.sh --command "$(told)" --note "Corpus: $(note)." exp RESULTS.md
 }
 
-masked_teachers() {  # for the ablation: given the units on both sides
+masked_teachers() {  # for the ablation: teachers that read both sides
   local from=(data/lm_text data/lang "exp/$target" "exp/$target/ali_train" "exp/$target/ali_dev") unit more
   for unit in phone subword senone; do
     more=(--teachers "exp/teacher_$unit")
@@ -180,7 +180,7 @@ ablation() {
   local list=exp/ablation/conf name all=(loop phone weak "${lms[0]}") plan="$conf/ablation.yaml"
   if [[ "${opt[tiny]}" == true ]]; then plan="$conf/tiny.yaml:ablation"; fi
   run steps/plan_ablation.sh --systems "${opt[systems]}" --seeds "${opt[seeds]}" "$plan" exp "$list"
-  # All graphs first, so that hours of training do not end in a graph that fails.
+  # Make all graphs first: a failing graph should not come after hours of training.
   run steps/train_ngram.sh --config lm_weak data/lm_text data/lang "data/$dev" data/lm_weak
   for name in "${all[@]}"; do graph "$name" "$target"; done
   for name in "${tests[@]}"; do

@@ -1,4 +1,4 @@
-"""Text files that must be UTF-8.  In: a path or the bytes.  Out: the text, or what the bytes are and the command that converts them."""
+"""Text files that must be UTF-8.  In: a path or the bytes.  Out: the text, or the encoding and the command that converts it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _OTHERS = (
 
 
 def read_utf8(path: Path) -> str:
-    """A file's text as it is, with its byte order mark if it has one.
+    """A file's text unchanged, including its byte order mark.
 
     Raises:
-        KdError: it is in another encoding or no text; the line, the byte and the command that converts it are named. It is no
-            file (a FIFO would be waited for).
+        KdError: another encoding or no text; names the line, the byte and the command that converts it. Or not a regular
+            file (reading a FIFO would block).
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -34,16 +34,16 @@ def read_utf8(path: Path) -> str:
 
 
 def utf8_lines(path: Path) -> list[str]:
-    """A table's lines without their newline; no line begins with a byte order mark, as it does where files were joined.
+    """A table's lines without their newline and without byte order marks, which joined files have in the middle.
 
     Raises:
-        KdError, OSError: as of `read_utf8`.
+        KdError, OSError: as in `read_utf8`.
     """
     return [line.lstrip("\ufeff") for line in read_utf8(path).split("\n")]
 
 
 def other_encoding(path: Path, data: bytes) -> str:
-    """'' for UTF-8, else what these bytes of a file are and what to do."""
+    """'' for UTF-8, else the encoding of these bytes of a file and what to do."""
     for mark, name in _MARKS:
         if data.startswith(mark):
             return f"{path}: not UTF-8 but {name} (its byte order mark is {mark.hex(' ')}); {_convert(name, path)}"

@@ -1,7 +1,7 @@
-"""Fetch AN4.  In: its site or a mirror.  Out: <out>/an4 with etc and wav (sphere files), 64 MB.
+"""Downloads AN4.  In: its site or a mirror.  Out: <out>/an4 with etc and wav (sphere files), 64 MB.
 
-An interrupted download goes on where it stopped; the archive is checked by its SHA256 and unpacked beside its place, so what
-is there is whole.
+An interrupted download continues where it stopped; the archive is checked by its SHA256 and unpacked under another name, so
+the result is complete.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kdtool.corpus.download import check_unpacked, fetch, unpacked
 
 SITE = "http://www.speech.cs.cmu.edu/databases/an4"
 ARCHIVE = "an4_sphere.tar.gz"
-# The site publishes no sum; this is the one that a public training recipe checks its copy by.
+# The site publishes no checksum; this one is from a public training recipe.
 SHA256 = "a0525579493735d32b60fb6fa5975dd0eaacde087b0a4eeb7f13b7ef33077b12"
 MARK, WORK = ".completed", ".an4.work"
 HOW = "--base-url (or KD_AN4)"
@@ -28,12 +28,12 @@ class Config:
 
     base_url: str = field(
         default_factory=lambda: os.environ.get("KD_AN4", SITE),
-        metadata={"help": f"mirror: what stands before /{ARCHIVE}; KD_AN4 sets it too"},
+        metadata={"help": f"mirror: the URL before /{ARCHIVE}; KD_AN4 sets it, too"},
     )
 
 
 def unpack(archive: Path, out: Path) -> None:
-    """Unpack to <out>/an4, whole or not at all."""
+    """Unpack to <out>/an4, atomically."""
     check_unpacked(out / "an4", MARK, out / WORK)
     with unpacked(archive, out / WORK, "an4", "an4/etc") as work:
         (work / "an4" / MARK).touch()
@@ -41,7 +41,7 @@ def unpack(archive: Path, out: Path) -> None:
 
 
 def arguments() -> tuple[Path, str]:
-    """Where to, where from."""
+    """Output folder and URL."""
     paths, cfg, _ = parse_args(
         Config, [("out", "folder to download to")], None, prog="local/an4/download.sh", description=__doc__ or ""
     )
@@ -49,12 +49,12 @@ def arguments() -> tuple[Path, str]:
 
 
 def would_run() -> str:
-    """Why something would be downloaded, '' when all is there; for a recipe's --dry-run."""
+    """Why something would be downloaded, '' if all is there; for a recipe's --dry-run."""
     return "" if (arguments()[0] / "an4" / MARK).exists() else f"{ARCHIVE} not there yet"
 
 
 def check_outputs() -> None:
-    """UsageError when what would be downloaded has no place that is its own."""
+    """UsageError when the download's place holds other files."""
     out, _ = arguments()
     check_unpacked(out / "an4", MARK, out / WORK)
 

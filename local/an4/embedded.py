@@ -1,6 +1,6 @@
-"""Step: a made-up corpus in AN4's layout.  In: embedded.yaml, espeak-ng.  Out: <out>/etc, <out>/wav as AN4's archive has them.
+"""Step: a synthetic corpus in AN4's layout.  In: embedded.yaml, espeak-ng.  Out: <out>/etc, <out>/wav as in AN4's archive.
 
-A few minutes of synthetic speech for trying the recipe where AN4 is not at hand. Its error rates say that the recipe works,
+A few minutes of synthetic speech for trying the recipe without AN4. Its error rates only show that the recipe works,
 nothing else.
 """
 
@@ -28,8 +28,8 @@ FOLDER = {"train": "an4_clstk", "test": "an4test_clstk"}
 class Config:
     """Options of the made-up corpus."""
 
-    train_utts: int = field(default=12, metadata={"help": "utterances of each training speaker"})
-    test_utts: int = field(default=8, metadata={"help": "utterances of each test speaker"})
+    train_utts: int = field(default=12, metadata={"help": "utterances per training speaker"})
+    test_utts: int = field(default=8, metadata={"help": "utterances per test speaker"})
     seed: int = field(default=1, metadata={"help": "seed of sentences, noise and voices"})
 
 

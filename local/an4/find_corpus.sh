@@ -1,7 +1,7 @@
 #!/bin/bash -p
-# Decide where AN4 is; fetch or synthesise it if no folder was given.
+# Decide where AN4 is; fetch or synthesise it if no folder is given.
 # Usage: local/an4/find_corpus.sh <tiny: true|false> <corpus|''> <out>
-# Out: <out>/corpus, <out>/lexicon, each a file with one absolute path; <out>/name, in words for the tables.
+# Out: <out>/corpus, <out>/lexicon, each a file with one absolute path; <out>/name, a description for the tables.
 set -euo pipefail
 if (($# != 3)); then sed -n '2,4s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [[ "${1:-}" == --help ]] && exit 0 || exit 2; fi
 tiny="$1" corpus="$2" out="$3"

@@ -1,7 +1,7 @@
-"""AN4's layout on disk (CMU census corpus).  In: the corpus folder.  Out: a part's utterances, and those that lack audio or transcript.
+"""AN4's layout on disk (CMU census corpus).  In: the corpus folder.  Out: a part's utterances, and faults (missing audio or transcript).
 
-etc/an4_<part>.fileids: 'an4_clstk/fash/an251-fash-b' a line; etc/an4_<part>.transcription: '<s> YES </s> (an251-fash-b)' a
-line; wav/<file id>.sph, .wav or .flac. Utterances are named speaker first, 'fash-an251-b', so that they sort by speaker.
+etc/an4_<part>.fileids: one 'an4_clstk/fash/an251-fash-b' per line; etc/an4_<part>.transcription: one '<s> YES </s> (an251-fash-b)' per
+line; wav/<file id>.sph, .wav or .flac. Utterance ids begin with the speaker, 'fash-an251-b', so that they sort by speaker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kdtool.core.errors import KdError
 from kdtool.corpus.utterance import Utterance
 
 PARTS = ("train", "test")
-SUFFIXES = (".sph", ".wav", ".flac")  # where two of them are there, the distribution's own comes first
+SUFFIXES = (".sph", ".wav", ".flac")  # in order of preference: the distribution's first
 NAME = re.compile(r"(?P<recording>\w+)-(?P<speaker>\w+)-(?P<letter>\w+)")
 LINE = re.compile(r"(?P<words>.*?)\s*\((?P<id>[^()\s]+)\)")
 MARKS = re.compile(r"</?s>|<sil>|\+\+\w+\+\+")  # sentence ends, silence and noises are no words
@@ -24,7 +24,7 @@ Fault = tuple[str, str]
 
 
 def find_corpus(corpus: Path) -> Path:
-    """The folder that holds etc and wav: the one given or an4 in it; absolute, links kept.
+    """The folder that holds etc and wav: the given one or an4 in it; absolute, links kept.
 
     Raises:
         KdError: neither does.
@@ -40,10 +40,10 @@ def find_corpus(corpus: Path) -> Path:
 
 
 def scan_part(corpus: Path, part: str) -> tuple[list[Utterance], list[Fault]]:
-    """All utterances of 'train' or 'test', sorted by id, and (id, reason) of those that lack audio or a transcript.
+    """All utterances of 'train' or 'test', sorted by id, and (id, reason) of those without audio or transcript.
 
     Raises:
-        KdError: a list is missing, empty or not UTF-8, a line is malformed, an utterance comes twice.
+        KdError: a list is missing, empty or not UTF-8, a line is malformed, an utterance is repeated.
     """
     ids_file, text_file = (corpus / "etc" / f"an4_{part}.{kind}" for kind in ("fileids", "transcription"))
     places, texts = _file_ids(ids_file), _transcripts(text_file)
@@ -65,12 +65,12 @@ def scan_part(corpus: Path, part: str) -> tuple[list[Utterance], list[Fault]]:
 def utterance_id(name: str) -> str:
     """'an251-fash-b' -> 'fash-an251-b'."""
     found = NAME.fullmatch(name)
-    assert found is not None  # the readers below let no other name pass
+    assert found is not None  # the readers below accept no other name
     return f"{found['speaker']}-{found['recording']}-{found['letter']}"
 
 
 def plain_words(text: str) -> str:
-    """The words of a transcript, upper-case, single spaces; '' for none. ValueError for what is not letters or apostrophes."""
+    """The words of a transcript, upper-case, single spaces; '' for none. ValueError for other characters than letters or apostrophes."""
     words = " ".join(MARKS.sub(" ", text).upper().split())
     if words and not WORDS.fullmatch(words):
         raise ValueError(f"{words!r} holds other characters than letters and apostrophes")
@@ -82,7 +82,7 @@ def _audio_file(wav: Path, place: str) -> Path | None:
 
 
 def _file_ids(path: Path) -> dict[str, str]:
-    """Name of the utterance -> its place below wav."""
+    """Name of the utterance -> its path below wav."""
     found: dict[str, str] = {}
     for where, line in _lines(path):
         name = line.rsplit("/", 1)[-1]
@@ -111,7 +111,7 @@ def _transcripts(path: Path) -> dict[str, str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """(file and line number, line) of the lines that are not blank; KdError when there is none."""
+    """(file and line number, line) of the non-blank lines; KdError when there is none."""
     try:
         lines = utf8_lines(path)
     except FileNotFoundError as e:

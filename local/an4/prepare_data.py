@@ -1,7 +1,7 @@
 """Step: corpus.  In: AN4's folder (audio as sphere, wav or flac).  Out: <data>/train_all, <data>/test with Lhotse manifests.
 
-What is wrong with single utterances (see kdtool.corpus.utterance) is collected over the whole set; the step fails when more
-than --max-dropped of them would be lost, by default when one is.
+Faults of single utterances (see kdtool.corpus.utterance) are collected over the whole set; the step fails when more
+than --max-dropped of them would be dropped, by default when one is.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Config:
     """Options of the corpus step."""
 
     max_utts: int = field(default=0, metadata={"help": "at most this many training utterances, speakers in turn; 0 for all"})
-    max_test_utts: int = field(default=0, metadata={"help": "the same for the test set"})
+    max_test_utts: int = field(default=0, metadata={"help": "at most this many test utterances; 0 for all"})
     max_dropped: float = field(default=0.0, metadata={"help": "largest share of a set that may be dropped"})
 
 
 def prepare_set(corpus: Path, part: str, scanned: tuple[list[Utterance], list[Fault]], out: Path, cfg: Config, common: Common) -> None:
-    """Make one set's folder. Of a limited set only the chosen utterances are read; a lack of audio or text anywhere counts."""
+    """Make one set's folder. A limited set reads only the chosen utterances; missing audio or text counts everywhere."""
     utterances, faults = scanned
     limits, count = Limits(), cfg.max_utts if part == "train" else cfg.max_test_utts
     utterances = choose(utterances, count)
@@ -41,7 +41,7 @@ def prepare_set(corpus: Path, part: str, scanned: tuple[list[Utterance], list[Fa
         write_set(work, utterances, faults, limits, max_dropped=cfg.max_dropped, nj=common.nj, where=f"corpus {out.name}")
 
     lists = {kind: corpus / "etc" / f"an4_{part}.{kind}" for kind in ("fileids", "transcription")}
-    # The manifests name the audio by its place, so the place counts beside the content.
+    # The manifests name the audio by path, so the path counts beside the content.
     options = {**dataclasses.asdict(limits), "max_dropped": cfg.max_dropped, "count": count, "place": str(corpus)}
     code = ("kdtool.corpus", "local.an4.layout", "local.an4.prepare_data")
     inputs = {**lists, "audio": corpus / "wav"}
@@ -49,7 +49,7 @@ def prepare_set(corpus: Path, part: str, scanned: tuple[list[Utterance], list[Fa
 
 
 def outputs(data: Path | None = None) -> list[Path]:
-    """The folders to make in `data`; without it those of the command line, for a recipe whose corpus is not there yet."""
+    """The folders to make in `data`; without it those of the command line, for a recipe whose corpus does not exist yet."""
     return [(data or Path(sys.argv[-1])) / name for name in SETS.values()]
 
 
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     speakers = {part: {i.split("-")[0] for i in [*(u.id for u in good), *(i for i, _ in bad)]} for part, (good, bad) in scanned.items()}
     if both := speakers["train"] & speakers["test"]:
         raise KdError(f"{corpus}/etc: speaker {min(both)} is in the training and the test list ({len(both)} such); keep them apart")
-    for out in outputs(paths["data"]):  # both before the first is made
+    for out in outputs(paths["data"]):  # check both before making the first
         check_unasked(out)
     for part, name in SETS.items():
         prepare_set(corpus, part, scanned[part], paths["data"] / name, cfg, common)

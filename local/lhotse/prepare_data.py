@@ -1,7 +1,7 @@
-"""Step: a corpus that Lhotse prepares.  In: its name in Lhotse, its folder.  Out: a Kaldi data folder per part of the corpus.
+"""Step: a corpus with a Lhotse recipe.  In: its name in Lhotse, its folder.  Out: a Kaldi data folder per part of the corpus.
 
-The recipe `lhotse.recipes.prepare_NAME` says which recordings and transcripts there are; they are written as wav.scp, segments,
-text and utt2spk with times to the microsecond, and then go the way of any Kaldi folder (kdtool/corpus/kaldi_import.py), which
+The recipe `lhotse.recipes.prepare_NAME` lists recordings and transcripts; they are written as wav.scp, segments,
+text and utt2spk with times to the microsecond, and then imported like any Kaldi folder (kdtool/corpus/kaldi_import.py), which
 decodes the audio and accounts for each utterance.
 """
 
@@ -31,7 +31,7 @@ class Config:
     """Options of the step."""
 
     name: str = field(default="", metadata={"help": "the corpus in Lhotse: librispeech for lhotse.recipes.prepare_librispeech; needed"})
-    arguments: dict[str, Any] = field(default_factory=dict, metadata={"help": "more arguments of that function, as {mic: ihm}"})
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"help": "further arguments of that function, e.g. {mic: ihm}"})
 
 
 def recipes() -> dict[str, Callable[..., Any]]:
@@ -69,7 +69,7 @@ def write_part(folder: Path, manifests: Manifests) -> int:
     """Write one part's Kaldi folder; returns the number of its utterances.
 
     Raises:
-        KdError: an id that no table can hold, or a recording that is no file.
+        KdError: an id that no table can hold, or a recording that is not a file.
     """
     folder.mkdir()
     channels: dict[str, int] = {}
@@ -86,7 +86,7 @@ def write_part(folder: Path, manifests: Manifests) -> int:
     rows = sorted(manifests["supervisions"], key=lambda s: s.id)
     tables: dict[str, list[str]] = {"segments": [], "text": [], "utt2spk": []}
     for row in rows:
-        speaker = row.speaker or row.recording_id  # Lhotse does not always know it
+        speaker = row.speaker or row.recording_id  # Lhotse may not know the speaker
         _check(row.id, speaker)
         channel = row.channel if isinstance(row.channel, int) else row.channel[0]
         more = f" {channel}" if channels.get(row.recording_id, 1) > 1 else ""
@@ -109,12 +109,12 @@ def prepare(corpus: Path, recipe: Callable[..., Any], cfg: Config, work: Path) -
     """Write a folder per part below `work`."""
     given = dict(cfg.arguments)
     if "output_dir" in inspect.signature(recipe).parameters:
-        given["output_dir"] = work / "manifests"  # some recipes cannot do without
+        given["output_dir"] = work / "manifests"  # some recipes require it
         given["output_dir"].mkdir()
     try:
         parts = dict(parts_of(recipe(corpus, **given)))
     except (AssertionError, ValueError, LookupError, TypeError, OSError, RuntimeError, ImportError) as e:
-        # Code of others: each recipe says in its own way that the folder is not what it expects.
+        # Third-party code: each recipe reports an unexpected folder in another way.
         what = " ".join(str(e).split()) or "no reason given"
         raise KdError(f"{corpus}: Lhotse's recipe {cfg.name} failed: {type(e).__name__}: {what}; is it the folder that it expects?") from e
     if not parts:

@@ -1,6 +1,6 @@
-"""espeak's phoneme mnemonics to ARPAbet.  In: mnemonics of a word.  Out: phones of the CMU set, without stress.
+"""espeak's phoneme mnemonics to ARPAbet.  In: the mnemonics of a word.  Out: phones of the CMU set, without stress.
 
-Only what the reference voice en-us says is in the table: a mnemonic outside it is an error, not a guess.
+The table covers the reference voice en-us only: another mnemonic is an error, not a guess.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PHONES = {
 
 
 def to_arpabet(word: str, mnemonics: Sequence[str]) -> tuple[str, ...]:
-    """Phones of a word; an r after a rhotic vowel is that vowel's own (furry: F ER IY).
+    """Phones of a word; an r after a rhotic vowel belongs to it (furry: F ER IY).
 
     Raises:
         KdError: a mnemonic that is not in the table, or no phone at all.

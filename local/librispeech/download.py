@@ -1,7 +1,7 @@
-"""Fetch mini_librispeech.  In: OpenSLR or a mirror of it.  Out: 'audio': <out>/LibriSpeech/<part>; 'lm': LM text and lexicon.
+"""Downloads mini_librispeech.  In: OpenSLR or a mirror of it.  Out: 'audio': <out>/LibriSpeech/<part>; 'lm': LM text and lexicon.
 
-An interrupted download goes on where it stopped. Every file is checked by its MD5 sum before it gets its name; an archive
-is unpacked beside its place and renamed, so what is there is whole. The archives are removed after unpacking.
+An interrupted download continues where it stopped. Every file is checked by its MD5 sum before it gets its name; an archive
+is unpacked under another name and renamed, so the result is complete. The archives are removed after unpacking.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kdtool.core.own_file import remove_own
 from kdtool.corpus.download import check_unpacked, fetch, unpacked
 
 OPENSLR = "https://www.openslr.org/resources"
-# The sums of 31 are those of its md5sum.txt; 11 publishes none, these are of files that several projects fetched.
+# The sums of 31 are from its md5sum.txt; 11 publishes none, these are of files downloaded by several projects.
 AUDIO = {
     "31/train-clean-5.tar.gz": "5df7d4e78065366204ca6845bb08f490",
     "31/dev-clean-2.tar.gz": "6d7ab67ac6a1d2c993d050e16d61080d",
@@ -25,7 +25,7 @@ LM = {
     "11/librispeech-lexicon.txt": "28f72663f6bfed7cd346283c064c315b",
     "11/librispeech-lm-norm.txt.gz": "c83c64c726a1aedfe65f80aa311de402",
 }
-MARK = ".completed"  # Lhotse's own mark of a part that is whole
+MARK = ".completed"  # Lhotse's mark of a complete part
 HOW = "--base-url (or KD_OPENSLR)"
 
 
@@ -35,12 +35,12 @@ class Config:
 
     base_url: str = field(
         default_factory=lambda: os.environ.get("KD_OPENSLR", OPENSLR),
-        metadata={"help": "mirror: what stands before /31/train-clean-5.tar.gz; KD_OPENSLR sets it too"},
+        metadata={"help": "mirror: the URL before /31/train-clean-5.tar.gz; KD_OPENSLR sets it, too"},
     )
 
 
 def unpack(archive: Path, part: str, out: Path) -> None:
-    """Unpack one part to <out>/LibriSpeech/<part>, whole or not at all."""
+    """Unpack one part to <out>/LibriSpeech/<part>, atomically."""
     corpus, hidden = out / "LibriSpeech", out / f".{part}.work"
     check_unpacked(corpus / part, MARK, hidden)
     with unpacked(archive, hidden, "LibriSpeech", f"LibriSpeech/{part}") as work:
@@ -68,7 +68,7 @@ def download_audio(out: Path, base_url: str) -> None:
 def download_lm(out: Path, base_url: str) -> None:
     for name, wanted in LM.items():
         target = out / name.split("/")[1]
-        if target.exists():  # it got its name after its check
+        if target.exists():  # already checked: files get their names after the check
             print(f"download {target.name}: up to date")
             continue
         fetch(f"{base_url}/{name}", target, wanted, HOW)
@@ -76,7 +76,7 @@ def download_lm(out: Path, base_url: str) -> None:
 
 
 def arguments() -> tuple[str, Path, str]:
-    """What to download ('audio' or 'lm'), where to, where from."""
+    """What to download ('audio' or 'lm'), output folder, URL."""
     paths, cfg, _ = parse_args(
         Config,
         [("what", "audio (0.5 GB) or lm (1.5 GB)"), ("out", "folder to download to")],
@@ -90,7 +90,7 @@ def arguments() -> tuple[str, Path, str]:
 
 
 def would_run() -> str:
-    """Why something would be downloaded, '' when all is there; for a recipe's --dry-run."""
+    """Why something would be downloaded, '' if all is there; for a recipe's --dry-run."""
     what, out, _ = arguments()
     names = [name.split("/")[1] for name in (AUDIO if what == "audio" else LM)]
     places = [out / "LibriSpeech" / n.removesuffix(".tar.gz") / MARK if what == "audio" else out / n for n in names]
@@ -99,7 +99,7 @@ def would_run() -> str:
 
 
 def check_outputs() -> None:
-    """UsageError when what would be downloaded has no place that is its own."""
+    """UsageError when the download's place holds other files."""
     what, out, _ = arguments()
     for part in (name.split("/")[1].removesuffix(".tar.gz") for name in AUDIO if what == "audio"):
         check_unpacked(out / "LibriSpeech" / part, MARK, out / f".{part}.work")

@@ -1,8 +1,8 @@
 """Step: the embedded corpus.  In: embedded.yaml, espeak-ng.  Out: <out>/LibriSpeech, <out>/lm-text.txt.gz, <out>/lexicon.txt,
-<out>/truth (when each word and phone is said, of voices without echo).
+<out>/truth (times of each word and phone, for voices without echo).
 
-A few minutes of synthetic speech in LibriSpeech's layout, for trying the recipe where no data can be had. Its error rates
-say that the recipe works, nothing else. No dev sentence is in the training set or in the LM text.
+A few minutes of synthetic speech in LibriSpeech's layout, for trying the recipe without data. Its error rates
+only show that the recipe works. No dev sentence is in the training set or in the LM text.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ MODULES = ("arpabet", "embedded", "embedded_speaker", "espeak", "sentences", "tr
 class Config:
     """Options of the embedded corpus."""
 
-    train_utts: int = field(default=108, metadata={"help": "training utterances"})
-    dev_utts: int = field(default=21, metadata={"help": "development utterances"})
-    lm_sentences: int = field(default=6000, metadata={"help": "sentences of LM text"})
+    train_utts: int = field(default=108, metadata={"help": "number of training utterances"})
+    dev_utts: int = field(default=21, metadata={"help": "number of development utterances"})
+    lm_sentences: int = field(default=6000, metadata={"help": "number of sentences of LM text"})
     seed: int = field(default=1, metadata={"help": "seed of sentences, noise and voices"})
 
 
 def check_options(cfg: Config) -> None:
-    """UsageError for values that make no sense."""
+    """UsageError for invalid values."""
     for name in ("train_utts", "dev_utts", "lm_sentences"):
         if getattr(cfg, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(cfg, name)}: at least 1")
 
 
 def choose_sentences(source: Source, cfg: Config) -> tuple[dict[str, list[str]], list[str]]:
-    """Different sentences by part, and LM text without the dev sentences (it repeats sentences, as text does)."""
+    """Different sentences by part, and LM text without the dev sentences (with repeated sentences, like real text)."""
     dev = list(islice(draws(source, 3 * cfg.seed, distinct=True), cfg.dev_utts))
     train = list(islice(draws(source, 3 * cfg.seed + 1, without=frozenset(dev), distinct=True), cfg.train_utts))
     text = list(islice(draws(source, 3 * cfg.seed + 2, without=frozenset(dev)), cfg.lm_sentences))
@@ -53,10 +53,10 @@ def choose_sentences(source: Source, cfg: Config) -> tuple[dict[str, list[str]],
 
 
 def make_lexicon(source: Source) -> dict[str, list[tuple[str, ...]]]:
-    """Upper-case word -> pronunciations, for all words but those left out on purpose.
+    """Upper-case word -> pronunciations, for all words except those left out on purpose.
 
     Raises:
-        KdError: espeak is not there or says a word in a way that has no ARPAbet phones.
+        KdError: espeak is missing or uses a sound without ARPAbet phone.
     """
     from local.librispeech.arpabet import to_arpabet
     from local.librispeech.espeak import Espeak
@@ -70,7 +70,7 @@ def make_lexicon(source: Source) -> dict[str, list[tuple[str, ...]]]:
 
 
 def speak_part(work: Path, part: str, speakers: Sequence[Speaker], sentences: Sequence[str], seed: int, nj: int) -> None:
-    """Write a part: the sentences go to the speakers in turn, each of them a process."""
+    """Write a part: the sentences are dealt to the speakers, one process each."""
     folder, log = work / "LibriSpeech" / part, work / "log"
     log.mkdir(exist_ok=True)
     (work / "truth").mkdir(exist_ok=True)

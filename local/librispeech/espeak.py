@@ -1,8 +1,8 @@
-"""espeak-ng through ctypes.  In: text and a voice.  Out: samples at 22,050 Hz, when what was said, phoneme mnemonics.
+"""espeak-ng through ctypes.  In: text and a voice.  Out: samples at 22,050 Hz, times of the sounds, phoneme mnemonics.
 
 The library and its data come with the Python package espeakng_loader. The library keeps state from one utterance to the
-next (phase, random numbers, echo) and seeds itself by the clock: what it says is the same again only in a fresh process
-that says the same utterances in the same order after `seed`.
+next (phase, random numbers, echo) and seeds itself by the clock: its output is reproducible only in a fresh process
+that speaks the same utterances in the same order after `seed`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _RawEvent(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Event:
-    """A word (kind WORD) or a phoneme (PHONEME) starts: at which sample, from which character (0-based); its mnemonic."""
+    """The start of a word (kind WORD) or a phoneme (PHONEME): sample, character (0-based), mnemonic."""
 
     kind: int
     sample: int
@@ -45,7 +45,7 @@ class Event:
 
 
 class Espeak:
-    """The synthesiser; one a process.
+    """The synthesiser; one per process.
 
     Raises:
         KdError: the package is missing, or its library does not load or start.
@@ -61,11 +61,11 @@ class Espeak:
         rate = self.lib.espeak_Initialize(SYNCHRONOUS, 0, str(self.data).encode(), PHONEME_EVENTS | DONT_EXIT)
         if rate != OWN_RATE:
             raise KdError(f"espeak-ng with the data in {self.data} starts with sampling rate {rate}, {OWN_RATE} is expected; {MEND}")
-        # Starting seeds by the clock; fricatives and flutter are drawn from these numbers.
+        # The library seeds by the clock at start; fricatives and flutter use these random numbers.
         self.lib.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self.lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._blocks: list[bytes] = []
-        self.events: list[Event] = []  # of the last text that was said, in the order of time
+        self.events: list[Event] = []  # of the last spoken text, in order of time
         self._callback = CALLBACK(self._receive)  # kept: the library holds a bare pointer to it
         self.lib.espeak_SetSynthCallback(self._callback)
 
@@ -74,7 +74,7 @@ class Espeak:
             self._blocks.append(ctypes.string_at(samples, 2 * count))
         listed: Any = ctypes.cast(events, ctypes.POINTER(_RawEvent)) if events else ()
         for event in listed:
-            if event.kind == 0:  # ends the list, which has no length
+            if event.kind == 0:  # end of the list, which has no length
                 break
             if event.kind in (WORD, PHONEME):
                 name = event.name.decode() if event.kind == PHONEME else ""
@@ -82,30 +82,30 @@ class Espeak:
         return 0
 
     def set_voice(self, voice: str) -> None:
-        """Choose a voice, such as en-us+f3; the library itself keeps the old one silently when the name is unknown.
+        """Choose a voice, such as en-us+f3; for an unknown name the library silently keeps the old one.
 
         Raises:
-            KdError: there is no such voice or variant.
+            KdError: unknown voice or variant.
         """
         name, _, variant = voice.partition("+")
         variants = self.data / "voices" / "!v"
-        # An unknown variant is ignored by the library with status 0.
+        # The library ignores an unknown variant with status 0.
         if (variant and not (variants / variant).is_file()) or self.lib.espeak_SetVoiceByName(voice.encode()) != 0:
             known = ", ".join(sorted(p.name for p in variants.iterdir())) if variant and variants.is_dir() else "en-us, en-gb"
             raise KdError(f"espeak-ng has no voice {voice}; {'variants of ' + name if variant else 'voices'} are: {known}")
 
     def has_echo(self, voice: str) -> bool:
-        """Whether the voice's variant sounds on after each sound."""
+        """Whether the voice's variant has an echo after each sound."""
         variant = voice.partition("+")[2]
         lines = (self.data / "voices" / "!v" / variant).read_text(encoding="utf-8", errors="replace").splitlines() if variant else []
         return any(line.split()[:1] == ["echo"] for line in lines)
 
     def say(self, text: str, voice: str, *, pitch: int, rate: int) -> bytes:
-        """Speech as 16-bit samples at 22,050 Hz, native byte order; `events` then tells when what was said.
+        """Speech as 16-bit samples at 22,050 Hz, native byte order; `events` then holds the times.
 
         Args:
             pitch: 0 to 100.
-            rate: words a minute, 80 to 450.
+            rate: words per minute, 80 to 450.
 
         Raises:
             KdError: unknown voice, or nothing was said.
@@ -122,7 +122,7 @@ class Espeak:
         return b"".join(self._blocks)
 
     def mnemonics(self, text: str, voice: str) -> list[str]:
-        """espeak's names of the phonemes of a text, such as ["D", "@"], stress marks ("'", ",") before vowels kept.
+        """espeak's mnemonics of a text's phonemes, such as ["D", "@"], stress marks ("'", ",") before vowels kept.
 
         Raises:
             KdError: unknown voice.

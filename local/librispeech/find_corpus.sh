@@ -1,5 +1,5 @@
 #!/bin/bash -p
-# Decide where the corpus, the LM text and the lexicon come from, fetch or synthesise them if that was asked for.
+# Decide where the corpus, the LM text and the lexicon come from; fetch or synthesise them if asked to.
 # Usage: local/librispeech/find_corpus.sh <tiny: true|false> <corpus|''> <lm-text|openslr|''> <lexicon|openslr|''> <out>
 # Out: <out>/corpus, <out>/lm_text, <out>/lexicon, each a file with one absolute path; <out>/name, in words for the tables. Sources are never mixed silently.
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""LibriSpeech's layout on disk.  In: a part's folder.  Out: its utterances, and those that lack audio or transcript.
+"""LibriSpeech's layout on disk.  In: a part's folder.  Out: its utterances, and faults (missing audio or transcript).
 
 <part>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac beside <speaker>-<chapter>.trans.txt with lines 'id WORDS'.
 """
@@ -23,7 +23,7 @@ def find_part(corpus: Path, part: str) -> Path:
     """The folder of a part, below the corpus folder or its LibriSpeech folder; absolute, links kept.
 
     Raises:
-        KdError: neither is there.
+        KdError: neither exists.
     """
     if not corpus.is_dir():
         raise KdError(f"{corpus}: no such folder; give the folder that holds LibriSpeech's parts, such as {part}")
@@ -38,12 +38,12 @@ def find_part(corpus: Path, part: str) -> Path:
 
 
 def scan_part(folder: Path) -> tuple[list[Utterance], list[Fault]]:
-    """All utterances of a part, sorted by id, and (id or file name, reason) of those that cannot be used: audio or transcript is
-    missing or there twice, the file's name is no id.
+    """All utterances of a part, sorted by id, and (id or file name, reason) of unusable ones: audio or transcript
+    missing or repeated, or a file name that is no id.
 
     Raises:
-        KdError: nothing is there, a transcript file is not UTF-8 or holds a line without an id.
-        OSError: a folder may not be read.
+        KdError: the part is empty, a transcript file is not UTF-8 or holds a line without an id.
+        OSError: a folder is unreadable.
     """
     files = files_below(folder)
     wrong: dict[str, str] = {}
@@ -91,7 +91,7 @@ def _transcripts(files: Sequence[Path], wrong: dict[str, str]) -> dict[str, tupl
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number, line) of the lines that are not blank."""
+    """(line number, line) of the non-blank lines."""
     for number, line in enumerate(utf8_lines(path), 1):
         if line.strip():
             yield number, line.strip()

@@ -1,8 +1,8 @@
 """Step: corpus.  In: a folder in LibriSpeech's layout.  Out: <data>/<train part>, <data>/<dev part> with Lhotse manifests.
 
 Part names become set names with underscores. Each set: recordings.jsonl.gz, supervisions.jsonl.gz, dropped.tsv.
-What is wrong with single utterances (see kdtool.corpus.utterance) is collected over the whole set; the step fails when more
-than --max-dropped of them would be lost, by default when one is: LibriSpeech is sound, so a fault is a bad copy.
+Faults of single utterances (see kdtool.corpus.utterance) are collected over the whole set; the step fails when more
+than --max-dropped of them would be dropped, by default when one is: LibriSpeech has no faults, so a fault is a bad copy.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Config:
     train_part: str = field(default="train-clean-5", metadata={"help": "training part, such as train-clean-100"})
     dev_part: str = field(default="dev-clean-2", metadata={"help": "development part"})
     max_utts: int = field(default=0, metadata={"help": "at most this many training utterances, speakers in turn; 0 for all"})
-    max_dev_utts: int = field(default=0, metadata={"help": "the same for the development part"})
+    max_dev_utts: int = field(default=0, metadata={"help": "at most this many development utterances; 0 for all"})
     max_dropped: float = field(default=0.0, metadata={"help": "largest share of a set that may be dropped"})
-    max_chars_per_second: float = field(default=30.0, metadata={"help": "longer transcripts do not belong to their audio"})
+    max_chars_per_second: float = field(default=30.0, metadata={"help": "refuse utterances with more transcript characters per second"})
 
 
 def check_options(cfg: Config) -> None:
-    """UsageError for values that make no sense."""
+    """UsageError for invalid values."""
     if cfg.max_utts < 0 or cfg.max_dev_utts < 0:
         raise UsageError("--max-utts and --max-dev-utts: a number of utterances, 0 for all")
     if not 0 <= cfg.max_dropped < 1:
@@ -45,7 +45,7 @@ def check_options(cfg: Config) -> None:
 
 
 def prepare_set(folder: Path, scanned: tuple[list[Utterance], list[Fault]], out: Path, count: int, cfg: Config, common: Common) -> None:
-    """Make one set's folder. Of a limited set only the chosen utterances are read; a lack of audio or text anywhere counts."""
+    """Make one set's folder. A limited set reads only the chosen utterances; missing audio or text counts everywhere."""
     utterances, faults = scanned
     limits = Limits(max_chars_per_second=cfg.max_chars_per_second)
     utterances = choose(utterances, count)
@@ -53,7 +53,7 @@ def prepare_set(folder: Path, scanned: tuple[list[Utterance], list[Fault]], out:
     def body(work: Path) -> None:
         write_set(work, utterances, faults, limits, max_dropped=cfg.max_dropped, nj=common.nj, where=f"corpus {out.name}")
 
-    # The manifests name the audio by its place, so the place counts beside the content.
+    # The manifests name the audio by path, so the path counts beside the content.
     options = {**dataclasses.asdict(limits), "max_dropped": cfg.max_dropped, "count": count, "place": str(folder)}
     code = ("kdtool.corpus", "local.librispeech.layout", "local.librispeech.prepare_data")
     run_step(f"corpus {out.name}", out=out, inputs={"corpus": folder}, options=options, code=code, body=body, common=common)
@@ -66,7 +66,7 @@ def arguments() -> tuple[dict[str, Path], Config, Common]:
 
 
 def outputs() -> list[Path]:
-    """The folders to make, for a recipe that cannot ask further because the corpus is not there yet."""
+    """The folders to make, for a recipe that plans before the corpus exists."""
     paths, cfg, _ = arguments()
     return [paths["data"] / part.replace("-", "_") for part in (cfg.train_part, cfg.dev_part)]
 
@@ -81,7 +81,7 @@ def main() -> None:
     both = {u.id for u in jobs[0][1][0]} & {u.id for u in jobs[1][1][0]}
     if both:
         raise KdError(f"{jobs[1][0]}: utterance {min(both)} is in {jobs[0][0]} too ({len(both)} such); remove them from one of the parts")
-    for out in outputs():  # both before the first is made
+    for out in outputs():  # check both before making the first
         check_unasked(out)
     for folder, scanned, out, count in jobs:
         prepare_set(folder, scanned, out, count, cfg, common)

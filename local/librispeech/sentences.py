@@ -1,7 +1,7 @@
 """Sentences of the embedded corpus.  In: embedded.yaml.  Out: sentences for training and dev, text for language models.
 
 The grammar is one level deep: a template whose capitalised names are replaced by words. The first words of a list are drawn
-more often (1 / (rank + 3)), so that counts fall off as in real text and n-gram discounts can be estimated.
+more often (1 / (rank + 3)), so that counts decrease as in real text and n-gram discounts can be estimated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_DRAWS = 200
 
 @dataclass(frozen=True)
 class Speaker:
-    """One voice: espeak's name of it, pitch (0 to 100) and rate (words a minute)."""
+    """One voice: its espeak name, pitch (0 to 100) and rate (words per minute)."""
 
     id: int
     voice: str
@@ -33,7 +33,7 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Source:
-    """What embedded.yaml says. Words are lower-case; pronunciations are ARPAbet phones without stress."""
+    """Contents of embedded.yaml. Words are lower-case; pronunciations are ARPAbet phones without stress."""
 
     templates: list[list[str]]
     words: dict[str, list[list[str]]]
@@ -51,7 +51,7 @@ def read_source(path: Path) -> Source:
     """Read and check embedded.yaml.
 
     Raises:
-        KdError: not YAML, a section is missing, a template names a list that is not there.
+        KdError: not YAML, a section is missing, a template names a missing list.
     """
     import yaml
 
@@ -80,7 +80,7 @@ def draw(source: Source, rng: random.Random) -> str:
     """One sentence of 5 to 10 words, lower-case; a list that a template names twice gives two different words.
 
     Raises:
-        KdError: the grammar hardly ever gives that many words.
+        KdError: the grammar hardly ever gives sentences of that length.
     """
     for _ in range(MAX_DRAWS):
         words = _fill(rng.choice(source.templates), source.words, rng)
@@ -104,7 +104,7 @@ def _fill(template: Sequence[str], lists: Mapping[str, Sequence[Sequence[str]]],
 
 
 def draws(source: Source, seed: int, *, without: frozenset[str] = frozenset(), distinct: bool = False) -> Iterator[str]:
-    """Sentences without end: none of `without`, and none twice if `distinct`.
+    """An endless stream of sentences: none of `without`, and none twice if `distinct`.
 
     Raises:
         KdError: `MAX_DRAWS` draws in a row gave nothing new.

@@ -1,9 +1,9 @@
-"""When an embedded utterance's words and phones are said.  In: espeak's samples and events.  Out: spans in seconds.
+"""True times of an embedded utterance's words and phones.  In: espeak's samples and events.  Out: spans in seconds.
 
-espeak's events lie on the very sample where it starts a sound (checked by the tests against its digital silence), but a
-voiceless stop's is its release, and the closure before it is digital silence. So a run of zeros directly before a phone
-belongs to that phone; after a pause it does not, because nobody can hear where a pause ends and a closure begins.
-With a voice that has an echo there is no such silence, and no truth.
+espeak's events mark the exact sample where it starts a sound (the tests check this against its digital silence), except that a
+voiceless stop's event is its release, and the closure before it is digital silence. So a run of zeros directly before a phone
+belongs to that phone; not after a pause, where the border between pause and closure is inaudible.
+A voice with an echo has no such silence, and so no truth.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from local.librispeech.arpabet import MARKS, PHONES
 from local.librispeech.espeak import OWN_RATE, PHONEME, WORD, Event
 
 UNMAPPED = "?"
-CLOSURE = 40  # zeros in a row that count as one: 2 ms, longer than any run inside a voiced sound
+CLOSURE = 40  # length of a run of zeros that counts as a closure: 2 ms, longer than any run inside a voiced sound
 
 
 def true_times(text: str, speech: bytes, events: Sequence[Event], before: float) -> dict[str, list[list[Any]]]:
     """Words and phones with their times.
 
     Args:
-        text: what was said, words separated by single spaces.
+        text: the spoken text, words separated by single spaces.
         speech: 16-bit samples; events: what `Espeak.events` held after saying it.
-        before: seconds of padding that will stand before the speech.
+        before: seconds of padding before the speech.
 
     Returns:
-        words: [word, start, end], both None where espeak joins words ("of the") and tells no boundary between them;
+        words: [word, start, end], both None where espeak joins words ("of the") without a boundary between them;
         phones: [ARPAbet phones of one sound, start, end], "?" for a sound that ARPAbet has no phone for.
     """
     import numpy as np
@@ -55,7 +55,7 @@ def true_times(text: str, speech: bytes, events: Sequence[Event], before: float)
 
 
 def _start(samples: Any, sounds: Sequence[Event], index: int) -> int:
-    """Where a sound starts, its closure included."""
+    """First sample of a sound, including its closure."""
     at = sounds[index].sample
     if index == 0 or sounds[index - 1].name.startswith("_") or sounds[index].name.startswith("_"):
         return at
@@ -67,7 +67,7 @@ def _start(samples: Any, sounds: Sequence[Event], index: int) -> int:
 def _words(
     text: str, events: Sequence[Event], spans: Sequence[tuple[Event, int, int]]
 ) -> list[tuple[str, tuple[int, int] | None]]:
-    """Each word with its first and last sample; None beside a boundary that espeak does not tell."""
+    """Each word with its first and last sample; None beside a boundary that espeak does not report."""
     begun = {e.character: e.sample for e in events if e.kind == WORD}
     found = [(m.group(), m.start()) for m in re.finditer(r"\S+", text)]
     words: list[tuple[str, tuple[int, int] | None]] = []

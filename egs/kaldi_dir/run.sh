@@ -33,7 +33,7 @@ opt=([tiny]=false [train]="" [test]="" [dev]="" [lexicon]="" [lm-text]="" [relat
   [work]="$here" [conf]="" [systems]="" [seeds]="")
 stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
 goal=results
-about+=([corpus]="Lhotse manifests; held-out training speakers apart" [lms]="a pruned 3-gram for the graph, the full 4-gram for rescoring")
+about+=([corpus]="Lhotse manifests; held-out training speakers apart" [lms]="pruned 3-gram for the graph, 4-gram for rescoring")
 train=train dev=dev tests=(test) lms=(word 4gram) graphs=(word) same_rate=true
 recipe_options "$@"
 sample=false

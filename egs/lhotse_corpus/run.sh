@@ -32,7 +32,7 @@ TEXT
 opt=([tiny]=false [corpus]="" [arguments]="{}" [train]="" [test]="" [dev]="" [lexicon]="" [lm-text]="" [work]="$here" [conf]="" [systems]="" [seeds]="")
 stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
 goal=results
-about+=([corpus]="Kaldi folders by Lhotse, then its manifests" [lms]="a pruned 3-gram for the graph, the full 4-gram for rescoring")
+about+=([corpus]="Kaldi folders by Lhotse, then its manifests" [lms]="pruned 3-gram for the graph, 4-gram for rescoring")
 train=train dev=dev tests=(test) lms=(word 4gram) graphs=(word) same_rate=true conf="$KD_ROOT/egs/kaldi_dir/conf"
 paths=(corpus lexicon lm-text work conf)  # --train, --dev and --test are names of parts
 lhotse_name=''

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import errno
 import os
+import select
 import signal
 import sys
 import types
@@ -222,6 +223,7 @@ def cli_main(main: Callable[[], int | None]) -> typing.NoReturn:
             signal.signal(stop, _interrupt)
     try:
         status = main()
+        sys.stdout.flush()
     except KdError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(e.exit_status)
@@ -229,11 +231,24 @@ def cli_main(main: Callable[[], int | None]) -> typing.NoReturn:
         print(f"{prog}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
     except OSError as e:
+        if isinstance(e, BrokenPipeError) and _output_is_gone():
+            print(f"error: {prog}: the reader of the output has ended, as '| head' does; run it again without that", file=sys.stderr)
+            sys.exit(1)
         if e.errno not in USERS_TO_FIX:
             raise
         print(f"error: {e.filename or 'write'}: {e.strerror}; {USERS_TO_FIX[e.errno]}, then run the same command again", file=sys.stderr)
         sys.exit(1)
     sys.exit(status or 0)
+
+
+def _output_is_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads; then what is left goes nowhere, so that the end of Python does not fail, too."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not any(events & select.POLLERR for _, events in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -63,6 +63,17 @@ def test_help_shows_defaults_as_a_user_gives_them(capsys):
     assert "--flag FLAG (default: false) --lm LM --heads" in shown and "(default: 800)" in shown and "None" not in shown
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_an_output_that_nobody_reads(lines):
+    """'| head': one line on standard error, whether the output was still in the buffer or not."""
+    code = f"from kdtool.core.cli import cli_main; import sys; sys.stdin.read(); cli_main(lambda: print('line\\n' * {lines}))"
+    done = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done.stdout.close()
+    done.stdin.close()
+    told = done.stderr.read()
+    assert done.wait() == 1 and told.startswith("error: -c: the reader of the output has ended") and told.count("\n") == 1, told
+
+
 @pytest.mark.parametrize("argv", [
     ("--no-such", "1", "a", "b"), ("a",), ("--num-leaves", "many", "a", "b"), ("--num-leaves", "1.5", "a", "b"),
     ("--flag", "perhaps", "a", "b"), ("--config", "/nowhere.yaml", "a", "b"), ("--nj", "0", "a", "b"), ("--num", "3", "a", "b"),

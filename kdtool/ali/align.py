@@ -70,7 +70,7 @@ def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> N
         shutil.rmtree(part.folder)
     account(len(ids), kept, dropped, max_share=cfg.max_dropped, where="align", work=work)
     export(work, Path(paths["feats"]) / "cuts.jsonl.gz", lang.phone_names)
-    print(f"align: {frames} frames, log-likelihood a frame {loglike / frames:.3f}, {unknown} unknown words aligned as {lang.oov}",
+    print(f"align: {frames} frames, log-likelihood per frame {loglike / frames:.3f}, {unknown} unknown words aligned as {lang.oov}",
           file=sys.stderr)  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""The one reader of audio files: what they are, how long they are, their samples. Only `kdtool.core` lies below it."""
+"""The only reader of audio files: formats, lengths, samples. Imports only `kdtool.core`."""

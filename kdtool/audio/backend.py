@@ -1,6 +1,6 @@
-"""Lhotse's reading of audio by the one reader.  In: a path, seconds.  Out: what `kdtool.audio.reader` reads.
+"""Makes Lhotse read audio through our reader.  In: a path, seconds.  Out: what `kdtool.audio.reader` reads.
 
-Lhotse itself would choose a decoder by the suffix, and read sphere and Opus files by a shell line with their name.
+Lhotse would choose a decoder by the suffix, and read sphere and Opus files through a shell line that holds their name.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 
 def use_in_lhotse(tolerance: float) -> None:
-    """Have Lhotse load audio by the one reader, and refuse audio that is `tolerance` seconds shorter than its manifest says."""
+    """Let Lhotse load audio by our reader, and refuse audio that is more than `tolerance` seconds shorter than its manifest says."""
     from lhotse import set_audio_duration_mismatch_tolerance
     from lhotse.audio.backend import LibsndfileBackend, LibsndfileCompatibleAudioInfo, set_current_audio_backend
 
     from kdtool.audio.reader import header, open_audio
 
     class OneReader(LibsndfileBackend):
-        """kdtool.audio.reader in Lhotse's terms."""
+        """kdtool.audio.reader behind Lhotse's interface."""
 
         def read_audio(
             self, path_or_fd: Any, offset: float = 0.0, duration: float | None = None, force_opus_sampling_rate: int | None = None
@@ -39,5 +39,5 @@ def use_in_lhotse(tolerance: float) -> None:
 
     set_current_audio_backend(OneReader())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lhotse warns against any tolerance below its half second
+        warnings.simplefilter("ignore")  # Lhotse warns about any tolerance below its default of 0.5 s
         set_audio_duration_mismatch_tolerance(tolerance)

@@ -1,7 +1,7 @@
 """Formats made of chunks: WAV (RIFF, RIFX, RF64, BW64), W64, AIFF, CAF, 8SVX.  In: an open file.  Out: its layout.
 
-A length of 0, or one near 2, 4 or 2^63 bytes, is what a program writes that cannot go back (a pipe): the audio then reaches to
-the end of the file, less the chunks that stand there whole.
+Programs that cannot seek back (writing to a pipe) leave a length of 0, or one near 2, 4 or 2^63 bytes: the audio then extends to
+the end of the file, minus complete chunks at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kdtool.audio.window import Window
 
 UNKNOWN_32 = ((0x7F000000, 0x7F000100), (0x7FFF0000, 0x80000100), (0xFFFF0000, 0xFFFFFFFF))  # sox (AIFF; WAV), arecord, ffmpeg
 UNKNOWN_64 = 1 << 62
-TAIL = 1 << 16  # bytes at the end in which chunks behind a streamed audio are looked for
+TAIL = 1 << 16  # bytes at the end in which chunks after streamed audio are searched
 BEHIND = (b"LIST", b"id3 ", b"ID3 ", b"cue ", b"fact", b"bext", b"_PMX", b"iXML", b"INFO", b"smpl", b"PEAK")
 AUDIO = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b"data", b"SSND", b"BODY")
 GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"  # the end of each chunk's name in W64
@@ -35,7 +35,7 @@ class Style:
 
     Attributes:
         name: bytes of a chunk's name; sizes: struct format of its size; align: chunks begin at multiples of it.
-        inclusive: the size counts the chunk's head too.
+        inclusive: the size includes the chunk's head.
     """
 
     name: int
@@ -45,16 +45,16 @@ class Style:
 
     @property
     def head(self) -> int:
-        """Bytes before a chunk's content."""
+        """Number of bytes before a chunk's content."""
         return self.name + struct.calcsize(self.sizes)
 
     def content(self, head: bytes) -> int:
-        """Bytes of the content."""
+        """Number of bytes of the content."""
         size: int = struct.unpack(self.sizes, head[self.name :])[0]
         return size - self.head if self.inclusive else size
 
     def plausible(self, head: bytes) -> bool:
-        """Whether a chunk can begin like this."""
+        """Whether these bytes can begin a chunk."""
         if len(head) < self.head or (self.name == 16 and head[4:16] != GUID):
             return False
         return all(32 <= c < 127 for c in head[:4])
@@ -64,11 +64,11 @@ WAV, RIFX, W64, CAF = Style(4, "<I", 2), Style(4, ">I", 2), Style(16, "<q", 8, i
 
 
 def chunks(file: BinaryIO, at: int, style: Style) -> Iterator[tuple[bytes, int, int]]:
-    """(name, first byte of the content, its size as the header has it) from `at` on; ends at what cannot be a chunk."""
+    """(name, first byte of the content, its size according to the header) from `at` on; ends where no chunk can begin."""
     while True:
         file.seek(at)
         head = file.read(style.head)
-        if not style.plausible(head) and style.align == 2:  # a chunk of odd size whose filling byte is missing
+        if not style.plausible(head) and style.align == 2:  # a chunk of odd size without its padding byte
             file.seek(at := at - 1)
             head = file.read(style.head)
         if not style.plausible(head) or (size := style.content(head)) < 0:
@@ -78,8 +78,8 @@ def chunks(file: BinaryIO, at: int, style: Style) -> Iterator[tuple[bytes, int, 
 
 
 def all_chunks(file: BinaryIO, at: int, last: int, style: Style) -> bool:
-    """Whether whole chunks lie from `at` to `last` and nothing else; a second audio counts as something else."""
-    while last - at > 3:  # fewer are no chunk, but filling
+    """Whether only complete chunks lie between `at` and `last`; a second audio chunk does not count."""
+    while last - at > 3:  # fewer bytes are padding, not a chunk
         file.seek(at)
         head = file.read(style.head)
         if not style.plausible(head) or head[:4] in AUDIO or (size := style.content(head)) < 0:
@@ -92,7 +92,7 @@ def all_chunks(file: BinaryIO, at: int, last: int, style: Style) -> bool:
 
 
 def behind_stream(file: BinaryIO, start: int, last: int, style: Style) -> int:
-    """Where the chunks behind an audio of unknown length begin; `last` when there are none."""
+    """Start of the chunks after audio of unknown length; `last` if there are none."""
     low = max(start, last - TAIL)
     file.seek(low)
     tail = file.read(last - low)
@@ -108,7 +108,7 @@ def _all(data: bytes, mark: bytes) -> Iterator[int]:
 
 
 def _measured(file: BinaryIO, size: int, base: Layout, start: int, announced: int, style: Style, unknown: bool) -> Layout:
-    """The layout with what is held and what lies behind it; `unknown`: `announced` is no length."""
+    """The layout with the audio's length and the bytes after it; `unknown`: `announced` is no length."""
     room = max(0, size - start)
     if unknown or (announced == 0 and room and not all_chunks(file, start, size, style)):
         last = behind_stream(file, start, size, style)
@@ -119,7 +119,7 @@ def _measured(file: BinaryIO, size: int, base: Layout, start: int, announced: in
     if behind == size or all_chunks(file, behind, size, style) or all_chunks(file, behind + pad, size, style):
         return layout
     file.seek(behind + pad)
-    if file.read(4) in BEHIND:  # the audio is whole
+    if file.read(4) in BEHIND:  # the audio is complete
         return replace(layout, notes=("what its file says behind the audio is cut",))
     return replace(layout, last=behind, extra=size - behind, zeros=Window(file, size).is_zero(behind, size))
 
@@ -186,7 +186,7 @@ def _codec(fmt: bytes, order: str) -> int:
 
 
 def w64(file: BinaryIO, size: int) -> Layout:
-    """Sony Wave64; libsndfile reads it to the end of the file, whatever it announces."""
+    """Sony Wave64; libsndfile reads it to the end of the file, whatever length it announces."""
     fmt = b""
     for chunk, at, announced in chunks(file, 40, W64):
         if chunk[:4] == b"fmt ":

@@ -1,4 +1,4 @@
-"""What is wrong with an audio file, in words.  In: lengths.  Out: the error that all rooms raise and show."""
+"""Faults of audio files.  In: lengths.  Out: the error raised everywhere, and printed notes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from kdtool.core.errors import KdError
 
 CONVERT = "ffmpeg -i IN -ac 1 -ar 16000 OUT.wav"
-NOTES = 5  # that are printed
+NOTES = 5  # printed notes
 
 
 class AudioFault(KdError):
-    """An audio file that cannot be used as it is; the message names the file and says what to do."""
+    """An unusable audio file; the message names the file and says what to do."""
 
 
 def length(samples: int, rate: int) -> str:
@@ -22,7 +22,7 @@ def length(samples: int, rate: int) -> str:
 
 
 def tell_audio(notes: Iterable[tuple[str, str]]) -> None:
-    """Print what a user should know of files that are used all the same: (file, note)."""
+    """Print notes about files that are used nevertheless: (file, note)."""
     found = sorted(set(notes))
     print(*(f"note: {path}: {note}" for path, note in found[:NOTES]), sep="\n", end="\n" * bool(found), file=sys.stderr)
     if len(found) > NOTES:
@@ -35,7 +35,7 @@ def truncated(path: Path, held: str, announced: str) -> AudioFault:
 
 
 def undecodable(path: Path, kind: str, error: Exception) -> AudioFault:
-    """What libsndfile says of a file, without the name that it has for it."""
+    """libsndfile's error about a file, without libsndfile's name for it."""
     said = " ".join(str(error).split())
     said = said.split(": ", 1)[1] if said.startswith("Error opening ") and ": " in said else said
     return AudioFault(f"{path} cannot be decoded ({kind}: {said.rstrip('.')}); fetch it again, or convert it: {CONVERT}")

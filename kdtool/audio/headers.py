@@ -1,6 +1,6 @@
-"""Formats with one header and then audio.  In: an open file.  Out: its layout.
+"""Formats with one header followed by audio.  In: an open file.  Out: its layout.
 
-libsndfile reads most of them to the end of the file, whatever the header announces.
+libsndfile reads most of them to the end of the file, whatever length the header announces.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GSM_FRAME = 33  # bytes of GSM 6.10
 
 
 def _plain(file: BinaryIO, size: int, kind: str, start: int, announced: int | None, patches: Patches = ()) -> Layout:
-    """A layout of audio from `start`; what lies behind what is announced is not shown to the decoder."""
+    """A layout of audio from `start`; bytes after the announced end are hidden from the decoder."""
     room = max(0, size - start)
     held = room if announced is None else min(room, announced)
     zeros = room > held and Window(file, size).is_zero(start + held, size)
@@ -27,7 +27,7 @@ def _plain(file: BinaryIO, size: int, kind: str, start: int, announced: int | No
 
 
 def au(file: BinaryIO, size: int) -> Layout:
-    """Sun AU, both byte orders; a length of 0 or 0xFFFFFFFF is none."""
+    """Sun AU, both byte orders; a length of 0 or 0xFFFFFFFF means unknown."""
     file.seek(0)
     head = file.read(24)
     if len(head) < 24:
@@ -35,7 +35,7 @@ def au(file: BinaryIO, size: int) -> Layout:
     order = ">" if head[:4] == b".snd" else "<"
     start, announced = struct.unpack(f"{order}2I", head[4:12])
     streamed = announced >= 0xFFFF0000 or (announced == 0 and size > start)
-    held = min(max(0, size - start), 0xFFFFFFFF)  # which says nothing: libsndfile then reads to the end
+    held = min(max(0, size - start), 0xFFFFFFFF)  # unknown: libsndfile then reads to the end
     patches = ((8, struct.pack(f"{order}I", held)),) if announced in (0, 0xFFFFFFFF) or announced > held else ()
     return _plain(file, size, "AU", start, None if streamed else announced, patches)
 
@@ -144,7 +144,7 @@ def mat5(file: BinaryIO, size: int) -> Layout:
 
 
 def whole(kind: str) -> Callable[[BinaryIO, int], Layout]:
-    """A format without a length: its audio reaches to the end of the file."""
+    """A format without a length: its audio extends to the end of the file."""
 
     def layout(_file: BinaryIO, size: int) -> Layout:
         return Layout(kind, last=size)
@@ -153,7 +153,7 @@ def whole(kind: str) -> Callable[[BinaryIO, int], Layout]:
 
 
 def htk(file: BinaryIO, size: int) -> Layout | None:
-    """HTK's waveforms: samples, their period in 100 ns, 2 bytes each, kind 0; None for anything else."""
+    """HTK waveforms: number of samples, their period in 100 ns, 2 bytes each, kind 0; None for anything else."""
     file.seek(0)
     head = file.read(12)
     samples, period, width, kind = struct.unpack(">IIHH", head) if len(head) == 12 else (0, 0, 0, 1)
@@ -164,7 +164,7 @@ def htk(file: BinaryIO, size: int) -> Layout | None:
 
 
 def gsm(file: BinaryIO, size: int) -> Layout | None:
-    """GSM 6.10 without a header: 33 bytes a frame of 20 ms, each beginning with 0xD; None for anything else."""
+    """GSM 6.10 without a header: 33 bytes per frame of 20 ms, each beginning with 0xD; None for anything else."""
     if size < 3 * GSM_FRAME:
         return None
     file.seek(0)

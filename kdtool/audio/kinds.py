@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes.  In: bytes, the name.  Out: why it is not read and the command that helps, or ''."""
+"""Recognises files by their first bytes.  In: bytes, the name.  Out: why it is not read and the command that helps, or ''."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from kdtool.audio.faults import CONVERT
 
-# By suffix: what is taken for audio in a folder. What is inside is decided by the content.
+# Suffixes that mark audio in a folder. The content decides the format.
 AUDIO = (
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".mpga", ".aiff", ".aif", ".aifc", ".au", ".snd", ".sph", ".nist",
     ".wv1", ".wv2", ".w64", ".rf64", ".caf", ".gsm", ".voc",
 )  # fmt: skip
-CONVERTED = (  # audio and video that has to be converted first
+CONVERTED = (  # audio and video that must be converted first
     ".m4a", ".m4b", ".aac", ".mp4", ".m4v", ".mov", ".3gp", ".wma", ".wmv", ".asf", ".amr", ".awb", ".webm", ".mkv", ".mka", ".avi",
     ".flv", ".mpg", ".mpeg", ".ape", ".wv", ".tta", ".mpc", ".ac3", ".dts", ".ra", ".rm", ".spx", ".dsf", ".dff", ".qcp", ".sd2",
 )  # fmt: skip
@@ -68,7 +68,7 @@ OGG = {
 
 
 def foreign(head: bytes) -> str:
-    """'is WMA, which is not read; convert it: ..' when the first bytes (64 and more) are of audio or video that is not read; else ''."""
+    """'is WMA, which is not read; convert it: ..' if the first bytes (64 or more) are of unsupported audio or video; else ''."""
     for offset, mark, name in FOREIGN:
         if head.startswith(mark, offset):
             return convert(name)
@@ -78,18 +78,18 @@ def foreign(head: bytes) -> str:
 
 
 def other(head: bytes) -> str:
-    """'is a zip file; unpack it first' when the first bytes are of something known that is no audio; else ''."""
+    """'is a zip file; unpack it first' if the first bytes are of a known non-audio format; else ''."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return next((said for mark, said in OTHER if start.startswith(mark)), "")
 
 
 def convert(name: str) -> str:
-    """The words for a format that is not read."""
+    """Message for an unsupported format."""
     return f"is {name}, which is not read; convert it: {CONVERT}"
 
 
 def unknown(path: Path, head: bytes) -> str:
-    """What to say of a file that nothing recognises."""
+    """Message for an unknown format."""
     suffix = path.suffix.lower()
     if suffix in CONVERTED:
         return f"({suffix}) is not read; convert it: {CONVERT}"

@@ -1,7 +1,7 @@
-"""Where the audio of a file lies.  In: what a header says.  Out: a layout, from which the decoder is opened.
+"""Position of the audio in a file.  In: what a header says.  Out: a layout, from which the decoder is opened.
 
-libsndfile believes headers, or the length of the file, differently for each format, and never says which. So each format's
-header is read here too: how much it announces, how much there is, and what has to be changed for the decoder to read just that.
+libsndfile trusts either the header or the file's length, depending on the format, and never says which. So each format's
+header is also read here: announced length, present length, and the changes needed for the decoder to read exactly the audio.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ class Layout:
     Attributes:
         kind: name of the format, for people.
         first, last: the bytes that the decoder sees, `last` exclusive.
-        held, announced: bytes of audio in the file and by its header; announced None: the header does not say (a stream that
-            could not go back to write it, or a format without a length).
-        found, promised: the same as held and announced in samples, for formats that count them (FLAC, MP3).
-        extra: bytes behind the announced audio that are no part of the format; zeros: all of them are 0.
+        held, announced: bytes of audio in the file and according to its header; announced None: the header does not say (a stream
+            whose length was never written, or a format without a length).
+        found, promised: like held and announced, in samples, for formats that count them (FLAC, MP3).
+        extra: bytes after the announced audio that do not belong to the format; zeros: all of them are 0.
         cut: how a file without a length shows that its end is missing.
-        prefix, patches: bytes that the decoder sees before `first`, and instead of others (offset in the file, bytes).
+        prefix, patches: bytes shown to the decoder before `first`, and instead of others (offset in the file, bytes).
         raw: (rate, subtype) of headerless mono audio.
-        notes: what a user should know though the file can be used.
+        notes: notes for the user about a usable file.
     """
 
     kind: str
@@ -44,9 +44,9 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     def plain(self, size: int) -> bool:
-        """Whether the decoder sees the file as it is."""
+        """Whether the decoder sees the file unchanged."""
         return not (self.prefix or self.patches or self.first) and self.last >= size
 
 
 class Broken(Exception):
-    """What is wrong with a header, in words: '{path} ' goes before them."""
+    """What is wrong with a header; '{path} ' is put before the message."""

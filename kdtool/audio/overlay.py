@@ -1,6 +1,6 @@
-"""A file as the decoder should see it.  In: an open file, its layout.  Out: a file object for libsndfile.
+"""A file as shown to the decoder.  In: an open file, its layout.  Out: a file object for libsndfile.
 
-A streamed header is put right in what the decoder reads, not on the disk.
+A streamed header is corrected in what the decoder reads, not on the disk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from kdtool.audio.layout import Layout
 
 
 class Overlay:
-    """The layout's prefix, and then its bytes of `file` with its patches over them."""
+    """The layout's prefix, then its bytes of `file` with its patches applied."""
 
     def __init__(self, file: BinaryIO, layout: Layout) -> None:
         self.file, self.first, self.prefix, self.patches = file, layout.first, layout.prefix, layout.patches
@@ -20,16 +20,16 @@ class Overlay:
         self.at = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file."""
+        """Like any file's."""
         self.at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.size}[whence])
         return self.at
 
     def tell(self) -> int:
-        """As of any file."""
+        """Like any file's."""
         return self.at
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes from where it stands."""
+        """At most `count` bytes from the current position."""
         count = max(0, min(count, self.size - self.at))
         data = bytearray(self.prefix[self.at : self.at + count])
         place = self.first + self.at + len(data) - len(self.prefix)  # in the file
@@ -38,7 +38,7 @@ class Overlay:
             try:
                 self.file.seek(place)
                 data += self.file.read(count - start)
-            except OSError:  # in libsndfile's callback it would only be printed; fewer bytes are a fault that is told
+            except OSError:  # libsndfile's callback would only print it; fewer bytes are a reported fault
                 return b""
             for offset, new in self.patches:
                 low, high = max(offset, place), min(offset + len(new), place + len(data) - start)

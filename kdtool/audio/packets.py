@@ -1,6 +1,6 @@
-"""FLAC and Ogg.  In: an open file.  Out: its layout: what is announced, and whether the file ends early.
+"""FLAC and Ogg.  In: an open file.  Out: its layout: the announced length, and whether the file ends early.
 
-libsndfile reads a cut Ogg file to its last whole page without a word, and no FLAC stream whose length the encoder did not know.
+libsndfile reads a cut Ogg file silently to its last complete page, and cannot read a FLAC stream of unknown length.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import BinaryIO
 from kdtool.audio.layout import Broken, Layout
 from kdtool.audio.window import Window
 
-TAILS = (1 << 15, 1 << 21)  # bytes at the end in which the last FLAC frame is looked for
+TAILS = (1 << 15, 1 << 21)  # bytes at the end in which the last FLAC frame is searched
 TOTAL = (1 << 36) - 1
 _TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def flac(file: BinaryIO, size: int) -> Layout:
-    """Native FLAC: the frames number themselves, so the last one says how long the audio is."""
+    """Native FLAC: the frames are numbered, so the last one gives the audio's length."""
     data = Window(file, size)
     start = data.skip_id3(0)
     info = data.get(start + 8, 34)
@@ -36,7 +36,7 @@ def flac(file: BinaryIO, size: int) -> Layout:
 
 
 def _last_sample(file: BinaryIO, first: int, last: int, block: int, stream: int) -> int | None:
-    """The sample behind the last frame; None when no frame is found near the end. stream: 8 bits of channels and depth."""
+    """The sample after the last frame; None if no frame is found near the end. stream: 8 bits of channels and depth."""
     for tail in TAILS:
         file.seek(max(first, last - tail))
         data = file.read(tail)
@@ -50,7 +50,7 @@ def _last_sample(file: BinaryIO, first: int, last: int, block: int, stream: int)
 
 
 def frame_end(head: bytes, block: int, stream: int) -> int | None:
-    """The sample behind the frame that begins here; None when none does (its checksum says so)."""
+    """The sample after the frame that begins here; None if none does (by its checksum)."""
     if len(head) < 6 or head[3] & 1 or head[3] >> 1 & 7 == 3:
         return None
     channels = head[3] >> 4
@@ -65,7 +65,7 @@ def frame_end(head: bytes, block: int, stream: int) -> int | None:
 
 
 def _number(head: bytes, at: int) -> tuple[int, int]:
-    """(the number coded as in UTF-8, where it ends); -1 when it is none."""
+    """(the number coded as in UTF-8, the position after it); -1 if it is invalid."""
     first = head[at]
     more = next((n for n in range(7) if not first & 0x80 >> n), 7)
     if more in (1, 7) and first != 0xFE:
@@ -80,7 +80,7 @@ def _number(head: bytes, at: int) -> tuple[int, int]:
 
 
 def _block_size(head: bytes, at: int) -> tuple[int, int]:
-    """(samples of the frame, where what follows begins); 0 for a code that is reserved."""
+    """(samples of the frame, the position after it); 0 for a reserved code."""
     code = head[2] >> 4
     if code in (6, 7):
         return int.from_bytes(head[at : at + code - 5], "big") + 1, at + code - 5
@@ -97,14 +97,14 @@ def _crc8(data: bytes) -> int:
 
 
 def page_checksum(page: bytes) -> bytes:
-    """The four bytes that a page's head holds at 22: Ogg's CRC is zlib's with the bits the other way round, from 0, not inverted."""
+    """The four bytes that a page's head holds at 22: Ogg's CRC is zlib's with reversed bits, from 0, not inverted."""
     whole = page[:22] + bytes(4) + page[26:]
     crc = zlib.crc32(whole.translate(_TURNED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return crc.to_bytes(4, "big").translate(_TURNED)
 
 
 def ogg(file: BinaryIO, size: int) -> Layout:
-    """Vorbis or Opus in Ogg: pages number themselves, and the last one says that it is."""
+    """Vorbis or Opus in Ogg: pages are numbered, and the last one is marked."""
     at = lost = 0
     cut, ended, kind, serial, expected = "", False, "Ogg", b"", -1
     notes: list[str] = []

@@ -1,7 +1,7 @@
-"""Audio of any format: what it is, how long it is, its samples.  In: a file.  Out: float32 samples at the file's own rate.
+"""Reads audio of any format: kind, length, samples.  In: a file.  Out: float32 samples at the file's rate.
 
-The one place that reads audio: import, aligner, features, reports, validation. What counts is the content, not the suffix, and
-never less audio than a file announces is taken for the whole. What is done with what is `kdtool.audio.table`.
+The only place that reads audio: import, aligner, features, reports, validation. The content counts, not the suffix, and
+a file with less audio than it announces is never accepted. `kdtool.audio.table` lists the treatment of each case.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from kdtool.audio.window import Window
 if TYPE_CHECKING:
     import numpy as np
 
-BLOCK = 1 << 18  # samples of all channels that are held at a time
+BLOCK = 1 << 18  # samples of all channels per block
 CHAINED = ("MPEG", "OPUS", "VORBIS")
-BEFORE = 5  # seconds of these that are decoded before a part; one is too little for MP3 of 8 kbit/s
-MAX_PEAK = 16.0  # of float samples; more are integers that were not scaled
+BEFORE = 5  # seconds of these formats decoded before a part; one is too little for MP3 of 8 kbit/s
+MAX_PEAK = 16.0  # of float samples; larger ones are unscaled integers
 SCALE = "ffmpeg -i IN -af volume=1/32768 -c:a pcm_f32le OUT.wav"
 FLOATS = ("FLOAT", "DOUBLE")
 BY_MARK = (*chunks.BY_MARK, *headers.BY_MARK, (b"fLaC", packets.flac), (b"OggS", packets.ogg))
 
 
 class AudioFile:
-    """An open audio file; `sound` is what its header says, checked against the file."""
+    """An open audio file; `sound` is its header's content, checked against the file."""
 
     def __init__(self, path: Path, decoder: Any, layout: Layout) -> None:
         self.path, self.decoder, self._layout, self._float = path, decoder, layout, decoder.subtype in FLOATS
@@ -74,7 +74,7 @@ class AudioFile:
         return np.ascontiguousarray(np.concatenate(blocks).T)
 
     def read_through(self) -> Sound:
-        """What the file holds, with its smallest and largest sample."""
+        """Format and length, with the smallest and largest sample."""
         low, high = float("inf"), float("-inf")
         for block in self.blocks():
             low, high = min(low, float(block.min())), max(high, float(block.max()))
@@ -86,7 +86,7 @@ class AudioFile:
         return self.decoder.read(count, dtype="float32", always_2d=True)
 
     def _seek(self, start: int) -> None:
-        """To a sample. MPEG and Opus frames depend on those before them: behind a jump the first are not what they are without it."""
+        """Go to a sample. MPEG and Opus frames depend on earlier ones: the first ones after a jump are decoded wrongly."""
         coding = self.sound.coding
         before = 0 if coding in BYTES else min(start, BEFORE * self.sound.rate) if coding.startswith(CHAINED) else start
         if start > before:
@@ -113,10 +113,10 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
     """Open a file of any name.
 
     Raises:
-        AudioFault: it cannot be read, is not audio that can be read, or not all of what it announces is there.
+        AudioFault: it cannot be read, is no supported audio, or holds less than it announces.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would block
             raise AudioFault(f"{path} is no file; name an audio file")
         file = open(path, "rb")  # noqa: SIM115
     except OSError as e:
@@ -153,7 +153,7 @@ def _decoder_class() -> Any:
     import soundfile
 
     class Decoder(soundfile.SoundFile):
-        """Reads on without a jump between blocks, which soundfile makes in what is seekable: MP3 is decoded wrongly behind one."""
+        """Reads without seeking between blocks, as soundfile does in seekable files: MP3 is decoded wrongly after a seek."""
 
         def seekable(self) -> bool:
             return False
@@ -162,9 +162,9 @@ def _decoder_class() -> Any:
 
 
 def _decoder(file: BinaryIO, layout: Layout) -> Any:
-    """libsndfile on what the layout shows of the file."""
+    """Open libsndfile on the bytes that the layout shows."""
     size = os.fstat(file.fileno()).st_size
-    # By its number, not by its name: libsndfile takes anything that is called .au, .gsm or .vox for headerless audio.
+    # By file descriptor, not by name: libsndfile treats any .au, .gsm or .vox file as headerless audio.
     os.lseek(file.fileno(), 0, os.SEEK_SET)
     source: Any = os.dup(file.fileno()) if layout.plain(size) else Overlay(file, layout)
     if layout.raw is None:
@@ -174,7 +174,7 @@ def _decoder(file: BinaryIO, layout: Layout) -> Any:
 
 
 def is_audio(path: Path) -> bool:
-    """Whether a file is audio by its content, of a kind that is read or one that has to be converted."""
+    """Whether a file's content is audio, supported or convertible."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -190,19 +190,19 @@ def is_audio(path: Path) -> bool:
 
 
 def header(path: Path) -> Sound:
-    """What a file holds, without decoding it. Raises as `open_audio`."""
+    """A file's format and length, without decoding it. Raises as `open_audio`."""
     with open_audio(path) as audio:
         return audio.sound
 
 
 def check(path: Path) -> Sound:
-    """What a file holds, decoded to its end block by block. Raises as `open_audio` and `AudioFile.blocks`."""
+    """A file's format and length, decoded to its end block by block. Raises as `open_audio` and `AudioFile.blocks`."""
     with open_audio(path) as audio:
         return audio.read_through()
 
 
 def read(path: Path, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, int]:
-    """(samples float32 (channels, n), rate in Hz); of `start` to `stop` only, as far as the file goes. Raises as `check`."""
+    """(samples float32 (channels, n), rate in Hz); only from `start` to `stop`, as far as the file goes. Raises as `check`."""
     with open_audio(path) as audio:
         return audio.samples(start, stop), audio.sound.rate
 
@@ -216,7 +216,7 @@ def _find_layout(path: Path, file: BinaryIO) -> Layout:
 
 @lru_cache(maxsize=256)
 def _layout(path: Path, size: int, _time: int) -> Layout:
-    """Where the audio lies; kept, because a long recording is read for each of its utterances."""
+    """The audio's layout; cached, because a long recording is read for each of its utterances."""
     with open(path, "rb") as file:
         head = file.read(64)
         try:
@@ -233,7 +233,7 @@ def _layout(path: Path, size: int, _time: int) -> Layout:
 
 
 def _other(path: Path, file: BinaryIO, size: int, head: bytes) -> Layout:
-    """A file without a mark: MP3, or FLAC behind an ID3 tag, or what libsndfile knows besides."""
+    """A file without a mark: MP3, or FLAC after an ID3 tag, or another format of libsndfile."""
     data = Window(file, size)
     if data.get(data.skip_id3(0), 4) == b"fLaC":
         return packets.flac(file, size)
@@ -246,7 +246,7 @@ def _other(path: Path, file: BinaryIO, size: int, head: bytes) -> Layout:
 
 
 def _damaged(path: Path, sound: Sound, layout: Layout, error: Exception) -> AudioFault:
-    """The fault of a file in the midst of which decoding fails, with the samples up to there."""
+    """The fault of a file whose decoding fails in the middle, with the number of samples before."""
     import soundfile
 
     held = 0
@@ -255,7 +255,7 @@ def _damaged(path: Path, sound: Sound, layout: Layout, error: Exception) -> Audi
             while count := len(decoder.read(1024, dtype="float32", always_2d=True)):
                 held += count
         except (soundfile.LibsndfileError, RuntimeError):
-            pass  # the error that is told: it ends the count
+            pass  # the reported error; it ends the count
     said = " ".join(str(error).split())
     return AudioFault(f"{path} is truncated or damaged: {length(held, sound.rate)} can be decoded, its header announces "
                       f"{length(sound.samples, sound.rate)} ({said}); fetch it again")  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is done with which audio file, in one table.  Out: the table of egs/kaldi_dir/README.md.
+"""The treatment of all kinds of audio files as one table.  In: nothing.  Out: the table of egs/kaldi_dir/README.md.
 
 Each row is checked by a case of tests/unit/test_audio_table.py. `python -m kdtool.audio.table` prints the table.
 """

@@ -1,6 +1,6 @@
-"""What a file holds, by its header and its bytes.  In: its layout, the decoder.  Out: a Sound, or the fault.
+"""Checks a file's header against its bytes.  In: its layout, the decoder.  Out: a Sound, or the fault.
 
-This is where a file is refused that holds less than it announces, or much more.
+A file that holds less than it announces, or much more, is refused here.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 from kdtool.audio.faults import CONVERT, AudioFault, length, truncated
 from kdtool.audio.layout import Layout
 
-MIN_RATE, MAX_RATE = 1000, 192000  # Hz; what speech needs is for the rooms above to say
-MAX_EXTRA = 0.1  # seconds of audio that may lie behind the announced end; more is taken for audio, not for a tag
+MIN_RATE, MAX_RATE = 1000, 192000  # Hz; limits for speech are set by the callers
+MAX_EXTRA = 0.1  # largest extra data after the announced end, in seconds of audio; more is treated as audio, not as a tag
 BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 
 
 @dataclass(frozen=True)
 class Sound:
-    """What an audio file holds.
+    """Contents of an audio file.
 
     Attributes:
-        kind: format; coding: of the samples, libsndfile's name; samples: of each channel; rate: Hz; channels.
+        kind: format; coding: of the samples, libsndfile's name; samples: per channel; rate: Hz; channels.
         low, high: smallest and largest sample of all channels, full scale is 1.0 (None before the file was read through).
-        notes: what a user should know though the file can be used; they begin with a verb's subject, not with the path.
+        notes: notes for the user about a usable file; they begin with a verb's subject, not with the path.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class Sound:
 
 
 def sound_of(path: Path, decoder: Any, layout: Layout) -> Sound:
-    """What the header says; AudioFault when it says what cannot be, or the file holds less or much more."""
+    """The header's content; AudioFault when it is impossible, or the file holds less or much more."""
     rate, channels, frames = decoder.samplerate, decoder.channels, decoder.frames
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioFault(f"{path} has {rate} Hz by its header, {MIN_RATE} to {MAX_RATE} are read: the header is wrong, or this is no "
@@ -83,7 +83,7 @@ def _lengths(layout: Layout, frames: int, unit: int) -> tuple[int, int]:
 
 
 def _extra(path: Path, layout: Layout, samples: int, rate: int, unit: int) -> tuple[str, ...]:
-    """A note on what lies behind the announced end; AudioFault when it may be audio."""
+    """A note on the data after the announced end; AudioFault if it may be audio."""
     announced = f"it announces {length(samples, rate)}"
     if layout.found is not None and layout.found > (layout.promised or layout.found) + MAX_EXTRA * rate:
         raise AudioFault(f"{path} holds more than it announces: {announced}, its frames are {length(layout.found, rate)} (were two files "

@@ -1,6 +1,6 @@
-"""The bytes of a file of any size.  In: an open file.  Out: slices and searches, a block at a time in memory.
+"""Access to the bytes of a file of any size.  In: an open file.  Out: slices and searches, one block in memory at a time.
 
-Not mapped into memory: a file that shrinks meanwhile, or a network disk that fails, would end the whole process.
+Not memory-mapped: a file that shrinks meanwhile, or a failing network disk, would kill the whole process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ BLOCK = 1 << 18
 
 
 class Window:
-    """Bytes of `file`, which has `size`."""
+    """The bytes of `file`, which has `size` bytes."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
@@ -22,11 +22,11 @@ class Window:
         if not self.start <= at <= at + count <= self.start + len(self.block):
             self.file.seek(at)
             self.start, self.block = at, self.file.read(max(count, self.step))
-            self.step = min(2 * self.step, BLOCK)  # little for a header, much for a walk
+            self.step = min(2 * self.step, BLOCK)  # small blocks for a header, large ones for a scan
         return self.block[at - self.start : at - self.start + count]
 
     def find(self, mark: bytes, at: int, last: int) -> int:
-        """Where `mark` is, from `at` on and before `last`; -1 for nowhere."""
+        """Position of `mark` between `at` and `last`; -1 if missing."""
         while at < last:
             part = self.get(at, min(BLOCK, last - at))
             if not part or (found := part.find(mark)) >= 0:
@@ -35,7 +35,7 @@ class Window:
         return -1
 
     def skip_id3(self, at: int) -> int:
-        """Where what follows the ID3v2 tags at `at` begins."""
+        """Position after the ID3v2 tags at `at`."""
         while (head := self.get(at, 10))[:3] == b"ID3" and len(head) == 10:
             size = 0
             for byte in head[6:]:

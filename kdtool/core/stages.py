@@ -1,8 +1,8 @@
-"""What a recipe would run, and why.  In: the commands of its stages, as utils/recipe.sh notes them.  Out: a line a step or a stage.
+"""Plans a recipe: what would run, and why.  In: the commands of its stages, noted by utils/recipe.sh.  Out: a line per step or stage.
 
-Each step is asked in this process, by the code that decides when it runs (kdtool.core.state); nothing is run or written, and
-nothing is kept that could be wrong later. A step whose input would be made again 'follows' the step that makes it. A step
-whose output's place is not its own (kdtool.core.ownership) is refused, so that a recipe stops before its first stage.
+Each step is planned in this process, by the code that decides when it runs (kdtool.core.state); nothing is run or written, and
+no plan is stored that could become wrong. A step whose input would be made again 'follows' the step that makes it. A step
+whose output place belongs to others (kdtool.core.ownership) is refused, so that a recipe stops before its first stage.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SWAPPING = "interrupted while the new output took the old one's place"
 
 @dataclasses.dataclass
 class Answer:
-    """One step: why it would run ('' when up to date), or what is wrong; when it last finished and how long that took."""
+    """One step: why it would run ('' if up to date), or what is wrong; end and duration of its last run."""
 
     stage: str
     name: str
@@ -46,18 +46,18 @@ class Answer:
     made: bool = False
     finished: str = ""
     seconds: float | None = None
-    speaks: bool = False  # a run has something to print although nothing has changed
+    speaks: bool = False  # a run prints something even if nothing has changed
     earlier: bool = False  # an earlier stage makes it, too
-    refused: bool = False  # its output's place holds what it did not make; `error` says what
+    refused: bool = False  # its output's place holds files of others; `error` names them
 
 
 class Asker:
-    """Asks step after step, in the order in which they run."""
+    """Plans the steps in the order in which they run."""
 
     def __init__(self, work: Path, force: bool) -> None:
         self.work, self.force = Path(os.path.abspath(work)), force
         self.answers: list[Answer] = []
-        self.remade: list[Path] = []  # what would be made (again)
+        self.remade: list[Path] = []  # outputs that would be made (again)
         self.stage = ""
 
     def ask(self, stage: str, argv: Sequence[str]) -> None:
@@ -88,7 +88,7 @@ class Asker:
             step_module.asked, sys.argv = None, before
 
     def hear(self, step: Step) -> None:
-        """What run_step passes on: the step's inputs, options and code, which are now compared with its record."""
+        """Called by run_step with the step's inputs, options and code: compare them with its record."""
         if not self._may_write(step.name, [step.out], lambda _: check_output(step)):
             return
         follows = {n: made for n, p in step.inputs.items() if (made := self._made_by(p))}
@@ -100,7 +100,7 @@ class Asker:
         else:
             rest = dataclasses.replace(step, inputs={n: p for n, p in step.inputs.items() if n not in follows})
             key = rest.key({})
-            # An input that would be made again is told once, as followed.
+            # An input that would be made again is reported once, as followed.
             key["inputs"].update({n: d for n, d in ((record or {}).get("key") or {}).get("inputs", {}).items() if n in follows})
             reason = why(step, key, self.force) or (SWAPPING if step.old.exists() else "")
         if follows:
@@ -109,7 +109,7 @@ class Asker:
         self._note(step.name, reason, step.out, running=holder_of(step.lock), record=record or {})
 
     def _may_write(self, name: str, outputs: Sequence[Path], check: Callable[[Path], None]) -> bool:
-        """Whether all outputs pass the check; if not, the step's answer says what is there."""
+        """Whether all outputs pass the check; if not, the step's answer names the files there."""
         for out in outputs:
             try:
                 check(out)
@@ -127,13 +127,13 @@ class Asker:
         self.answers.append(Answer(self.stage, name, short, reason, "", running, os.path.exists(out), finished, seconds, earlier=earlier))
 
     def _unrecorded(self, name: str, reason: str, out: Path) -> None:
-        """A step that keeps no record: its output's own time says when it finished."""
+        """Answer for a step without record: its output's modification time is its end."""
         finished = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(out.stat().st_mtime)) if out.exists() else ""
         self._note(name, reason, out, record={"finished": finished})
         self.answers[-1].speaks = True
 
     def _list_to_come(self, argv: Sequence[str]) -> bool:
-        """Whether a launcher's values are in a list (NAME=@FILE) that is yet to be made; then nobody can be asked yet."""
+        """Whether a launcher's values come from a list (NAME=@FILE) that is not made yet; its steps cannot be planned yet."""
         names = [word.partition("=@")[2] for word in argv[2:] if re.fullmatch(r"[A-Z]+=@.+", word)][:1]
         before = len(self.answers)
         for path in map(Path, names):
@@ -151,19 +151,19 @@ class Asker:
         return os.path.relpath(path, self.work) if self._is_ours(path) else str(path)
 
     def _made_by(self, path: Path) -> str:
-        """The folder that would be made again and that the path is (in), '' when it is in none."""
+        """The folder that would be made again and that contains the path, '' if none."""
         place = Path(os.path.abspath(path))
         found = [folder for folder in (place, *place.parents) if folder in self.remade]
         return self._short(found[0]) if found else ""
 
     def _fed_by(self, argv: Sequence[str]) -> str:
-        """That a step which reads all below a folder follows the last one that would write there."""
+        """Answer for a step that reads everything below a folder: it follows the last one that would write there."""
         folders = {Path(os.path.abspath(word)) for word in argv[2:-1]}
         inside = [place for place in self.remade if folders & set(place.parents)]
         return f"follows {self._short(inside[-1])}" if inside else ""
 
     def _excuse(self, name: str, argv: Sequence[str], error: str) -> None:
-        """A step that could not be asked: because of what other steps have yet to make, or because something is wrong."""
+        """Answer for a step that could not be planned: its inputs are not made yet, or something is wrong."""
         words = [p for word in argv[2:] if "/" in word and not word.startswith("-") for p in word.split(",")]
         names = [made for p in words if (made := self._made_by(Path(p)))]
         missing = [p for p in words if p != argv[-1] and self._is_ours(Path(p)) and not os.path.exists(p)]
@@ -176,7 +176,7 @@ class Asker:
 
 
 def _launched(argv: Sequence[str]) -> list[list[str]]:
-    """The commands of steps that utils/launch.sh would start."""
+    """The steps' commands that utils/launch.sh would start."""
     from kdtool.core.launch import expand
 
     with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +190,7 @@ def _launched(argv: Sequence[str]) -> list[list[str]]:
 
 
 def read_notes(path: Path) -> list[tuple[str, list[str]]]:
-    """(stage, command) of each command that utils/note_command.sh has noted."""
+    """(stage, command) of each command noted by utils/note_command.sh."""
     fields = path.read_bytes().decode(errors="surrogateescape").split("\0")[:-1] if path.exists() else []
     notes = []
     while fields:
@@ -201,9 +201,9 @@ def read_notes(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def state_of(answers: Sequence[Answer]) -> str:
-    """The state of a stage, from its steps': the first that is not up to date counts.
+    """The state of a stage: that of its first step that is not up to date.
 
-    What an earlier stage makes, too, does not tell that this one has begun.
+    Outputs that an earlier stage makes, too, do not show that this stage has begun.
     """
     for answer in answers:
         if answer.running:
@@ -220,7 +220,7 @@ def state_of(answers: Sequence[Answer]) -> str:
 
 
 def print_stages(answers: Sequence[Answer], stages: Sequence[str]) -> None:
-    """Number, name, what it does, when its last step finished, seconds of all its steps, state; a step's time counts once."""
+    """Number, name, description, end of the last step, seconds of all steps, state; a step's time counts once."""
     for number, line in enumerate(stages, 1):
         name, _, about = line.partition("\t")
         mine = [a for a in answers if a.stage == name]
@@ -232,7 +232,7 @@ def print_stages(answers: Sequence[Answer], stages: Sequence[str]) -> None:
 
 
 def print_steps(answers: Sequence[Answer], stages: Sequence[str]) -> bool:
-    """What each step of each stage would do; False when one cannot be asked."""
+    """What each step of each stage would do; False if one cannot be planned."""
     for number, line in enumerate(stages, 1):
         name, _, about = line.partition("\t")
         mine = [a for a in answers if a.stage == name]
@@ -245,7 +245,7 @@ def print_steps(answers: Sequence[Answer], stages: Sequence[str]) -> bool:
 
 
 def print_current(answers: Sequence[Answer], stages: Sequence[str]) -> None:
-    """NAME<tab>LINE for each step of each stage that has nothing to do and nothing to say."""
+    """NAME<tab>LINE for each step of each stage that has nothing to do or print."""
     for line in stages:
         mine = [a for a in answers if a.stage == line.partition("\t")[0]]
         if all(a.finished and not (a.reason or a.error or a.running or a.speaks) for a in mine):
@@ -254,14 +254,14 @@ def print_current(answers: Sequence[Answer], stages: Sequence[str]) -> None:
 
 
 def print_refused(answers: Sequence[Answer]) -> bool:
-    """REFUSED<tab>LINE for each line of what is wrong with the place of an output; whether there is one."""
+    """REFUSED<tab>LINE for each problem with the place of an output; returns whether there is one."""
     for error in dict.fromkeys(a.error for a in answers if a.refused):
         print(*(f"REFUSED\t{line}" for line in f"error: {error}".splitlines()), sep="\n")
     return any(a.refused for a in answers)
 
 
 def main() -> None:
-    """list|steps|current|places WORK NOTES FORCE 'NAME<tab>ABOUT' ...: what utils/recipe.sh calls."""
+    """list|steps|current|places WORK NOTES FORCE 'NAME<tab>ABOUT' ...: called by utils/recipe.sh."""
     what, work, notes, force, *stages = sys.argv[1:]
     os.environ.pop("KD_PLAN", None)
     asker = Asker(Path(work), force == "true")

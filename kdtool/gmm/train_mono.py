@@ -68,7 +68,7 @@ def train_mono(feat_dir: Path, lang_dir: Path, work: Path, cfg: MonoConfig, nj: 
         )  # fmt: skip
         stats = e_step(pool, flat)
         unseen = int((stats.gamma < MIN_OCCUPANCY).sum())
-        say(f"monophone: flat start, log-likelihood a frame {stats.loglike / stats.frames:.3f}, {unseen} states hardly seen")
+        say(f"monophone: flat start, log-likelihood per frame {stats.loglike / stats.frames:.3f}, {unseen} states hardly seen")
         model = single_gaussians(stats, VARIANCE_FLOOR * var, (mean, var), tree.digest)
         plan = Schedule(cfg.iterations, tuple(cfg.realign), cfg.gaussians, cfg.grow_until, cfg.power, cfg.seed, cfg.boost_silence)
         model, _, history, lost = train(pool, model, pdf_occupancies(flat, stats), silence_pdfs(tree, lang), plan, "monophone")

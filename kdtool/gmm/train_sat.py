@@ -94,7 +94,7 @@ def start_adapted(pool: ShardPool, sources: Sources, before: Gmm, ali_dir: Path,
     used = (sources.alignments.get(u).pdf for u in sources.ids if u in sources.alignments)
     occupancy = sum((np.bincount(pdf, minlength=before.tree.num_pdfs) for pdf in used), np.zeros(before.tree.num_pdfs))
     gain = adapt(pool, before.model, occupancy, before.silence, cfg)["fmllr"]
-    say(f"SAT: first transforms gain {gain:.3f} nats a frame")
+    say(f"SAT: first transforms gain {gain:.3f} nats per frame")
 
 
 def adaptation(model: DiagGmm, occupancy: np.ndarray, cfg: SatConfig) -> Adaptation:

@@ -125,6 +125,6 @@ def report(label: str, record: dict[str, Any], iterations: int, spent: float) ->
     it = record["iteration"]
     changed = f", {record['changed']:.1%} of frames changed" if "changed" in record else ""
     changed += "".join(f", {name} gains {record[name]:.3f}" for name in ("mllt", "fmllr") if name in record)
-    say(f"{label}: iteration {it}/{iterations}, log-likelihood a frame {record['loglike']:.3f}, "
+    say(f"{label}: iteration {it}/{iterations}, log-likelihood per frame {record['loglike']:.3f}, "
         f"{record['gaussians']} Gaussians{changed}; {clock(spent)} spent, "
         f"about {clock(spent / it * (iterations - it))} left")  # fmt: skip

@@ -118,7 +118,7 @@ def grammar_fst(arpa: Arpa, back_off_label: int) -> FstArrays:
             output.append(0)
             weight.append(-_back_off(arpa, context) - cost)
     if not final:
-        raise KdError("the LM never ends a sentence: no n-gram with </s>; train it on text with one sentence a line")
+        raise KdError("the LM never ends a sentence: no n-gram with </s>; train it on text with one sentence per line")
     return FstArrays.build(src, dst, label, output, weight, final, start=states[(_BOS,)], num_states=len(states))
 
 

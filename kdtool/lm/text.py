@@ -166,7 +166,7 @@ def prepare(source: Path, work: Path, cfg: Config) -> None:
     tell("LM text", account.changed)
     counts = account.counts
     if not kept:
-        raise KdError(f"{source}: no sentence is left of {counts['lines_in']} lines ({dict(counts)}); name a text with one sentence a line")
+        raise KdError(f"{source}: no sentence is left of {counts['lines_in']} lines ({dict(counts)}); name a text, one sentence per line")
     counts["dropped_by_sampling"] = counts["sentences"] - kept
     dropped = {k.removeprefix("dropped_"): counts[k] for k in sorted(counts) if k.startswith("dropped_") and counts[k]}
     changed = {k: n for k, n in sorted(account.changed.items()) if n}
@@ -177,7 +177,7 @@ def prepare(source: Path, work: Path, cfg: Config) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    positionals = [("text", "text with one sentence a line, plain or .gz, or a data folder"), ("out", "LM text folder to make")]
+    positionals = [("text", "text with one sentence per line, plain or .gz, or a data folder"), ("out", "LM text folder to make")]
     prog = "steps/prepare_lm_text.sh"
     paths, cfg, common = parse_args(Config, positionals, argv, prog=prog, description=__doc__ or "")
     if cfg.max_lines < 0:

@@ -1,1 +1,1 @@
-"""Pages that need no network: HTML, charts, pictures of sound."""
+"""Self-contained pages: HTML, charts, pictures of sound."""

@@ -1,6 +1,6 @@
-"""Charts as inline SVG.  In: numbers with names.  Out: SVG text; what is pointed at says its numbers.
+"""Charts as inline SVG.  In: numbers with names.  Out: SVG text; tooltips show the numbers.
 
-``lines``: values over a numeric axis or over places with names. ``intervals``: a value with its interval, one a row.
+``lines``: values over a numeric axis or over named places. ``intervals``: values with their intervals, one per row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ svg text.l { text-anchor: start } svg text.r { text-anchor: end } svg text.s { f
 
 @dataclass(frozen=True)
 class Point:
-    """x, y, perhaps an interval of y; ``about``: said when pointed at."""
+    """x, y, optionally an interval of y; ``about``: tooltip."""
 
     x: float
     y: float
@@ -35,7 +35,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """Points that belong together. ``dots``: whether each is marked; ``joined``: whether they are joined by a line; ``shift``: pixels
+    """A series of points. ``dots``: whether each is marked; ``joined``: whether a line joins them; ``shift``: pixels
     to the right, for points that would hide others."""
 
     name: str
@@ -50,8 +50,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around a chart. ``places``: names of x = 0, 1, .. instead of numbers; ``zero``: y = 0 belongs to it; ``fit``: the
-    y axis is made for what is right of so much of the x axis (0 to 1), and the rest may run out of the chart."""
+    """Axes and title of a chart. ``places``: names of x = 0, 1, .. instead of numbers; ``zero``: y = 0 is shown; ``fit``: the
+    y axis fits the part right of this share of the x axis (0 to 1); the rest may exceed the chart."""
 
     title: str
     x: str
@@ -65,7 +65,7 @@ class Frame:
 
 @dataclass
 class Scale:
-    """Numbers to pixels, linear, with marks at round numbers."""
+    """Numbers to pixels, linear, with ticks at round numbers."""
 
     low: float
     high: float
@@ -78,7 +78,7 @@ class Scale:
 
 
 def lines(frame: Frame, drawn: Sequence[Line]) -> str:
-    """A chart of lines; '' when there is no point."""
+    """A chart of lines; '' if there are no points."""
     points = [p for line in drawn for p in line.points]
     if not points:
         return ""
@@ -95,7 +95,7 @@ def lines(frame: Frame, drawn: Sequence[Line]) -> str:
     def name(value: float) -> str:
         return frame.places[int(value)] if frame.places else number(value)
 
-    # An SVG within cuts off what runs out of it; a dot on the edge is left whole.
+    # An inner SVG clips what exceeds it; a dot on the edge stays complete.
     box = (left - 5, top - 5, right - left + 10, bottom - top + 10)
     inner = "".join(_line(line, x, y) for line in drawn)
     cut = f'<svg x="{box[0]}" y="{box[1]}" width="{box[2]}" height="{box[3]}" viewBox="{" ".join(map(str, box))}">{inner}</svg>'
@@ -127,16 +127,16 @@ def _line(line: Line, x: Scale, y: Scale) -> str:
         if line.dots:
             about = p.about or f"{line.name}: {number(p.x)}, {number(p.y)}"
             parts.append(f'<circle cx="{x(p.x):.1f}" cy="{y(p.y):.1f}" r="3.2" fill="{line.colour}"><title>{esc(about)}</title></circle>')
-    # Pointed at anywhere, a line says its name.
+    # A line's tooltip is its name.
     moved = f' transform="translate({line.shift:g} 0)"' if line.shift else ""
     return f'<g opacity="{line.opacity:g}"{moved}><title>{esc(line.name)}</title>{"".join(parts)}</g>'
 
 
 def intervals(title: str, x_name: str, rows: Sequence[tuple[str, Point | None]], width: int = 300, names: int = 110) -> str:
-    """A row for each name: the point's y as a dot, its interval as a bar, zero as a line; a row may lack its point.
+    """One row per name: the point's y as a dot, its interval as a bar, zero as a line; a row may have no point.
 
     Args:
-        names: pixels that the names take; 0 leaves them out, for a chart beside another one with the same rows.
+        names: pixels for the names; 0 omits them, for a chart beside another one with the same rows.
     """
     points = [p for _, p in rows if p is not None]
     if not points:
@@ -165,18 +165,18 @@ def intervals(title: str, x_name: str, rows: Sequence[tuple[str, Point | None]],
 
 
 def key(entries: Sequence[tuple[str, str]]) -> str:
-    """What the colours mean: (name, colour)."""
+    """Legend of the colours: (name, colour)."""
     items = "".join(f'<li><i style="border-color:{colour}"></i>{esc(name)}</li>' for name, colour in entries)
     return f'<ul class="key">{items}</ul>' if items else ""
 
 
 def charts(drawn: Sequence[str]) -> str:
-    """Charts side by side, as many as there is room for."""
+    """Charts side by side, as many per row as fit."""
     return f'<div class="charts">{"".join(f"<figure>{d}</figure>" for d in drawn if d)}</div>' if any(drawn) else ""
 
 
 def scale(low: float, high: float, first: float, last: float, *, tight: bool = False) -> Scale:
-    """From ``low`` to ``high``, or beyond them to the next round numbers unless ``tight``; three to seven marks."""
+    """From ``low`` to ``high``, or beyond them to the next round numbers unless ``tight``; three to seven ticks."""
     if high - low < 1e-9 * max(1.0, abs(high)):
         pad = 0.5 * abs(high) or 1.0
         low, high = low - pad, high + pad
@@ -191,7 +191,7 @@ def scale(low: float, high: float, first: float, last: float, *, tight: bool = F
 
 
 def number(value: float) -> str:
-    """As few digits as tell it from its neighbours on an axis."""
+    """As few digits as distinguish it from its neighbours on an axis."""
     return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 and float(value).is_integer() else f"{value:.4g}"
 
 

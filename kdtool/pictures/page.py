@@ -1,6 +1,6 @@
-"""A page in one file.  In: parts of HTML.  Out: a document that asks nothing of the network and runs no script but one that it is given.
+"""A page in one file.  In: parts of HTML.  Out: a document without network access that runs only the given script.
 
-All text that came from outside goes through ``esc``; ``table`` escapes what it is not told to be HTML.
+All foreign text goes through ``esc``; ``table`` escapes everything that is not marked as HTML.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def esc(text: object) -> str:
 
 
 def document(title: str, parts: Sequence[str], style: str = STYLE, script: str = "") -> str:
-    """The whole page; ``parts`` are HTML. With a ``script`` the browser is told to run that alone, and to load nothing from outside."""
+    """The whole page; ``parts`` are HTML. A content policy allows only ``script``, and no loading from outside."""
     policy, tail = "", ""
     if script:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -44,7 +44,7 @@ def document(title: str, parts: Sequence[str], style: str = STYLE, script: str =
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table; the columns in ``numbers`` are set to the right."""
+    """A table; the columns in ``numbers`` are right-aligned."""
     if not rows:
         return ""
 

@@ -1,4 +1,4 @@
-"""Sound in a page.  In: samples.  Out: an audio element that holds them, attributes that make a click play a part, the script that does.
+"""Sound in a page.  In: samples.  Out: an audio element that holds them, click attributes that play a part, the script for both.
 
 A click on anything that has `plays` attributes plays its audio element from one time to another; on what has `follows`, from the
 place of the click to the end. While it sounds, the element clicked on has the class "on", and what has the class "now" in the same
@@ -58,7 +58,7 @@ document.addEventListener("click", event => {
 
 
 def element(name: str, samples: np.ndarray, rate: int) -> str:
-    """An audio element with the id `name` that holds the samples (floats from -1 to 1) as FLAC, 16 bit: all browsers play it."""
+    """An audio element with the id `name` that holds the samples (floats from -1 to 1) as FLAC, 16 bit, which all browsers play."""
     import soundfile
 
     data = io.BytesIO()
@@ -77,5 +77,5 @@ def follows(name: str, end: float) -> str:
 
 
 def cursor(height: int, scale: float) -> str:
-    """A vertical line of an SVG that moves with the sound, `scale` pixels a second."""
+    """A vertical line of an SVG that moves with the sound, `scale` pixels per second."""
     return f'<path class="now" data-scale="{scale:g}" d="M0 0V{height}"/>'

@@ -26,9 +26,9 @@ def png(grey: np.ndarray) -> bytes:
 
 
 def spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Grey levels, dark is loud: uint8 (BANDS, columns), low frequencies at the bottom, a column every HOP seconds.
+    """Grey levels, dark is loud: uint8 (BANDS, columns), low frequencies at the bottom, one column per HOP seconds.
 
-    Short windows, as phoneticians look at speech: glottal pulses and releases show. Levels are from the file's loudest point
+    Short windows, as phoneticians use: glottal pulses and releases show. Levels are from the file's loudest point
     down to RANGE_DB below.
     """
     hop, size = max(1, round(HOP * rate)), round(WINDOW * rate)
@@ -45,7 +45,7 @@ def spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def waveform(samples: np.ndarray, width: int, height: float) -> str:
-    """An SVG path's data: the range of the samples in each of `width` columns, scaled to the loudest one."""
+    """Data of an SVG path: the range of the samples in each of `width` columns, scaled to the loudest one."""
     edges = np.linspace(0, len(samples), width + 1).astype(int)
     scale = 0.5 * height / max(float(np.abs(samples).max()), 1e-9)
     parts = []

@@ -1,6 +1,6 @@
 """Speech along a time axis.  In: samples and labelled intervals in seconds.  Out: parts of an SVG.
 
-A timeline's x axis has a fixed number of pixels a second, so that what is put below one another belongs together.
+A timeline's x axis has a fixed number of pixels per second, so that parts drawn below one another are aligned.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WAVE, SPECTRUM, TIER, AXIS = 60, 120, 26, 18  # heights in pixels
 
 @dataclass(frozen=True)
 class Mark:
-    """A labelled interval, in seconds; ``about``: what is shown of it when pointed at; ``faint``: silence and the like; ``sound``: id
+    """A labelled interval, in seconds; ``about``: tooltip; ``faint``: silence and the like; ``sound``: id
     of the audio element in the page that a click plays, see ``player.py``."""
 
     label: str
@@ -37,17 +37,17 @@ class Timeline:
     """An utterance from ``start`` to ``end``, seconds."""
 
     end: float
-    scale: float  # pixels a second
+    scale: float  # pixels per second
     start: float = 0.0
 
     @property
     def width(self) -> int:
-        """Pixels of the whole."""
+        """Total width in pixels."""
         return max(1, round((self.end - self.start) * self.scale))
 
     def svg(self, parts: Sequence[str], height: int, left: int = 0, least: int = 0) -> str:
-        """The picture, with ``left`` pixels for names before the axis begins, and ``least`` pixels wide for what is written in it."""
-        width = max(self.width + left + 12, least)  # the axis's last number hangs over
+        """The picture, with ``left`` pixels for names before the axis, and at least ``least`` pixels wide."""
+        width = max(self.width + left + 12, least)  # the axis's last number sticks out
         return f'<svg width="{width}" height="{height}" viewBox="{-left} 0 {width} {height}">{"".join(parts)}</svg>'
 
     def sound(self, samples: np.ndarray, rate: int) -> list[str]:
@@ -57,11 +57,11 @@ class Timeline:
         return [path, self.image(spectrogram(samples, rate), WAVE, SPECTRUM)]
 
     def cut(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        """The samples of what is shown."""
+        """The samples of the shown part."""
         return samples[round(self.start * rate) : round(self.end * rate)]
 
     def image(self, grey: np.ndarray, top: float, height: float, crisp: bool = False) -> str:
-        """A grey picture (uint8 (rows, columns)) over the whole axis; ``crisp``: its points stay rectangles."""
+        """A grey picture (uint8 (rows, columns)) over the whole axis; ``crisp``: its pixels stay rectangles."""
         data = base64.b64encode(png(grey)).decode()
         style = ' style="image-rendering:pixelated"' if crisp else ""
         return (
@@ -89,7 +89,7 @@ class Timeline:
         return "".join(parts)
 
     def axis(self, top: int) -> str:
-        """Seconds, every half of one, AXIS pixels high."""
+        """Seconds, a tick per half second, AXIS pixels high."""
         return "".join(
             f'<path d="M{(t - self.start) * self.scale:.0f} {top}v4" stroke="#555"/>'
             f'<text x="{(t - self.start) * self.scale + (10 if t == self.start else 0):.0f}" y="{top + 15}" fill="#555">{t:.1f}</text>'
@@ -98,7 +98,7 @@ class Timeline:
 
 
 def _label(mark: Mark, left: float, right: float, top: int) -> str:
-    """The text, squeezed into its interval when it is too long for it."""
+    """The text, squeezed into its interval if it is too long."""
     room, wanted = right - left - 2, 7.5 * len(mark.label)
     squeeze = f' textLength="{max(room, 1):.1f}" lengthAdjust="spacingAndGlyphs"' if wanted > room else ""
     colour = "#999" if mark.faint else "#000"

@@ -50,10 +50,10 @@ def describe(dump: PosteriorDump) -> list[str]:
                  f"coder {m['coder']['bytes']}, index {m['index']['bytes']})",
     }  # fmt: skip
     if "mean_mass_kept" in m:
-        rows["kept"] += f", {m['mean_mass_kept']:.2%} of the mass, {m['nats_lost_per_unit']:.4f} nats a {row} lost"
+        rows["kept"] += f", {m['mean_mass_kept']:.2%} of the mass, {m['nats_lost_per_unit']:.4f} nats per {row} lost"
         rows["perplexity"] = f"{math.exp(m['teacher_nats_per_unit']):.3f} ({m['unseen']} units unseen)"
     if dump.per_frame and "mean_mass_kept" in m:
-        rows["labels"] = f"{m['teacher_nats_per_unit']:.4f} nats a row on average"
+        rows["labels"] = f"{m['teacher_nats_per_unit']:.4f} nats per row on average"
         del rows["perplexity"]
     if frames:
         speech = "speech" if "aligned_frames" in m or dump.per_frame else "speech without silence"

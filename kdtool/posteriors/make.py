@@ -156,7 +156,7 @@ def report(meta: dict[str, Any], seconds: float) -> None:
 
     speech = meta["aligned_frames"] / 100.0
     print(f"{meta['unit']} posteriors: {meta['units']} units, {meta['entries'] / max(meta['units'], 1):.1f} kept of "
-          f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats a unit lost), "
+          f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats per unit lost), "
           f"teacher's {NAMES[meta['teacher_context']]} here "
           f"{math.exp(meta['teacher_nats_per_unit']):.3f} ({meta['unseen']} units unseen); "
           f"{meta['bytes'] / speech:.0f} bytes a second of speech, "

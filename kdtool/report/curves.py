@@ -15,9 +15,9 @@ from kdtool.report.choice import System, of_setting, settings
 
 CURVE = "curve.jsonl"
 SHOWN = (
-    ("dev_ce", "Cross-entropy on dev", "nats a frame"),
+    ("dev_ce", "Cross-entropy on dev", "nats per frame"),
     ("dev_accuracy", "Frame accuracy on dev", "share of frames"),
-    ("train_main", "Main head's loss in training", "nats a frame"),
+    ("train_main", "Main head's loss in training", "nats per frame"),
 )
 FIT = 0.15  # share of the updates left out of the charts: the first losses would flatten the rest
 Curve = list[dict[str, Any]]
@@ -82,7 +82,7 @@ def _heads(name: str, curves: Sequence[Curve]) -> str:
         return ""
     drawn = []
     for n, f in enumerate(fields):
-        frame = Frame(f.removeprefix("train_").replace("_", " "), "updates", "training loss a frame, nats", fit=FIT)
+        frame = Frame(f.removeprefix("train_").replace("_", " "), "updates", "training loss per frame, nats", fit=FIT)
         drawn.append(charts.lines(frame, [_line(name, curves, f, COLOURS[n % len(COLOURS)])]))
     return f"<h3>Auxiliary heads of {esc(name)}: unit, targets, layer</h3>{charts.charts(drawn)}"
 

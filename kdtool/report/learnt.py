@@ -124,7 +124,7 @@ def section(root: Path, content: dict[str, Any], speech: tuple[FeatureSet, Align
     ids = ids[:: -(-len(ids) // MOST)]
     rows = _rows(root, content, systems, (feats, ali, lang), ids)
     about = (
-        f"Mean KL divergence from the teacher's distribution in nats a frame, over {len(ids)} utterances that nobody was trained on: of "
+        f"Mean KL divergence from the teacher's distribution in nats per frame, over {len(ids)} utterances that nobody was trained on: of "
         "one distribution for all places; of each unit's mean over its other places, which knows the unit but nothing around it; of "
         "the head. A head that is not below each unit's mean shows nothing of the teacher's context."
     )

@@ -43,7 +43,7 @@ def _picture(root: Path, content: dict[str, Any], chosen: Chosen, cfg: Config, s
     maps, notes = maps_of(root, content, chosen, systems, (feats, ali, phones), utt)
     sound = read_sound(cfg.data, utt) if cfg.data else None
     notes += [] if sound else ["Without its sound: --data was not given."]
-    which = f", its {cfg.utterance} one by errors a word" if cfg.utterance in RANKED else ""
+    which = f", its {cfg.utterance} one by errors per word" if cfg.utterance in RANKED else ""
     about = (
         f"Utterance {utt} of {chosen.name}{which}, {one.num_frames / 100:.2f} s: {feats.info(utt).text}. White is probability "
         f"0, black is 1; red frames: the alignment. In brackets: the mean probability of the aligned phone over the "

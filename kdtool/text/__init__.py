@@ -1,1 +1,1 @@
-"""Text as people write it -> text to work with: characters, marks that are no words, files that are no plain text, unknown words."""
+"""Text cleaning: characters, marks that are no words, files that are no plain text, unknown words."""

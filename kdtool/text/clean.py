@@ -1,10 +1,10 @@
-"""One form for all text.  In: text as people and programs write it.  Out: the same words without what nobody sees or says.
+"""One form for all text.  In: text as people and programs write it.  Out: the same words without invisible characters.
 
-Transcripts, LM text, lexicons and the aligner all read text through this module, so one word is one string everywhere:
-composed letters (NFC), words parted by ASCII blanks, nothing invisible. What was changed is counted by kind.
+Transcripts, LM text, lexicons and the aligner all read text through this module, so each word is one string everywhere:
+composed letters (NFC), words separated by ASCII blanks, nothing invisible. Changes are counted by kind.
 
 ZERO WIDTH (NON-)JOINER is part of the spelling in Persian and Indic scripts: it stays between two letters of scripts that
-join, and goes everywhere else. Compatibility forms (full-width letters, ligatures) stay as written; a lookup in a lexicon may
+join, and is removed everywhere else. Compatibility forms (full-width letters, ligatures) stay as written; a lookup in a lexicon may
 fold them (see `spellings`).
 """
 
@@ -20,7 +20,7 @@ _SPACE, _CONTROL = "no-break or other Unicode space split on", "control characte
 _ZERO_SPACE, _JOINER = "zero-width space split on", "zero-width joiner or non-joiner removed"
 _COMPOSED = "line or utterance put into composed form (NFC)"
 _BROKEN = "replacement character (U+FFFD) kept: an earlier conversion broke the text, convert the original again"
-# Kind -> characters, as they stand in a class of a regular expression.
+# Kind -> characters, in the syntax of a regular expression's character class.
 _KINDS = {
     "byte order mark removed": "\ufeff",
     "soft hyphen removed": "\u00ad",
@@ -47,7 +47,7 @@ Counts = Counter[str]
 def clean(text: str, counts: Counts | None = None) -> str:
     """The text in composed form, without invisible characters; Unicode's other spaces are blanks. Idempotent.
 
-    ASCII blanks and line ends stay as they are. counts: gets how many characters of each kind were changed.
+    ASCII blanks and line ends stay unchanged. counts: gets the number of changed characters by kind.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -62,13 +62,13 @@ def clean(text: str, counts: Counts | None = None) -> str:
 def _replacement(found: re.Match[str], counts: Counts) -> str:
     kind = _GROUPS[found.lastindex or 0]
     if kind == _JOINER:
-        return found[0]  # what stands beside it is looked at when the rest is gone
+        return found[0]  # its neighbours are judged once the rest is gone
     counts[kind] += 1
     return " " if kind in _SPLIT else found[0] if kind == _BROKEN else ""
 
 
 def _joiner(run: re.Match[str], counts: Counts) -> str:
-    """The first of a run between two letters that join, else nothing."""
+    """The first joiner of a run between two joining letters, else nothing."""
     around = run.string[max(0, run.start() - 1) : run.start()], run.string[run.end() : run.end() + 1]
     kept = run[0][:1] if all(map(_JOINING.match, around)) else ""
     counts[_JOINER] += len(run[0]) - len(kept)
@@ -76,17 +76,17 @@ def _joiner(run: re.Match[str], counts: Counts) -> str:
 
 
 def upper(text: str) -> str:
-    """Upper case, composed: an upper-case letter may be two characters that one character stands for."""
+    """Upper case, composed: upper-casing may give two characters that compose to one."""
     return unicodedata.normalize("NFC", text.upper())
 
 
 def without_accents(text: str) -> str:
-    """Plain letters in place of accented, full-width and ligature ones."""
+    """Plain letters instead of accented, full-width and ligature ones."""
     return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
 def spellings(word: str) -> Iterator[str]:
-    """The upper-case forms under which a lexicon may have a word, nearest first, computed one by one: as it is, with plain
+    """The upper-case forms under which a lexicon may have a word, nearest first, computed lazily: unchanged, with plain
     apostrophes, without joiners, with compatibility forms folded (NFKC), without accents. None is empty."""
     form = upper(word)
     last = ""
@@ -111,7 +111,7 @@ def _folded(text: str) -> str:
 
 
 def punctuation(char: str) -> bool:
-    """Whether a character is never said: punctuation, pictures, and signs that part words; the apostrophe is a letter here."""
+    """Whether a character is never spoken: punctuation, pictures, and word separators; the apostrophe is a letter here."""
     kind = unicodedata.category(char)
     if kind.startswith("P"):
         return char not in "'%&@#*"
@@ -119,12 +119,12 @@ def punctuation(char: str) -> bool:
 
 
 def said(token: str) -> bool:
-    """Whether there is anything in a token that can be said."""
+    """Whether a token contains anything that can be spoken."""
     return not all(punctuation(c) or c == "'" for c in token)
 
 
 def tell(where: str, counts: Counts) -> None:
-    """Say on standard error what was changed, a kind a line; nothing where nothing was."""
+    """Print the changes on standard error, one line per kind; nothing if there are none."""
     for kind, count in sorted(counts.items()):
         if count:
             print(f"note: {where}: {count} x {kind}", file=sys.stderr)

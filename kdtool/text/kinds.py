@@ -1,7 +1,7 @@
-"""Files that are no plain text although their name says so.  In: a file's text.  Out: what it is and what to do, or ''.
+"""Recognises files that are no plain text despite their name.  In: a file's text.  Out: what it is and what to do, or ''.
 
 Subtitles (SRT, WebVTT, SubStation, LRC), labels with times (HTK, MLF, Audacity, TextGrid, CTM, STM, RTTM, ELAN), and JSON,
-XML, RTF, ARPA. A transcript that happens to hold numbers is none of these: every line has to fit, with times that rise.
+XML, RTF, ARPA. A transcript with numbers is not mistaken for these: every line has to match, with ascending times.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _CTM = re.compile(rf"\S+\s+\S{{1,2}}\s+({_NUMBER})\s+{_NUMBER}\s+\S+(\s+[\d.eE+-
 _STM = re.compile(rf"\S+\s+\S{{1,2}}\s+\S+\s+({_NUMBER})\s+({_NUMBER})(\s+<[^<>]*>)?\s.*")
 _RTTM = re.compile(r"[A-Z-]+\s+\S+\s+\d+\s+\S+\s+\S+\s+\S+\s+\S+\s+\S+(\s+\S+){0,2}")
 _HTK = re.compile(r"(\d+)\s+(\d+)\s+\S.*")
-_SHORTEST = 100_000  # HTK counts in 100 ns: a file whose last end is before 10 ms is a text with numbers
+_SHORTEST = 100_000  # HTK counts in 100 ns: a file that ends before 10 ms is a text with numbers
 ADVICE = "give the words alone, as plain text"
 
 
 def file_kind(text: str) -> str:
-    """What a text file is, in words that end in what to do; '' for plain text."""
+    """The kind of a text file, with what to do; '' for plain text."""
     start = text.lstrip("\ufeff \t\r\n").replace("\r\n", "\n").replace("\r", "\n")
     lines = [line.strip() for line in start.split("\n") if line.strip()]
     kind = _by_start(start) or _by_lines(lines)
@@ -37,7 +37,7 @@ def file_kind(text: str) -> str:
 
 
 def plain_fault(path: Path, text: str) -> str:
-    """What a transcript file holds that is no plain text, with file and line, and what to do; '' for nothing."""
+    """Describe non-plain content of a transcript file, with file and line, and what to do; '' for none."""
     if kind := file_kind(text):
         return f"{path}: {kind}"
     lines = enumerate(text.split("\n"), 1)
@@ -45,10 +45,10 @@ def plain_fault(path: Path, text: str) -> str:
 
 
 def check_plain(path: Path) -> None:
-    """Look at the beginning of a large text, plain or .gz.
+    """Check the beginning of a large text, plain or .gz.
 
     Raises:
-        KdError: it is in another encoding, or no plain text; what it looks like is said.
+        KdError: another encoding, or no plain text; says what it looks like.
         OSError: it cannot be read.
     """
     data = first_lines(path, 1 << 16)
@@ -59,7 +59,7 @@ def check_plain(path: Path) -> None:
 
 
 def _by_start(text: str) -> str:
-    """By its first characters, which no transcript begins with."""
+    """The kind by the first characters, with which no transcript begins."""
     low = text[:200].lower()
     if "ootextfile" in low or re.match(r'"?praat', low):
         return "a Praat TextGrid or other Praat file"
@@ -99,7 +99,7 @@ def _by_lines(lines: Sequence[str]) -> str:
 
 
 def _times(found: re.Match[str], form: re.Pattern[str]) -> bool:
-    """Whether the fields are times and not numbers in a sentence: they have a decimal point, or the line begins as RTTM's do."""
+    """Whether the fields are times and not numbers in a sentence: they have a decimal point, or the line begins like RTTM."""
     if form is _RTTM:
         return found[0].startswith(("SPEAKER ", "SPKR-INFO ", "LEXEME "))
     return form is _LRC or "." in found[1]
@@ -108,9 +108,9 @@ def _times(found: re.Match[str], form: re.Pattern[str]) -> bool:
 def _rising(
     lines: Sequence[str], form: re.Pattern[str], times: Callable[[re.Match[str]], tuple[float, float]], shortest: float
 ) -> bool:
-    """Whether all lines are segments one behind the other, the last of which ends at `shortest` or later.
+    """Whether all lines are consecutive segments that end at `shortest` or later.
 
-    A single line has to begin at 0: a sentence may begin with two numbers.
+    A single line must begin at 0: a sentence may begin with two numbers.
     """
     first, last = -1.0, 0.0
     for line in lines:

@@ -1,4 +1,4 @@
-"""Marks in a text that are no words.  In: a line.  Out: the line without them, by kind; markup, which is refused, by name.
+"""Marks in a text that are no words.  In: a line.  Out: the line without them, counted by kind; markup, which is refused.
 
 Sentence marks: <s>, </s> (SRILM, Sphinx), the utterance id behind them in Sphinx' transcripts. The unknown word: <unk> in any
 case. Tags: [LAUGHTER], <noise>, ++BREATH++ as one token. Markup: HTML and XML tags, entities, times of subtitles.
@@ -11,10 +11,10 @@ from html.entities import html5
 
 from kdtool.text.clean import Counts, clean, said
 
-UNKNOWN_WORD = "<UNK>"  # what stands for it in the toolkit
+UNKNOWN_WORD = "<UNK>"  # the toolkit's unknown word
 SENTENCE, UNKNOWN, TAG = "sentence mark (<s> </s>) left out", "unknown word (<unk>)", "tag of a noise ([LAUGHTER], <noise>) left out"
 UTTERANCE, NOT_SAID = "utterance id behind </s> left out", "token of punctuation alone left out"
-LONGEST_WORD = 100  # characters; what is longer is a line without blanks, or no text
+LONGEST_WORD = 100  # characters; longer ones are lines without blanks, or no text
 TAGS = re.compile(r"<[^<>\s]*>|\[[^\[\]\s]*\]|\+\+[^+\s]+\+\+")
 _SENTENCE = re.compile(r"</?s>", re.IGNORECASE)
 _UNKNOWN = re.compile(r"<unk>|\[unk\]", re.IGNORECASE)
@@ -24,7 +24,7 @@ _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30
 _ATTRIBUTES = r"(?:\s+[\w:-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s<>]+))*"
 _TAG = re.compile(rf"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9]*)(?P<class>\.[\w.]+)?(?P<more>{_ATTRIBUTES})\s*(?P<self>/?)>")
 _OTHER = re.compile(r"<\d\d:\d\d(:\d\d)?[.,]\d+>|\d\d:\d\d[.,]\d+\s*-->|<!--|<\?xml|<!DOCTYPE", re.IGNORECASE)
-# Names that only HTML has, and those that may as well be a noise (<b> breath, <p> pause) where they stand alone.
+# Names that only HTML has, and those that may also be a noise (<b> breath, <p> pause) if alone.
 _HTML = frozenset([
     "html", "head", "body", "title", "div", "span", "font", "br", "hr", "em", "strong", "big", "small", "sub", "sup", "table", "tr", "td",
     "th", "ul", "ol", "li", "img", "script", "style", "blockquote", "pre", "code", "center", "strike", "del", "ins", "ruby", "rt",
@@ -34,9 +34,9 @@ _MAY_BE_HTML = frozenset(["a", "b", "i", "u", "p", "q", "v", "c", "tt", "lang"])
 
 
 def markup(text: str) -> str:
-    """The first piece of markup in a text, '' when there is none: '<b>', '&amp;'.
+    """The first piece of markup in a text, '' if there is none: '<b>', '&amp;'.
 
-    No markup are tags of other names (<unk>, <noise>), and a lone <b> or <p>, which transcribers write for breath and pause.
+    Tags with other names (<unk>, <noise>) are not markup, nor is a lone <b> or <p>, which transcribers write for breath and pause.
     """
     if "<" not in text and "&" not in text and "-->" not in text:
         return ""
@@ -60,7 +60,7 @@ def sentence_mark(token: str) -> bool:
 
 
 def unknown_mark(token: str) -> bool:
-    """Whether a token stands for an unknown word."""
+    """Whether a token represents an unknown word."""
     return _UNKNOWN.fullmatch(token) is not None
 
 
@@ -68,8 +68,8 @@ def without_marks(text: str, counts: Counts, *, unknown: str = "", tags: bool = 
     """A line without sentence marks; single blanks.
 
     Args:
-        unknown: what <unk> becomes, '' for nothing.
-        tags: tags of noises go too, and are counted; False leaves them as words.
+        unknown: replacement of <unk>, '' to remove it.
+        tags: also remove tags of noises and count them; False leaves them as words.
     """
     if not any(c in text for c in "<[+"):
         return " ".join(text.split())
@@ -91,14 +91,14 @@ def without_marks(text: str, counts: Counts, *, unknown: str = "", tags: bool = 
 
 
 def transcript(text: str, counts: Counts) -> str:
-    """A transcript's words: clean, without sentence marks and tokens that nobody says; <unk> is the toolkit's unknown word."""
+    """A transcript's words: clean, without sentence marks and unspoken tokens; <unk> becomes the toolkit's unknown word."""
     if text.isascii() and text.isprintable() and not any(c in text for c in "<[+"):
         return spoken(text, counts)
     return spoken(without_marks(clean(text, counts), counts, unknown=UNKNOWN_WORD), counts)
 
 
 def spoken(text: str, counts: Counts) -> str:
-    """Without tokens of punctuation alone; single blanks."""
+    """The line without tokens of punctuation only; single blanks."""
     tokens = text.split()
     kept = [t for t in tokens if said(t)]
     counts[NOT_SAID] += len(tokens) - len(kept)
@@ -106,7 +106,7 @@ def spoken(text: str, counts: Counts) -> str:
 
 
 def words_fault(text: str) -> str:
-    """What is in a transcript that no word can be, and what to do; '' for none."""
+    """What cannot be a word in a transcript, and what to do; '' for none."""
     if found := markup(text):
         return f"{text[:60]!r} holds markup ({found}); give the words alone, as plain text"
     if long := next((w for w in text.split() if len(w) > LONGEST_WORD), ""):

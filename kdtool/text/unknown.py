@@ -1,4 +1,4 @@
-"""Words without a pronunciation, in two lines for the terminal.  In: their counts.  Out: how many, the most frequent, where all are."""
+"""Summary of words without a pronunciation, for the terminal.  In: their counts.  Out: two lines: how many, most frequent, list file."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Collection
 
 SHOWN = 10
-_LONGEST = 40  # letters of a word that are shown
+_LONGEST = 40  # letters shown per word
 
 
 def unknown_words(what: str, words: Counter[str], unknown: Collection[str], fate: str, listed: str) -> str:
-    """The summary of a text's unknown words; '' when there are none.
+    """The summary of a text's unknown words; '' if there are none.
 
     Args:
-        what: whose words they are: "training transcripts".
-        words: how often each word of the text occurs.
+        what: source of the words: "training transcripts".
+        words: count of each word of the text.
         unknown: those without a pronunciation.
-        fate: what is said of them: "are without a pronunciation and become <UNK>".
-        listed: where all of them stand.
+        fate: what happens to them: "are without a pronunciation and become <UNK>".
+        listed: file that lists all of them.
     """
     found = Counter({w: words[w] for w in set(unknown) if words[w]})
     if not found:

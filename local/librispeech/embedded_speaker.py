@@ -1,6 +1,6 @@
 """One speaker of the embedded corpus.  In: a JSON file with voice and sentences.  Out: <chapter>/ID.flac and ID.trans.txt, true times.
 
-A process of its own for each speaker: espeak keeps state, so a speaker's audio would depend on who spoke before.
+Each speaker has a separate process: espeak keeps state, so a speaker's audio would depend on the previous speakers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from local.librispeech.espeak import MEND, OWN_RATE, Espeak
 from local.librispeech.truth import true_times
 
 RATE = 16000
-# Of each utterance, so that speakers vary a little: pitch by so many units, rate by this share.
+# Per utterance, so that speakers vary a little: pitch by up to this many units, rate by up to this share.
 PITCH_JITTER, RATE_JITTER = 4, 0.07
 PADDING = (0.15, 0.35)
 SPEECH_PEAK = (0.35, 0.7)
@@ -28,7 +28,7 @@ SHORTEST, LONGEST = 0.5, 10.0
 
 
 def resample(signal: Any) -> Any:
-    """(samples,) at 22,050 Hz -> (about samples * 320 / 441,) at 16 kHz: the spectrum above 8 kHz is cut off.
+    """(samples,) at 22,050 Hz -> (about samples * 320 / 441,) at 16 kHz: removes the spectrum above 8 kHz.
 
     By numpy's FFT because importing scipy.signal takes longer than speaking a speaker's sentences.
     """
@@ -46,7 +46,7 @@ def process(speech: bytes, seed: int) -> tuple[Any, float]:
 
     Also returns the seconds of padding before the speech.
 
-    The noise is NOISE_DB decibels relative to the speech's mean power; real recordings have no digital silence either, and
+    The noise is NOISE_DB decibels relative to the speech's mean power; real recordings have no digital silence, and
     models of it would have no variance.
     """
     import numpy as np
@@ -64,7 +64,7 @@ def process(speech: bytes, seed: int) -> tuple[Any, float]:
 
 
 def speak(job: dict[str, Any], chapter: Path) -> None:
-    """Write a chapter: one FLAC file an utterance, and the transcripts.
+    """Write a chapter: one FLAC file per utterance, and the transcripts.
 
     Args:
         job: voice, pitch, rate, seed, utterances ([id, lower-case text]) and the file for the true times.

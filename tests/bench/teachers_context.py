@@ -5,7 +5,7 @@ After `. utils/env.sh`, with "$KD_PYTHON" before each line:
     tests/bench/teachers_context.py units TEACHER LANG ALI_TRAIN ALI_DEV
     tests/bench/teachers_context.py probe TEACHER LANG ALI_TRAIN ALI_DEV STUDENT FEATS_TRAIN FEATS_DEV --layer 7 --around 6
 
-In: folders of a recipe.  Out: mean KL(teacher || answer) on dev in nats a frame, silence left out.
+In: folders of a recipe.  Out: mean KL(teacher || answer) on dev in nats per frame, silence left out.
 - units: the answers are means of the teacher's distributions over the training set, one for all places, one for each unit, and one for
   each unit with the one, two, three units before it (and without it); rare ones lean on those of a unit less. What a trunk could
   answer that is never wrong about the units within its sight.

@@ -179,7 +179,7 @@ def test_no_path_to_the_end_has_no_lattice() -> None:
 
 
 def test_a_wider_beam_is_tried_where_the_first_finds_no_end() -> None:
-    # Label 1 is better on all frames but leads nowhere; label 2 is 10 nats a frame worse and final.
+    # Label 1 is better on all frames but leads nowhere; label 2 is 10 nats per frame worse and final.
     columns = [[0, 0, 1, 2, 2], [1, 2, 1, 2, 3], [1, 2, 1, 2, -1], [0, 3, 0, 0, 0]]
     graph = DecodingGraph(*(np.array(c, np.int32) for c in columns), np.zeros(5, np.float32), np.zeros(1, np.int32),
                           np.zeros(0, np.int32), 2, WORDS)  # fmt: skip

@@ -5,6 +5,13 @@
 set -euo pipefail
 root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
+if [[ "${1:-}" == @(-h|--help) ]]; then
+  sed -n '2,4s/^# //p' tests/run.sh
+  exit
+fi
+for part in "$@"; do
+  [[ "$part" == @(lint|unit|recipe|slurm) ]] || { echo "error: tests/run.sh: no part '$part'; known are lint, unit, recipe, slurm" >&2; exit 2; }
+done
 "$root/utils/setup_env.sh"
 source "$root/utils/env.sh"
 source "$root/utils/attend.sh"
@@ -37,9 +44,4 @@ if (($# == 0)); then set -- lint unit recipe slurm; fi
 KD_TINY_CONTENT="$(mktemp -d)/content.json"
 export KD_TINY_CONTENT
 trap 'rm -rf "${KD_TINY_CONTENT%/*}"' EXIT
-for part in "$@"; do
-  case "$part" in
-    lint | unit | recipe | slurm) attend "$part" ;;
-    *) echo "error: tests/run.sh: no part '$part'; known are lint, unit, recipe, slurm" >&2; exit 2 ;;
-  esac
-done
+for part in "$@"; do attend "$part"; done

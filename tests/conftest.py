@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and their children inherit that: the tests of
-# Ctrl-C want what a user at a terminal has.
+# Ctrl-C need a terminal's settings.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Kill the tiny recipe again and again, resume it each time, and compare the end with an undisturbed run's, byte by byte.
+"""Kill the tiny recipe repeatedly, resume it each time, and compare the result with an undisturbed run's, byte by byte.
 
 usage: tests/kill_test.py [--kills 40] [--seed 1] [--work DIR] [--from-stage] [-- run.sh options]
 
@@ -34,7 +34,7 @@ STAGE, STEP = re.compile(r"== stage \d+: (\w+) \("), re.compile(r".*: (done in [
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """A point of a run: so many steps of a stage done, and so many seconds after that."""
+    """A point of a run: the number of finished steps of a stage, and seconds after that."""
 
     stage: str
     done: int
@@ -59,12 +59,12 @@ def content(work: Path) -> dict[str, str]:
 
 
 def left_over(work: Path) -> list[str]:
-    """Half-made folders; at the end there are none."""
+    """Unfinished folders; at the end there are none."""
     return sorted(str(p.relative_to(work)) for p in work.rglob(".*") if p.name.endswith((".work", ".old")))
 
 
 def undisturbed(command: Sequence[str]) -> list[tuple[float, Moment]]:
-    """Run to the end; when each stage began and each step was done."""
+    """Run to the end; returns the times of each stage's start and each step's end."""
     begin, moments, stage, done = time.monotonic(), [], "", 0
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert child.stdout is not None

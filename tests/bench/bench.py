@@ -1,6 +1,6 @@
-"""Benchmarks of alignment, graph building and decoding, on folders that a recipe made.
+"""Benchmarks of alignment, graph building and decoding, on a recipe's folders.
 
-In: which benchmark, and the folders that its step takes. Out: CPU seconds on one core (the machine may be busy), medians of
+In: the benchmark's name, and its step's folders. Out: CPU seconds on one core (the machine may be busy), medians of
 repeated runs, and ratios: times real time, or against kaldi-decoder's FasterDecoder on the same graph and scores.
 
 After `. utils/env.sh`, with "$KD_PYTHON" before each line:
@@ -37,7 +37,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def align(feats: Path, lang_dir: Path, gmm_dir: Path, utterances: int, repeats: int) -> dict[str, float]:
-    """Training graphs, GMM scores and Viterbi, an utterance at a time as in steps/align.sh (without speakers' transforms)."""
+    """Training graphs, GMM scores and Viterbi, one utterance at a time as in steps/align.sh (without speakers' transforms)."""
     from kdtool.features.store import FeatureSet
     from kdtool.gmm.folder import open_gmm, original_ids, used_words
     from kdtool.gmm.shard import viterbi_states
@@ -71,7 +71,7 @@ def align(feats: Path, lang_dir: Path, gmm_dir: Path, utterances: int, repeats: 
 
 
 def hclg(lang: Path, lm: Path, model: Path, repeats: int) -> dict[str, float]:
-    """steps/make_graph.sh in processes of its own: CPU seconds (user and system) and peak memory."""
+    """steps/make_graph.sh as a separate process: CPU seconds (user and system) and peak memory."""
     cpu, peak, meta = [], [], {}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -143,11 +143,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("align", "hclg", "decode"))
     parser.add_argument("folders", type=Path, nargs=3)
-    parser.add_argument("--utterances", type=int, default=60, help="use the set's first so many (align, decode)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs whose median counts")
+    parser.add_argument("--utterances", type=int, default=60, help="use the first N utterances of the set (align, decode)")
+    parser.add_argument("--repeats", type=int, default=3, help="number of runs, whose median is reported")
     parser.add_argument("--beam", type=float, default=20.0)
     parser.add_argument("--max-active", type=int, default=2000)
-    parser.add_argument("--lm-scale", type=float, default=8.0, help="decode: acoustic scores are divided by it")
+    parser.add_argument("--lm-scale", type=float, default=8.0, help="decode: divisor of the acoustic scores")
     a = parser.parse_args(argv)
     if a.what != "hclg":
         import torch

@@ -1,8 +1,8 @@
-"""Benchmark of the aligner's fit: whether wrong transcripts rank below right ones, and what that costs.
+"""Benchmark of the aligner's fit: whether wrong transcripts rank below correct ones, and its cost.
 
 In: a folder of audio with its text (as `kdtool align` takes it), a GMM folder, its lang folder. Out: for each kind of wrong
-transcript and for replaced words the area under the ROC curve, of right transcripts how many files and words look wrong all the
-same, and CPU seconds of the fit beside those of the alignment.
+transcript and for replaced words the area under the ROC curve, the number of correct files and words that look wrong
+anyway, and CPU seconds of the fit beside those of the alignment.
 
 Kinds: another file's text; text cut at 60%; audio cut at 60%; text twice; two neighbouring words exchanged; one word in eight
 replaced by any other, or by one with as many letters, give or take one.
@@ -11,7 +11,7 @@ After `. utils/env.sh`:
 
     "$KD_PYTHON" tests/bench/bench_confidence.py CORPUS/dev-clean-2 exp/sat data/lang [--half first] [--lexicon cmudict.dict]
 
-``--half``: of the speakers, in alphabetical order every other one. The limits in kdtool/aligner/fit.py were chosen on the first half.
+``--half``: every other speaker, in alphabetical order. The limits in kdtool/aligner/fit.py were chosen on the first half.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from bench import FRAMES_A_SECOND, timed
 KINDS = ("other", "text60", "audio60", "doubled", "exchanged", "replaced", "replaced_alike")
 UTTERANCE_KINDS = KINDS[:5]  # those that count for `pooled`
 SHARE = 0.6
-REPLACED = 8  # one word in so many
+REPLACED = 8  # one word in N
 
 
 class Wrong(NamedTuple):
-    """A transcript. places: words that were changed; cut: of the audio, the share that is kept."""
+    """A transcript. places: changed words; cut: kept share of the audio."""
 
     words: list[str]
     places: list[int]
@@ -44,13 +44,13 @@ class Wrong(NamedTuple):
 
 
 def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
-    """Probability that a right one scores above a wrong one, a tie counting half."""
+    """Probability that a correct one scores above a wrong one; ties count half."""
     r, w = np.asarray(right)[:, None], np.asarray(wrong)[None]
     return float((r > w).mean() + 0.5 * (r == w).mean())
 
 
 def variants(words: list[str], others: Sequence[list[str]], vocabulary: Sequence[str], rng: random.Random) -> Iterator[tuple[str, Wrong]]:
-    """The right transcript and a wrong one of each kind that the words allow."""
+    """The correct transcript and a wrong one of each kind that its words allow."""
     yield "right", Wrong(words, [])
     yield "other", Wrong(rng.choice(others), [])
     yield "text60", Wrong(words[: max(1, round(SHARE * len(words)))], [])
@@ -106,7 +106,7 @@ def scores(out: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
 
 
 def curves(made: dict[str, tuple[str, list[int]]], files: dict[str, float], words: dict[str, list[float]]) -> dict[str, Any]:
-    """The areas, and the shares of right files and words that look wrong and of wrong ones that do not."""
+    """The areas, the shares of correct files and words that look wrong, and of wrong ones that do not."""
     by_kind = {k: [files[n] for n, (kind, _) in made.items() if kind == k and n in files] for k in ("right", *KINDS)}
     right, said = by_kind["right"], [w for n, (kind, _) in made.items() if kind == "right" for w in words.get(n, [])]
     result: dict[str, Any] = {"files": len(right), "words": len(said)}
@@ -165,16 +165,16 @@ def cost(folder: Path, model: Path, lang_dir: Path, lexicon: Path | None, count:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Command line; answers the figures that it prints."""
+    """Command line; returns the printed figures."""
     from kdtool.__main__ import main as kdtool
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("corpus", "model", "lang"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--lexicon", type=Path, help="pronunciations beside those of the lang folder")
-    parser.add_argument("--half", choices=["all", "first", "second"], default="all", help="of the speakers")
-    parser.add_argument("--seed", type=int, default=0, help="which words are exchanged and replaced")
-    parser.add_argument("--files", type=int, default=0, help="so many files, drawn at random; 0: all")
+    parser.add_argument("--half", choices=["all", "first", "second"], default="all", help="half of the speakers")
+    parser.add_argument("--seed", type=int, default=0, help="seed of exchanges and replacements")
+    parser.add_argument("--files", type=int, default=0, help="number of files, drawn at random; 0: all")
     parser.add_argument("--nj", default="2", help="jobs of the alignment")
     parser.add_argument("--timed", type=int, default=10, help="right files whose cost is measured")
     a = parser.parse_args(argv)

@@ -1,9 +1,9 @@
 """Training of students on a device beside the CPU: updates per second and losses.
 
 In: a prepared folder with fbank, ali, dev_fbank, dev_ali and the teachers' dumps post_senone, post_phone, post_subword; without one,
-made-up data. Out: for cross-entropy and for HMT-KD a line per device: precision, updates per second (wall clock, batches made on
+synthetic data. Out: for cross-entropy and for HMT-KD a line per device: precision, updates per second (wall clock, batches made on
 the CPU included), how long making a batch takes, the main head's loss where the CPU stops and at the end, frame cross-entropy on dev.
-k2 and Lhotse are not needed, so any torch from 1.13.1 on serves. From a finished recipe's work folder:
+It needs no k2 and no Lhotse, so any torch from 1.13.1 on works. From a finished recipe's work folder:
 
     mkdir -p /tmp/p && cp -rL data/train_clean_5/fbank exp/sat/ali_train /tmp/p && mv /tmp/p/ali_train /tmp/p/ali
     cp -rL data/dev_clean_2/fbank /tmp/p/dev_fbank && cp -rL exp/sat/ali_dev /tmp/p/dev_ali
@@ -34,8 +34,8 @@ from kdtool.student.train import load
 
 ROOT = Path(__file__).resolve().parents[2]
 CE, HMT = ROOT / "egs/mini_librispeech/conf/student_ce.yaml", ROOT / "utils/conf/student_hmt.yaml"
-WARM = 5  # updates that are not timed
-MEAN = 20  # updates that a loss is averaged over
+WARM = 5  # untimed updates
+MEAN = 20  # updates per average of the loss
 
 
 def data_of(folder: Path | None, cfg: StudentConfig) -> tuple[TrainingSet, TrainingSet]:
@@ -63,7 +63,7 @@ def run(cfg: StudentConfig, data: tuple[TrainingSet, TrainingSet], total: int, u
             wait(trainer.compute.device)
             batches, started = 0.0, time.monotonic()
         begin = time.monotonic()
-        trainer.kind.inputs(trainer.next_batch())  # once more than training does: taken off below
+        trainer.kind.inputs(trainer.next_batch())  # one extra time beside training: subtracted below
         batches += time.monotonic() - begin
         trainer.step()
         trainer.update += 1
@@ -78,7 +78,7 @@ def run(cfg: StudentConfig, data: tuple[TrainingSet, TrainingSet], total: int, u
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -86,12 +86,12 @@ def wait(device: torch.device) -> None:
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """Run both systems and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", help="prepared folder (default: made-up data)")
+    parser.add_argument("folder", type=Path, nargs="?", help="prepared folder (default: synthetic data)")
     parser.add_argument("--device", default="auto", help="device to compare with the CPU: auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16; on the CPU, too")
     parser.add_argument("--updates", type=int, default=300)
-    parser.add_argument("--cpu-updates", type=int, default=60, help="after so many the CPU stops (0: no CPU beside the device)")
-    parser.add_argument("--config", action="append", help="student's options, instead of the recipe's (as often as there are layers)")
+    parser.add_argument("--cpu-updates", type=int, default=60, help="number of updates on the CPU (0: no CPU beside the device)")
+    parser.add_argument("--config", action="append", help="student's options, instead of the recipe's (repeat it for several layers)")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
     layers = [part for layer in a.config or [str(CE), str(HMT)] for part in ("--config", layer)]

@@ -1,7 +1,7 @@
-"""Benchmarks of teachers' posteriors, on folders that a recipe made.
+"""Benchmarks of teachers' posteriors, on a recipe's folders.
 
-In: teachers with their dumps, a text, or an alignment. Out: sizes and rates beside other forms of the same content; how many full
-distributions of an n-gram a second; how fast a neural teacher's are written. CPU seconds of one core (the machine may be busy); real
+In: teachers with their dumps, a text, or an alignment. Out: sizes and rates beside other formats of the same content; full
+distributions of an n-gram per second; speed of dumping a neural teacher. CPU seconds of one core (the machine may be busy); real
 time is the alignment's frames.
 
 After `. utils/env.sh`, with "$KD_PYTHON" before each line:
@@ -11,7 +11,7 @@ After `. utils/env.sh`, with "$KD_PYTHON" before each line:
     tests/bench/bench_dumps.py ngram lm_text.gz --units 500 --order 5
     tests/bench/bench_dumps.py neural data/lang exp/sat/ali_train subword lstm
 
-lilcom and HDF5 need the packages lilcom and h5py, which kdtool does without; which of them is missing is said. Beside the environment:
+lilcom and HDF5 need the packages lilcom and h5py, which kdtool does not use; missing ones are named. To install them separately:
 
     pip install --target /tmp/x --no-deps lilcom h5py && PYTHONPATH="$KD_ROOT:/tmp/x" "$KD_PYTHON" tests/bench/bench_dumps.py dumps ..
 """
@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 from bench import FRAMES_A_SECOND, timed
 
-OTHERS = 60  # utterances that the other forms are measured on
-REPEATS = 3  # runs whose median counts
-PACKAGES = {"lilcom": "lilcom", "hdf5_fp16": "h5py"}  # what a form needs
+OTHERS = 60  # utterances for measuring the other formats
+REPEATS = 3  # runs, whose median is reported
+PACKAGES = {"lilcom": "lilcom", "hdf5_fp16": "h5py"}  # required by a format
 
 
 def dump_rates(lang_dir: Path, ali_dir: Path, teacher_dir: Path, dump_dir: Path, utterances: int) -> dict[str, float]:
-    """One dump: bytes a second, what it loses, and times real time of writing, reading, and the other forms."""
+    """One dump: bytes per second, loss, and times real time of writing, reading, and the other forms."""
     from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.dump import PosteriorDump, write_shard
@@ -59,9 +59,9 @@ def dump_rates(lang_dir: Path, ali_dir: Path, teacher_dir: Path, dump_dir: Path,
         for name in ids:
             post = fresh.get(name)
             rows = post.frame_rows(ali.get(name).num_frames, name)
-            np.diff(post.offsets)[rows]  # frame by frame: how much is kept
+            np.diff(post.offsets)[rows]  # number of kept entries per frame
 
-    source.teacher.log_probs(dump.get(ids[0]).unit_ids)  # what is made once
+    source.teacher.log_probs(dump.get(ids[0]).unit_ids)  # caches what is made once
     with tempfile.TemporaryDirectory() as folder:
         wrote = often(lambda: write(folder))
     figures = {
@@ -85,7 +85,7 @@ def _shards(dump: Any, ids: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def other_forms(dump: Any, ids: Sequence[str], audio: float) -> dict[str, float]:
-    """Dense rows, a row a unit: bytes a second and times real time of writing and reading."""
+    """Dense rows, one per unit: bytes per second and times real time of writing and reading."""
     arrays = {name: dump.get(name).dense(dump.num_units) for name in ids}
     figures = {}
     for form, (save, load) in _forms().items():
@@ -102,7 +102,7 @@ def other_forms(dump: Any, ids: Sequence[str], audio: float) -> dict[str, float]
 
 
 def _forms() -> dict[str, tuple[Callable[[Path, dict[str, np.ndarray]], Any], Callable[[Path, Sequence[str]], Any]]]:
-    """Name -> how arrays are written and read."""
+    """Name -> functions that write and read arrays."""
     from lhotse.features import io
 
     def save_npy(folder: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -133,12 +133,12 @@ def _forms() -> dict[str, tuple[Callable[[Path, dict[str, np.ndarray]], Any], Ca
 
 
 def missing() -> dict[str, str]:
-    """Forms that cannot be measured here, and the package that each lacks."""
+    """Formats that cannot be measured here, with their missing packages."""
     return {form: package for form, package in PACKAGES.items() if importlib.util.find_spec(package) is None}
 
 
 def ngram(text: Path, units: int, order: int, lines: int, sentences: int) -> dict[str, float]:
-    """Distributions a second of an n-gram over BPE units, and the largest difference from KenLM's own scores (natural log)."""
+    """Distributions per second of an n-gram over BPE units, and the largest difference from KenLM's own scores (natural log)."""
     import itertools
 
     import kenlm
@@ -179,8 +179,8 @@ def ngram(text: Path, units: int, order: int, lines: int, sentences: int) -> dic
 
 
 def neural(lang_dir: Path, ali_dir: Path, unit: str, kind: str, updates: int, utterances: int) -> dict[str, float]:
-    """Times real time at which a neural teacher of the usual size is dumped; it is trained on the alignment's own units, as long as it
-    takes to be unsure of some units only (one that is unsure of all keeps all of a row, and is slow to write)."""
+    """Times real time of dumping a neural teacher of the usual size; it is trained on the alignment's units until it
+    is uncertain about some units only (one that is uncertain about all keeps whole rows, and is slow to write)."""
     from kdtool.formats.alignment import AlignmentSet
     from kdtool.lang.lang import Lang
     from kdtool.posteriors.dump import write_shard
@@ -219,13 +219,13 @@ def main(argv: list[str] | None = None) -> None:
     dumps.add_argument("lang", type=Path)
     dumps.add_argument("ali", type=Path)
     dumps.add_argument("dumps", nargs="+")
-    dumps.add_argument("--utterances", type=int, default=128, help="write and read the shards of the first so many")
+    dumps.add_argument("--utterances", type=int, default=128, help="write and read the shards of the first N utterances")
     text = kinds.add_parser("ngram")
     text.add_argument("text", type=Path)
     text.add_argument("--units", type=int, default=500)
     text.add_argument("--order", type=int, default=5)
-    text.add_argument("--lines", type=int, default=0, help="of the text, 0 for all")
-    text.add_argument("--sentences", type=int, default=500, help="the first so many are asked for, and not trained on")
+    text.add_argument("--lines", type=int, default=0, help="number of lines of the text, 0 for all")
+    text.add_argument("--sentences", type=int, default=500, help="measure on the first N sentences, which are held out")
     net = kinds.add_parser("neural")
     net.add_argument("lang", type=Path)
     net.add_argument("ali", type=Path)
@@ -249,7 +249,7 @@ def main(argv: list[str] | None = None) -> None:
     print("\t".join(["", *(f"{d.parent.name}/{d.name}" for d in table), "together"]).expandtabs(28))
     for name in next(iter(table.values())):
         values = [row[name] for row in table.values()]
-        # Sizes add up, and so do the times that rates stand for; mass and loss have no sum.
+        # Sizes add up, and so do the times behind the rates; mass and loss have no sum.
         whole = sum(values) if name.endswith("bytes_a_second") else 1 / sum(1 / v for v in values) if name.endswith("_x") else float("nan")
         print("\t".join([name, *(f"{v:.4g}" for v in (*values, whole))]).expandtabs(28))
 

@@ -1,4 +1,4 @@
-"""What learning from teachers costs a student, on made-up data: no recipe's folder is needed.
+"""The cost of learning from teachers, on synthetic data: needs no recipe's folder.
 
 After `. utils/env.sh`, with "$KD_PYTHON" before each line:
 
@@ -7,12 +7,12 @@ After `. utils/env.sh`, with "$KD_PYTHON" before each line:
     tests/bench/bench_student.py export   # parameters and decoding time of the two exported models
 
 In: a student's config (step, export) or the sizes of a batch (loss).  Out: CPU seconds of one core, medians, and the median of the
-paired ratios with its 95% bootstrap interval; memory is what torch allocates beyond what was there (its profiler's records).
+paired ratios with its 95% bootstrap interval; memory is what torch allocates additionally (from its profiler).
 
-The loss is measured from the posteriors as they come from a dump to the gradient at the logits, which all forms have to write:
-truncated as kdtool/objectives/soft.py does it in training, in the logits' own memory (apart: with memory of its own); dense as it is
-written down in textbooks (targets of full width for every unit, taken to the frames, log_softmax, KL); and hard labels, which is what
-the head would cost without a teacher.
+The loss is measured from the posteriors of a dump to the gradient at the logits, which all forms write:
+truncated as in kdtool/objectives/soft.py in training, in the logits' memory (apart: with separate memory); dense as
+in textbooks (full-width targets per unit, copied to the frames, log_softmax, KL); and hard labels, the cost of
+the head without a teacher.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from kdtool.student.table import PosteriorTable
 ROOT = Path(__file__).resolve().parents[2]
 CONF = [str(ROOT / "egs/mini_librispeech/conf/student_ce.yaml"), str(ROOT / "utils/conf/student_hmt.yaml")]
 SIZES = {"senone": 800, "phone": 40, "subword": 500}  # units, as in the recipes
-FRAMES = {"senone": 3, "phone": 9, "subword": 20}  # 10 ms frames a unit, on average
-KEPT = (15, 40)  # entries that a dump keeps of a unit's distribution: fewest and most
+FRAMES = {"senone": 3, "phone": 9, "subword": 20}  # 10 ms frames per unit, on average
+KEPT = (15, 40)  # kept entries per unit: fewest and most
 
 
 def make_data(utterances: int, frames: int, units: tuple[str, ...], seed: int = 0, dim: int = 80) -> TrainingSet:
-    """Noise with random units of about the right length; an eighth of the frames is silence."""
+    """Noise with random units of realistic length; 1/8 of the frames is silence."""
     rng = np.random.default_rng(seed)
     tables = [PosteriorTable(u, SIZES[u], 1.0) for u in units]
     counts = [0] * len(units)
@@ -126,7 +126,7 @@ def dense_loss(logits: Tensor, dense: Tensor, inverse: Tensor, temperature: floa
 
 
 def loss(num_units: int, frames: int, temperature: float, repeats: int) -> dict[str, Any]:
-    """The forms of the loss in turns on the same logits; what each adds to plain cross-entropy is the loss itself."""
+    """The forms of the loss in turns on the same logits; the time above plain cross-entropy is that of the loss."""
     rng = np.random.default_rng(0)
     table = PosteriorTable("subword", num_units, 1.0)
     fill(table, frames // 4, rng)
@@ -152,7 +152,7 @@ def loss(num_units: int, frames: int, temperature: float, repeats: int) -> dict[
         return logits.grad  # type: ignore[return-value]
 
     def once(form: Callable[[Tensor], Tensor]) -> float:
-        z = logits.clone()  # as training makes them for each head
+        z = logits.clone()  # as in training, per head
         return cpu(lambda: grad(form, z))
 
     t = np.array([[once(form) for form in forms.values()] for _ in range(repeats + 3)][3:])
@@ -168,8 +168,8 @@ def loss(num_units: int, frames: int, temperature: float, repeats: int) -> dict[
 
 
 def peak_memory(work: Callable[[], Any]) -> int:
-    """Most bytes that torch held at once beyond those at the start, from its profiler's allocation records."""
-    work()  # what is made once is there
+    """Peak bytes that torch allocated beyond the start, from its profiler."""
+    work()  # caches exist from here on
     with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         work()
     held = [e.nbytes() for e in sorted(profile.profiler.kineto_results.events(), key=lambda e: e.start_us()) if e.name() == "[memory]"]
@@ -177,7 +177,7 @@ def peak_memory(work: Callable[[], Any]) -> int:
 
 
 def export(cfg: StudentConfig, seconds: float, repeats: int) -> dict[str, Any]:
-    """Both systems saved as training does it and loaded as decoding does it."""
+    """Both systems, saved as by training and loaded as by decoding."""
     units = tuple(sorted({s.unit for s in cfg.head_specs()}))
     train, dev = make_data(8, 1300, units), make_data(1, 100, units, seed=1)
     plain = replace(cfg, heads=[], main="ce", main_options={})
@@ -206,10 +206,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("what", choices=("step", "loss", "export"))
     parser.add_argument("--config", nargs="+", default=CONF, help="a student's config with heads, in layers (step, export)")
     parser.add_argument("--precision", default="", help="instead of the config's: float32 or bfloat16 (step)")
-    parser.add_argument("--repeats", type=int, default=60, help="pairs that are timed")
+    parser.add_argument("--repeats", type=int, default=60, help="number of timed pairs")
     parser.add_argument("--units", type=int, default=5000, help="outputs of the head (loss)")
-    parser.add_argument("--frames", type=int, default=400, help="frames with a target (loss); the recipes' heads have 400 an update")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of teacher and student (loss)")
+    parser.add_argument("--frames", type=int, default=400, help="frames with a target (loss); the recipes' heads have 400 per update")
+    parser.add_argument("--temperature", type=float, default=1.0, help="temperature of teacher and student (loss)")
     parser.add_argument("--seconds", type=float, default=15.0, help="length of the utterance (export)")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)

@@ -1,16 +1,16 @@
-"""How much of what a teacher says can be known from what a student may see: two questions beside the report's "What heads learnt".
+"""How well a teacher's posteriors can be predicted from a student's input: two analyses beside the report's "What heads learnt".
 
 After `. utils/env.sh`, with "$KD_PYTHON" before each line:
 
     tests/bench/teachers_context.py units TEACHER LANG ALI_TRAIN ALI_DEV
     tests/bench/teachers_context.py probe TEACHER LANG ALI_TRAIN ALI_DEV STUDENT FEATS_TRAIN FEATS_DEV --layer 7 --around 6
 
-In: folders of a recipe.  Out: mean KL(teacher || answer) on dev in nats per frame, silence left out.
-- units: the answers are means of the teacher's distributions over the training set, one for all places, one for each unit, and one for
-  each unit with the one, two, three units before it (and without it); rare ones lean on those of a unit less. What a trunk could
-  answer that is never wrong about the units within its sight.
-- probe: a small network learns the teacher's distributions from one layer of a trained, frozen trunk, with so many outputs of the
-  trunk ``--around`` it. What such a trunk knows of them without having been taught.
+In: folders of a recipe.  Out: mean KL(teacher || prediction) on dev in nats per frame, without silence.
+- units: predictions are means of the teacher's distributions over the training set: one for all positions, one per unit, and one per
+  unit with the one, two, three units before it (and without it); rare contexts back off to shorter ones. An upper bound for an
+  encoder that never confuses the units that it sees.
+- probe: a small network learns the teacher's distributions from one layer of a trained, frozen encoder, with N outputs of the
+  encoder ``--around`` each side. What the encoder knows about them without training on them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from kdtool.report.learnt import Taught, divergence, taught
 from kdtool.student.model import Student
 from kdtool.teacher.registry import load_teacher
 
-LEAN = 3.0  # places that the shorter context's mean counts as
+LEAN = 3.0  # count of the shorter context's mean
 Answer = Callable[[np.ndarray, int], np.ndarray]
 
 
 def context(ids: np.ndarray, place: int, before: int, own: bool) -> tuple[int, ...]:
-    """The units before a place, -1 where there is none, and its own."""
+    """The units before a position, -1 for none, and its own."""
     units = [int(ids[i]) if i >= 0 else -1 for i in range(place - before, place + 1)]
     return tuple(units if own else units[:-1])
 
@@ -59,7 +59,7 @@ def means(train: Taught, before: int, own: bool, shorter: Answer) -> Answer:
 
 
 def units(train: Taught, dev: Taught) -> Iterator[tuple[str, float]]:
-    """(which units are known, mean divergence), the least known first."""
+    """(known units, mean divergence), least known first."""
     rows = np.concatenate(list(train.rows.values())).astype(np.float64)
     mean = rows.mean(axis=0)
     answers: dict[str, Answer] = {"nothing": lambda ids, place: mean}
@@ -95,7 +95,7 @@ def hidden(model: Student, layer: int, around: int, feats: FeatureSet, own: Taug
 
 
 def probe(train: tuple[Tensor, Tensor], dev: tuple[Tensor, Tensor], epochs: int, batch: int = 256) -> float:
-    """The least mean divergence on dev that a network of one hidden layer comes to."""
+    """The lowest mean divergence on dev of a network with one hidden layer."""
     torch.manual_seed(0)
     (x, q), (x_dev, q_dev) = train, dev
     net = nn.Sequential(nn.BatchNorm1d(x.shape[1]), nn.Linear(x.shape[1], 256), nn.ReLU(), nn.Dropout(0.3), nn.Linear(256, q.shape[1]))
@@ -123,12 +123,12 @@ def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("units", "probe"))
-    parser.add_argument("folders", type=Path, nargs="+", help="those named above, in that order")
-    parser.add_argument("--offset", type=int, default=0, help="units from a frame's own to the one that the teacher speaks of (1: next)")
-    parser.add_argument("--layer", type=int, default=-1, help="of the trunk (probe)")
-    parser.add_argument("--around", type=int, default=0, help="outputs of the trunk to each side (probe)")
-    parser.add_argument("--utterances", type=int, default=500, help="of the training set, evenly over it (probe)")
-    parser.add_argument("--epochs", type=int, default=6, help="of the probe")
+    parser.add_argument("folders", type=Path, nargs="+", help="the folders named above, in that order")
+    parser.add_argument("--offset", type=int, default=0, help="offset in units from a frame's unit to the teacher's target (1: next)")
+    parser.add_argument("--layer", type=int, default=-1, help="layer of the encoder (probe)")
+    parser.add_argument("--around", type=int, default=0, help="outputs of the encoder on each side (probe)")
+    parser.add_argument("--utterances", type=int, default=500, help="number of training utterances, spread evenly (probe)")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of the probe")
     a = parser.parse_args()
     torch.set_num_threads(1)
     teacher, lang = load_teacher(a.folders[0]), Lang.load(a.folders[1])

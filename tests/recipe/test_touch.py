@@ -55,7 +55,7 @@ TOUCHED = {
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """run.sh with options of its own to change."""
+    """run.sh with separate options to change."""
     (tmp_path / "egs").mkdir()
     shutil.copytree(ROOT / "egs/mini_librispeech", tmp_path / "egs/mini_librispeech")
     (tmp_path / "utils").symlink_to(ROOT / "utils")

@@ -1,4 +1,4 @@
-"""Audio files that cannot be read, or not whole, a case each for the import and the aligner; what is done with all kinds is
+"""Audio files that cannot be read completely, one case each for the import and the aligner; the treatment of all kinds is in
 egs/kaldi_dir/README.md's table.
 """
 

@@ -1,4 +1,4 @@
-"""How inputs are spoilt.  In: a folder below the sound world.  Out: Case, and changes that make one thing wrong and the rest right."""
+"""Changes that spoil inputs.  In: a folder below the sound world.  Out: Case, and changes that introduce one fault each."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Case:
     Attributes:
         kind: its class, as tests/BAD_INPUT.md names it.
         name: what is wrong with the input.
-        step: key of STEPS: what is run on it.
+        step: key of STEPS: the step that runs on it.
         change: spoils a copy of the sound world.
-        words: parts of the message, all of which have to be there.
-        options: more of the command line.
+        words: expected parts of the message.
+        options: further command-line options.
         status: the exit status.
     """
 

@@ -69,7 +69,7 @@ def copy_world(sound: Path, place: Path) -> Path:
 
 
 def snapshot(world: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of every file that is no output of the step: nothing may change there."""
+    """Size and time of every file that is not an output of the step: none may change."""
     found = {}
     for path in sorted(world.rglob("*")):
         name = str(path.relative_to(world))
@@ -128,13 +128,13 @@ class Caller:
 
 
 def child(step: str, world: Path, *options: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """The step as a process of its own."""
+    """The step as a separate process."""
     argv = [sys.executable, "-m", STEPS[step][0], *command(step, world, *options)]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600, **more)
 
 
 def run_sh(*argv: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """The recipe as a process of its own."""
+    """The recipe as a separate process."""
     return subprocess.run([str(RUN), *argv], capture_output=True, text=True, check=False, timeout=600, **more)
 
 

@@ -1,4 +1,4 @@
-"""Files that cannot be aligned or imported, a case each; beside good ones each is a row of dropped.tsv (test_one_bad_file.py).
+"""Files that cannot be aligned or imported, one case each; beside good ones each is a row of dropped.tsv (test_one_bad_file.py).
 
 Here a file stands alone, so that nothing is left and the command ends with the reason. Names, permissions, disks.
 """

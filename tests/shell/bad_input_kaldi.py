@@ -1,4 +1,4 @@
-"""Bad Kaldi data folders, a case each: what is spoilt, and what the import or export has to say.
+"""Bad Kaldi data folders, one case each: the fault, and the expected message of the import or export.
 
 Each change writes a sound folder `kaldi` (or data folder) into the world first, so that no other test has to make one.
 """

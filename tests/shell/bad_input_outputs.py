@@ -1,4 +1,4 @@
-"""Outputs in places that are not the step's own: refused before any work, with what is there and how to go on.  Out: CASES."""
+"""Outputs at places with files of others: refused before any work, naming the files and what to do.  Out: CASES."""
 
 from __future__ import annotations
 

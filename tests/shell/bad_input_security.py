@@ -1,4 +1,4 @@
-"""Input that tries to run code or to get out of its folder: nothing runs, nothing is written elsewhere, the message says what it was.
+"""Input that tries to run code or to escape its folder: nothing runs, nothing is written elsewhere, the message names the cause.
 
 What would run writes a file 'pwned' into the current folder.
 """

@@ -44,7 +44,7 @@ SCRIPTS = {
 
 
 def table() -> str:
-    """The table in Markdown; a row a case, the message shortened to what the test looks for."""
+    """The table in Markdown; one row per case, the message shortened to what the test looks for."""
     rows = ["| input | what is wrong | found by | exit | message |", "|---|---|---|---|---|"]
     for case in CASES:
         script = SCRIPTS.get(case.step, case.step.replace(" ", "_"))

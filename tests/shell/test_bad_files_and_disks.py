@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def step(limit: int, module: str, *argv: object, **more: Any) -> subprocess.CompletedProcess[str]:
-    """A step with a limit on the size of files, in a process of its own."""
+    """A step with a limit on the size of files, in a separate process."""
     command = [sys.executable, str(ROOT / "tests" / "unit" / "odd_files.py"), str(limit), module, *map(str, argv)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'unit'}"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **more)
@@ -81,7 +81,7 @@ def test_a_full_disk_while_aligning(case: Case, model: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("command", ["sh -c 'cat {}' |", "trap '' XFSZ; cat {} 2>/dev/null; true |"], ids=["ends", "goes on"])
 def test_a_full_disk_while_importing_is_no_fault_of_the_recordings(command: str, tmp_path: Path) -> None:
-    """Neither of a command that the system ends, nor of one that takes no notice."""
+    """Neither for a command that the system kills, nor for one that ignores the error."""
     put(tmp_path / "a.wav", sound(SOUND))
     for name, value in (("wav.scp", command.format(tmp_path / "a.wav")), ("text", "ABBA"), ("utt2spk", "s")):
         put(tmp_path / "in" / name, content(f"s-1 {value}\n".encode()))

@@ -1,6 +1,6 @@
-"""Every kind of bad input: a non-zero exit, one message that names the file or utterance and the way out, nothing half-made.
+"""Every kind of bad input: a non-zero exit, one message that names the file or utterance and what to do, no unfinished output.
 
-Each row of a table is one case. Where it is cheap the input is then fixed and the same command has to succeed.
+Each row of a table is one case. Where it is cheap, the input is then fixed and the same command must succeed.
 """
 
 from __future__ import annotations

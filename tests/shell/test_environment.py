@@ -200,7 +200,7 @@ def test_every_script_answers_help_whatever_the_environment_says(world: Path) ->
 
 
 def test_modules_of_the_user_do_not_stand_in_the_way(world: Path) -> None:
-    """A PYTHONPATH counts for a Python of one's own alone; the folder where the user stands never (from Python 3.11 on)."""
+    """PYTHONPATH counts only with the user's own Python; the current folder never does (from Python 3.11 on)."""
     spoilt, checkout = world / "spoilt", world / "checkout"
     python = checkout / ".venv/current/bin/python"
     python.parent.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""What a night can bring: a full disk, a read-only folder, a missing permission, a clock set back, renames that take their time.
+"""Faults of the machine: a full disk, a read-only folder, a missing permission, a clock set back, slow renames.
 
-Each ends with the cause, and the same command succeeds when it is fixed. Where this user may mount, disks are real ones.
+Each error names the cause, and the same command succeeds once it is fixed. Where this user may mount, disks are real ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def world(sound: Path, tmp_path: Path) -> Path:
 
 
 def namespace() -> list[str]:
-    """A command's beginning that gives it mounts of its own; empty where that is not allowed."""
+    """Command prefix that gives private mounts; empty where that is not allowed."""
     for how in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
         try:
             if subprocess.run([*how, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False).returncode == 0:
@@ -44,7 +44,7 @@ def namespace() -> list[str]:
 
 
 def on_disk(step: str, world: Path, spoil: str, fix: str) -> list[tuple[int, str]]:
-    """The step into a small disk of its own: spoilt, then fixed; exit status and messages of both."""
+    """The step on a small private disk: full, then fixed; exit status and messages of both."""
     disk = world / "disk"
     disk.mkdir()
     argv = [sys.executable, "-m", STEPS[step][0], *command(step, world)]
@@ -122,7 +122,7 @@ def test_missing_permission(step: str, name: str, world: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_read_is_not_passed_over(world: Path) -> None:
-    """What is in it would be lost without a word."""
+    """Its content would be lost silently."""
     speaker = next(p for p in sorted((world / "corpus/train-clean-5").iterdir()) if p.is_dir())
     speaker.chmod(0)
     done = child("corpus", world, preexec_fn=without_privilege)

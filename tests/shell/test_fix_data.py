@@ -1,4 +1,4 @@
-"""The fixing tool: what was wrong is right or gone with a reason, the old files are kept, audio is not touched, twice is once."""
+"""utils/fix_data.sh: faults are fixed or dropped with a reason, old files are kept, audio is not touched, a second run changes nothing."""
 
 from __future__ import annotations
 

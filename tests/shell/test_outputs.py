@@ -1,4 +1,4 @@
-"""Places of outputs: every script refuses or keeps what a user has there, recipes before their first stage.
+"""Places of outputs: every script refuses or keeps a user's files there, recipes before their first stage.
 
 KD_SITUATIONS: three times the number of random places (default: 150); see tests/unit/test_outputs_random.py.
 """

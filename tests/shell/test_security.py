@@ -1,4 +1,4 @@
-"""Nothing that is read from disk runs code or gets out of its folder."""
+"""No input from disk runs code or escapes its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signal to a script: it and all that it started end, and the next run ends as an undisturbed one.  In: scripts at work.
+"""A signal to a script: it ends with all its children, and the next run gives the result of an undisturbed one.  In: scripts at work.
 
 Nothing here depends on how long something takes: the jobs wait for a file, and LIMIT is a guard against a hang.
 """
@@ -44,7 +44,7 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None
 
 
 def start(*argv: object) -> subprocess.Popen[str]:
-    """In a session of its own, with signals as at a terminal."""
+    """Start it in a new session, with signals as at a terminal."""
     return subprocess.Popen([str(a) for a in argv], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

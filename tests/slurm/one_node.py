@@ -73,7 +73,7 @@ class OneNode:
     def __enter__(self) -> OneNode:
         _write_config(self.folder, self.min_job_age)
         command = [sys.executable, __file__, str(self.folder)]
-        # A session of its own: a signal to the tests' group must not hit the keeper before it has tidied up.
+        # In a new session: a signal to the tests' group must not hit the keeper before it has tidied up.
         self.keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         limit = time.monotonic() + 240
         while "idle" not in (said := self.call("sinfo", "-h", "-o", "%T")):

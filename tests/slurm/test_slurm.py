@@ -1,4 +1,4 @@
-"""Arrays in a real Slurm of one node: exact arguments, each way to fail told apart, only what failed redone, nothing left behind.
+"""Arrays in a real Slurm of one node: exact arguments, each way to fail reported separately, only failed jobs repeated, nothing left over.
 
 The time limit's shortest value is a minute, so that job is started first and looked at last.
 """

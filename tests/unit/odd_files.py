@@ -108,7 +108,7 @@ NAMES = (
 
 
 def in_this_process(module: str, argv: Sequence[str], *, nj: int, **_: Any) -> None:
-    """Stands in for run_array: starting Python takes a hundred times as long as such a job."""
+    """Replaces run_array: starting Python takes a hundred times as long as such a job."""
     for job in range(1, nj + 1):
         importlib.import_module(module).main([*argv, "--job", str(job), "--num-jobs", str(nj)])
 

@@ -114,7 +114,7 @@ def align(name: str, text: str, lang: Lang, tree: Tree, rng: np.random.Generator
 
 
 def write_alignments(folder: Path, lines: Sequence[str], lang: Lang, tree: Tree, seed: int = 0) -> list[Alignment]:
-    """An alignment folder, one utterance a line."""
+    """An alignment folder, one utterance per line."""
     rng = np.random.default_rng(seed)
     made = [align(f"s-{n:03d}", line, lang, tree, rng) for n, line in enumerate(lines)]
     save_alignments(folder, made, {"tree_digest": tree.digest, "lang_digest": lang.digest})

@@ -173,7 +173,7 @@ def test_the_recipes_plans_are_valid(path: Path, tmp_path: Path) -> None:
 
 
 def brute_force(table: list[list[int]], words: list[int], resamples: int, draw: random.Random) -> list[float]:
-    """The values of the resamples in plain Python, with draws of its own; table: errors of each seed and utterance."""
+    """The values of the resamples in plain Python, with separate draws; table: errors of each seed and utterance."""
     seeds, count = len(table), len(words)
     drawn = []
     for _ in range(resamples):

@@ -20,7 +20,7 @@ PRONS = {"AB": [(A, B)], "C": [(C,), (A, C, A)], "AA": [(A, A), (B, A)], "<UNK>"
 
 
 def full_context_tree() -> Tree:
-    """A pdf of its own for every context, so that any wrong neighbour shows."""
+    """A separate pdf for every context, so that any wrong neighbour shows."""
     table = np.full((6, 6, 6, 3), -1, np.int32)
     number = itertools.count()
     for left, centre, right in itertools.product(range(1, 6), range(1, 6), range(1, 6)):

@@ -199,7 +199,7 @@ def test_store_refuses_what_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_only_the_silence_between_words_is_boosted(corpus: tuple[Path, dict[str, gmm_data.Truth]]) -> None:
-    """Spoken noise stands for unknown words: a factor on it would eat their neighbours."""
+    """Spoken noise represents unknown words: a factor on it would shorten their neighbours."""
     root, _ = corpus
     lang, features, gmm = Lang.load(root / "lang"), FeatureSet.open(root / "feats"), open_gmm(root / "gmm")
     model = Aligner(features, GraphBuilder(lang.prons, lang.sil, lang.oov, gmm.tree), gmm, boost_silence=2.0).model

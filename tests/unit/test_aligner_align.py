@@ -119,7 +119,7 @@ def test_text_in_any_form_has_the_same_words(model: Path, tmp_path: Path, capsys
 
 
 def check_outputs(out: Path, audio: Path) -> None:
-    """TextGrids, CTM, JSON, Lhotse manifests and the report tell the same story."""
+    """TextGrids, CTM, JSON, Lhotse manifests and the report agree."""
     names = [line.split("\t")[0] for line in read_lines(out / "files.tsv")[1:]]
     assert names == ["plain", "rate", "sub folder/zwei é"]
     from lhotse import CutSet, SupervisionSet

@@ -1,4 +1,4 @@
-"""Names from outside: as tables show them, and as outputs are called."""
+"""Foreign file names: in tables, and as names of outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One reader of audio: import, aligner and features get the same samples of a file; spoilt files end in words, never in less audio.
+"""One reader of audio: import, aligner and features get the same samples of a file; spoilt files give an error message, never less audio.
 
 KD_FUZZ_AUDIO says how many spoilt files there are.
 """

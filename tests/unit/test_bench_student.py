@@ -1,4 +1,4 @@
-"""The benchmark of what learning from teachers costs runs, and its figures make sense."""
+"""The benchmark of the cost of learning from teachers runs, and its figures make sense."""
 
 from __future__ import annotations
 

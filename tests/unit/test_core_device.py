@@ -1,4 +1,4 @@
-"""The device is chosen once, and what is asked for and not there is a usage error."""
+"""The device is chosen once, and a missing one is a usage error."""
 
 from __future__ import annotations
 

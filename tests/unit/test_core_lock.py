@@ -1,4 +1,4 @@
-"""Locks: who holds it is said, the dead hold nothing, with flock and without."""
+"""Locks: the holder is named, dead processes hold nothing, with flock and without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single files that tools write: what a user has in their place is kept, what the tool wrote itself is replaced."""
+"""Single files that tools write: a user's file at their place is kept, the tool's own is replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a step may write, and what becomes of the files that a user has there."""
+"""Where a step may write, and what happens to a user's files there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code version follows imports: what decides a result counts, whether imported above, in a function or by name."""
+"""The code version follows imports: code that decides a result counts, whether imported at the top, in a function or by name."""
 
 from __future__ import annotations
 

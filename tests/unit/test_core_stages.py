@@ -1,4 +1,4 @@
-"""What a recipe would run: every step is asked, none is run, and what follows says what it follows."""
+"""Planning a recipe: every step is checked, none is run, and steps that follow say which one they follow."""
 
 from __future__ import annotations
 

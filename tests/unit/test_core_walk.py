@@ -1,4 +1,4 @@
-"""Files below a folder: behind links too; a link without end is told. That unreadable folders are: tests/shell/test_faults.py."""
+"""Files below a folder, also behind links; circular links are reported. Unreadable folders: tests/shell/test_faults.py."""
 
 from __future__ import annotations
 

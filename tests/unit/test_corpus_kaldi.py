@@ -1,4 +1,4 @@
-"""Kaldi data folders in and out: what comes in goes out, to the sample, and nothing runs unless that is allowed."""
+"""Kaldi data folders in and out: import and export agree to the sample, and nothing runs unless that is allowed."""
 
 from __future__ import annotations
 

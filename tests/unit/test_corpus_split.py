@@ -14,7 +14,7 @@ from kdtool.lm import text
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Twenty speakers, three utterances each; one recording an utterance."""
+    """Twenty speakers, three utterances each; one recording per utterance."""
     data, ids = tmp_path / "all", [(f"s{s:02d}", f"s{s:02d}-{n}") for s in range(20) for n in range(3)]
     data.mkdir()
     write_jsonl(data / "recordings.jsonl.gz", ({"id": utt, "sources": []} for _, utt in ids))

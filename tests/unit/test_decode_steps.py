@@ -32,7 +32,7 @@ from kdtool.lang.lang import Lang
 from kdtool.results import collect
 
 WORDS = ("ABBA", "BAS", "KA", "SSK")
-# The made-up model tells words apart by 80 to 110 nats of the LM: beams that let a second-best sentence through.
+# The synthetic model separates words by 80 to 110 nats of the LM: beams that keep a second-best sentence.
 WIDE = ("--search-beam", "200", "--output-beam", "200")
 
 

@@ -1,4 +1,4 @@
-"""Embedded corpus: the same bytes from any run, speech that is speech, a lexicon that covers it, errors that help."""
+"""Embedded corpus: the same bytes from any run, real speech sounds, a lexicon that covers it, helpful errors."""
 
 from __future__ import annotations
 

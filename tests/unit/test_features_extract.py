@@ -38,7 +38,7 @@ def test_equals_kaldi(kind: str, step: int, wanted: list[list[float]]) -> None:
 
 
 def make_data(folder: Path, audio: dict[str, tuple[np.ndarray, int]]) -> Path:
-    """A data folder with one recording an utterance; the speaker is the id's first part."""
+    """A data folder with one recording per utterance; the speaker is the id's first part."""
     import soundfile
     from lhotse import Recording, RecordingSet
 

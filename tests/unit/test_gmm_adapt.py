@@ -213,7 +213,7 @@ def test_lattice_posteriors_are_those_of_all_paths() -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three speakers, each heard through a map of their own; s2 has one utterance. The right alignment as `ali`."""
+    """Three speakers, each with a different feature map; s2 has one utterance. The correct alignment as `ali`."""
     root = tmp_path_factory.mktemp("sat")
     gmm_data.write_lang(root / "lang")
     gmm_data.write_features(root / "feats", 40)

@@ -107,7 +107,7 @@ def test_the_engine_is_chosen_by_name_and_device(monkeypatch: pytest.MonkeyPatch
 
 
 def test_records_name_the_engine_that_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no k2 is installed, native serves: two machines must not make different alignments under one name."""
+    """Without k2 native is used: two machines must not make different alignments under one name."""
     seen: list[str] = []
     monkeypatch.setattr(align, "run_step", lambda *_, options, **__: seen.append(options.engine))
     paths = {name: tmp_path for name in ("feats", "lang", "gmm", "out")}

@@ -1,4 +1,4 @@
-"""A decoding graph handed to k2: what its users search finds what the toolkit finds."""
+"""A decoding graph exported to k2: a search with k2 gives the toolkit's result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""k2 behind its wrapper: against plain torch references, and each of its silent traps as an error."""
+"""k2 behind its wrapper: against plain torch references, and each of its silent failures as an error."""
 
 from __future__ import annotations
 

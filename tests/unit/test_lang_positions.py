@@ -1,4 +1,4 @@
-"""Phones that depend on their position in the word: tables, trees that share and split them, and all that names phones."""
+"""Phones that depend on their position in the word: tables, trees that share and split them, and everything that names phones."""
 
 from __future__ import annotations
 

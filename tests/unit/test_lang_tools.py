@@ -1,4 +1,4 @@
-"""External programs: their progress is told by the lines of their output, a failure ends with their log, none outlives an interruption."""
+"""External programs: progress comes from the lines of their output, a failure shows their log, none outlives an interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objectives against dense float64 references made with torch.nn.functional."""
+"""Losses against dense float64 references made with torch.nn.functional."""
 from __future__ import annotations
 
 import math

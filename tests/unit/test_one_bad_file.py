@@ -1,4 +1,4 @@
-"""One bad file never ends the others: random folders of good and broken files through the aligner and the import.
+"""One bad file never stops the others: random folders of good and broken files through the aligner and the import.
 
 KD_FUZZ_FOLDERS says how many folders each of the two gets.
 """
@@ -21,7 +21,7 @@ from kdtool.core.names import escaped
 from kdtool.core.tables import read_json, read_jsonl, read_lines
 
 FOLDERS = int(os.environ.get("KD_FUZZ_FOLDERS", "8"))
-SIZE = 8  # files a folder
+SIZE = 8  # files per folder
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ class Page(html.parser.HTMLParser):
 
 
 def check_aligned(made: Folder, out: Path) -> None:
-    """Every good file is whole in every output, every other one a row with its reason."""
+    """Every good file is complete in every output, every other one is a row with its reason."""
     dropped, renamed = table(out / "dropped.tsv"), table(out / "renamed.tsv")
     assert set(dropped) == {escaped(name) for name in made.bad}, (made, dropped)
     files = [line.split("\t")[0] for line in read_lines(out / "files.tsv")[1:]] if made.good else []

@@ -1,4 +1,4 @@
-"""First defaults of all options: a record that does not know an option was made as its first default does (kdtool.core.state).
+"""First defaults of all options: a record without an option was made with the option's first default (kdtool.core.state).
 
 `python tests/unit/test_option_defaults.py --write` enters options that are new in option_defaults.tsv, and strikes out those that are gone.
 """

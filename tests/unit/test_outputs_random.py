@@ -1,7 +1,7 @@
-"""Random files in, above, below and beside an output, then a step: no byte of the user's is ever lost.
+"""Random files in, above, below and beside an output, then a step: no byte of a user's file is ever lost.
 
 KD_SITUATIONS=2000 KD_SEED=1: how many situations, and from which seed (default: 150 from seed 0, a few seconds).
-Each user's file has content of its own. After a step with exit status 2 the tree is as it was; after any other end, a kill
+Each user's file has unique content. After a step with exit status 2 the tree is as it was; after any other end, a kill
 included, each content is where it was or in a backup. The step is a stand-in that writes a few files; what is drawn is
 what run_step finds: outputs of every kind and state, interrupted runs, links, nested steps, inputs that touch the output.
 """
@@ -50,7 +50,7 @@ class Situation:
         self.inputs: dict[str, Path] = {}
 
     def user_file(self, path: Path) -> None:
-        """A file of the user's with content of its own, over what is there; passed over where no file can be."""
+        """A user's file with unique content, replacing an old one; skipped where no file can be."""
         if path.is_dir() or any(os.path.lexists(p) and not p.is_dir() for p in path.parents) or path.is_symlink():
             return
         path.parent.mkdir(parents=True, exist_ok=True)

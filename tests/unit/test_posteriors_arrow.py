@@ -1,4 +1,4 @@
-"""Arrow export: the table says what the dump says, row by row."""
+"""Arrow export: the table equals the dump, row by row."""
 
 from __future__ import annotations
 

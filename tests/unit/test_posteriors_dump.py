@@ -1,4 +1,4 @@
-"""The dump: what is written comes back within its step, what is lost is what it says, a damaged or foreign dump is refused."""
+"""The dump: rows come back within the quantisation step, the stated loss is the true one, a damaged or foreign dump is refused."""
 
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def test_the_floor_keeps_fewer_entries_than_each_rows_own_share() -> None:
 @given(st.integers(0, 12), st.integers(2, 60), st.integers(0, 999), st.sampled_from([0.01, 0.05, 0.3]), st.sampled_from([0.8, 0.99, 1.0]),
        st.sampled_from([0, 1, 5]))  # fmt: skip
 def test_decoded_rows_are_what_the_coder_says_that_it_loses(rows: int, units: int, seed: int, step: float, mass: float, top_k: int) -> None:
-    """Rows that the coder was not learnt from, after units that it never saw: nothing may break, and the loss is as stated."""
+    """Rows outside the coder's sample, after unseen units: nothing breaks, and the loss is as stated."""
     rng = np.random.default_rng(seed)
     coder = _coder(_log_probs(5, seed + 1, units=units), mass, top_k, step, rng.integers(0, units + 1, 5))
     coder = Coder.from_tensors(coder.tensors())

@@ -1,4 +1,4 @@
-"""The code of levels: what is coded comes back, it costs what the tables say, and rows that it never saw cost more and are right."""
+"""The code of levels: decoding inverts coding, the size matches the tables, and unseen rows cost more but are correct."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def _decoded(code: LevelCode, levels: np.ndarray, context: np.ndarray) -> tuple[
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 40), st.integers(0, 999), st.sampled_from([2, 40, SYMBOLS, LEVELS]), st.sampled_from([1, 5, LANE]))
 def test_rows_come_back(rows: int, seed: int, top: int, lane: int) -> None:
-    """Levels without a code of their own, levels that the sample never had, more and fewer lanes than rows."""
+    """Levels without a separate code, levels missing from the sample, more and fewer lanes than rows."""
     code, _ = learn(BINS, LOG_VALUE, *_levels(9, seed + 1))
     levels, context = _levels(rows, seed, top)
     rans.LANE = lane

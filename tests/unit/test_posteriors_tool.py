@@ -1,4 +1,4 @@
-"""`kdtool posteriors`: what it shows, what it finds, and that every exported form says what the dump says, frame by frame."""
+"""`kdtool posteriors`: its output, its findings, and that every exported format equals the dump, frame by frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worked examples of kdtool/README.md work as they stand.  In: its code blocks.  Out: each is used as a reader would use it."""
+"""The worked examples of kdtool/README.md work unchanged.  In: its code blocks.  Out: each is used as a reader would use it."""
 
 from __future__ import annotations
 

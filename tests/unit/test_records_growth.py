@@ -1,4 +1,4 @@
-"""The toolkit grows, and what was made stays up to date; what decided a result changes, and it is stale.
+"""Records stay valid when the toolkit grows, and become stale when code or options that decided the result change.
 
 Records are made by the steps' own mains (their bodies write little). Then a copy of the toolkit is changed, and asked what would run, as
 --list-stages does it.

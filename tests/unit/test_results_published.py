@@ -1,4 +1,4 @@
-"""The tables that the repository shows are those that their score files give: results/*.md, and tables of the README files.
+"""The published tables match their score files: results/*.md, and tables of the README files.
 
 A table of a README file has a line before it that says where its figures come from:
     <!-- figures: results/ablation.json against ce: mtl hmt -->

@@ -89,7 +89,7 @@ def test_a_failed_build_is_not_used_and_the_next_one_is(checkout: Path) -> None:
 
 
 def start(checkout: Path) -> subprocess.Popen[str]:
-    """The set-up, in a session of its own."""
+    """The set-up, in a new session."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("KD_")}
     return subprocess.Popen([checkout / "utils" / "setup_env.sh"], env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
 

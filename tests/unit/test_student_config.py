@@ -1,4 +1,4 @@
-"""The recipes' student configs are valid, and differ in nothing but what they are compared on."""
+"""The recipes' student configs are valid, and differ only in what they compare."""
 
 from __future__ import annotations
 

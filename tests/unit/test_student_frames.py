@@ -1,4 +1,4 @@
-"""Teachers that speak of every frame: from given posteriors to the dump, its tools, and what a student's heads learn of them."""
+"""Per-frame teachers: from given posteriors to the dump, its tools, and the targets of a student's heads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""First weights from a finished student: a second phase, another kind on a trained encoder."""
+"""Initial weights from a finished student: a second phase, another kind on a trained encoder."""
 
 from __future__ import annotations
 

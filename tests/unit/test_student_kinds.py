@@ -1,4 +1,4 @@
-"""What all kinds of students share: parts of a batch, hooks of encoders, one device, no k2."""
+"""Shared by all kinds of students: parts of a batch, hooks of encoders, one device, no k2."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_a_padded_batch_is_its_utterances_one_by_one(name: str) -> None:
     model = student(name, [AuxShape("low", 0, 5, 9), AuxShape("last", -1, 5, 4, stride=2)])
     lengths = [7, 1, 12, 4]
     wanted = model.encoder.input_frames
-    feats = torch.full((4, DIM, wanted(12)), 1e3)  # whatever stands in the padding
+    feats = torch.full((4, DIM, wanted(12)), 1e3)  # any values in the padding
     for i, n in enumerate(lengths):
         feats[i, :, : wanted(n)] = torch.randn(DIM, wanted(n))
     together = model(feats, 12 - torch.tensor(lengths))

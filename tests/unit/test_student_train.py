@@ -1,4 +1,4 @@
-"""Training: it learns, it resumes to the bit, it says what is wrong."""
+"""Training: it learns, it resumes bit-exactly, it reports faults."""
 
 from __future__ import annotations
 

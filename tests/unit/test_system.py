@@ -1,4 +1,4 @@
-"""system.json: training says what a system is, once; decoding, tables and report read it, of old folders from their config.yaml."""
+"""system.json: training describes the system once; decoding, tables and report read it; old folders are described from config.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Teachers: against KenLM, torch and sums written out; causal; the same again from disk."""
+"""Teachers: against KenLM, torch and explicit sums; causal; identical when read from disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neural teachers are trained, and asked when a dump is made, on the device that was named; the others have none."""
+"""Neural teachers are trained and dumped on the chosen device; the others have none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masked teachers: against every sentence spelled out, written without any of their recursions; mixing; the steps."""
+"""Masked teachers against enumeration of all sentences, without their recursions; mixing; the steps."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_masked_ngram_equals_all_sentences_spelled_out(unit: str, order: int, pr
     options = ["-o", str(order), "--discount_fallback", "-S", "50M", "-T", str(tmp_path), "--prune", *map(str, prune)]
     run_lmplz(options, text, arpa, tmp_path / "log")
     trie, reference = NgramTrie.from_arpa(read_arpa(arpa), text.num_units), kenlm.Model(str(arpa))
-    monkeypatch.setattr(masked_ngram, "PAIRS", 5 * text.num_units)  # several parts a sentence
+    monkeypatch.setattr(masked_ngram, "PAIRS", 5 * text.num_units)  # several blocks per sentence
     for ids, end in itertools.product([*itertools.islice(text.held_out, 2), *SENTENCES], (True, False)):
         wanted = np.full((len(ids), text.num_units), -np.inf)
         for i, v in itertools.product(range(len(ids)), np.flatnonzero(trie.seen)):

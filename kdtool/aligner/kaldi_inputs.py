@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdtool.aligner.items import Fault, Item
 from kdtool.core.errors import KdError
+from kdtool.core.names import printable
 from kdtool.core.walk import file_fault
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands
 from kdtool.corpus.kaldi_dir import KaldiDir, read_dir, spans
@@ -61,6 +62,6 @@ def _decode(entry: Entry) -> Found:
     assert entry.file is not None  # commands are refused
     if fault := file_fault(entry.file):
         place = f"; relative paths count from {Path.cwd()}" if entry.relative else ""
-        return Found(f"{entry.where}: {entry.file}: {fault}{place}")
+        return Found(f"{entry.where}: {printable(str(entry.file))}: {fault}{place}")
     fault, audio = check_audio(entry.file, Limits(sampling_rate=None, mono=False))
     return Found(fault and f"{entry.where}: {fault}", entry.file, entry.file, audio)

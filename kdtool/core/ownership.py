@@ -113,6 +113,9 @@ def _check_place(out: Path) -> None:
     for what, kept in (("the folder that you stand in", real(".")), ("your home folder", real(home) if home else None)):
         if kept is not None and (place == kept or place in kept.parents):
             raise UsageError(f"{out}: {'is' if place == kept else 'contains'} {what}; name a folder inside it, or {ELSEWHERE}")
+    there = next(folder for folder in (*place.parents, Path("/")) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise UsageError(f"{out}: {there} is a file, so no folder can be made below it; {ELSEWHERE}, or move it away")
     if os.path.ismount(place):
         raise UsageError(f"{out}: is a whole file system, which cannot be put in place by renaming; name a folder inside it")
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdtool.core.errors import KdError
+from kdtool.core.names import is_utf8, printable
 from kdtool.corpus.ids import id_fault
 from kdtool.corpus.kaldi_tables import Table, read_table, seconds
 
 NEEDED = ("wav.scp", "text", "utt2spk")
+FOREIGN = ("wav.scp", "text")  # a value that is not UTF-8 is its utterance's fault
 OPTIONAL = ("segments", "spk2utt", "reco2dur", "utt2dur")
 SPEAKER_OF_ITS_OWN = "where speakers are not known, make each utterance its own: awk '{print $1, $1}' text > utt2spk"
 Fault = tuple[str, str]
@@ -58,7 +60,7 @@ def read_dir(folder: Path) -> KaldiDir:
     if not (folder / "utt2spk").exists() and (folder / "text").exists():
         raise KdError(f"{folder / 'utt2spk'}: no such file; {SPEAKER_OF_ITS_OWN}")
     names = [*NEEDED, *(n for n in OPTIONAL if (folder / n).exists())]
-    kaldi = KaldiDir(folder, {name: read_table(folder / name, empty=name == "text") for name in names})
+    kaldi = KaldiDir(folder, {name: read_table(folder / name, empty=name == "text", foreign=name in FOREIGN) for name in names})
     for table in kaldi.tables.values():
         kaldi.notes += table.notes
     if "spk2utt" in kaldi.tables:
@@ -94,6 +96,11 @@ def spans(kaldi: KaldiDir) -> tuple[list[Span], list[Fault]]:
             there = next(name for name in ("text", "utt2spk", origin) if name not in lacking)
             faults.append((utt, f"{tables[there].where(utt)} has it, {' and '.join(lacking)} not; add a line there, or remove it here"))
             continue
+        text = tables["text"].rows[utt].value
+        if not is_utf8(text):
+            shown = printable(text)[:60]
+            faults.append((utt, f"{tables['text'].where(utt)}: '{shown}' is not UTF-8, as the other lines are; write it in UTF-8"))
+            continue
         recording, start, end, channel = parts[utt] if parts else (utt, 0.0, None, None)
         where = tables[origin].where(utt)
         if recording not in tables["wav.scp"].rows:
@@ -102,7 +109,7 @@ def spans(kaldi: KaldiDir) -> tuple[list[Span], list[Fault]]:
         speaker = tables["utt2spk"].rows[utt].value
         if fault := id_fault(speaker):
             raise KdError(f"{tables['utt2spk'].where(utt)}: the speaker id {fault}; rename it")
-        found.append(Span(utt, speaker, tables["text"].rows[utt].value, recording, start, end, channel, where))
+        found.append(Span(utt, speaker, text, recording, start, end, channel, where))
     return found, faults
 
 

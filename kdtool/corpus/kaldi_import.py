@@ -19,6 +19,7 @@ from kdtool.audio.faults import tell_audio
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.names import printable
 from kdtool.core.progress import progress
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text
@@ -85,7 +86,7 @@ def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj:
 def _missing(entry: Entry, base: Path, fault: str) -> str:
     """Message for a file that is missing or unreadable."""
     if not fault.startswith("no such file"):
-        return f"{entry.file}: {fault}"
+        return f"{printable(str(entry.file))}: {fault}"
     if not entry.relative:
         return f"no such file {entry.file}; fix the path, or remove the recording and its utterances"
     return f"no such file {entry.file}; relative paths count from {base}: choose another folder with --relative-to"

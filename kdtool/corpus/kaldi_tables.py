@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kdtool.core.encoding import utf8_lines
 from kdtool.core.errors import KdError
+from kdtool.core.names import is_utf8
 from kdtool.core.walk import file_fault
 from kdtool.corpus.ids import id_fault
 
@@ -42,17 +43,18 @@ class Table:
         return f"{self.path}, line {self.rows[name].line}"
 
 
-def read_table(path: Path, *, empty: bool = False) -> Table:
+def read_table(path: Path, *, empty: bool = False, foreign: bool = False) -> Table:
     """Read a table.
 
     Args:
         empty: an id may have no value (an empty transcript is the utterance's fault, not the file's).
+        foreign: some values may have bytes that are not UTF-8, kept as lone surrogates (the same: a file name, a transcript).
 
     Raises:
         KdError: the file is missing or empty, not UTF-8, or has a line without a value, a repeated id or an unusable id.
     """
     table = Table(path)
-    lines = list(_lines(path))
+    lines = list(_lines(path, foreign))
     for number, line in lines:
         name, _, value = _fields(line)
         where = f"{path}, line {number}"
@@ -79,7 +81,7 @@ def _fields(line: str) -> tuple[str, str, str]:
     return match[1], match[2], match[3]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, foreign: bool) -> Iterator[tuple[int, str]]:
     """(line number, line without its newline) of the lines that are not blank."""
     if os.path.lexists(path) and (fault := file_fault(path)):
         raise KdError(f"{path}: {fault}")
@@ -87,9 +89,23 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         lines = utf8_lines(path)
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; a Kaldi data folder holds wav.scp, text and utt2spk") from e
+    except KdError:
+        lines = _foreign_lines(path) if foreign else []
+        if not lines:
+            raise
     for number, line in enumerate(lines, 1):
         if line.strip(BLANKS):
             yield number, line
+
+
+def _foreign_lines(path: Path) -> list[str]:
+    """The lines, bytes that are not UTF-8 as lone surrogates; none where an id or most lines have such: all is in another encoding."""
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    lines = [line.lstrip("\ufeff") for line in text.split("\n")]
+    bad = [line for line in lines if not is_utf8(line)]
+    if "\0" in text or 2 * len(bad) > sum(map(bool, lines)) or not all(is_utf8(_fields(line)[0]) for line in bad):
+        return []
+    return lines
 
 
 def seconds(text: str, where: str) -> float:

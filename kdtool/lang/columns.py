@@ -19,6 +19,7 @@ COLUMNS = {
     4: "pronunciation probability, silence after, factors of silence and of speech before",
 }  # fmt: skip
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+_ODD = re.compile(r"[+-]?\d+([.,/]\d+)?%?")  # 0,5, 50% and digits of other scripts are not read as numbers, but are no phones either
 Numbers = tuple[float, ...]
 
 
@@ -63,7 +64,7 @@ def count_columns(path: Path, entries: Sequence[Entry]) -> int:
                 f"{path}: line {first.line} has {_columns(count)} ({first}), line {entry.line} has {number} ({entry}); give all "
                 "lines the same, and rename phones that are numbers"
             )
-        if odd := next((f for f in entry.fields[count:] if is_number(f)), ""):
+        if odd := next((f for f in entry.fields[count:] if is_number(f) or _ODD.fullmatch(f)), ""):
             raise KdError(f"{path}, line {entry.line}: {entry}: the phone {odd} is a number; phones need names: rename it "
                           "(9 to oe, say), or take the number out")  # fmt: skip
     if count not in COLUMNS:

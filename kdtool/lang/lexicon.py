@@ -54,7 +54,7 @@ def parse_line(number: int, line: str) -> Entry | None:
     Raises:
         ValueError: a word without phones.
     """
-    if line.startswith((";;;", "##")) or not line.strip():
+    if line.startswith((";;;", "##", "# ", "#\t")) or not line.strip():
         return None
     fields = re.split(r"\s#", line, maxsplit=1)[0].split()
     if len(fields) > 2 and _PRINTED.fullmatch(fields[1]):
@@ -64,6 +64,8 @@ def parse_line(number: int, line: str) -> Entry | None:
     word = upper(_VARIANT.sub("", fields[0]))
     if word.startswith(("\\'", '\\"')):  # as HTK writes a quote that begins a word
         word = word[1:]
+    elif word[:1] == word[-1:] == '"' and word.strip('"'):  # HTK and Julius may quote a word
+        word = word[1:-1]
     if not word:
         raise ValueError("no word before the variant number")
     return Entry(number, word, tuple(fields[1:]))

@@ -1,7 +1,8 @@
 """Marks in a text that are no words.  In: a line.  Out: the line without them, counted by kind; markup, which is refused.
 
-Sentence marks: <s>, </s> (SRILM, Sphinx), the utterance id behind them in Sphinx' transcripts. The unknown word: <unk> in any
-case. Tags: [LAUGHTER], <noise>, ++BREATH++ as one token. Markup: HTML and XML tags, entities, times of subtitles.
+Sentence marks: <s>, </s> (SRILM, Sphinx), !ENTER and the like (HTK), the utterance id behind them in Sphinx' transcripts. The
+unknown word: <unk> in any case, HTK's !!UNK. Tags: [LAUGHTER], <noise>, ++BREATH++, !SIL as one token. Markup: HTML and XML tags,
+entities, times of subtitles.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from kdtool.text.clean import Counts, clean, said
 UNKNOWN_WORD = "<UNK>"  # the toolkit's unknown word
 SENTENCE, UNKNOWN, TAG = "sentence mark (<s> </s>) left out", "unknown word (<unk>)", "tag of a noise ([LAUGHTER], <noise>) left out"
 UTTERANCE, NOT_SAID = "utterance id behind </s> left out", "token of punctuation alone left out"
+MARKING = "<[+!"  # a mark has one of these
 LONGEST_WORD = 100  # characters; longer ones are lines without blanks, or no text
-TAGS = re.compile(r"<[^<>\s]*>|\[[^\[\]\s]*\]|\+\+[^+\s]+\+\+")
-_SENTENCE = re.compile(r"</?s>", re.IGNORECASE)
-_UNKNOWN = re.compile(r"<unk>|\[unk\]", re.IGNORECASE)
+TAGS = re.compile(r"<[^<>\s]*>|\[[^\[\]\s]*\]|\+\+[^+\s]+\+\+|!SIL|!NULL")
+_SENTENCE = re.compile(r"</?s>|(?-i:!(?:SENT_START|SENT_END|ENTER|EXIT))", re.IGNORECASE)  # those with ! are HTK's
+_UNKNOWN = re.compile(r"<unk>|\[unk\]|(?-i:!!UNK)", re.IGNORECASE)
 _GLUED = re.compile(r"(<(?:/?s|unk)>)", re.IGNORECASE)
 _SPHINX = re.compile(r"(\s*<s>.*</s>)\s*\([^()\s]+\)\s*", re.IGNORECASE)
 _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
@@ -71,7 +73,7 @@ def without_marks(text: str, counts: Counts, *, unknown: str = "", tags: bool = 
         unknown: replacement of <unk>, '' to remove it.
         tags: also remove tags of noises and count them; False leaves them as words.
     """
-    if not any(c in text for c in "<[+"):
+    if not any(c in text for c in MARKING):
         return " ".join(text.split())
     if sphinx := _SPHINX.fullmatch(text):
         counts[UTTERANCE] += 1
@@ -92,7 +94,7 @@ def without_marks(text: str, counts: Counts, *, unknown: str = "", tags: bool = 
 
 def transcript(text: str, counts: Counts) -> str:
     """A transcript's words: clean, without sentence marks and unspoken tokens; <unk> becomes the toolkit's unknown word."""
-    if text.isascii() and text.isprintable() and not any(c in text for c in "<[+"):
+    if text.isascii() and text.isprintable() and not any(c in text for c in MARKING):
         return spoken(text, counts)
     return spoken(without_marks(clean(text, counts), counts, unknown=UNKNOWN_WORD), counts)
 

@@ -21,6 +21,11 @@ def linked_to_itself(world: Path) -> None:
     (world / "out").symlink_to("out")
 
 
+def above(world: Path) -> None:
+    put("thesis.txt", OWN)(world)
+    (world / "out").symlink_to("thesis.txt/out")
+
+
 def of_another_step(world: Path) -> None:
     shutil.copytree(world / "feats", world / "out")
     shutil.copy(world / "lm_text/.done.json", world / "out/.done.json")
@@ -44,6 +49,7 @@ def empty_folders(world: Path) -> None:
 
 PLACES: list[tuple[str, str, Change, list[str]]] = [
     ("a file in its place", "lm text", put("out", OWN), ["out: is not a folder", "choose another output folder"]),
+    ("a file above it", "lm text", above, ["thesis.txt is a file, so no folder can be made below it", "choose another output folder"]),
     ("a link to the user's folder", "lm text", linked, ["real: holds 1 file (notes.txt)", "choose another output folder"]),
     ("a link to itself", "lm text", linked_to_itself, ["out: is not a folder"]),
     ("a folder in it", "lm text", put("out/wavs/a.wav", OWN), ["out: holds 1 file (wavs/a.wav)"]),

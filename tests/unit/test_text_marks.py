@@ -103,6 +103,9 @@ def test_marks_go_and_are_counted() -> None:
     assert without_marks("<S>THE<UNK>CAT</S>", counts, unknown="<UNK>") == "THE <UNK> CAT"
     assert without_marks("a (word) [x] <noise> ++UH++", Counter()) == "a (word) [x] <noise> ++UH++"
     assert without_marks("a ++UH++ <noise>", Counter(), tags=True) == "a"
+    htk: Counter[str] = Counter()
+    assert without_marks("!ENTER !SIL a !!UNK !NULL b! !c !EXIT !exit", htk, tags=True) == "a b! !c !exit"
+    assert sorted(htk.values()) == [1, 2, 2]
 
 
 def test_a_transcript_keeps_its_words() -> None:

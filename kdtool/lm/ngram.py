@@ -185,7 +185,7 @@ def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None
     if cfg.unseen:
         print(f"{add_unseen(arpa, words)} words of the vocabulary are not in the text", file=sys.stderr)
     if fallback:
-        print("note: the text is too small for Kneser-Ney discounts of its own; KenLM's fallback discounts are used", file=sys.stderr)
+        print("note: the text is too small to estimate Kneser-Ney discounts; KenLM's fallback discounts are used", file=sys.stderr)
     run_tool([find_program("build_binary"), "-T", f"{work}/", "probing", str(arpa), str(binary)], work / "log" / "build_binary.log")
     counts = ngram_counts(arpa)
     scores = perplexity(kenlm.Model(str(binary)), transcripts(dev))

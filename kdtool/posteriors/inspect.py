@@ -57,7 +57,7 @@ def describe(dump: PosteriorDump) -> list[str]:
         del rows["perplexity"]
     if frames:
         speech = "speech" if "aligned_frames" in m or dump.per_frame else "speech without silence"
-        rows["bytes"] += f"; {100.0 * m['bytes'] / frames:.0f} a second of {speech}"
+        rows["bytes"] += f"; {100.0 * m['bytes'] / frames:.0f} per second of {speech}"
     return [f"{name:12s}{text}" for name, text in rows.items()]
 
 

@@ -159,7 +159,7 @@ def report(meta: dict[str, Any], seconds: float) -> None:
           f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats per unit lost), "
           f"teacher's {NAMES[meta['teacher_context']]} here "
           f"{math.exp(meta['teacher_nats_per_unit']):.3f} ({meta['unseen']} units unseen); "
-          f"{meta['bytes'] / speech:.0f} bytes a second of speech, "
+          f"{meta['bytes'] / speech:.0f} bytes per second of speech, "
           f"written at {speech / seconds:.0f} x real time", file=sys.stderr)  # fmt: skip
 
 

@@ -124,9 +124,9 @@ def section(root: Path, content: dict[str, Any], speech: tuple[FeatureSet, Align
     ids = ids[:: -(-len(ids) // MOST)]
     rows = _rows(root, content, systems, (feats, ali, lang), ids)
     about = (
-        f"Mean KL divergence from the teacher's distribution in nats per frame, over {len(ids)} utterances that nobody was trained on: of "
-        "one distribution for all places; of each unit's mean over its other places, which knows the unit but nothing around it; of "
-        "the head. A head that is not below each unit's mean shows nothing of the teacher's context."
+        f"Mean KL divergence from the teacher's distribution in nats per frame, over {len(ids)} held-out utterances: for "
+        "one distribution for everything; for each unit's mean over its other occurrences, which knows the unit but no context; for "
+        "the head. A head that is not below each unit's mean shows no sign of the teacher's context."
     )
     head = ["teacher", "entropy", "one for all", "each unit's mean", "system", "head", "the head"]
     return f'{title}<p class="note">{esc(about)}</p><div class="scroll">{table(head, rows, numbers=(1, 2, 3, 6))}</div>'

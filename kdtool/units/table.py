@@ -37,7 +37,7 @@ def units_digest(unit: str, lang: Lang, tree: Tree | None) -> str:
     check_unit(unit)
     if unit == "senone":
         if tree is None:
-            raise KdError("senones are told apart by their decision tree, and none was given")
+            raise KdError("senones are identified by their decision tree, and none was given")
         return tree.digest
     table = lang.phones if unit == "phone" else lang.subwords
     return hashlib.sha256(json.dumps([unit, sorted(table.items())]).encode()).hexdigest()

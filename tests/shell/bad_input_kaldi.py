@@ -1,6 +1,6 @@
 """Bad Kaldi data folders, one case each: the fault, and the expected message of the import or export.
 
-Each change writes a sound folder `kaldi` (or data folder) into the world first, so that no other test has to make one.
+Each change writes a valid folder `kaldi` (or data folder) into the world first, so that no other test has to make one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KIND = "Kaldi data folder"
 
 
 def table(name: str, content: str | bytes) -> Callable[[Path], object]:
-    """A sound folder in which one table is another; AUDIO in it is the folder of the audio."""
+    """A valid folder in which one table is another; AUDIO in it is the folder of the audio."""
 
     def change(world: Path) -> None:
         folder = write_kaldi(world / "kaldi")
@@ -32,7 +32,7 @@ def table(name: str, content: str | bytes) -> Callable[[Path], object]:
 
 
 def segments(line: str) -> Callable[[Path], object]:
-    """A sound folder with segments, one of whose lines is another."""
+    """A valid folder with segments, one of whose lines is another."""
 
     def change(world: Path) -> None:
         folder = write_segmented(world / "kaldi")
@@ -44,7 +44,7 @@ def segments(line: str) -> Callable[[Path], object]:
 
 
 def spoil(what: Callable[[Path], object], write: Callable[[Path], Path] = write_kaldi) -> Callable[[Path], object]:
-    """A sound folder and something done to it."""
+    """A valid folder and something done to it."""
     return lambda world: what(write(world / "kaldi"))
 
 

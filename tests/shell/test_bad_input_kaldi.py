@@ -1,4 +1,4 @@
-"""Bad Kaldi data folders: exit status, message, nothing half-made; each case makes its own small world."""
+"""Bad Kaldi data folders: exit status, message, nothing unfinished; each case makes its own small world."""
 
 from __future__ import annotations
 

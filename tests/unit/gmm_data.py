@@ -1,4 +1,4 @@
-"""A made-up corpus whose right alignment is known: each HMM state of each phone sounds like itself and nothing else.
+"""A synthetic corpus whose correct alignment is known: each HMM state of each phone sounds like itself and nothing else.
 
 Out: a lang folder, a feature folder, and the true alignment of every utterance.
 """

@@ -35,7 +35,7 @@ Put = Callable[[Path], object]
 
 
 def write_model(folder: Path) -> Path:
-    """A GMM of speaker-adapted MFCC that has learnt nothing, and its lang folder: alignment with it takes no time."""
+    """A GMM of speaker-adapted MFCC that has learned nothing, and its lang folder: alignment with it takes no time."""
     gmm_data.write_lang(folder / "lang")
     lang = Lang.load(folder / "lang")
     tree, rng = Tree.monophone(lang.num_states), np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""A made-up ablation: ablation.json with the curves and decodes that it names.  Out: its folder."""
+"""A synthetic ablation: ablation.json with the curves and decodes that it names.  Out: its folder."""
 
 from __future__ import annotations
 

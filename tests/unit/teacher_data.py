@@ -1,4 +1,4 @@
-"""A made-up language for the teachers' tests: lexicon with variants, a context-dependent tree, text, alignments.
+"""A synthetic language for the teachers' tests: lexicon with variants, a context-dependent tree, text, alignments.
 
 Out: a lang folder that ``Lang.load`` reads (with a real sentencepiece model), a tree, an LM text folder, alignment folders.
 """
@@ -25,7 +25,7 @@ WORDS = sorted(set(LEXICON) - {"<UNK>"})
 
 
 def write_lang(folder: Path) -> Lang:
-    """A lang folder; its subwords are learnt from the words."""
+    """A lang folder; its subwords are learned from the words."""
     import sentencepiece
 
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The align, monophone and triphone steps on a made-up corpus whose right alignment is known frame by frame."""
+"""The align, monophone and triphone steps on a synthetic corpus whose correct alignment is known frame by frame."""
 
 from __future__ import annotations
 

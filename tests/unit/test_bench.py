@@ -1,4 +1,4 @@
-"""Each benchmark runs and its figures make sense, on a made-up corpus."""
+"""Each benchmark runs and its figures make sense, on a synthetic corpus."""
 
 from __future__ import annotations
 

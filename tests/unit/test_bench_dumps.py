@@ -1,4 +1,4 @@
-"""The benchmarks of posteriors run and their figures make sense, on a made-up language."""
+"""The benchmarks of posteriors run and their figures make sense, on a synthetic language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph, decode and results steps, end to end on a made-up corpus that a perfect model recognizes without error."""
+"""The graph, decode and results steps, end to end on a synthetic corpus that a perfect model recognizes without error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LDA, MLLT and fMLLR against plain formulas, and the SAT steps on made-up speakers whose distortion is known."""
+"""LDA, MLLT and fMLLR against plain formulas, and the SAT steps on synthetic speakers whose distortion is known."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def know_all(folder: Path, lang: Lang, features: FeatureSet) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up corpus, its lang folder with positions, and the alignment by a model that knows where each state lies."""
+    """A synthetic corpus, its lang folder with positions, and the alignment by a model that knows where each state lies."""
     root = tmp_path_factory.mktemp("positions")
     gmm_data.write_lang(root / "plain")
     gmm_data.write_lang(root / "lang")

@@ -87,7 +87,7 @@ def test_temperatures_are_those_of_the_heads_options(tmp_path: Path) -> None:
 
 
 def train_small(root: Path, *options: str) -> Path:
-    """A tiny student by its step, from made-up data that is written the first time."""
+    """A tiny student by its step, from synthetic data that is written the first time."""
     if not (root / "fbank").exists():
         write_set(root)
         for unit in ("senone", "phone"):

@@ -16,7 +16,7 @@ from kdtool.core.errors import UsageError
 COMMANDS = {
     "graph": ("kdtool.graph.export", "export a decoding graph for users of k2"),
     "align": ("kdtool.aligner.align", "align audio with its text: TextGrid, CTM, JSON, Lhotse, a report page"),
-    "posteriors": ("kdtool.posteriors.tool", "look at, verify or export teachers' posteriors: arrays, Arrow, Lhotse"),
+    "posteriors": ("kdtool.posteriors.tool", "inspect, verify or export teachers' posteriors: arrays, Arrow, Lhotse"),
     "boundary-error": ("kdtool.aligner.score", "compare an alignment's boundaries with true ones"),
 }
 

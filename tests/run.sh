@@ -1,7 +1,7 @@
 #!/bin/bash -p
 # All tests, set-up included.  Usage: tests/run.sh [lint|unit|recipe|slurm ...]   (default: all of them)
-# The tiny recipe runs on the speech sample in KD_SAMPLE (default: ../shared/data beside the checkout) when that folder is
-# there, and on the embedded corpus otherwise. A skipped test is a failure.
+# The tiny recipe runs on the speech sample in KD_SAMPLE (default: ../shared/data beside the checkout) if that folder
+# exists, else on the embedded corpus. A skipped test is a failure.
 set -euo pipefail
 root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
@@ -26,7 +26,7 @@ lint() {
   echo "lint: clean"
 }
 
-unit() {  # in two processes: each test has one core's work
+unit() {  # in two processes: each test uses one core
   "$KD_PYTHON" -m pytest -q -p no:cacheprovider --strict-markers --durations=8 -n 2 --dist worksteal -c tests/pytest.ini tests/unit tests/shell
 }
 
@@ -34,13 +34,13 @@ recipe() {
   "$KD_PYTHON" -m pytest -q -p no:cacheprovider -s -c tests/pytest.ini tests/recipe
 }
 
-slurm() {  # a real Slurm on this machine, started by the tests; as root its packages are installed when they are missing
+slurm() {  # a real Slurm on this machine, started by the tests; as root, missing packages are installed
   tests/slurm/install.sh
   "$KD_PYTHON" -m pytest -q -p no:cacheprovider -s -c tests/pytest.ini tests/slurm
 }
 
 if (($# == 0)); then set -- lint unit recipe slurm; fi
-# What the recipe's tests leave for those of Slurm: digests of what the tiny recipe makes with local jobs.
+# Left by the recipe's tests for those of Slurm: digests of the tiny recipe's outputs with local jobs.
 KD_TINY_CONTENT="$(mktemp -d)/content.json"
 export KD_TINY_CONTENT
 trap 'rm -rf "${KD_TINY_CONTENT%/*}"' EXIT

@@ -1,6 +1,6 @@
 """Formats made of chunks: WAV (RIFF, RIFX, RF64, BW64), W64, AIFF, CAF, 8SVX.  In: an open file.  Out: its layout.
 
-Programs that cannot seek back (writing to a pipe) leave a length of 0, or one near 2, 4 or 2^63 bytes: the audio then extends to
+Programs that cannot seek back (writing to a pipe) leave a length of 0, or one near 2 GB, 4 GB or 2^63 bytes: the audio then extends to
 the end of the file, minus complete chunks at the end.
 """
 

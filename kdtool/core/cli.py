@@ -242,7 +242,7 @@ def cli_main(main: Callable[[], int | None]) -> typing.NoReturn:
 
 
 def _output_is_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads; then what is left goes nowhere, so that the end of Python does not fail, too."""
+    """Whether standard output is a pipe without reader; if so, discard the rest of the output, so that Python's exit does not fail, too."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     if not any(events & select.POLLERR for _, events in poll.poll(0)):

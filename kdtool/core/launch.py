@@ -25,15 +25,15 @@ HELP = """
 Runs COMMAND once per value. NAME (capital letters) is replaced by the value in LOG and in every argument, unless a letter or digit
 is next to it:
     utils/launch.sh JOB=1:4 exp/log/part.JOB.log my_command --part JOB exp/part.JOB
-runs 'my_command --part 1 exp/part.1' and so on, each with its own log (standard error; standard output is passed on).
-A log that is there and was not written by this launcher is kept as LOG.backup.1 (2, ..).
+runs 'my_command --part 1 exp/part.1' and so on, each with a separate log (standard error; standard output is passed on).
+An existing log that this launcher did not write is kept as LOG.backup.1 (2, ..).
 The arguments do not pass through a shell. NAME=@FILE takes the values from a text file, one per line. KD_BACKEND says where jobs
 run: local (default) or slurm.
 
-  --max-jobs N   how many run at the same time (default: 2); locally never more than cores and free memory allow
+  --max-jobs N   largest number of parallel jobs (default: 2); locally never more than cores and free memory allow
   --mem SIZE     memory of one job, such as 500M or 4G       } default: KD_JOB_MEM, KD_JOB_GPU and KD_JOB_TIME from the
   --gpu N        GPUs of one job (slurm only)                } environment; utils/slurm.conf says which options of
-  --time LIMIT   its time limit, as in 8:00:00 (slurm only)  } sbatch they become
+  --time LIMIT   time limit of one job, such as 8:00:00 (slurm only)  } sbatch they become
 
 After a failure no other job is started; the message names the failed ones. A job that is a step says 'up to date' when
 the command is run again; any other command runs again, because its inputs are not known.

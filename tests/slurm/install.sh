@@ -1,5 +1,5 @@
 #!/bin/bash -p
-# Slurm's programs for the tests, from Debian's packages.  Usage: tests/slurm/install.sh   (does nothing when they are there)
+# Slurm's programs for the tests, from Debian's packages.  Usage: tests/slurm/install.sh   (does nothing if they are installed)
 set -euo pipefail
 PATH="$PATH:/usr/sbin:/sbin"
 missing() {

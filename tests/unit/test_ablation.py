@@ -1,4 +1,4 @@
-"""The ablation: its plan is the same each time and each system's own, its table is what counting by hand gives."""
+"""The ablation: its plan is reproducible and independent per system, its table equals counting by hand."""
 
 from __future__ import annotations
 

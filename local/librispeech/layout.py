@@ -45,7 +45,7 @@ def scan_part(folder: Path) -> tuple[list[Utterance], list[Fault]]:
         KdError: the part is empty, a transcript file is not UTF-8 or holds a line without an id.
         OSError: a folder is unreadable.
     """
-    files = files_below(folder)
+    files = files_below(folder, hidden=False)  # macOS leaves ._NAME beside NAME on other disks
     wrong: dict[str, str] = {}
     audio = _audio_files([f for f in files if f.suffix == ".flac"], wrong)
     texts = _transcripts([f for f in files if f.name.endswith(".trans.txt")], wrong)

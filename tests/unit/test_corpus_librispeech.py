@@ -194,6 +194,13 @@ def test_allowed_losses_are_listed(corpus: Path) -> None:
     assert len(list(read_jsonl(out / "supervisions.jsonl.gz"))) == 3
 
 
+def test_hidden_files_of_other_systems_do_not_count(corpus: Path) -> None:
+    for file in files(corpus):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert prepare(corpus).returncode == 0
+    assert len(list(read_jsonl(corpus.parent / "data" / "train_clean_5" / "supervisions.jsonl.gz"))) == 4
+
+
 def test_files_that_are_no_utterance_are_rows(corpus: Path) -> None:
     audio, text = files(corpus)
     for name in (os.fsdecode(b"caf\xe9.flac"), "notes.flac", f"1-7-{'x' * 220}.flac"):

@@ -33,7 +33,7 @@ class Config:
 
 
 def draw(speakers: Sequence[str], share: float, seed: int) -> set[str]:
-    """`share` of the speakers, at least one; whether one is drawn early does not depend on the other speakers."""
+    """`share` of the speakers, at least one; a speaker's rank does not depend on the other speakers."""
     ranked = sorted(set(speakers), key=lambda s: (hashlib.sha256(f"{seed} {s}".encode()).hexdigest(), s))
     return set(ranked[: max(1, round(share * len(ranked)))])
 

@@ -19,7 +19,7 @@ SHOWN = (
     ("dev_accuracy", "Frame accuracy on dev", "share of frames"),
     ("train_main", "Main head's loss in training", "nats per frame"),
 )
-FIT = 0.15  # share of the updates left out of the charts: the first losses would flatten the rest
+FIT = 0.15  # share of the updates ignored in scaling the axes: the first losses would flatten the rest
 Curve = list[dict[str, Any]]
 
 
@@ -27,8 +27,8 @@ def section(root: Path, content: Mapping[str, Any], bold: Sequence[str], heads_o
     """All curves: the systems named in ``bold`` in colour, the others grey; the losses of the heads of ``heads_of``."""
     parts = ['<h2 id="curves">Learning curves</h2>',
              '<p class="note">Means over the seeds; each coloured system\'s seeds are thin lines. Dev figures are those of the moving '
-             "average of the weights, training losses means over the updates since the look before. Axes are made for what comes after "
-             f"the first {100 * FIT:.0f}% of the updates.</p>"]  # fmt: skip
+             "average of the weights, training losses means over the updates since the previous evaluation. Axes are scaled for the part "
+             f"after the first {100 * FIT:.0f}% of the updates.</p>"]  # fmt: skip
     curves = {s["name"]: read(root, s) for s in content["systems"]}
     if lacking := [name for name, found in curves.items() if not found]:
         parts.append(f'<p class="note">No {CURVE} of {esc(", ".join(lacking))}.</p>')

@@ -42,8 +42,18 @@ def code_of(folder: Path) -> tuple[str, ...]:
 
     if not (Path(folder) / TEACHER_FILE).is_file():
         return ()
-    meta = read_meta(folder)
-    return KINDS.code(*sorted(kinds_of(meta["kind"], meta["info"])))
+    return KINDS.code(*known_kinds(Path(folder), read_meta(folder)))
+
+
+def known_kinds(folder: Path, meta: dict[str, Any]) -> list[str]:
+    """The kinds of a trained teacher and those inside it; KdError when its teacher.json names one that there is not."""
+    try:
+        kinds = sorted(map(str, kinds_of(meta["kind"], meta["info"])))
+    except (KeyError, TypeError, AttributeError) as e:
+        raise KdError(f"{folder}/teacher.json: field {e} is missing or of another type; train this teacher again") from e
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise KdError(f"{folder}: teacher kind {unknown[0]!r}: known are {', '.join(sorted(KINDS))}; train this teacher again")
+    return kinds
 
 
 def load_teacher(folder: Path | str, device: str = "cpu") -> Teacher:
@@ -63,8 +73,7 @@ def load_teacher(folder: Path | str, device: str = "cpu") -> Teacher:
     found = file_digest(path)
     if found != meta["model_digest"]:
         raise KdError(f"{path}: digest is {found}, teacher.json says {meta['model_digest']}; train this teacher again")
-    if meta["kind"] not in KINDS:
-        raise KdError(f"{folder}: teacher kind {meta['kind']!r}: known are {', '.join(sorted(KINDS))}; train this teacher again")
+    known_kinds(folder, meta)
     teacher = KINDS[meta["kind"]].from_tensors(meta["unit"], meta["num_units"], load_tensors(path), meta["info"])
     teacher.info = meta["info"]
     teacher.digest = meta_digest(meta)

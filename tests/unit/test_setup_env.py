@@ -47,10 +47,11 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "utils", tmp_path / "utils", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "steps").mkdir()
     shutil.copy(ROOT / "steps" / "extract_features.sh", tmp_path / "steps")
-    (tmp_path / "kdtool" / "graph").mkdir(parents=True)
-    (tmp_path / "kdtool" / "graph" / "native.py").write_text(COMPILER)
+    for room in ("core", "graph"):
+        (tmp_path / "kdtool" / room).mkdir(parents=True)
+    (tmp_path / "kdtool" / "core" / "native.py").write_text(COMPILER)
     (tmp_path / "kdtool" / "posteriors").mkdir()
-    for name in ("__init__.py", "graph/__init__.py", "graph/search.cc", "graph/viterbi.cc", "posteriors/levels.cc"):
+    for name in ("__init__.py", "core/__init__.py", "graph/__init__.py", "graph/search.cc", "graph/viterbi.cc", "posteriors/levels.cc"):
         (tmp_path / "kdtool" / name).touch()
     (tmp_path / "utils" / "build_env.sh").write_text(STAND_IN.format(python=sys.executable, root=tmp_path))
     return tmp_path
@@ -160,7 +161,7 @@ def test_the_searches_are_compiled_once_and_when_a_source_changes(checkout: Path
     command = [checkout / "utils" / "setup_env.sh"]
     assert run(command, **variables).stdout.count("compiled") == 1
     assert "compiled" not in run(command, **variables).stdout
-    for later, name in enumerate(("graph/search.cc", "graph/viterbi.cc", "posteriors/levels.cc", "graph/native.py"), 2):
+    for later, name in enumerate(("graph/search.cc", "graph/viterbi.cc", "posteriors/levels.cc", "core/native.py"), 2):
         os.utime(checkout / "kdtool" / name, (time.time() + later,) * 2)
         assert run(command, **variables).stdout.count("compiled") == 1
         os.utime(checkout / ".venv" / "native" / ".made", (time.time() + later,) * 2)

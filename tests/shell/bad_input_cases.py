@@ -126,6 +126,11 @@ STUDENTS = [
     ("first weights from nowhere", ["--init", "nowhere"], 1, ["nowhere: missing"]),
 ]  # fmt: skip
 
+FEATURES = [
+    ("a band above half the rate", ["--high-freq", "9000"], 2, ["--high-freq 9000: from 3000 to 8000 Hz for features at 16000 Hz"]),
+    ("a band with too few bins of the spectrum", ["--high-freq", "800"], 2, ["--high-freq 800: from 3000 to 8000 Hz"]),
+]  # fmt: skip
+
 USAGE = [
     (["--no-such-option"], 2, ["unknown option --no-such-option", "--help"]),
     (["--stage", "0"], 2, ["--stage 0: no such stage", "known are 1 to 15"]),
@@ -147,5 +152,6 @@ CASES = [
     ),
     *(Case("output inside an input", name, step, change, words, status=2) for name, step, change, words in NESTED),
     *(Case("student", name, "student", lambda w: None, words, argv, status) for name, argv, status, words in STUDENTS),
+    *(Case("features", name, "features", lambda w: None, words, argv, status) for name, argv, status, words in FEATURES),
     *(Case("usage", " ".join(argv), "recipe", lambda w: None, words, argv, status) for argv, status, words in USAGE),
 ]  # fmt: skip

@@ -91,6 +91,14 @@ sat() {
 align() {
   run steps/align.sh --config align "data/$train/mfcc" data/lang "exp/$target" "exp/$target/ali_train"
   run steps/align.sh --config align "data/$dev/mfcc" data/lang "exp/$target" "exp/$target/ali_dev"
+  if [[ " ${graphs[*]} " == *" phone "* ]]; then align_tests; fi
+}
+
+align_tests() {  # for reference phones
+  local name
+  for name in "${tests[@]}"; do
+    run steps/align.sh --config align "data/$name/mfcc" data/lang "exp/$target" "exp/$target/ali_$name"
+  done
 }
 
 teachers() {
@@ -183,9 +191,7 @@ ablation() {
   # Make all graphs first: a failing graph should not come after hours of training.
   run steps/train_ngram.sh --config lm_weak data/lm_text data/lang "data/$dev" data/lm_weak
   for name in "${all[@]}"; do graph "$name" "$target"; done
-  for name in "${tests[@]}"; do
-    run steps/align.sh --config align "data/$name/mfcc" data/lang "exp/$target" "exp/$target/ali_$name"
-  done
+  align_tests
   if [[ -f "$conf/teacher_phone_masked.yaml" ]] && { [[ ! -f "$list/teachers" ]] || [[ "$(<"$list/teachers")" == *_masked* ]]; }; then masked_teachers; fi
   each SYS=@"$list/names" --mem 3G exp/ablation/log/train_SYS.log \
     steps/train_student.sh --config "$list/SYS.yaml" "data/$train/fbank" "exp/$target/ali_train" "data/$dev/fbank" "exp/$target/ali_dev" exp/ablation/SYS

@@ -48,7 +48,7 @@ class FeatureKind(NamedTuple):
 
 
 def kind_label(kind: str, sample_rate: int, high_freq: int = 0) -> str:
-    """The name of a kind of features with rate and band, for models and feature folders: ("mfcc", 8000) -> '8 kHz mfcc'; '.. to 5500 Hz'."""
+    """The name of a kind of features with rate and band, of models and folders: ("mfcc", 8000) -> '8 kHz mfcc'; '.. to 5500 Hz'."""
     return f"{sample_rate / 1000:g} kHz {kind}" + (f" to {high_freq} Hz" if high_freq else "")
 
 

@@ -5,6 +5,7 @@ In: the ablation's folder: ``conf/plan.json`` and, of each system and seed, ``<s
 nothing and fails when ABLATION.md is not what ablation.json gives.
 
 ablation.json; paths are relative to the ablation's folder, rates and intervals in percent:
+    scales                        "pooled", where one point per graph was chosen for all students; else it is not there
     references, graphs, sweeps    as in ablation.yaml (kdtool.ablation.plan); sweeps: {axis: [[value, system name], ..]}
     resamples                     of the bootstrap
     teachers      {folder name: {folder, ppl}}; ppl: the content of its ppl.json, null when there is none
@@ -81,6 +82,7 @@ class Students:
 
     def __init__(self, root: Path, plan: dict[str, Any]) -> None:
         self.root, self.missing, self.stale = root, [], []
+        pooled = plan.get("scales") == "pooled"
         planned = {f"{s['name']}_{seed}" for s in plan["systems"] for seed in plan["seeds"]}
         self.found: dict[str, dict[int, Path]] = {s["name"]: {} for s in plan["systems"]}
         self.scores: dict[str, list[Path]] = {}
@@ -90,7 +92,7 @@ class Students:
                 continue
             if trained_digest(folder / "config.yaml") not in planned_digests(root / "conf" / f"{system}_{plan['seeds'][0]}.yaml"):
                 self.stale.append(folder.name)
-            elif scores := find_scores([folder]):
+            elif scores := [path for path in find_scores([folder]) if bool(read_json(path).get("pooled")) == pooled]:
                 self.found[system][int(seed)] = folder
                 self.scores[folder.name] = scores
         there = {f.name for folders in self.found.values() for f in folders.values()}
@@ -150,9 +152,11 @@ def collect(root: Path, earlier: Path | None = None) -> dict[str, Any]:
     results = {name: results_of(students, folders, scored) for name, folders in students.found.items()}
     made = {name: [student_of(f, seed) for seed, f in sorted(folders.items())] for name, folders in students.found.items()}
     taken = take_over(read_json(earlier), str(earlier), planned(root, plan), made, results, scored) if earlier else []
+    if plan.get("scales") == "pooled":
+        check_pooled(results)
     designs = compare(plan, results, scored)
     return {
-        **{k: plan[k] for k in ("references", "graphs", "sweeps", "base", "options")}, "resamples": RESAMPLES,
+        **{k: plan[k] for k in ("references", "graphs", "sweeps", "base", "options", "scales") if k in plan}, "resamples": RESAMPLES,
         "teachers": {t: {"folder": f"{plan['exp']}/{t}", "ppl": _maybe(exp / t / "ppl.json")} for t in teachers},
         "missing": sorted({*students.missing} - {*taken}), "stale": students.stale, "earlier": taken, "scored": scored.as_json(),
         "detectable": designs,
@@ -176,6 +180,17 @@ def student_of(folder: Path, seed: int) -> dict[str, Any]:
         "seed": seed, "folder": folder.name, "about": _maybe(folder / "student.json"), "seconds": record.get("seconds"),
         "git": commits([folder]), "learns_from": read_system(folder).learns_from, "options": trained_digest(folder / "config.yaml"),
     }  # fmt: skip
+
+
+def check_pooled(results: dict[str, list[dict[str, Any]]]) -> None:
+    """KdError when students of one set and graph were decoded at different scales, where these are pooled."""
+    first: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for result in (r for own in results.values() for r in own):
+        for run in result["runs"]:
+            other = first.setdefault((result["set"], result["lm"], result["first_pass_lm"]), run)
+            if run["scales"] != other["scales"]:
+                raise KdError(f"{run['decode']} was decoded at other pooled scales than {other['decode']}: the choice has changed since; "
+                              "run the ablation's stage again with all systems and seeds of the table")  # fmt: skip
 
 
 def results_of(students: Students, folders: dict[int, Path], scored: Scored) -> list[dict[str, Any]]:

@@ -14,6 +14,10 @@ ABOUT = (
     "there are. With one seed nothing is known of the spread between seeds, and the interval is too narrow by that. {scales}"
 )
 OWN_SCALES = "LM and prior scales are chosen for each student by itself: two-fold, or on dev for a test set."
+POOLED_SCALES = (
+    "LM and prior scales are one point per graph, chosen on the errors of all students together: on dev for a test set, and on each half "
+    "of dev's speakers for the other half."
+)
 CORRECTED = (
     "Holm: p corrected for all comparisons of its table. Within: standard deviation of one seed's rate if other utterances were drawn; "
     "between: that of the seeds beyond it."
@@ -43,7 +47,7 @@ def render(content: dict[str, Any], made: dict[str, str]) -> str:
 
 def about(content: Mapping[str, Any]) -> str:
     """What the figures mean; tables that were collected before there was a correction do not speak of it."""
-    text = ABOUT.format(resamples=content["resamples"], scales=OWN_SCALES)
+    text = ABOUT.format(resamples=content["resamples"], scales=POOLED_SCALES if content.get("scales") == "pooled" else OWN_SCALES)
     return f"{text} {CORRECTED}" if "detectable" in content else text
 
 

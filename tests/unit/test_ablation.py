@@ -496,3 +496,19 @@ def test_with_one_seed_it_is_the_textbook_formula() -> None:
     comparison = Comparison(*made_up(), resamples=200)
     assert comparison.detectable([("ce", "hmt"), ("one", "mtl")]) is None  # no pair has the same seeds
     assert comparison.detectable([("ce", "hmt"), ("ce", "mtl")]) == comparison.detectable([("mtl", "ce")])
+
+
+def test_pooled_scales_are_one_point_for_all_or_an_error(tmp_path: Path) -> None:
+    for wrong in ("both", "[own]"):
+        with pytest.raises(UsageError, match="known are own, pooled"):
+            make_plan(tmp_path / f"wrong{len(wrong)}", spec={**SPEC, "scales": wrong})
+    own, pooled = (make_plan(tmp_path / scales, spec={**SPEC, "scales": scales}) for scales in ("own", "pooled"))
+    none = make_plan(tmp_path / "none")
+    assert own["plan.json"] == none["plan.json"] and own.keys() == none.keys() == pooled.keys() - {"pooled"}
+    assert "hmt_1" in pooled["pooled"].decode().splitlines() and json.loads(pooled["plan.json"])["scales"] == "pooled"
+    run = {"decode": "a", "scales": [{"lm_scale": 3.0}]}
+    place = {"set": "dev", "lm": "loop", "first_pass_lm": "loop"}
+    collect.check_pooled({"ce": [{**place, "runs": [run]}], "mtl": [{**place, "lm": "3gram", "runs": [{**run, "scales": []}]}]})
+    with pytest.raises(KdError, match="b was decoded at other pooled scales than a"):
+        other = {"decode": "b", "scales": [{"lm_scale": 4.0}]}
+        collect.check_pooled({"ce": [{**place, "runs": [run]}], "mtl": [{**place, "runs": [other]}]})

@@ -162,7 +162,7 @@ def test_what_is_added_makes_nothing_stale(finished: Path, toolkit: Path) -> Non
     change(toolkit, "student/config.py", "        if self.chunk < 0:", '        if self.mine < 0:\n            raise UsageError("mine")\n'
                                                                       "        if self.chunk < 0:")  # fmt: skip
     change(toolkit, "student/config.py", "    top_k: int = 0", '    mine: str = ""\n    top_k: int = 0')
-    for name, field in (("decode/decode.py", "    nbest: int"), ("teacher/train.py", "    seed: int"),
+    for name, field in (("decode/config.py", "    nbest: int"), ("teacher/train.py", "    seed: int"),
                         ("posteriors/make.py", "    mass: float"), ("gmm/train_mono.py", "    seed: int")):  # fmt: skip
         change(toolkit, name, field, f'    mine: list = field(default_factory=list, metadata={{"help": "mine"}})\n{field}')
     change(toolkit, "teacher/ngram.py", "    memory: ", "    mine: int = 3\n    memory: ")
@@ -210,7 +210,7 @@ def test_a_changed_default_makes_stale_what_has_not_set_the_option(finished: Pat
     add_code(toolkit / "student/loop.py")
     change(toolkit, "student/config.py", "lr: float = field(default=0.002", "lr: float = field(default=0.003")
     change(toolkit, "student/config.py", "    top_k: int = 0", "    top_k: int = 1")
-    change(toolkit, "decode/decode.py", "nbest: int = field(default=100", "nbest: int = field(default=90")
+    change(toolkit, "decode/config.py", "nbest: int = field(default=100", "nbest: int = field(default=90")
     found = ask(toolkit, finished)
     code = "code of kdtool/student/config.py:HeadSpec.top_k and 1 more"
     assert found["soft"] == f"changed: option lr 0.002 -> 0.003, {code}"

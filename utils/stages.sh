@@ -91,6 +91,14 @@ sat() {
 align() {
   run steps/align.sh --config align "data/$train/mfcc" data/lang "exp/$target" "exp/$target/ali_train"
   run steps/align.sh --config align "data/$dev/mfcc" data/lang "exp/$target" "exp/$target/ali_dev"
+  if [[ " ${graphs[*]} " == *" phone "* ]]; then align_tests; fi
+}
+
+align_tests() {  # for reference phones
+  local name
+  for name in "${tests[@]}"; do
+    run steps/align.sh --config align "data/$name/mfcc" data/lang "exp/$target" "exp/$target/ali_$name"
+  done
 }
 
 teachers() {
@@ -162,6 +170,28 @@ decode_students() {  # decode_students SYS=VALUES LOGS SYSTEM_FOLDER GRAPH ..: d
   done
 }
 
+decode_pooled() {  # decode_pooled PLAN GRAPH ..: as decode_students, all of the ablation at one point per graph, chosen on all of them
+  local name set student how set_dir pool folders sets=(dev "${tests[@]}")
+  local -a tests=()
+  decode_students SYS=@"$1/names" exp/ablation/log exp/ablation/SYS "${@:2}"
+  for name in "${@:2}"; do
+    pool="exp/ablation/scales/$name" folders=()
+    while IFS= read -r student; do  # those of earlier calls, too: they are in the table
+      if [[ -d "exp/ablation/$student/decode_dev_$name" ]] || grep -qxF -- "$student" "$1/names"; then
+        folders+=("exp/ablation/$student/decode_dev_$name")
+      fi
+    done <"$1/pooled"
+    run steps/pool_scales.sh "${folders[@]}" "$pool"
+    for set in "${sets[@]}"; do
+      decoding "$name" "$set" student exp/ablation/SYS "$target"
+      # Of two --scales-from the last one counts.
+      if [[ "$set" == dev ]]; then how+=(--candidates-from "exp/ablation/SYS/decode_dev_$name"); fi
+      each SYS=@"$1/names" --mem 2G "exp/ablation/log/pooled_${set}_${name}_SYS.log" \
+        steps/decode.sh --nj 1 "${how[@]}" --scales-from "$pool" exp/ablation/SYS "$set_dir/fbank" data/lang "exp/ablation/SYS/pooled_${set}_$name"
+    done
+  done
+}
+
 results() {
   run steps/collect_results.sh --command "$(told)" --note "Corpus: $(note)." exp RESULTS.md
 }
@@ -183,13 +213,15 @@ ablation() {
   # Make all graphs first: a failing graph should not come after hours of training.
   run steps/train_ngram.sh --config lm_weak data/lm_text data/lang "data/$dev" data/lm_weak
   for name in "${all[@]}"; do graph "$name" "$target"; done
-  for name in "${tests[@]}"; do
-    run steps/align.sh --config align "data/$name/mfcc" data/lang "exp/$target" "exp/$target/ali_$name"
-  done
+  align_tests
   if [[ -f "$conf/teacher_phone_masked.yaml" ]] && { [[ ! -f "$list/teachers" ]] || [[ "$(<"$list/teachers")" == *_masked* ]]; }; then masked_teachers; fi
   each SYS=@"$list/names" --mem 3G exp/ablation/log/train_SYS.log \
     steps/train_student.sh --config "$list/SYS.yaml" "data/$train/fbank" "exp/$target/ali_train" "data/$dev/fbank" "exp/$target/ali_dev" exp/ablation/SYS
-  decode_students SYS=@"$list/names" exp/ablation/log exp/ablation/SYS "${all[@]}"
+  if [[ -f "$list/pooled" ]]; then
+    decode_pooled "$list" "${all[@]}"
+  else
+    decode_students SYS=@"$list/names" exp/ablation/log exp/ablation/SYS "${all[@]}"
+  fi
   run steps/collect_ablation.sh --command "$(told --stage ablation)" --note "Corpus: $(note)." exp/ablation ABLATION.md
   run steps/make_report.sh --data "data/$dev" --feats "data/$dev/fbank" --ali "exp/$target/ali_dev" --gmm "exp/$target" --lang data/lang \
     exp/ablation/ablation.json exp/report

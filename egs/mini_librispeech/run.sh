@@ -15,6 +15,8 @@ usage: egs/mini_librispeech/run.sh [options]
                      downloaded; with --tiny alone a small corpus is synthesised)
   --lm-text FILE     LM text, one sentence per line, may be gzipped   } needed with --corpus; the word 'openslr'
   --lexicon FILE     CMUdict or LibriSpeech lexicon                   } downloads them (OpenSLR 11)
+  --test DIR         folder in LibriSpeech's layout, of one part or several: a third set, which is reported with the scales
+                     that are best on dev, and which nothing is chosen or trained on
   --work DIR         where data/ and exp/ go (default: this recipe's folder)
   --conf DIR         YAML files with options of the steps: NAME.yaml overrides conf/NAME.yaml
   --systems A,B|all  students to train and decode: names of conf/student_NAME.yaml (default: ce,mtl,li,hmt; with
@@ -24,20 +26,22 @@ TEXT
   recipe_usage
 }
 
-opt=([tiny]=false [corpus]="" [lm-text]="" [lexicon]="" [work]="$here" [conf]="" [systems]="" [seeds]="")
+opt=([tiny]=false [corpus]="" [test]="" [lm-text]="" [lexicon]="" [work]="$here" [conf]="" [systems]="" [seeds]="")
 stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
 goal=results
 about+=([corpus]="Lhotse manifests of the training and dev sets" [lms]="3-gram for the graph, 4-gram for rescoring")
 train=train_clean_5 dev=dev_clean_2 lms=(3gram 4gram) graphs=(phone 3gram)
 recipe_options "$@"
+held_out="data/$dev" test_options=()
+if [[ -n "${opt[test]}" ]]; then tests=(test) held_out+=,data/test test_options=(--test "${opt[test]}"); fi
 
 corpus() {
   run local/librispeech/find_corpus.sh "${opt[tiny]}" "${opt[corpus]}" "${opt[lm-text]}" "${opt[lexicon]}" "$PWD/data/source"
-  run local/librispeech/prepare_data.sh --config corpus "$(recorded data/source/corpus)" data
+  run local/librispeech/prepare_data.sh --config corpus "${test_options[@]}" "$(recorded data/source/corpus)" data
 }
 
 lang() {
-  run steps/prepare_lm_text.sh --config lm_text --exclude "data/$dev" "$(recorded data/source/lm_text)" data/lm_text
+  run steps/prepare_lm_text.sh --config lm_text --exclude "$held_out" "$(recorded data/source/lm_text)" data/lm_text
   run steps/prepare_lang.sh --config lang --align-data "data/$dev" "$(recorded data/source/lexicon)" data/lm_text "data/$train" data/lang
 }
 

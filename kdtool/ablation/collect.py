@@ -5,6 +5,7 @@ In: the ablation's folder: ``conf/plan.json`` and, of each system and seed, ``<s
 nothing and fails when ABLATION.md is not what ablation.json gives.
 
 ablation.json; paths are relative to the ablation's folder, rates and intervals in percent:
+    scales                        "pooled", where one point per graph was chosen for all students; else it is not there
     references, graphs, sweeps    as in ablation.yaml (kdtool.ablation.plan); sweeps: {axis: [[value, system name], ..]}
     resamples                     of the bootstrap
     teachers      {folder name: {folder, ppl}}; ppl: the content of its ppl.json, null when there is none
@@ -22,12 +23,16 @@ ablation.json; paths are relative to the ablation's folder, rates and intervals 
       results     one object a set and graph:
         set, lm, first_pass_lm    lm is the graph's LM, or that of the rescoring; rate: "per" or "wer"
         mean, ci95, deviation     over seeds; bootstrap over utterances and seeds; standard deviation of the seeds' rates
+        within, between           standard deviation of one seed's rate over redrawn utterances; that of the seeds beyond it
         words, utterances         of the references
         sub, ins, del, failed     means over seeds
         runs      one object a seed: seed, decode (folder: per_utt.tsv is there), value (its rate), sub, ins, del, failed, empty, scales,
                   errors (of each utterance of ``scored``, space-separated)
-        versus    {name of a reference: {delta, low, high, relative, p, seeds}}; kdtool.ablation.compare says what they are;
-                  relative: percent of the reference; seeds: how many of them the reference has
+        versus    {name of a reference: {delta, low, high, relative, p, holm, seeds}}; kdtool.ablation.compare says what they are;
+                  relative: percent of the reference; holm: p corrected over all comparisons of one set, graph and setting; seeds: how
+                  many of them the reference has
+    detectable  one object a set, graph and setting: set, lm, first_pass_lm, setting, points: the smallest difference that is found at
+                p < 0.05 in 80% of trials, null where no two systems have the same seeds
 """
 
 from __future__ import annotations
@@ -40,6 +45,7 @@ from typing import Any
 
 from kdtool.ablation.earlier import Scored, take_over
 from kdtool.ablation.plan import NAMES, PLAN
+from kdtool.ablation.significance import compare
 from kdtool.ablation.tables import render
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.digest import canonical, combine, read_record
@@ -76,6 +82,7 @@ class Students:
 
     def __init__(self, root: Path, plan: dict[str, Any]) -> None:
         self.root, self.missing, self.stale = root, [], []
+        pooled = plan.get("scales") == "pooled"
         planned = {f"{s['name']}_{seed}" for s in plan["systems"] for seed in plan["seeds"]}
         self.found: dict[str, dict[int, Path]] = {s["name"]: {} for s in plan["systems"]}
         self.scores: dict[str, list[Path]] = {}
@@ -85,7 +92,7 @@ class Students:
                 continue
             if trained_digest(folder / "config.yaml") not in planned_digests(root / "conf" / f"{system}_{plan['seeds'][0]}.yaml"):
                 self.stale.append(folder.name)
-            elif scores := find_scores([folder]):
+            elif scores := [path for path in find_scores([folder]) if bool(read_json(path).get("pooled")) == pooled]:
                 self.found[system][int(seed)] = folder
                 self.scores[folder.name] = scores
         there = {f.name for folders in self.found.values() for f in folders.values()}
@@ -145,11 +152,14 @@ def collect(root: Path, earlier: Path | None = None) -> dict[str, Any]:
     results = {name: results_of(students, folders, scored) for name, folders in students.found.items()}
     made = {name: [student_of(f, seed) for seed, f in sorted(folders.items())] for name, folders in students.found.items()}
     taken = take_over(read_json(earlier), str(earlier), planned(root, plan), made, results, scored) if earlier else []
-    compare(plan, results, scored)
+    if plan.get("scales") == "pooled":
+        check_pooled(results)
+    designs = compare(plan, results, scored)
     return {
-        **{k: plan[k] for k in ("references", "graphs", "sweeps", "base", "options")}, "resamples": RESAMPLES,
+        **{k: plan[k] for k in ("references", "graphs", "sweeps", "base", "options", "scales") if k in plan}, "resamples": RESAMPLES,
         "teachers": {t: {"folder": f"{plan['exp']}/{t}", "ppl": _maybe(exp / t / "ppl.json")} for t in teachers},
         "missing": sorted({*students.missing} - {*taken}), "stale": students.stale, "earlier": taken, "scored": scored.as_json(),
+        "detectable": designs,
         "systems": [{**s, "students": made[s["name"]], "results": results[s["name"]]} for s in plan["systems"] if made[s["name"]]],
     }  # fmt: skip
 
@@ -172,6 +182,17 @@ def student_of(folder: Path, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def check_pooled(results: dict[str, list[dict[str, Any]]]) -> None:
+    """KdError when students of one set and graph were decoded at different scales, where these are pooled."""
+    first: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for result in (r for own in results.values() for r in own):
+        for run in result["runs"]:
+            other = first.setdefault((result["set"], result["lm"], result["first_pass_lm"]), run)
+            if run["scales"] != other["scales"]:
+                raise KdError(f"{run['decode']} was decoded at other pooled scales than {other['decode']}: the choice has changed since; "
+                              "run the ablation's stage again with all systems and seeds of the table")  # fmt: skip
+
+
 def results_of(students: Students, folders: dict[int, Path], scored: Scored) -> list[dict[str, Any]]:
     """The results of one system, a set and graph each, without intervals and comparisons; seeds rising."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -188,39 +209,6 @@ def results_of(students: Students, folders: dict[int, Path], scored: Scored) -> 
             result["runs"].append({"seed": seed, "value": score[rate], **kept, "errors": errors})
             result |= {k: score[k] for k in ("words", "utterances")}
     return [found[key] for key in sorted(found)]
-
-
-def compare(plan: dict[str, Any], results: dict[str, list[dict[str, Any]]], scored: Scored) -> None:
-    """Add means, intervals and comparisons to all results, one set and graph after the other."""
-    for result in (r for own in results.values() for r in own):
-        runs = result["runs"]
-        result |= {k: round(sum(run[k] for run in runs) / len(runs), 3) for k in ("sub", "ins", "del", "failed")}
-    references = {s["name"]: s["references"] for s in plan["systems"]}
-    places = sorted({(r["set"], r["lm"], r["first_pass_lm"]) for own in results.values() for r in own})
-    for key in places:
-        here = {name: r for name, own in results.items() for r in own if (r["set"], r["lm"], r["first_pass_lm"]) == key}
-        comparison = comparison_of(here, scored)
-        for name, result in here.items():
-            rate = comparison.rate(name)
-            interval = [round(rate.low, 3), round(rate.high, 3)]
-            result |= {"mean": round(rate.mean, 3), "ci95": interval, "deviation": round(rate.deviation, 3), "versus": {}}
-            for reference in (r for r in references[name] if r != name and r in here):
-                v = comparison.versus(name, reference)
-                numbers = {"delta": v.delta, "low": v.low, "high": v.high, "relative": v.relative}
-                seeds = {"seeds": len(here[reference]["runs"])}
-                result["versus"][reference] = {**{k: round(x, 3) for k, x in numbers.items()}, "p": round(v.p, 5), **seeds}
-
-
-def comparison_of(results: dict[str, dict[str, Any]], scored: Scored) -> Any:
-    """The bootstrap over all systems of one set and graph."""
-    import numpy as np
-
-    from kdtool.ablation.compare import Comparison
-
-    tables = {name: np.array([[int(n) for n in run["errors"].split()] for run in r["runs"]]) for name, r in results.items()}
-    seeds = {name: [run["seed"] for run in r["runs"]] for name, r in results.items()}
-    first = next(iter(results.values()))
-    return Comparison(tables, seeds, np.array(scored.words(first["set"], first["rate"])))
 
 
 def made_of(cfg: Config, root: Path, content: dict[str, Any]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Step plan_ablation: ablation.yaml -> one student's options a system and seed.
 
 In: ablation.yaml and the experiment folder that holds the teachers. Out: ``<system>_<seed>.yaml`` for steps/train_student.sh,
-``names`` (those to make now, a line each; utils/launch.sh reads it), ``teachers`` (the folders of the teachers that these want),
-``plan.json`` (what kdtool.ablation.collect goes by).
+``names`` (those to make now, a line each; utils/launch.sh reads it), ``pooled`` (where scales are pooled: all, a line each),
+``teachers`` (the folders of the teachers that these want), ``plan.json`` (what kdtool.ablation.collect goes by).
 
 ablation.yaml:
     base: student_ce.yaml        options that all systems share: a file beside this one, or a list of layers (FILE, FILE:SECTION)
@@ -17,6 +17,7 @@ ablation.yaml:
                                  with beside the references: the same heads with hard labels, say
     settings:                    the same systems under another condition (NAME-SETTING), compared with the references there
       NAME: {about, options, layers, systems: [..]}    layers: of the heads where there are any, for an encoder of another depth
+    scales: own                  LM and prior scales: chosen for each student by itself, or 'pooled': one point per graph for all
     sweeps:                      for figures: which systems stand at which value of what was varied
       AXIS: [[VALUE, SYSTEM], ..]
 
@@ -40,9 +41,10 @@ from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json
 from kdtool.student.config import UNITS, StudentConfig
 
-PLAN, NAMES, TEACHERS = "plan.json", "names", "teachers"
+PLAN, NAMES, TEACHERS, POOLED = "plan.json", "names", "teachers", "pooled"
+SCALES = ("own", "pooled")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
-TOP = {"base", "options", "seeds", "references", "teachers", "graphs", "systems", "settings", "sweeps"}
+TOP = {"base", "options", "seeds", "references", "teachers", "graphs", "systems", "settings", "scales", "sweeps"}
 SYSTEM = {"about", "from", "options", "heads", "each_head", "layers", "weights", "teachers", "control"}
 SETTING = {"about", "options", "layers", "systems"}
 
@@ -87,6 +89,9 @@ class Plan:
             raise self.wrong("options", f"{common!r}: a mapping is expected")
         self.common: dict[str, Any] = common
         self.base = {key: value for layer in self.layers for key, value in read_config(layer).items()} | common
+        self.scales = str(self.text.get("scales", "own"))
+        if self.scales not in SCALES:
+            raise self.wrong("scales", f"{self.scales!r}: known are {', '.join(SCALES)}")
         self.seeds: list[int] = self._list_of(self.text["seeds"], int, "seeds")
         self.references: list[str] = self._list_of(self.text["references"], str, "references")
         self.graphs: list[str] = [str(g) for g in self.text.get("graphs") or []]
@@ -253,10 +258,13 @@ def write(plan: Plan, cfg: Config, exp: Path, out: Path, work: Path) -> None:
     wanted = {folder for name in names for folder in plan.systems[name.rpartition("_")[0]].teachers.values()}
     with open_text(work / TEACHERS, "w") as f:
         f.writelines(f"{folder}\n" for folder in sorted(wanted))
+    if plan.scales == "pooled":  # no file and no entry where there is no pooling, as in plans that are older than it
+        with open_text(work / POOLED, "w") as f:
+            f.writelines(f"{system}_{seed}\n" for seed in seeds for system in plan.systems)
     write_json(work / PLAN, {
         "references": plan.references, "seeds": plan.seeds, "graphs": plan.graphs, "sweeps": plan.sweeps,
         "base": " and ".join(Path(layer).name for layer in plan.layers), "options": plan.common,
-        "exp": os.path.relpath(exp, out.parent),
+        "exp": os.path.relpath(exp, out.parent), **({"scales": plan.scales} if plan.scales != "own" else {}),
         "systems": [{"name": s.name, "system": s.system, "setting": s.setting, "about": s.about, "changed": s.changed,
                      "teachers": s.teachers, "references": s.references} for s in plan.systems.values()],
     })  # fmt: skip

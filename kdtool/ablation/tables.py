@@ -11,8 +11,16 @@ ABOUT = (
     "Each figure is the mean over the seeds. In brackets: 95% interval of a bootstrap over utterances and seeds ({resamples:,} resamples; "
     "utterances drawn once for all systems, and the seeds' own spread on top). Differences are in points and in percent of the reference, "
     "paired by utterance and, where the seeds are the same, by seed; p is two-sided, of that bootstrap, not corrected for how many systems "
-    "there are. With one seed nothing is known of the spread between seeds, and the interval is too narrow by that. LM and prior scales "
-    "are chosen for each student by itself: two-fold, or on dev for a test set."
+    "there are. With one seed nothing is known of the spread between seeds, and the interval is too narrow by that. {scales}"
+)
+OWN_SCALES = "LM and prior scales are chosen for each student by itself: two-fold, or on dev for a test set."
+POOLED_SCALES = (
+    "LM and prior scales are one point per graph, chosen on the errors of all students together: on dev for a test set, and on each half "
+    "of dev's speakers for the other half."
+)
+CORRECTED = (
+    "Holm: p corrected for all comparisons of its table. Within: standard deviation of one seed's rate if other utterances were drawn; "
+    "between: that of the seeds beyond it."
 )
 LISTS = {
     "earlier": "Taken over from an earlier table, their models are gone",
@@ -24,7 +32,7 @@ Result = dict[str, Any]
 
 def render(content: dict[str, Any], made: dict[str, str]) -> str:
     """The whole of ABLATION.md; content: that of ablation.json, made: title, note, command, date, git."""
-    lines = [*heading(made), "", ABOUT.format(resamples=content["resamples"])]
+    lines = [*heading(made), "", about(content)]
     lines += ["", common(content)] if content["options"] else []
     for what, text in LISTS.items():
         if content.get(what):
@@ -35,6 +43,12 @@ def render(content: dict[str, Any], made: dict[str, str]) -> str:
         for setting in settings:
             lines += section(content, name, setting)
     return "\n".join([*lines, *teachers(content)]) + "\n"
+
+
+def about(content: Mapping[str, Any]) -> str:
+    """What the figures mean; tables that were collected before there was a correction do not speak of it."""
+    text = ABOUT.format(resamples=content["resamples"], scales=POOLED_SCALES if content.get("scales") == "pooled" else OWN_SCALES)
+    return f"{text} {CORRECTED}" if "detectable" in content else text
 
 
 def common(content: Mapping[str, Any]) -> str:
@@ -64,7 +78,7 @@ def section(content: dict[str, Any], name: str, setting: str) -> list[str]:
     for place in places:
         rate, lm = place[3].upper(), place[1]
         lines += ["", f"### {rate}, {lm}{f' after {place[2]}' if lm != place[2] else ''}{', ' + setting if setting else ''}", "",
-                  *details(systems, place)]  # fmt: skip
+                  *details(systems, place), *found(content, place, setting)]  # fmt: skip
     return lines
 
 
@@ -90,19 +104,30 @@ def summary(systems: Sequence[dict[str, Any]], places: Sequence[tuple[str, str, 
     return table(["system", "what", "seeds", *(f"{p[3].upper()} {p[1]}" for p in places)], rows)
 
 
+def found(content: dict[str, Any], place: tuple[str, str, str, str], setting: str) -> list[str]:
+    """What the comparisons of one table can find; nothing where that is not known."""
+    same = {"set": place[0], "lm": place[1], "first_pass_lm": place[2], "setting": setting}
+    points = next((d["points"] for d in content.get("detectable", []) if same.items() <= d.items()), None)
+    if points is None:
+        return []
+    return ["", f"Smallest difference that is found (p < 0.05, not corrected) in 80% of trials like these: {points:.2f} points."]
+
+
 def details(systems: Sequence[dict[str, Any]], place: tuple[str, str, str, str]) -> list[str]:
     """One line a system: errors by kind, and the comparison with each reference."""
     references = list(dict.fromkeys(r for s in systems for r in s["references"]))
     unit = "phones" if place[3] == "per" else "words"
-    rows = []
+    rows, parts = [], any("within" in r for s in systems if (r := result_at(s, place)))
     for s in systems:
         if (r := result_at(s, place)) is None:
             continue
         kinds = [f"{r[k]:.1f}" for k in ("sub", "ins", "del", "failed")]
         each = " ".join(f"{run['value']:.2f}" for run in r["runs"])
-        rows.append([s["name"], mean(r), each, str(r["words"]), *kinds, *(versus(r["versus"].get(name)) for name in references)])
-    head = ["system", place[3].upper(), "each seed", unit, "sub", "ins", "del", "failed", *(f"against {name}" for name in references)]
-    return table(head, rows)
+        spread = [f"{r['within']:.2f} / {r['between']:.2f}"] if parts else []
+        rows.append([s["name"], mean(r), each, *spread, str(r["words"]), *kinds, *(versus(r["versus"].get(name)) for name in references)])
+    spread = ["within / between"] if parts else []
+    head = ["system", place[3].upper(), "each seed", *spread, unit, "sub", "ins", "del", "failed"]
+    return table([*head, *(f"against {name}" for name in references)], rows)
 
 
 def mean(r: Result) -> str:
@@ -114,7 +139,8 @@ def versus(v: dict[str, float] | None) -> str:
     """Difference, interval, relative, p."""
     if v is None:
         return "-"
-    return f"{v['delta']:+.2f} [{v['low']:+.2f}, {v['high']:+.2f}] {v['relative']:+.1f}% p {v['p']:.4f}"
+    corrected = f" (Holm {v['holm']:.4f})" if "holm" in v else ""
+    return f"{v['delta']:+.2f} [{v['low']:+.2f}, {v['high']:+.2f}] {v['relative']:+.1f}% p {v['p']:.4f}{corrected}"
 
 
 def teachers(content: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ from kdtool.core.errors import KdError
 from kdtool.core.names import escaped
 from kdtool.core.tables import open_text
 from kdtool.core.walk import file_fault
-from kdtool.features.store import kind_and_rate
+from kdtool.features.store import FeatureKind, parse_label
 from kdtool.lang.lexicon import Lexicon, write_lexicon
 from kdtool.lang.positions import mark_lexicon
 from kdtool.text.clean import Counts, clean, tell
@@ -55,12 +55,12 @@ class Ready:
 
 
 def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, feats: str, nj: int) -> Ready:
-    """Read, check and convert everything; features in TEMPORARY/feats, at the model's rate (`feats`: "16 kHz mfcc").
+    """Read, check and convert everything; features in TEMPORARY/feats, of the model's kind, rate and band (`feats`: "16 kHz mfcc").
 
     Raises:
         KdError: no utterance is left.
     """
-    kind, rate = kind_and_rate(feats)
+    features = parse_label(feats)
     items, faults = find_items(audio, cfg.layout, cfg.speaker)
     items = with_output_names(items, work)
     write_renamed(work / RENAMED, items)
@@ -72,7 +72,7 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     tell("align", changed)
     faults += [(i.called, "its text holds no words; write down what is said, or remove the audio") for i in items if not words[i.name]]
     speaking = [i for i in items if words[i.name]]
-    staged, unreadable = stage_all(speaking, temporary / "audio", rate, parse_channel(cfg.channel), nj)
+    staged, unreadable = stage_all(speaking, temporary / "audio", features.sample_rate, parse_channel(cfg.channel), nj)
     faults += unreadable
     usable = [i for i in items if i.name in staged]
     if not usable:
@@ -87,7 +87,7 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     write_lexicon(temporary / "prons.txt", mark_lexicon(prons) if lang.positions else prons)
     write_words(work / "words.tsv", counts, guessed)
     tell_unknown(counts, guessed, f"{cfg.out}/words.tsv")
-    extract_features(ready, temporary, kind, rate, nj)
+    extract_features(ready, temporary, features, nj)
     return ready
 
 
@@ -128,7 +128,7 @@ def write_renamed(path: Path, items: Sequence[Item]) -> None:
           f"in capitals or accents only; the first is {changed[0].name}, {RENAMED} names all", file=sys.stderr)  # fmt: skip
 
 
-def extract_features(ready: Ready, temporary: Path, kind: str, rate: int, nj: int) -> None:
+def extract_features(ready: Ready, temporary: Path, features: FeatureKind, nj: int) -> None:
     """Features of all utterances; an utterance without features becomes a fault."""
     from kdtool.audio.reader import Sound
     from kdtool.core.tables import read_lines, write_jsonl
@@ -137,13 +137,14 @@ def extract_features(ready: Ready, temporary: Path, kind: str, rate: int, nj: in
     from kdtool.features.extract import extract
 
     rows = [
-        (Plain(short, u.item.speaker, u.staged.path, " ".join(w.key for w in u.words)), Sound("WAV", u.staged.samples, rate, 1))
+        (Plain(short, u.item.speaker, u.staged.path, " ".join(w.key for w in u.words)),
+         Sound("WAV", u.staged.samples, features.sample_rate, 1))
         for short, u in ready.utterances.items()
-    ]
+    ]  # fmt: skip
     write_manifests(temporary, *whole_files(rows))
     feats = temporary / "feats"
     feats.mkdir()
-    extract(temporary, feats, kind, [1.0], nj=nj, sample_rate=rate, max_dropped=1.0)
+    extract(temporary, feats, features, [1.0], nj=nj, max_dropped=1.0)
     staged = ({"id": short, "path": str(u.staged.path), "seconds": u.staged.seconds} for short, u in ready.utterances.items())
     write_jsonl(temporary / AUDIO_TABLE, staged)
     for short, reason in (line.split("\t", 1) for line in read_lines(feats / "dropped.tsv")):

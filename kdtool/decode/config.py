@@ -20,7 +20,12 @@ class Config:
     )
     rescore_lm: Path | None = field(default=None, metadata=_help("LM folder whose lm.bin re-ranks the n-best list (words only)"))
     ref_ali: Path | None = field(default=None, metadata=_help("alignment folder whose phones are the reference (phone graphs)"))
-    scales_from: Path | None = field(default=None, metadata=_help("decode folder of another set, whose best scales to use"))
+    scales_from: Path | None = field(
+        default=None, metadata=_help("decode folder of another set, or folder of pool_scales, whose scales to use")
+    )
+    candidates_from: Path | None = field(
+        default=None, metadata=_help("decode folder of the same model, set and graph: score its candidates, do not search again")
+    )
     lm_scale: float | None = field(default=None, metadata=_help("LM scale of the search (default: words 12, phones 7; students 8 and 3)"))
     prior_scale: float = field(default=0.75, metadata=_help("share of the log-prior that the search subtracts (students)"))
     lm_scales: list = field(default_factory=list, metadata=_help("LM scales to choose from; empty: a range around the search's"))

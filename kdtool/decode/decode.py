@@ -2,7 +2,8 @@
 
 One search per utterance leaves candidates with their cost parts. LM scale, prior scale and word penalty are then chosen on
 half of the speakers and applied to the other half, and vice versa; with --scales-from they are those that were best on
-another set (kdtool.decode.tuned). With --rescore-lm another LM also re-ranks the
+another set or, for several systems together, by steps/pool_scales.sh (kdtool.decode.tuned); with --candidates-from no search is made,
+and the candidates of an earlier decode are scored. With --rescore-lm another LM also re-ranks the
 n-best list, into ``rescored/``. Scores are acoustic - prior_scale * prior + lm_scale * LM (natural logs).
 """
 
@@ -45,8 +46,11 @@ def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> N
         grid, weights = tuned.grid, np.array([scale_weights(**point) for point in tuned.grid])
     utterances = [u for u in features.ids if u in references]
     options = {**setting.options, "utterances": utterances, "weights": weights.tolist()}
-    candidates, failed = search(paths, options, recogniser_of(paths["model"]).megabytes(cfg), common.nj, work)
-    write_candidates(work / FILE, candidates.items())
+    if cfg.candidates_from:
+        candidates, failed = searched(cfg.candidates_from, names, meta["lm"], utterances)
+    else:
+        candidates, failed = search(paths, options, recogniser_of(paths["model"]).megabytes(cfg), common.nj, work)
+        write_candidates(work / FILE, candidates.items())
     skipped = [(u, "no reference alignment") for u in features.ids if u not in references]
     account(len(features.ids), len(candidates), failed + skipped, max_share=cfg.max_failed, where="decode", work=work)
     speakers = {u: features.info(u).speaker for u in utterances}
@@ -55,6 +59,32 @@ def decode(paths: dict[str, Path], cfg: Config, common: Common, work: Path) -> N
     if cfg.rescore_lm:
         (work / "rescored").mkdir()
         write_scores(work / "rescored", task, use_rescored=True)
+
+
+def searched(folder: Path, names: dict[str, Any], lm: str, utterances: list[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The candidates of an earlier decode, and its failed utterances with reasons, as of ``search``.
+
+    Raises:
+        KdError: it is of another system, set or LM, was not rescored with this LM, or has an utterance that is not here.
+    """
+    from kdtool.core.tables import read_json, read_lines
+    from kdtool.decode.candidates import FILE, read_candidates
+    from kdtool.decode.tuned import RESCORED, SCORE
+
+    if not ((folder / FILE).is_file() and (folder / SCORE).is_file()):
+        raise KdError(f"--candidates-from {folder}: no {FILE} or {SCORE} there; name a decode folder that was made with a search")
+    score, again = read_json(folder / SCORE), folder / RESCORED / SCORE
+    rescored = read_json(again)["lm"] if again.is_file() else None
+    has = {"system": score["system"], "set": score["set"], "lm": score["lm"], "rescore_lm": rescored}
+    own = {"system": names["system"], "set": names["set"], "lm": lm, "rescore_lm": names["rescore_lm"]}
+    if wrong := [f"{k} {has[k]} instead of {own[k]}" for k in own if has[k] != own[k]]:
+        raise KdError(f"--candidates-from {folder}: a decode with {', '.join(wrong)}; name one of the same model, set and LMs")
+    found = read_candidates(folder / FILE)
+    if other := [u for u in found if u not in {*utterances}]:
+        raise KdError(f"--candidates-from {folder}: {other[0]} and {len(other) - 1} more are not in this set; decode with a search")
+    reasons = dict(line.split("\t", 1) for line in read_lines(folder / "dropped.tsv"))
+    lost = [u for u in utterances if u not in found]
+    return {u: found[u] for u in utterances if u in found}, [(u, reasons.get(u, "no candidates")) for u in lost]
 
 
 def search(
@@ -144,6 +174,8 @@ def main(argv: list[str] | None = None) -> None:
         inputs["ref_ali"] = cfg.ref_ali
     if cfg.scales_from:
         inputs |= inputs_of(cfg.scales_from, cfg.rescore_lm is not None)
+    if cfg.candidates_from:
+        inputs["candidates"] = cfg.candidates_from
     doors = [door(what, inputs[name]) for name, what in DOORS.items() if name in inputs]
     doors += [door("ali", cfg.ref_ali)] if cfg.ref_ali else []
     run_step(

@@ -67,9 +67,11 @@ def _scales(task: Task, errors: np.ndarray, use_rescored: bool) -> tuple[np.ndar
         "formula": "acoustic - prior_scale * prior + lm_scale * lm + penalty * words, natural logs", "grid": task.grid,
     }  # fmt: skip
     if task.tuned is not None:
-        point = task.tuned.point(use_rescored)
-        note = {"fold": 0, "point": point, "tuned_on": task.tuned.tuned_on, "reported_utterances": len(errors), **task.grid[point]}
-        return np.full(len(errors), point), {**scales, "split_by": "set", "tuned_on_reported": False, "folds": [note]}
+        points, own = task.tuned.points(use_rescored), task.tuned.tuned_on == task.names["set"]
+        fold_of, split_by = halves(task.utterances, task.speakers) if own else (np.zeros(len(errors), dtype=np.int64), "set")
+        tuned = [{"fold": i, "point": p, "tuned_on": task.tuned.tuned_on, "reported_utterances": int((fold_of == i).sum()), **task.grid[p]}
+                 for i, p in enumerate(points)]  # fmt: skip
+        return np.array(points)[fold_of], {**scales, "split_by": split_by, "tuned_on_reported": split_by == "nothing", "folds": tuned}
     folds, split_by = halves(task.utterances, task.speakers)
     preference = [abs(np.log(point["lm_scale"] / task.centre)) for point in task.grid]
     chosen, notes = two_fold(errors, folds, preference)
@@ -101,7 +103,9 @@ def _result(
     low, high = interval(np.array([c.errors for c in counts]), np.array([c.words for c in counts]))
     rate = round(error_rate(counts), 3)
     phones = task.meta["kind"] == "phone"
-    described = {k: v for k, v in task.names.items() if k != "rescore_lm"} | ({"tuned_on": task.tuned.tuned_on} if task.tuned else {})
+    described = {k: v for k, v in task.names.items() if k != "rescore_lm"}
+    if task.tuned:
+        described |= {"tuned_on": task.tuned.tuned_on, **({"pooled": True} if task.tuned.pooled else {})}
     return {
         **described, "lm": task.names["rescore_lm"] if use_rescored else task.meta["lm"],
         "first_pass_lm": task.meta["lm"], "utterances": len(counts), "failed": len(task.utterances) - len(task.candidates),

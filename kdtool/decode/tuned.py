@@ -1,6 +1,7 @@
-"""Scales chosen on another set's decode.  In: that decode's folder.  Out: the grid points to report with.
+"""Scales chosen elsewhere.  In: folder of another set's decode, or of a choice pooled over systems.  Out: the grid points to report with.
 
-A test set is reported at the scales that are best on all of a held-out set, so nothing is tuned on the test set, not even on a half.
+A test set is reported at the scales that are best on all of a held-out set, so nothing is tuned on the test set, not even on a half. A
+pooled choice (kdtool.decode.pool_scales) serves its own set as well: each half is reported at the point that is best on the other half.
 """
 
 from __future__ import annotations
@@ -12,19 +13,27 @@ from typing import Any
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json
 
-SCALES, SCORE, RESCORED = "scales.json", "score.json", "rescored"
+SCALES, SCORE, RESCORED, POOLED = "scales.json", "score.json", "rescored", "pooled.json"
+POINT = ("prior_scale", "lm_scale", "penalty")
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """``grid``: the points to score, of the first pass and of the rescoring, if any; ``tuned_on``: the set's name."""
+    """``grid``: the points to score, of the first pass and of the rescoring, if any; ``tuned_on``: the set's name.
+
+    ``folds``: points per pass; 1 for the whole set, 2 where each half of the speakers has its own. ``pooled``: whether the choice is one
+    for several systems.
+    """
 
     grid: list[dict[str, float]]
     tuned_on: str
+    folds: int = 1
+    pooled: bool = False
 
-    def point(self, use_rescored: bool) -> int:
-        """Index of the grid point of the first pass or of the rescoring."""
-        return len(self.grid) - 1 if use_rescored else 0
+    def points(self, use_rescored: bool) -> list[int]:
+        """Indices of the grid points of the first pass or of the rescoring, one per fold."""
+        start = len(self.grid) - self.folds if use_rescored else 0
+        return [*range(start, start + self.folds)]
 
 
 def inputs_of(folder: Path, rescored: bool) -> dict[str, Path]:
@@ -45,8 +54,10 @@ def tuned_elsewhere(folder: Path, names: dict[str, Any], lm: str) -> Tuned:
         lm: name of the graph's LM.
 
     Raises:
-        KdError: the other decode has the same set, another system or another LM.
+        KdError: the other decode has the same set, another system or another LM; the system is not among the pooled ones.
     """
+    if (folder / POOLED).is_file():
+        return _pooled(folder, names, lm)
     grid = []
     for place, wanted in ((folder, lm), (folder / RESCORED, names["rescore_lm"])):
         if wanted is None:
@@ -60,5 +71,23 @@ def tuned_elsewhere(folder: Path, names: dict[str, Any], lm: str) -> Tuned:
         if "whole" not in scales:
             raise KdError(f"--scales-from {place}: its scales came from another set, so they were not chosen on {score['set']}; "
                           "name the decode that they come from")  # fmt: skip
-        grid.append({k: float(scales["whole"][k]) for k in ("prior_scale", "lm_scale", "penalty")})
+        grid.append({k: float(scales["whole"][k]) for k in POINT})
     return Tuned(grid, score["set"])
+
+
+def _pooled(folder: Path, names: dict[str, Any], lm: str) -> Tuned:
+    """The same of a folder of pool_scales; for the set that it was chosen on one point per half."""
+    grid: list[dict[str, float]] = []
+    for place, wanted in ((folder, lm), (folder / RESCORED, names["rescore_lm"])):
+        if wanted is None:
+            continue
+        about, scales = read_json(place / POOLED), read_json(place / SCALES)
+        own = {"first_pass_lm": lm, "lm": wanted}
+        if wrong := [f"{k} {about.get(k)} instead of {own[k]}" for k in own if about.get(k) != own[k]]:
+            raise KdError(f"--scales-from {place}: pooled over decodes with {', '.join(wrong)}; name the pool of the same LMs")
+        if names["system"] not in about["systems"]:
+            raise KdError(f"--scales-from {place}: {names['system']} is not among the {len(about['systems'])} pooled systems "
+                          f"({', '.join(about['systems'][:5])}); pool again with its decode")  # fmt: skip
+        points = scales["folds"] if about["set"] == names["set"] else [scales["whole"]]
+        grid += [{k: float(point[k]) for k in POINT} for point in points]
+    return Tuned(grid, about["set"], len(points), pooled=True)

@@ -23,10 +23,11 @@ from kdtool.core.jobs import run_array
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json, read_jsonl, write_json, write_jsonl
 from kdtool.core.tensors import load_tensors, save_tensors
-from kdtool.features.store import FeatureSet, kind_and_rate
+from kdtool.features.store import FeatureKind, FeatureSet, parse_label
 
 KINDS = ("mfcc", "fbank")
 AUTO_RATES = (16000, 8000)
+LOWEST_TOP = 3000  # Hz; below, some of 80 mel filters hold no bin of the spectrum
 JOB_MB = 1000  # of one job: libraries, and one recording
 
 
@@ -39,7 +40,12 @@ class Config:
     sample_rate: int = field(
         default=0, metadata={"help": "Hz, a multiple of 100; 0 for 16000, or 8000 when a recording of the set has less than 16000"}
     )
-    like: Path | None = field(default=None, metadata={"help": "feature folder whose sampling rate to take: of training, for a test set"})
+    high_freq: int = field(
+        default=0, metadata={"help": "Hz, upper edge of the mel filters, where recordings hold nothing above; 0: 400 below half the rate"}
+    )
+    like: Path | None = field(
+        default=None, metadata={"help": "feature folder whose sampling rate and band to take: of training, for a test set"}
+    )
     max_dropped: float = field(default=0.05, metadata={"help": "largest share of utterances that may be dropped"})
 
 
@@ -82,21 +88,32 @@ def choose_rate(data: Path, wanted: int) -> int:
                   "remove it, or choose the features' rate with --sample-rate")  # fmt: skip
 
 
-def rate_of(like: Path, data: Path, wanted: int) -> int:
-    """The sampling rate of another set's features.
+def as_in(like: Path, data: Path, cfg: Config) -> Config:
+    """The options with the sampling rate and the band of another set's features.
 
     Raises:
-        UsageError: another rate is wanted.
+        UsageError: another rate or band is asked for.
         KdError: a recording of this set lies below the rate, and nobody asked for features with an empty band.
     """
-    _, rate = kind_and_rate(FeatureSet.open(like).kind)
+    other, wanted = parse_label(FeatureSet.open(like).kind), cfg.sample_rate
+    rate = other.sample_rate
+    if cfg.high_freq not in (0, other.high_freq):
+        raise UsageError(f"--high-freq {cfg.high_freq}: the features of --like {like} reach up to {other.top} Hz; "
+                         "give the same for both sets")  # fmt: skip
     if wanted not in (0, rate):
         raise UsageError(f"--sample-rate {wanted}: the features of --like {like} are at {rate} Hz; give the same for both sets")
     for row in read_jsonl(data / "recordings.jsonl.gz"):
         if row["sampling_rate"] < rate and not wanted:
             raise KdError(f"{data}: recording {row['id']} has {row['sampling_rate']} Hz, the features of {like} are at {rate} Hz and "
                           f"want as much; remove it, or make both with --sample-rate {row['sampling_rate'] // 100 * 100}")  # fmt: skip
-    return rate
+    return dataclasses.replace(cfg, sample_rate=rate, high_freq=other.high_freq)
+
+
+def check_band(high_freq: int, sample_rate: int) -> None:
+    """UsageError unless the filters' upper edge lies between LOWEST_TOP and half the sampling rate; 0 is the default edge."""
+    if high_freq and not LOWEST_TOP <= high_freq <= sample_rate // 2:
+        raise UsageError(f"--high-freq {high_freq}: from {LOWEST_TOP} to {sample_rate // 2} Hz for features at {sample_rate} Hz "
+                         "(below, filters would be narrower than the spectrum's steps); 0 for the default")  # fmt: skip
 
 
 def data_inputs(data: Path) -> dict[str, Path]:
@@ -116,7 +133,9 @@ def note_rates(rates: Counter[str], sample_rate: int) -> None:
         print(f"note: {count} recordings of {rate} Hz were resampled to {sample_rate} Hz{band}", file=sys.stderr)
 
 
-def collect(work: Path, kind: str, speeds: list[float], sample_rate: int, nj: int, total: int, max_dropped: float) -> None:
+def collect(
+    work: Path, kind: str, speeds: list[float], sample_rate: int, nj: int, total: int, max_dropped: float, high_freq: int = 0
+) -> None:
     """Join the jobs' parts into one index, in the order of the data set whatever the number of jobs."""
     from kdtool.features.cmvn import speaker_stats
 
@@ -136,7 +155,9 @@ def collect(work: Path, kind: str, speeds: list[float], sample_rate: int, nj: in
     account(total * len(speeds), len(cuts), dropped, max_share=max_dropped, where=f"{kind} features", work=work)
     write_jsonl(work / "cuts.jsonl.gz", cuts)
     save_tensors(work / "cmvn.safetensors", speaker_stats(stats))
-    facts = {"kind": kind, "sample_rate": sample_rate, "dim": cuts[0]["features"]["num_features"], "speeds": speeds}
+    facts: dict[str, Any] = {"kind": kind, "sample_rate": sample_rate, "dim": cuts[0]["features"]["num_features"], "speeds": speeds}
+    if high_freq:  # an index without a band reads as before there were any
+        facts["high_freq"] = high_freq
     index = {**facts, "utterances": [index_row(c) for c in cuts]}
     write_json(work / "index.json", index)
     shutil.rmtree(work / "parts")
@@ -164,20 +185,21 @@ def made(work: Path, job: int) -> list[Path]:
     return [cuts, parts / f"sums.{job}.safetensors", parts / f"info.{job}.json", *arrays]
 
 
-def extract(
-    data: Path, work: Path, kind: str, speeds: list[float], *, nj: int, sample_rate: int = 0, max_dropped: float = 0.05
-) -> None:
-    """Extract the features of a data folder into `work` with nj processes; sample_rate 0 lets `choose_rate` choose."""
+def extract(data: Path, work: Path, features: FeatureKind, speeds: list[float], *, nj: int, max_dropped: float = 0.05) -> None:
+    """Extract the features of a data folder into `work` with nj processes; a sampling rate of 0 lets `choose_rate` choose."""
     total = count_utterances(data)
-    sample_rate = choose_rate(data, sample_rate)
+    kind, high_freq = features.kind, features.high_freq
+    sample_rate = choose_rate(data, features.sample_rate)
+    check_band(high_freq, sample_rate)
     nj = min(nj, total)
     (work / "parts").mkdir()
     (work / "storage").mkdir()
     # repr round-trips a float, so the jobs see the very same factors
-    argv = [str(data), str(work), "--kind", kind, "--speeds", ",".join(map(repr, speeds)), "--sample-rate", str(sample_rate)]
+    argv = [str(data), str(work), "--kind", kind, "--speeds", ",".join(map(repr, speeds)), "--sample-rate", str(sample_rate),
+            "--high-freq", str(high_freq)]  # fmt: skip
     run_array("kdtool.features.job", argv, nj=nj, log_dir=work / "log", name=f"extract_{kind}", mem=JOB_MB,
               outputs=lambda job: made(work, job))  # fmt: skip
-    collect(work, kind, speeds, sample_rate, nj, total, max_dropped)
+    collect(work, kind, speeds, sample_rate, nj, total, max_dropped, high_freq)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -189,7 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     speeds = parse_speeds(cfg.speeds)
     if cfg.like is not None:
         door("data", paths["data"])()
-        cfg = dataclasses.replace(cfg, sample_rate=rate_of(cfg.like, paths["data"], cfg.sample_rate))
+        cfg = as_in(cfg.like, paths["data"], cfg)
     run_step(
         f"{cfg.kind} features of {paths['data'].name}",
         out=paths["out"],
@@ -197,7 +219,7 @@ def main(argv: list[str] | None = None) -> None:
         options=cfg,
         code=("kdtool.features.extract",),
         body=lambda work: extract(
-            paths["data"], work, cfg.kind, speeds, nj=common.nj, sample_rate=cfg.sample_rate, max_dropped=cfg.max_dropped
+            paths["data"], work, FeatureKind(cfg.kind, cfg.sample_rate, cfg.high_freq), speeds, nj=common.nj, max_dropped=cfg.max_dropped
         ),
         common=common,
         doors=[door("data", paths["data"])],

@@ -23,24 +23,27 @@ from kdtool.core.tables import read_jsonl, write_json, write_jsonl
 from kdtool.core.tensors import save_tensors
 from kdtool.corpus.sources import source_fault
 from kdtool.features.cmvn import utterance_sums
+from kdtool.features.store import EDGE, LOW_FREQ
 
 KINDS = {"mfcc": 13, "fbank": 80}
 MAX_SECONDS_OFF = 0.01  # seconds between manifest and audio; Lhotse silently pads up to half a second
 WINDOW_SECONDS = 0.025  # the shortest audio; reflection at the edges needs half a window of real samples
 
 
-def make_extractor(kind: str, sample_rate: int) -> Any:
+def make_extractor(kind: str, sample_rate: int, high_freq: int = 0) -> Any:
     """Lhotse's Kaldi-compatible extractor: 25 ms window, 10 ms shift, no dither (equal audio gives equal features).
 
-    mfcc: 13 cepstra from 23 mel bins, C0 included; fbank: 80 log mel energies. The bins reach from 20 Hz to 400 Hz below
-    half the rate. snip_edges is off, so an utterance of d seconds has round(100 d) frames.
+    mfcc: 13 cepstra from 23 mel bins, C0 included; fbank: 80 log mel energies. The bins reach from 20 Hz to ``high_freq`` Hz, or
+    where that is 0 to 400 Hz below half the rate. snip_edges is off, so an utterance of d seconds has round(100 d) frames.
     """
     from lhotse.features.kaldi.extractors import Fbank, FbankConfig, Mfcc, MfccConfig
 
+    same = {"sampling_rate": sample_rate, "dither": 0.0, "snip_edges": False, "low_freq": float(LOW_FREQ),
+            "high_freq": float(high_freq or -EDGE)}  # fmt: skip
     if kind == "mfcc":
-        return Mfcc(MfccConfig(sampling_rate=sample_rate, num_ceps=KINDS[kind], dither=0.0, snip_edges=False, use_energy=False))
+        return Mfcc(MfccConfig(num_ceps=KINDS[kind], use_energy=False, **same))
     if kind == "fbank":
-        return Fbank(FbankConfig(sampling_rate=sample_rate, num_filters=KINDS[kind], dither=0.0, snip_edges=False))
+        return Fbank(FbankConfig(num_filters=KINDS[kind], **same))
     raise KdError(f"feature kind {kind!r} is unknown; known are {', '.join(KINDS)}")
 
 
@@ -132,7 +135,9 @@ def describe(cut: Any, feats: np.ndarray, extractor: Any, key: str) -> Any:
     return cut
 
 
-def run_job(data: Path, work: Path, kind: str, speeds: list[float], sample_rate: int, job: int, num_jobs: int) -> None:
+def run_job(
+    data: Path, work: Path, kind: str, speeds: list[float], sample_rate: int, job: int, num_jobs: int, high_freq: int = 0
+) -> None:
     """Extract this job's share and write its part of the index."""
     import torch
     from lhotse import RecordingSet, SupervisionSet
@@ -143,7 +148,7 @@ def run_job(data: Path, work: Path, kind: str, speeds: list[float], sample_rate:
     # Lhotse's from_jsonl would run a command when the path begins with 'pipe:'.
     recordings = RecordingSet.from_dicts(read_jsonl(data / "recordings.jsonl.gz"))
     supervisions = split(list(SupervisionSet.from_dicts(read_jsonl(data / "supervisions.jsonl.gz"))), job, num_jobs)
-    extractor = make_extractor(kind, sample_rate)
+    extractor = make_extractor(kind, sample_rate, high_freq)
     writer = NumpyFilesWriter(str(work / "storage"))
     cuts, dropped, sums = [], [], [np.zeros((0, 2, KINDS[kind]))]
     rates: Counter[int] = Counter()
@@ -183,11 +188,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--kind", required=True, choices=list(KINDS))
     parser.add_argument("--speeds", required=True)
     parser.add_argument("--sample-rate", type=int, required=True)
+    parser.add_argument("--high-freq", type=int, default=0)
     parser.add_argument("--job", type=int, required=True)
     parser.add_argument("--num-jobs", type=int, required=True)
     args = parser.parse_args(argv)
     speeds = [float(s) for s in args.speeds.split(",")]
-    run_job(args.data, args.work, args.kind, speeds, args.sample_rate, args.job, args.num_jobs)
+    run_job(args.data, args.work, args.kind, speeds, args.sample_rate, args.job, args.num_jobs, args.high_freq)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from kdtool.core.tables import read_json
 from kdtool.core.tensors import load_tensors
 
 FRAME_SHIFT = 0.01
+LOW_FREQ, EDGE = 20, 400  # Hz: where the filters begin; how far below half the rate they end by default
 MIN_STD = 1e-3  # a constant coefficient (digital silence) must not be amplified into noise
 
 
@@ -33,17 +34,30 @@ class UttInfo:
     num_frames: int
 
 
-def kind_label(kind: str, sample_rate: int) -> str:
-    """The name of a kind of features with its rate, for models and feature folders: ("mfcc", 8000) -> '8 kHz mfcc'."""
-    return f"{sample_rate / 1000:g} kHz {kind}"
+class FeatureKind(NamedTuple):
+    """What to extract: mfcc or fbank, sampling rate in Hz, upper edge of the filters in Hz (0: EDGE below half the rate)."""
+
+    kind: str
+    sample_rate: int
+    high_freq: int = 0
+
+    @property
+    def top(self) -> int:
+        """Upper edge of the highest filter, in Hz."""
+        return self.high_freq or self.sample_rate // 2 - EDGE
 
 
-def kind_and_rate(label: str) -> tuple[str, int]:
+def kind_label(kind: str, sample_rate: int, high_freq: int = 0) -> str:
+    """The name of a kind of features with rate and band, of models and folders: ("mfcc", 8000) -> '8 kHz mfcc'; '.. to 5500 Hz'."""
+    return f"{sample_rate / 1000:g} kHz {kind}" + (f" to {high_freq} Hz" if high_freq else "")
+
+
+def parse_label(label: str) -> FeatureKind:
     """The inverse of `kind_label`."""
-    match = re.fullmatch(r"([\d.]+) kHz (\w+)", label)
+    match = re.fullmatch(r"([\d.]+) kHz (\w+)(?: to (\d+) Hz)?", label)
     if not match:
         raise KdError(f"features {label!r}: a kind with its rate expected, as '16 kHz mfcc'; make the model again")
-    return match[2], round(float(match[1]) * 1000)
+    return FeatureKind(match[2], round(float(match[1]) * 1000), int(match[3] or 0))
 
 
 def source_frames(num_frames: int, speed: float, num_source_frames: int) -> np.ndarray:
@@ -64,7 +78,7 @@ class FeatureSet:
 
     Attributes:
         ids: utterance ids in the order of the data set (copies of one utterance are adjacent).
-        kind, dim: kind with sampling rate ('16 kHz mfcc'), number of coefficients D. A set fits a model only when both are
+        kind, dim: kind with sampling rate and band (`kind_label`), number of coefficients D. A set fits a model only when both are
             equal.
         folder: the feature folder.
         header: contents of index.json; cmvn: mean and deviation, "<speaker>.mean" and "<speaker>.std".
@@ -73,7 +87,7 @@ class FeatureSet:
     def __init__(self, folder: Path, header: dict[str, Any], cmvn: dict[str, np.ndarray], *, cache: bool) -> None:
         self.folder = folder
         self.header, self.cmvn = header, cmvn
-        self.kind = kind_label(header["kind"], header["sample_rate"])
+        self.kind = kind_label(header["kind"], header["sample_rate"], header.get("high_freq", 0))
         self.dim: int = header["dim"]
         self._infos: dict[str, UttInfo] = {}
         self._files: dict[str, str] = {}

@@ -39,7 +39,9 @@ class Config:
     """Options of the LM text step."""
 
     max_lines: int = field(default=0, metadata={"help": "keep a random sample of N sentences (0: all)"})
-    exclude: Path | None = field(default=None, metadata={"help": "data folder whose transcripts must not be in the text"})
+    exclude: str | None = field(
+        default=None, metadata={"help": "data folders, comma-separated, whose transcripts must not be in the text", "key": False}
+    )
     seed: int = field(default=0, metadata={"help": "seed of the sample"})
     plain: bool = field(default=True, metadata={"help": "keep only letters A to Z and apostrophes; false: only make words upper-case"})
 
@@ -129,10 +131,13 @@ def raw_sentences(source: Path) -> Iterator[str]:
     shown.clear()
 
 
-def transcripts(data: Path | None, plain: bool = True) -> set[str]:
+def excluded(cfg: Config) -> list[Path]:
+    """The data folders of --exclude."""
+    return [Path(folder) for folder in (cfg.exclude or "").split(",") if folder]
+
+
+def transcripts(data: Path, plain: bool = True) -> set[str]:
     """The normalised transcripts of a data folder."""
-    if data is None:
-        return set()
     if not (data / TRANSCRIPTS).is_file():
         raise KdError(f"--exclude {data}: no {TRANSCRIPTS} there; prepare that data set first")
     found = set()
@@ -148,7 +153,7 @@ def prepare(source: Path, work: Path, cfg: Config) -> None:
     """Write text.gz and stats.json; KdError when no sentence is left."""
     if source.is_file():
         check_plain(source)
-    held_out, account, chosen = transcripts(cfg.exclude, cfg.plain), Account(), None
+    held_out, account, chosen = set[str]().union(*(transcripts(d, cfg.plain) for d in excluded(cfg))), Account(), None
     if cfg.max_lines:
         # Two passes, so that a text larger than memory can be sampled.
         total = sum(1 for _ in sentences(source, held_out, account, cfg.plain))
@@ -186,9 +191,9 @@ def main(argv: list[str] | None = None) -> None:
     if text.is_dir() and not (text / TRANSCRIPTS).is_file():
         raise KdError(f"{text}: a folder without {TRANSCRIPTS}; give a text file or a data folder")
     inputs = {"text": text / TRANSCRIPTS if text.is_dir() else text}
-    if cfg.exclude is not None:
-        transcripts(cfg.exclude, cfg.plain)  # report a wrong folder before anything is hashed
-        inputs["exclude"] = cfg.exclude / TRANSCRIPTS
+    for i, data in enumerate(excluded(cfg)):
+        transcripts(data, cfg.plain)  # report a wrong folder before anything is hashed
+        inputs[f"exclude {i}" if i else "exclude"] = data / TRANSCRIPTS
     run_step(
         "LM text",
         out=paths["out"],

@@ -56,6 +56,8 @@ class StudentConfig:
     freq_masks: int = field(default=1, metadata=_help("SpecAugment: frequency masks per chunk"))
     freq_width: int = field(default=15, metadata=_help("SpecAugment: widest frequency mask, in bins"))
     warp: float = field(default=0.0, metadata=_help("VTLP: scale frequencies by 1 - warp to 1 + warp, drawn per chunk"))
+    band_limit: float = field(default=0.0, metadata=_help("share of chunks whose upper mel bins are emptied, for narrow-band recordings"))
+    band_lowest: float = field(default=4000.0, metadata=_help("Hz from which on they are emptied at the lowest; drawn per chunk"))
     balance: float = field(default=0.0, metadata=_help("speaker balancing exponent: 0 = by duration, 1 = uniform"))
     time_masks: int = field(default=0, metadata=_help("SpecAugment: time masks per chunk"))
     time_width: int = field(default=20, metadata=_help("SpecAugment: longest time mask, in frames"))
@@ -82,6 +84,8 @@ class StudentConfig:
         for name in ("average", "warmup", "head_dropout", "warp"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UsageError(f"{name} {getattr(self, name)}: from 0 to below 1")
+        if not 0.0 <= self.band_limit <= 1.0 or not self.band_lowest > 0:
+            raise UsageError(f"band_limit {self.band_limit}, band_lowest {self.band_lowest}: a share from 0 to 1, a frequency above 0")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} {getattr(self, name)}: known are {', '.join(known)}")

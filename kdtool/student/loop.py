@@ -23,7 +23,7 @@ from kdtool.core.device import Compute
 from kdtool.core.errors import KdError
 from kdtool.core.progress import Line, clock
 from kdtool.core.tensors import load_tensors, save_tensors
-from kdtool.student.augment import mask_features, warp_features
+from kdtool.student.augment import BandLimit, mask_features, warp_features
 from kdtool.student.batches import Batch, Sampler, make_batch
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import TrainingSet
@@ -52,6 +52,7 @@ class Trainer:
         self._candidate = copy.deepcopy(self.model)  # now: after a forward pass, an encoder may hold tensors that cannot be copied
         self.sampler = Sampler(train_set, seed=cfg.seed, chunk=cfg.chunk, batch=cfg.batch, subsampling=self.encoder.subsampling,
                                balance=cfg.balance)  # fmt: skip
+        self.narrow = BandLimit(cfg.band_limit, cfg.band_lowest, train_set.feature_kind, train_set.input_dim) if cfg.band_limit else None
         self.total = max(1, round(cfg.epochs * self.sampler.batches_per_epoch))
         self.eval_every = max(1, round(cfg.eval_epochs * self.sampler.batches_per_epoch))
         self.optimizer = make_optimizer(self.model, cfg)
@@ -134,6 +135,8 @@ class Trainer:
         rng = np.random.default_rng([cfg.seed, 3, self.update])
         if cfg.warp:
             batch.feats = warp_features(batch.feats, rng, cfg.warp)
+        if self.narrow:
+            self.narrow(batch.feats, rng)
         mask_features(batch.feats, rng, freq_masks=cfg.freq_masks,
                       freq_width=cfg.freq_width, time_masks=cfg.time_masks, time_width=cfg.time_width)  # fmt: skip
         return batch

@@ -1,6 +1,7 @@
 """Step: corpus.  In: a folder in LibriSpeech's layout.  Out: <data>/<train part>, <data>/<dev part> with Lhotse manifests.
 
-Part names become set names with underscores. Each set: recordings.jsonl.gz, supervisions.jsonl.gz, dropped.tsv.
+Part names become set names with underscores. With --test DIR all utterances below that folder, in one part or several, are the set
+test. Each set: recordings.jsonl.gz, supervisions.jsonl.gz, dropped.tsv.
 Faults of single utterances (see kdtool.corpus.utterance) are collected over the whole set; the step fails when more
 than --max-dropped of them would be dropped, by default when one is: LibriSpeech has no faults, so a fault is a bad copy.
 """
@@ -28,14 +29,16 @@ class Config:
     dev_part: str = field(default="dev-clean-2", metadata={"help": "development part"})
     max_utts: int = field(default=0, metadata={"help": "at most this many training utterances, speakers in turn; 0 for all"})
     max_dev_utts: int = field(default=0, metadata={"help": "at most this many development utterances; 0 for all"})
+    test: Path | None = field(default=None, metadata={"help": "folder in LibriSpeech's layout whose utterances are the set test"})
+    max_test_utts: int = field(default=0, metadata={"help": "at most this many test utterances; 0 for all"})
     max_dropped: float = field(default=0.0, metadata={"help": "largest share of a set that may be dropped"})
     max_chars_per_second: float = field(default=30.0, metadata={"help": "refuse utterances with more transcript characters per second"})
 
 
 def check_options(cfg: Config) -> None:
     """UsageError for invalid values."""
-    if cfg.max_utts < 0 or cfg.max_dev_utts < 0:
-        raise UsageError("--max-utts and --max-dev-utts: a number of utterances, 0 for all")
+    if min(cfg.max_utts, cfg.max_dev_utts, cfg.max_test_utts) < 0:
+        raise UsageError("--max-utts, --max-dev-utts, --max-test-utts: a number of utterances, 0 for all")
     if not 0 <= cfg.max_dropped < 1:
         raise UsageError(f"--max-dropped {cfg.max_dropped}: a share from 0 to less than 1")
     if cfg.max_chars_per_second <= 0:
@@ -68,20 +71,30 @@ def arguments() -> tuple[dict[str, Path], Config, Common]:
 def outputs() -> list[Path]:
     """The folders to make, for a recipe that plans before the corpus exists."""
     paths, cfg, _ = arguments()
-    return [paths["data"] / part.replace("-", "_") for part in (cfg.train_part, cfg.dev_part)]
+    return [paths["data"] / part.replace("-", "_") for part in (cfg.train_part, cfg.dev_part, *(["test"] if cfg.test else []))]
+
+
+def check_apart(one: Path, ids: set[str], other: Path, others: set[str]) -> None:
+    """KdError when two sets share an utterance."""
+    if both := ids & others:
+        raise KdError(f"{other}: utterance {min(both)} is in {one} too ({len(both)} such); remove them from one of the parts")
 
 
 def main() -> None:
     paths, cfg, common = arguments()
     check_options(cfg)
-    jobs = []
-    for part, count in ((cfg.train_part, cfg.max_utts), (cfg.dev_part, cfg.max_dev_utts)):
-        folder = find_part(paths["corpus"], part)
-        jobs.append((folder, scan_part(folder), paths["data"] / part.replace("-", "_"), count))
-    both = {u.id for u in jobs[0][1][0]} & {u.id for u in jobs[1][1][0]}
-    if both:
-        raise KdError(f"{jobs[1][0]}: utterance {min(both)} is in {jobs[0][0]} too ({len(both)} such); remove them from one of the parts")
-    for out in outputs():  # check both before making the first
+    folders = [find_part(paths["corpus"], part) for part in (cfg.train_part, cfg.dev_part)]
+    if cfg.test:
+        if not cfg.test.is_dir():
+            raise KdError(f"--test {cfg.test}: no such folder; give a folder in LibriSpeech's layout")
+        folders.append(cfg.test.absolute())
+    counts = (cfg.max_utts, cfg.max_dev_utts, cfg.max_test_utts)
+    jobs = [(folder, scan_part(folder), out, count) for folder, out, count in zip(folders, outputs(), counts, strict=False)]
+    ids = [(folder, {u.id for u in found}) for folder, (found, _), _, _ in jobs]
+    for i, (folder, own) in enumerate(ids):
+        for earlier, others in ids[:i]:
+            check_apart(earlier, others, folder, own)
+    for out in outputs():  # check all before making the first
         check_unasked(out)
     for folder, scanned, out, count in jobs:
         prepare_set(folder, scanned, out, count, cfg, common)

@@ -100,6 +100,8 @@ def test_an_ablation_would_train_and_decode_what_its_file_lists(finished: Path, 
         assert f"student {system} -> exp/ablation/{system}: would run (no output yet)" in lines
         decodes = [line for line in lines if line.startswith(f"decode -> exp/ablation/{system}/decode_dev_")]
         assert len(decodes) == 4 and all(f"follows exp/ablation/{system}" in line for line in decodes), lines
+        pooled = [line for line in lines if line.startswith(f"decode -> exp/ablation/{system}/pooled_dev_")]
+        assert len(pooled) == 4 and all("exp/ablation/scales/" in line for line in pooled), lines
     assert lines[-2].startswith("collect -> ABLATION.md: would run (follows exp/ablation/")
     assert lines[-1] == "make -> exp/report: would run (exp/ablation/ablation.json is not made yet)"
 
@@ -115,6 +117,9 @@ def test_an_ablation_ends_in_its_tables_and_page(finished: Path, tmp_path: Path)
         assert {r["lm"] for r in system["results"]} == {"loop", "phone", "weak", "3gram", "4gram"}
         assert all(r["utterances"] > 0 and 0 <= r["mean"] <= 150 for r in system["results"])
     assert found["systems"][1]["results"][0]["versus"].keys() == {"ce"}
+    first, second = ({r["lm"]: r["runs"][0] for r in s["results"]} for s in found["systems"])
+    assert found["scales"] == "pooled" and all(first[lm]["scales"] == second[lm]["scales"] for lm in first)
+    assert all("/pooled_dev_" in run["decode"] for run in first.values())
     assert "| masked |" in (tmp_path / "ABLATION.md").read_text()
     assert "HMT-KD with masked teachers" in (tmp_path / "exp/report/index.html").read_text()
     again = run(ablation).splitlines()

@@ -123,8 +123,25 @@ STUDENTS = [
     ("a head whose dump was not given", ["--heads", '[{"unit": "phone", "layer": 1, "weight": 0.3, "posts": "lattice"}]'], 1,
      ["the dump 'lattice' that a head learns from was not given", "--posts lattice=DIR"]),
     ("first weights of two students", ["--init", "a", "--init-encoder", "b"], 2, ["init a and init_encoder b", "give one of them"]),
+    ("more than all chunks without an upper band", ["--band-limit", "2"], 2, ["band_limit 2.0, band_lowest 4000.0: a share from 0 to 1"]),
+    ("an upper band that the features do not have", ["--band-limit", "0.5", "--band-lowest", "9000"], 1,
+     ["band_lowest 9000.0: the features (16 kHz fbank) end at 7600 Hz", "choose a lower frequency"]),
     ("first weights from nowhere", ["--init", "nowhere"], 1, ["nowhere: missing"]),
 ]  # fmt: skip
+
+FEATURES = [
+    ("a band above half the rate", ["--high-freq", "9000"], 2, ["--high-freq 9000: from 3000 to 8000 Hz for features at 16000 Hz"]),
+    ("a band with too few bins of the spectrum", ["--high-freq", "800"], 2, ["--high-freq 800: from 3000 to 8000 Hz"]),
+]  # fmt: skip
+
+DECODES = [
+    ("scales from nowhere", ["--scales-from", "nowhere"], 1, ["--scales-from nowhere: no scales.json there"]),
+    ("candidates from nowhere", ["--candidates-from", "nowhere"], 1, ["nowhere: missing; check the path"]),
+]
+
+TEST_SETS = [
+    ("test set that is not there", ["--test", "nowhere"], 1, ["--test nowhere: no such folder", "LibriSpeech's layout"]),
+]
 
 USAGE = [
     (["--no-such-option"], 2, ["unknown option --no-such-option", "--help"]),
@@ -147,5 +164,8 @@ CASES = [
     ),
     *(Case("output inside an input", name, step, change, words, status=2) for name, step, change, words in NESTED),
     *(Case("student", name, "student", lambda w: None, words, argv, status) for name, argv, status, words in STUDENTS),
+    *(Case("corpus", name, "corpus", lambda w: None, words, argv, status) for name, argv, status, words in TEST_SETS),
+    *(Case("decode", name, "decode", lambda w: None, words, argv, status) for name, argv, status, words in DECODES),
+    *(Case("features", name, "features", lambda w: None, words, argv, status) for name, argv, status, words in FEATURES),
     *(Case("usage", " ".join(argv), "recipe", lambda w: None, words, argv, status) for argv, status, words in USAGE),
 ]  # fmt: skip

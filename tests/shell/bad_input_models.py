@@ -66,6 +66,8 @@ MODEL_CASES = [
         ["unreadable: 1 x", "corrupt tensor file"],
     ),
     ("student", "other features", json_of("fbank/index.json", lambda m: m.update(dim=9)), ["features: 1 x", "expected"]),
+    ("student", "features of another band", json_of("fbank/index.json", lambda m: m.update(high_freq=5500)),
+     ["features: 1 x", "16 kHz fbank to 5500 Hz"]),
     (
         "teacher",
         "weights of another teacher",

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bad_input_cases import AUDIO, CORPUS, CORRUPT, LANGUAGE, NESTED, USAGE, UTT
+from bad_input_cases import AUDIO, CORPUS, CORRUPT, DECODES, FEATURES, LANGUAGE, NESTED, STUDENTS, TEST_SETS, USAGE, UTT
 from bad_input_changes import Change
 from bad_input_data import ROOT, STEPS, Caller, child, command, processes_of, run_sh, spoil, without_privilege, write_audio, write_world
 
@@ -166,6 +166,15 @@ def test_output_inside_an_input_without_a_record(step: str, change: Change, word
 def test_recipe_usage(argv: list[str], status: int, words: list[str], tmp_path: Path) -> None:
     done = run_sh("--tiny", "--work", str(tmp_path / "w"), *argv, cwd=tmp_path)
     check((done.returncode, done.stderr), tmp_path / "w", *words, status=status)
+
+
+TABLES = {"corpus": TEST_SETS, "features": FEATURES, "student": STUDENTS, "decode": DECODES}
+OPTIONS = [(step, *row) for step, rows in TABLES.items() for row in rows]
+
+
+@pytest.mark.parametrize(("step", "argv", "status", "words"), [(step, *row) for step, _, *row in OPTIONS], ids=[row[1] for row in OPTIONS])
+def test_options(step: str, argv: list[str], status: int, words: list[str], world: Path, call: Caller) -> None:
+    check(call(step, world, *argv), world / "out", *words, status=status)
 
 
 @pytest.mark.parametrize("step", ["corpus", "features", "align", "dump", "student", "decode"])

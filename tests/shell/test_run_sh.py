@@ -132,6 +132,15 @@ def test_systems_are_chosen(tmp_path: Path) -> None:
         assert not wrong.stdout and not (tmp_path / "w").exists()
 
 
+def test_a_test_set_goes_through_all_stages_and_chooses_nothing(tmp_path: Path) -> None:
+    argv = ["--tiny", "--work", str(tmp_path / "w"), "--dry-run", "--systems", "ce", "--test"]
+    told = call(*argv, str(tmp_path)).stdout
+    made = ["data/test/mfcc", "data/test/fbank", "exp/sat/ali_test", *(f"exp/{system}/decode_{set_}_{graph}" for system in ("mono", "sat")
+            for set_ in ("dev", "test") for graph in ("phone", "3gram"))]  # fmt: skip
+    assert not [name for name in made if f"-> {name}:" not in told], told
+    assert "_test" not in call(*argv[:-1]).stdout
+
+
 @pytest.mark.parametrize(("asked", "told"), [
     (["--stage", "decode"], False), (["--stage", "results"], False), (["--stage", "ablation"], True),
     (["--stage", "results", "--stop-stage", "ablation"], True),

@@ -35,7 +35,7 @@ def make_training_set(utterances: int = 6, frames: int = 90, seed: int = 0, copi
         feats, labels = frames_and_labels(rng, frames + 7 * u)
         groups.append(list(range(len(items), len(items) + copies)))
         items += [SpeedCopy(f"u{u}_{c}", f"u{u}", "s", feats.astype(np.float16), labels, []) for c in range(copies)]
-    return TrainingSet(items, groups, [], DIM, "fbank", PDFS, [], len(items))
+    return TrainingSet(items, groups, [], DIM, "16 kHz fbank", PDFS, [], len(items))
 
 
 def write_set(

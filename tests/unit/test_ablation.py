@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from kdtool.ablation import collect, plan
-from kdtool.ablation.compare import Comparison
+from kdtool.ablation.compare import Comparison, holm, smallest_found, variances
+from kdtool.ablation.significance import correct
 from kdtool.core.cli import Common, parse_args
 from kdtool.core.digest import read_record
 from kdtool.core.errors import KdError, UsageError
@@ -354,6 +355,11 @@ def test_the_table_is_that_of_the_score_files(decoded: tuple[Path, dict[str, np.
     versus = systems["hmt"]["results"][0]["versus"]
     assert set(versus) == {"ce", "mtl"} and versus["mtl"]["delta"] < 0 and versus["mtl"]["p"] < 0.05
     assert systems["ce"]["results"][0]["versus"].keys() == {"mtl"}
+    pairs = {frozenset((n, ref)): v for n in systems for ref, v in systems[n]["results"][0]["versus"].items()}
+    assert len(pairs) == 3 and all(v["p"] <= v["holm"] <= min(1.0, 3 * v["p"]) + 1e-9 for v in pairs.values())
+    assert all(r["within"] > 0 and r["between"] >= 0 for s in systems.values() for r in s["results"])
+    assert {(d["lm"], d["setting"]) for d in content["detectable"]} == {("loop", ""), ("3gram", ""), ("4gram", "")}
+    assert text.count("Smallest difference that is found") == 3 and "(Holm " in text and "within / between" in text
     student = systems["hmt"]["students"][1]
     assert {k: student[k] for k in ("seed", "folder", "about")} == {"seed": 1, "folder": "hmt_1", "about": {"updates": 5}}
     assert student["seconds"] == (read_record(root / "hmt_1") or {})["seconds"] and student["git"]
@@ -428,3 +434,81 @@ def test_other_references_and_nothing_decoded_are_errors(
         collect.collect(tmp_path / "empty/exp/ablation")
     with pytest.raises(KdError, match="plan the ablation"):
         collect.collect(tmp_path)
+
+
+def test_holm_agrees_with_its_definition() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0} and holm({}) == {}
+    draw = random.Random(0)
+    for _ in range(20):  # the same as rejecting one after the other, at any level
+        p = {n: draw.random() ** 3 for n in range(7)}
+        level, rejected = draw.random(), set()
+        for rank, n in enumerate(sorted(p, key=lambda n: p[n])):
+            if p[n] * (len(p) - rank) > level:
+                break
+            rejected.add(n)
+        assert {n for n, q in holm(p).items() if q <= level} == rejected
+
+
+def test_a_pair_that_is_compared_in_both_directions_is_corrected_once() -> None:
+    table = {"a": {"b": {"p": 0.01}, "c": {"p": 0.04}}, "b": {"a": {"p": 0.01}}, "c": {}}
+    assert {frozenset(pair) for pair in correct(table)} == {frozenset("ab"), frozenset("ac")}
+    assert (table["a"]["b"]["holm"], table["b"]["a"]["holm"], table["a"]["c"]["holm"]) == (0.02, 0.02, 0.04)
+
+
+def test_variances_of_utterances_and_of_seeds_are_separated() -> None:
+    """Known spread: utterances of about 4 points a seed, seeds of 3 points beyond."""
+    rng, words = np.random.default_rng(3), np.full(50, 30)
+    found = []
+    for _ in range(60):
+        rate = 0.3 + rng.normal(0, 0.03, 8)[:, None]
+        errors = rng.binomial(30, np.clip(rate + rng.normal(0, 0.27, (8, 50)), 0.0, 1.0))
+        comparison = Comparison({"a": errors}, {"a": range(8)}, words, resamples=300)
+        found.append(variances(comparison.drawn["a"], comparison.each["a"]))
+    within, luck, between = np.mean(found, axis=0)
+    assert within == pytest.approx(luck, rel=0.1)  # seeds share nothing here
+    assert within**0.5 == pytest.approx(3.6, abs=0.4) and between**0.5 == pytest.approx(2.8, abs=0.5)
+
+
+@pytest.mark.parametrize(("seeds", "between"), [(1, 0.0), (3, 0.0), (3, 0.02)])
+def test_the_smallest_difference_is_found_in_four_trials_of_five(seeds: int, between: float) -> None:
+    rng = np.random.default_rng([seeds, round(100 * between)])
+
+    def trial(delta: float) -> Comparison:
+        words, hard = rng.integers(20, 40, 60), np.clip(rng.beta(3, 7, 60), 0.1, 0.8)
+        rates = {n: np.clip(hard + shift + rng.normal(0, between, (seeds, 1)), 0.005, 0.995) for n, shift in (("a", 0.0), ("b", delta))}
+        return Comparison({n: rng.binomial(words, r) for n, r in rates.items()}, dict.fromkeys(rates, range(seeds)), words, resamples=400)
+
+    equal = []
+    for _ in range(40):  # the variances of one trial say little, as in the docstring: of forty
+        c = trial(0.0)
+        drawn, each = c.drawn["a"] - c.drawn["b"], c.each["a"] - c.each["b"]
+        equal.append((drawn.mean(axis=1).var(), *variances(drawn, each)[1:]))
+    points = smallest_found(*np.mean(equal, axis=0), seeds)
+    found = np.mean([trial(points / 100).versus("b", "a").p < 0.05 for _ in range(250)])
+    assert 0.72 <= found <= 0.88  # 0.8 +- three standard errors
+
+
+def test_with_one_seed_it_is_the_textbook_formula() -> None:
+    assert smallest_found(4.0, 0.0, 0.0, 1) == pytest.approx((1.96 + 0.8416) * 2.0, rel=0.01)
+    few, many = (smallest_found(1.0, 1.0, 4.0, seeds) for seeds in (3, 30))
+    assert many == pytest.approx((2.045 + 0.8416) * (1.0 + 4.0 / 30) ** 0.5, rel=0.03) and few > 2 * many
+    comparison = Comparison(*made_up(), resamples=200)
+    assert comparison.detectable([("ce", "hmt"), ("one", "mtl")]) is None  # no pair has the same seeds
+    assert comparison.detectable([("ce", "hmt"), ("ce", "mtl")]) == comparison.detectable([("mtl", "ce")])
+
+
+def test_pooled_scales_are_one_point_for_all_or_an_error(tmp_path: Path) -> None:
+    for wrong in ("both", "[own]"):
+        with pytest.raises(UsageError, match="known are own, pooled"):
+            make_plan(tmp_path / f"wrong{len(wrong)}", spec={**SPEC, "scales": wrong})
+    own, pooled = (make_plan(tmp_path / scales, spec={**SPEC, "scales": scales}) for scales in ("own", "pooled"))
+    none = make_plan(tmp_path / "none")
+    assert own["plan.json"] == none["plan.json"] and own.keys() == none.keys() == pooled.keys() - {"pooled"}
+    assert "hmt_1" in pooled["pooled"].decode().splitlines() and json.loads(pooled["plan.json"])["scales"] == "pooled"
+    run = {"decode": "a", "scales": [{"lm_scale": 3.0}]}
+    place = {"set": "dev", "lm": "loop", "first_pass_lm": "loop"}
+    collect.check_pooled({"ce": [{**place, "runs": [run]}], "mtl": [{**place, "lm": "3gram", "runs": [{**run, "scales": []}]}]})
+    with pytest.raises(KdError, match="b was decoded at other pooled scales than a"):
+        other = {"decode": "b", "scales": [{"lm_scale": 4.0}]}
+        collect.check_pooled({"ce": [{**place, "runs": [run]}], "mtl": [{**place, "runs": [other]}]})

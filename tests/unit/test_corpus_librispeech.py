@@ -176,6 +176,24 @@ def test_an_utterance_in_both_parts(corpus: Path) -> None:
     assert_refused(corpus, "11-7-0001", "too")
 
 
+@pytest.mark.parametrize("place", ["LibriSpeech/test-clean", "one/test-clean", "."])
+def test_a_test_set_of_one_part_or_several(corpus: Path, place: str) -> None:
+    """All utterances below the folder, at any depth, are one set; none may be in training or dev."""
+    folder = corpus.parent / "further"
+    for number, part in enumerate((place, "LibriSpeech/test-other") if "/" in place else (place,)):
+        chapter = folder / part / f"4{number}" / "7"
+        write_audio(chapter / f"4{number}-7-0000.flac")
+        (chapter / f"4{number}-7.trans.txt").write_text(f"4{number}-7-0000 HELLO THERE\n")
+    done = prepare(corpus, "--test", str(folder))
+    assert done.returncode == 0, done.stderr
+    found = [row["id"] for row in read_jsonl(corpus.parent / "data/test/supervisions.jsonl.gz")]
+    assert found == ["40-7-0000", "41-7-0000"][: 2 if "/" in place else 1]
+    done = prepare(corpus, "--test", str(corpus / "LibriSpeech/dev-clean-2"))
+    assert done.returncode == 1 and "utterance 33-7-0000 is in" in done.stderr, done.stderr
+    done = prepare(corpus, "--test", str(corpus / "nowhere"))
+    assert done.returncode == 1 and "nowhere: no such folder" in done.stderr, done.stderr
+
+
 def test_transcripts_that_are_not_utf8_or_have_no_id(corpus: Path) -> None:
     _, text = files(corpus)
     text.write_bytes(b"11-7-0000 A\n11-7-0001 caf\xe9\n")

@@ -16,7 +16,7 @@ from kdtool.core.cli import Common
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json, read_lines
-from kdtool.decode import decode
+from kdtool.decode import decode, pool_scales
 from kdtool.decode.acoustic import load_acoustic
 from kdtool.decode.candidates import read_candidates
 from kdtool.decode.graph_recogniser import check_graph
@@ -321,3 +321,57 @@ def test_another_set_is_reported_with_the_scales_chosen_on_dev(root: Path, words
         decode.main(["--nj", "1", "--scales-from", str(root / "exp/mono/decode_test"), *places])
     with pytest.raises(KdError, match=r"no scales\.json there"):
         run_decode(root, "graph_2gram", "decode_x", "--scales-from", str(root / "exp"))
+
+
+def test_scales_are_pooled_over_systems(root: Path, words: dict) -> None:
+    """One point for two systems: on the other half for the set itself, on all of it for another; no second search."""
+    lm = ["--rescore-lm", str(root / "lm_big"), *WIDE]
+    for name in ("mono", "other"):
+        run_decode(root, "graph_2gram", "decode_dev_2gram", *lm, system=name)
+    dev = [root / f"exp/{name}/decode_dev_2gram" for name in ("mono", "other")]
+    pool_scales.main([*map(str, dev), str(root / "pool")])
+    for part in ("", "rescored"):
+        each = [np.array([f["tuning_errors"] for f in read_json(d / part / "scales.json")["folds"]]) for d in dev]
+        scales, pooled = (read_json(root / "pool" / part / name) for name in ("scales.json", "pooled.json"))
+        assert pooled["systems"] == ["mono", "other"] and np.array_equal(pooled["errors"], each[0] + each[1])
+        total = each[0] + each[1]
+        assert total.sum(0)[scales["whole"]["point"]] == total.sum(0).min()
+        assert [t[f["point"]] for t, f in zip(total, scales["folds"], strict=True)] == [t.min() for t in total]
+    run_decode(root, "graph_2gram", "pooled_dev_2gram", *lm, "--scales-from", str(root / "pool"), "--candidates-from", str(dev[0]))
+    out = root / "exp/mono/pooled_dev_2gram"
+    score, scales, choice = (read_json(p) for p in (out / "score.json", out / "scales.json", root / "pool/scales.json"))
+    assert score["pooled"] is True and score["tuned_on"] == "dev" and scales["split_by"] == "speakers" and not (out / "log").exists()
+    assert [f["lm_scale"] for f in scales["folds"]] == [f["lm_scale"] for f in choice["folds"]] and len(scales["folds"]) == 2
+    own = read_json(dev[0] / "scales.json")
+    totals = np.array([f["tuning_errors"] for f in own["folds"]])  # the tuning half of one fold is what the other one reports
+    assert score["sub"] + score["ins"] + score["del"] == sum(totals[1 - i][f["point"]] for i, f in enumerate(choice["folds"]))
+    assert (out / "rescored/score.json").is_file()
+    searched = run_decode(root, "graph_2gram", "pooled_again", *lm, "--scales-from", str(root / "pool"))
+    assert searched == score
+    shutil.copytree(root / "dev" / "mfcc", root / "test" / "mfcc", dirs_exist_ok=True)
+    places = [str(root / p) for p in ("exp/mono/graph_2gram", "exp/mono", "test/mfcc", "lang", "exp/mono/pooled_test")]
+    decode.main(["--nj", "1", *lm, "--scales-from", str(root / "pool"), "--graph", *places])
+    assert [s["lm_scale"] for s in read_json(root / "exp/mono/pooled_test/score.json")["scales"]] == [choice["whole"]["lm_scale"]]
+
+
+def test_what_cannot_be_pooled_is_named(root: Path, words: dict, phones: dict) -> None:
+    lm = ["--rescore-lm", str(root / "lm_big"), *WIDE]
+    one, other = root / "exp/mono/decode_dev_2gram", root / "exp/mono/decode_dev_phone"
+    with pytest.raises(KdError, match=r"decode_dev_phone: no rescored/ there"):
+        pool_scales.main([str(one), str(other), str(root / "mixed")])
+    run_decode(root, "graph_2gram", "decode_few", "--lm-scales", "[3, 4]", *lm)
+    with pytest.raises(KdError, match="decode_few: it was decoded with other scales"):
+        pool_scales.main([str(one), str(root / "exp/mono/decode_few"), str(root / "mixed")])
+    with pytest.raises(UsageError, match="named twice"):
+        pool_scales.main([str(one), str(one), str(root / "mixed")])
+    with pytest.raises(KdError, match=r"exp: no scales\.json there"):
+        pool_scales.main([str(root / "exp"), str(root / "mixed")])
+    pool_scales.main([str(one), str(root / "pool_one")])
+    with pytest.raises(KdError, match=r"other is not among the 1 pooled systems \(mono\)"):
+        run_decode(root, "graph_2gram", "decode_x", *lm, "--scales-from", str(root / "pool_one"), system="other")
+    with pytest.raises(KdError, match="lm 2gram instead of phone"):
+        run_decode(root, "graph_phone", "decode_x", "--ref-ali", str(root / "exp/mono/ali_dev"), "--scales-from", str(root / "pool_one"))
+    with pytest.raises(KdError, match=r"--candidates-from .*: a decode with rescore_lm big instead of None"):
+        run_decode(root, "graph_2gram", "decode_x", "--candidates-from", str(one))
+    with pytest.raises(KdError, match=r"no candidates\.tsv\.gz or score\.json there; name a decode folder"):
+        run_decode(root, "graph_2gram", "decode_x", "--candidates-from", str(root / "lang"))

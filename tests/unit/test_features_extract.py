@@ -56,14 +56,15 @@ def make_data(folder: Path, audio: dict[str, tuple[np.ndarray, int]]) -> Path:
 
 
 def extract_here(
-    data: Path, out: Path, kind: str, speeds: list[float], nj: int, total: int, max_dropped: float = 0.05, sample_rate: int = 16000
+    data: Path, out: Path, kind: str, speeds: list[float], nj: int, total: int, max_dropped: float = 0.05, sample_rate: int = 16000,
+    high_freq: int = 0,
 ) -> FeatureSet:
     """The step's body with its jobs run in this process, one after the other."""
     (out / "parts").mkdir(parents=True)
     (out / "storage").mkdir()
     for job in range(1, nj + 1):
-        run_job(data, out, kind, speeds, sample_rate, job, nj)
-    collect(out, kind, speeds, sample_rate, nj, total, max_dropped)
+        run_job(data, out, kind, speeds, sample_rate, job, nj, high_freq)
+    collect(out, kind, speeds, sample_rate, nj, total, max_dropped, high_freq)
     return FeatureSet.open(out)
 
 

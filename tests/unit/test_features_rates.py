@@ -11,7 +11,8 @@ from test_features_extract import extract_here, make_data, reference_signal
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_json, read_jsonl, write_jsonl
 from kdtool.features.extract import choose_rate, main
-from kdtool.features.store import FeatureSet, kind_and_rate, kind_label
+from kdtool.features.job import make_extractor
+from kdtool.features.store import FeatureKind, FeatureSet, kind_label, parse_label
 
 CLICKS = (0.234, 0.905, 1.613)  # seconds; none at a frame's border
 
@@ -93,13 +94,37 @@ def test_the_rate_is_chosen_recorded_and_named(tmp_path: Path) -> None:
         choose_rate(low, 0)
     with pytest.raises(UsageError, match="11025: a multiple of 100"):
         choose_rate(low, 11025)
-    for kind, rate in (("mfcc", 8000), ("fbank", 22050)):
-        assert kind_and_rate(kind_label(kind, rate)) == (kind, rate)
+    for what in (FeatureKind("mfcc", 8000), FeatureKind("fbank", 22050), FeatureKind("fbank", 16000, 5500)):
+        assert parse_label(kind_label(*what)) == what
     with pytest.raises(KdError, match="16 kHz mfcc"):
-        kind_and_rate("mfcc")
+        parse_label("mfcc")
 
 
-def test_a_gmm_refuses_features_of_another_rate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["mfcc", "fbank"])
+def test_a_band_is_recorded_named_and_taken_over(kind: str, tmp_path: Path) -> None:
+    """What lies above the band changes nothing; without the option the filters are those that they always were."""
+    from lhotse.features.kaldi.extractors import Fbank, FbankConfig, Mfcc, MfccConfig
+
+    low, tone = reference_signal(), 0.2 * np.sin(2 * np.pi * 7000 * np.arange(16000) / 16000).astype(np.float32)
+    data = make_data(tmp_path / "data", {"a-1": (low, 16000), "b-1": (low + tone, 16000)})
+    full, band = (extract_here(data, tmp_path / str(hz), kind, [1.0], 1, 2, high_freq=hz) for hz in (0, 5500))
+    assert (full.kind, band.kind) == (f"16 kHz {kind}", f"16 kHz {kind} to 5500 Hz")
+    assert "high_freq" not in full.header and band.header["high_freq"] == 5500
+    inside = slice(5, -5)  # at an end the tone's reflection is a click
+    heard = [np.abs(f.get("a-1", normalise=False) - f.get("b-1", normalise=False))[inside].max() for f in (full, band)]
+    assert heard[1] < 0.2 and heard[0] > 5
+    own = Mfcc(MfccConfig(num_ceps=13, dither=0.0, snip_edges=False, use_energy=False)) if kind == "mfcc" else Fbank(
+        FbankConfig(num_filters=80, dither=0.0, snip_edges=False))  # fmt: skip
+    np.testing.assert_array_equal(make_extractor(kind, 16000).extract(low, 16000), own.extract(low, 16000))
+    main([str(data), str(data / "like"), "--nj", "1", "--kind", kind, "--like", str(band.folder)])
+    assert FeatureSet.open(data / "like").kind == band.kind
+    for wrong, match in ((["--like", str(full.folder), "--high-freq", "5500"], "5500: the features of --like .* up to 7600 Hz"),
+                         (["--high-freq", "8001"], "from 3000 to 8000 Hz"), (["--high-freq", "2999"], "from 3000 to 8000 Hz")):  # fmt: skip
+        with pytest.raises(UsageError, match=match):
+            main([str(data), str(data / "wrong"), "--nj", "1", "--kind", kind, *wrong])
+
+
+def test_a_gmm_refuses_features_of_another_rate_or_band(tmp_path: Path) -> None:
     import gmm_data
 
     from kdtool.formats.tree import Tree
@@ -117,6 +142,9 @@ def test_a_gmm_refuses_features_of_another_rate(tmp_path: Path) -> None:
     save_gmm(tmp_path, model, tree, lang, FrontEnd(features.kind, features.dim), [])
     gmm = open_gmm(tmp_path)
     check_fits(tmp_path, gmm, lang, features)
-    features.kind = features.kind.replace("16 kHz", "8 kHz")
+    features.kind = "16 kHz mfcc to 5500 Hz"
+    with pytest.raises(KdError, match=r"16 kHz mfcc.*16 kHz mfcc to 5500 Hz"):
+        check_fits(tmp_path, gmm, lang, features)
+    features.kind = "8 kHz mfcc"
     with pytest.raises(KdError, match=r"16 kHz mfcc.*8 kHz mfcc"):
         check_fits(tmp_path, gmm, lang, features)

@@ -40,6 +40,10 @@ def test_step_drops_and_counts(tmp_path: Path) -> None:
     assert read_json(out / "stats.json") == {
         "lines_in": 6, "sentences": 3, "words": 5, "dropped": {"digits": 1, "empty": 1, "held_out": 1},
     }  # fmt: skip
+    (tmp_path / "test").mkdir()
+    write_jsonl(tmp_path / "test" / "supervisions.jsonl.gz", [{"id": "f", "text": "FIVE"}])
+    main([str(source), str(out), "--exclude", f"{tmp_path / 'dev'},{tmp_path / 'test'}"])
+    assert read_lines(out / "text.gz") == ["ONE TWO", "THREE FOUR"] and read_json(out / "stats.json")["dropped"]["held_out"] == 2
     main([str(source), str(out), "--max-lines", "2"])
     sampled = read_lines(out / "text.gz")
     assert len(sampled) == 2 and set(sampled) < {"ONE TWO", "THREE FOUR", "FIVE", "SECRET SENTENCE"}

@@ -53,9 +53,9 @@ def test_a_label_of_the_current_frame_is_learnt_at_every_frame(tmp_path: Path, e
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"optimizer": "sgd"}, {"precision": "auto"},
+    {}, {"optimizer": "sgd"}, {"precision": "auto"}, {"band_limit": 0.7, "band_lowest": 500.0},
     *({**whole(encoder), "precision": precision} for encoder, precision in zip(WHOLE, ("bfloat16", "bfloat16", "float32"), strict=True)),
-], ids=lambda c: "-".join(str(v) for k, v in c.items() if k in ("encoder", "optimizer", "precision")) or "plain")  # fmt: skip
+], ids=lambda c: "-".join(str(v) for k, v in c.items() if k in ("encoder", "optimizer", "precision", "band_limit")) or "plain")  # fmt: skip
 def test_resumed_training_is_bit_identical(tmp_path: Path, changes: dict) -> None:
     train, dev = make_training_set(6, 120, copies=3), make_training_set(2, 50, seed=9)
     cfg = config(**{"epochs": 4, "checkpoint_every": 3, "freq_masks": 1, "freq_width": 2, "balance": 0.5, "warp": 0.1, **changes})

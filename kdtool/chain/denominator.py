@@ -10,6 +10,7 @@ state sum to one. Staying in a phone and going on have a half each; with one out
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,17 @@ class Denominator:
         meta = {"tree_digest": tree.digest, "num_pdfs": tree.num_pdfs, "lm_states": lm.num_states, "states": int(arcs[:, :2].max()) + 1,
                 "arcs": len(arcs)}  # fmt: skip
         return cls(lm, hmm, pdfs, arcs, scores, meta)
+
+    @functools.cached_property
+    def numbers(self) -> dict[tuple[int, int], int]:
+        """State of the HMM by (state of the LM, the self-loop's pdf)."""
+        return {(int(s), int(p)): h for h, (s, p) in enumerate(zip(self.hmm.lm_state, self.hmm.loop, strict=True))}
+
+    @functools.cached_property
+    def log_begin(self) -> float:
+        """Log-probability that a chunk begins with the first output of an utterance: at the begin, or behind another's end."""
+        after = self.hmm.log_init[1:] + HALF + self.lm.log_end[self.hmm.lm_state[1:]]
+        return float(np.logaddexp.reduce([self.hmm.log_init[0], *after]))
 
     def save(self, folder: Path) -> None:
         """Write both files into an existing folder."""

@@ -23,6 +23,7 @@ from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout
 
 MODEL_FILE, HEADS_FILE = "model.safetensors", "heads.safetensors"
 FORMAT = "kdtool student 1"
+CE_HEAD = "ce"  # of LF-MMI students: a head on the last layer that is the kind's own, not one of the options
 
 
 @dataclass(frozen=True)

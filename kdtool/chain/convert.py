@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
-from kdtool.validate.registry import door
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class ConvertConfig:
 
 def convert(paths: dict[str, Path], work: Path, cfg: ConvertConfig) -> None:
     """Convert all alignments of a folder into `work`. paths: lang, ali, tree."""
-    from kdtool.ali.store import Alignment, AlignmentSet, save_alignments
     from kdtool.chain.labels import check_tree, to_chain
     from kdtool.core.dropped import account
+    from kdtool.formats.alignment import Alignment, AlignmentSet, save_alignments
+    from kdtool.formats.tree import CHAIN, Tree
     from kdtool.gmm.folder import check_alignment, phones_digest
-    from kdtool.gmm.tree import CHAIN, Tree
     from kdtool.lang.lang import Lang
 
     lang, alignments = Lang.load(paths["lang"]), AlignmentSet.open(paths["ali"])

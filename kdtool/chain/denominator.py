@@ -22,7 +22,7 @@ from kdtool.chain.phone_lm import PhoneLm
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, write_json
 from kdtool.core.tensors import load_tensors, save_tensors
-from kdtool.gmm.tree import Tree
+from kdtool.formats.tree import Tree
 
 DENOMINATOR_FILE, META_FILE = "denominator.safetensors", "meta.json"
 AVERAGED = 100  # outputs that the initial probabilities are averaged over

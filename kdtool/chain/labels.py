@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdtool.ali.store import Alignment
 from kdtool.core.errors import KdError
-from kdtool.gmm.tree import CHAIN, Tree
+from kdtool.formats.alignment import Alignment
+from kdtool.formats.tree import CHAIN, Tree
 
 SUBSAMPLING = 3  # 10 ms frames per output
 FIRST, LOOP = 0, 1  # the two "states" of a chain tree's table

@@ -14,8 +14,8 @@ from typing import Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.errors import UsageError
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
-from kdtool.validate.registry import door
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class DenominatorConfig:
 
 def make(paths: dict[str, Path], work: Path, cfg: DenominatorConfig) -> None:
     """Write the denominator into `work`. paths: lang, ali, tree."""
-    from kdtool.ali.store import AlignmentSet
     from kdtool.chain.denominator import Denominator
     from kdtool.chain.labels import check_tree
     from kdtool.chain.phone_lm import estimate
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.tree import Tree
     from kdtool.gmm.folder import check_alignment
-    from kdtool.gmm.tree import Tree
     from kdtool.lang.lang import Lang
 
     lang, alignments = Lang.load(paths["lang"]), AlignmentSet.open(paths["ali"])

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.inputs import door
 from kdtool.core.step import run_step
-from kdtool.validate.registry import door
 
 if TYPE_CHECKING:
     from kdtool.gmm.tree_build import TreeStats
@@ -37,9 +37,9 @@ def gather(paths: dict[str, Path], deltas: int) -> TreeStats:
     """Statistics of every (left phone, phone, first or loop) that the alignment shows; the right phone of all keys is 0."""
     import numpy as np
 
-    from kdtool.ali.store import AlignmentSet
     from kdtool.chain.labels import chain_states
     from kdtool.features.store import FeatureSet
+    from kdtool.formats.alignment import AlignmentSet
     from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.tree_build import merge_stats
 
@@ -64,10 +64,10 @@ def gather(paths: dict[str, Path], deltas: int) -> TreeStats:
 
 def train_tree(paths: dict[str, Path], work: Path, cfg: ChainTreeConfig) -> None:
     """Build the tree and write it into `work`. paths: feats, lang, ali."""
-    from kdtool.ali.store import AlignmentSet
     from kdtool.core.tables import write_json
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.tree import CHAIN, Tree
     from kdtool.gmm.folder import check_alignment, phones_digest
-    from kdtool.gmm.tree import CHAIN, Tree
     from kdtool.gmm.tree_build import build_tree
     from kdtool.gmm.tree_show import save_nodes
     from kdtool.gmm.triphone import write_questions

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdtool.ali.store import Alignment
-from kdtool.gmm.tree import CHAIN, Tree
+from kdtool.formats.alignment import Alignment
+from kdtool.formats.tree import CHAIN, Tree
 
 PHONES = 4  # phone 1 is silence, free of context
 

@@ -16,7 +16,7 @@ from kdtool.chain.denominator import Denominator
 from kdtool.chain.labels import check_tree, to_chain
 from kdtool.chain.phone_lm import estimate
 from kdtool.core.errors import KdError, UsageError
-from kdtool.gmm.tree import CHAIN, Tree
+from kdtool.formats.tree import CHAIN, Tree
 
 
 def test_every_third_frame_is_a_path_of_the_topology() -> None:

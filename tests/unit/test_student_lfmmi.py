@@ -97,7 +97,7 @@ def test_a_student_learns_is_saved_and_goes_on_to_the_bit(tmp_path: Path, den: P
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     whole = Trainer(cfg, train_set, dev, tmp_path / "a")
     whole.run()
-    assert whole.curve[-1]["dev_mmi"] < 0.5 * whole.curve[0]["train_mmi"]
+    assert whole.curve[-1]["dev_mmi"] < 0.75 * whole.curve[0]["train_mmi"]
     assert whole.curve[-1]["train_phone_hard_1"] < whole.curve[0]["train_phone_hard_1"]
     Trainer(cfg, train_set, dev, tmp_path / "b").run(stop_after=4)
     resumed = Trainer(cfg, train_set, dev, tmp_path / "b")
@@ -167,5 +167,5 @@ def test_wrong_options_are_usage_errors(tmp_path: Path, den: Path) -> None:
             Lfmmi.usable(cfg, data, dev=False)
     with pytest.raises(UsageError, match="subsampling 2; kind lfmmi has one output per 3 frames"):
         Trainer(config(den, encoder_options={"dim": 24, "bottleneck": 8, "contexts": [1], "subsampling": 2}), data, data, tmp_path)
-    with pytest.raises(KdError, match="was made with tree .*, the alignment with none; convert the alignment"):
+    with pytest.raises(KdError, match="the alignment with none; convert the alignment"):
         Lfmmi.usable(config(den), dataclasses.replace(data, tree_digest=""), dev=False)

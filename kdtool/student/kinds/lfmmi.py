@@ -28,7 +28,7 @@ from kdtool.core.tensors import save_tensors
 from kdtool.student.batches import Batch, Window, make_batch, speaker_weights
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import TrainingSet
-from kdtool.student.kinds.base import Inputs, Score, StudentKind, Term
+from kdtool.student.kind import Inputs, Score, StudentKind, Term
 from kdtool.student.losses import HeadLosses
 from kdtool.student.model import CE_HEAD, HEADS_FILE, AuxShape, Shape, Student, log_priors
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.formats.alignment import Alignment
-from kdtool.formats.tree import CHAIN, Tree
+from kdtool.formats.tree import CHAIN, CHAIN_SUBSAMPLING, Tree
 
-SUBSAMPLING = 3  # 10 ms frames per output
+SUBSAMPLING = CHAIN_SUBSAMPLING  # 10 ms frames per output
 FIRST, LOOP = 0, 1  # the two "states" of a chain tree's table
 
 

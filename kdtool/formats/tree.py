@@ -18,6 +18,7 @@ from kdtool.core.errors import KdError
 
 TREE_FILE = "tree.safetensors"
 HMM, CHAIN = "hmm", "chain"
+CHAIN_SUBSAMPLING = 3  # 10 ms frames per output of a model with a chain tree
 
 
 class Tree:

@@ -42,13 +42,14 @@ def plain(one: Numerator, logits: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 20.0])
-def test_value_and_gradient_are_those_of_a_plain_forward_pass(scale: float) -> None:
+@pytest.mark.parametrize("engine", ["k2", "dense"])
+def test_value_and_gradient_are_those_of_a_plain_forward_pass(scale: float, engine: str) -> None:
     den, outputs = denominator(), 6
     nums = chunks(den, outputs)[:5]
     generator = torch.Generator().manual_seed(0)
     logits = (scale * torch.randn(len(nums), outputs, den.meta["num_pdfs"], generator=generator)).float().requires_grad_()
     arcs = torch.from_numpy(np.concatenate([n.arcs for n in nums]))
-    found = Totals(den.fsa())(logits, [outputs] * len(nums), arcs, [len(n.arcs) for n in nums])
+    found = Totals(den, engine)(logits, [outputs] * len(nums), arcs, [len(n.arcs) for n in nums])
     (found[1] - found[0]).sum().backward()
     double = logits.detach().double().requires_grad_()
     expected = (torch.stack([plain(n, x) for n, x in zip(nums, double, strict=True)]),
@@ -59,6 +60,22 @@ def test_value_and_gradient_are_those_of_a_plain_forward_pass(scale: float) -> N
     assert double.grad is not None and float(double.grad.abs().max()) > 0.01
     assert torch.allclose(logits.grad.double(), double.grad, rtol=0, atol=1e-5)  # type: ignore[union-attr]
     assert torch.allclose(logits.grad.sum(2), torch.zeros(len(nums), outputs), atol=1e-5)  # type: ignore[union-attr]
+
+
+def test_both_engines_agree_on_chunks_of_different_lengths() -> None:
+    den = denominator()
+    short, long = chunks(den, 3)[:3], chunks(den, 7)[:2]
+    nums, lengths = [*long, *short], [7, 7, 3, 3, 3]
+    arcs, sizes = torch.from_numpy(np.concatenate([n.arcs for n in nums])), [len(n.arcs) for n in nums]
+    found = []
+    for engine in ("k2", "dense"):
+        logits = (4 * torch.randn(5, 7, den.meta["num_pdfs"], generator=torch.Generator().manual_seed(3))).requires_grad_()
+        num, all_paths = Totals(den, engine)(logits, lengths, arcs, sizes)
+        (torch.arange(1, 6) * (all_paths - num)).sum().backward()
+        found.append((num, all_paths, logits.grad))
+    for one, other in zip(*found, strict=True):
+        assert one is not None and other is not None and torch.allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert float(found[1][2][2:, 3:].abs().max()) == 0.0  # type: ignore[index]
 
 
 def test_the_plain_forward_pass_passes_gradcheck() -> None:

@@ -160,8 +160,9 @@ def test_wrong_options_are_usage_errors(tmp_path: Path, den: Path) -> None:
     data = make_set(sequences(30)[:2])
     for cfg, message in (
         (config(None), "kind lfmmi needs a denominator graph: give --denominator DIR"),
-        (config(den, kind_options={"leak": 1}), "unknown leak; kind lfmmi has tolerance, ce, l2"),
+        (config(den, kind_options={"leak": 1}), "unknown leak; kind lfmmi has tolerance, ce, l2, engine"),
         (config(den, kind_options={"l2": -1}), "none may be negative"),
+        (config(den, kind_options={"engine": "fast"}), "engine fast; known are auto, k2, dense"),
     ):
         with pytest.raises(UsageError, match=message):
             Lfmmi.usable(cfg, data, dev=False)

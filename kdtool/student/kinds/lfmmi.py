@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from kdtool.chain.denominator import Denominator
 from kdtool.chain.labels import SUBSAMPLING
 from kdtool.chain.numerator import Numerator, Spoken, numerator, spans
-from kdtool.chain.totals import Totals
+from kdtool.chain.totals import ENGINES, Totals
 from kdtool.core.device import Compute
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tensors import save_tensors
@@ -36,11 +36,13 @@ from kdtool.student.model import CE_HEAD, HEADS_FILE, AuxShape, Shape, Student, 
 @dataclass(frozen=True)
 class Options:
     """``tolerance``: 10 ms frames by which a phone may begin and end away from the alignment; ``ce``: weight of the cross-entropy head;
-    ``l2``: of half the squared outputs, per output frame."""
+    ``l2``: of half the squared outputs, per output frame; ``engine``: what computes the denominator, k2, dense, or auto: k2 on CUDA, dense
+    on the CPU. Both are exact."""
 
     tolerance: int = 5
     ce: float = 0.1
     l2: float = 5e-5
+    engine: str = "auto"
 
     @classmethod
     def of(cls, cfg: StudentConfig) -> Options:
@@ -51,6 +53,8 @@ class Options:
         options = cls(**cfg.kind_options)
         if min(options.tolerance, options.ce, options.l2) < 0:
             raise UsageError(f"kind_options {cfg.kind_options}: none may be negative")
+        if options.engine not in ENGINES:
+            raise UsageError(f"kind_options: engine {options.engine}; known are {', '.join(ENGINES)}")
         return options
 
 
@@ -105,7 +109,8 @@ class Lfmmi(StudentKind):
             raise UsageError(f"encoder_options: subsampling {self.encoder.subsampling}; kind lfmmi has one output per {SUBSAMPLING} frames")
         self.model.log_priors.copy_(log_priors(train_set.counts(speaker_weights(train_set, cfg.balance))))
         self.model.to(compute.device)
-        self.totals = Totals(self.den.fsa())
+        auto = "dense" if compute.device.type == "cpu" else "k2"
+        self.totals = Totals(self.den, auto if self.options.engine == "auto" else self.options.engine)
         self._train_set = train_set
         self._spoken: dict[str, Spoken] = {}
 

@@ -4,7 +4,7 @@
 #
 # In: what utils/stages.sh names.  Out: exp/chain (tree, ali_train, ali_dev, denominator, graphs), exp/student_lfmmi, exp/student_lfmmi_hmt.
 # shellcheck disable=SC2034 # recipe.sh reads it
-about+=([lfmmi]="only when named: LF-MMI students, with a tree and graphs of their own")
+about+=([lfmmi]="only when named: LF-MMI students, own tree, graphs")
 lfmmi_systems=(lfmmi lfmmi_hmt)
 
 lfmmi() {

@@ -16,6 +16,9 @@ from kdtool.chain.denominator import Denominator
 from kdtool.chain.labels import check_tree, to_chain
 from kdtool.chain.phone_lm import estimate
 from kdtool.core.errors import KdError, UsageError
+from kdtool.core.findings import Level
+from kdtool.core.inputs import validate
+from kdtool.formats.alignment import save_alignments
 from kdtool.formats.tree import CHAIN, Tree
 
 
@@ -117,3 +120,22 @@ def test_wrong_orders_are_usage_errors() -> None:
         DenominatorConfig(order=2, keep=3)
     with pytest.raises(KdError, match="phone LM: 0 phone sequences"):
         estimate([], PHONES)
+
+
+def test_the_validator_knows_that_a_chain_state_may_be_left_at_once(tmp_path: Path) -> None:
+    tree, rng = chain_tree(), np.random.default_rng(5)
+    tree.save(tmp_path)
+    alis = [to_chain(aligned(f"u{n}", line, tree, rng), tree) for n, line in enumerate(sequences())]
+    kept = [a for a in alis if not isinstance(a, str)]
+    ends = np.concatenate([a.state[np.append(a.phone_start[1:], a.num_frames) - 1] for a in kept])
+    assert {*ends.tolist()} == {0, 1}
+    meta = {"tree_digest": tree.digest, "num_pdfs": tree.num_pdfs, "topology": CHAIN}
+    save_alignments(tmp_path / "good", kept, meta)
+    assert not validate("ali", tmp_path / "good", Level.DEEP).problems
+    save_alignments(tmp_path / "hmm", kept, {**meta, "topology": "hmm"})
+    report = validate("ali", tmp_path / "hmm", Level.DEEP)
+    assert [line for line in report.lines(report.problems) if "HMM states that do not run from a phone's first to its last" in line]
+    kept[0].pdf[0] += 1
+    save_alignments(tmp_path / "other", kept, meta)
+    report = validate("ali", tmp_path / "other", Level.DEEP)
+    assert [line for line in report.lines(report.problems) if line.startswith("problem: tree: 1 x")]

@@ -90,10 +90,11 @@ def test_the_terms_are_plain_sums_over_the_chunks(tmp_path: Path, den: Path, chu
     assert float(terms["ce"].total) == pytest.approx(float(plain), rel=1e-5) and (terms["ce"].weight, terms["l2"].weight) == (0.1, 5e-5)
 
 
-def test_a_student_learns_is_saved_and_goes_on_to_the_bit(tmp_path: Path, den: Path) -> None:
+@pytest.mark.parametrize("engine", ["k2", "dense"])
+def test_a_student_learns_is_saved_and_goes_on_to_the_bit(tmp_path: Path, den: Path, engine: str) -> None:
     heads = [{"unit": "phone", "layer": 1, "weight": 0.3, "kind": "hard", "hidden": 8}]
     train_set, dev = make_set(sequences(30)[:16], phones=True), make_set(sequences(30)[16:20], seed=3)
-    cfg = config(den, epochs=6, checkpoint_every=3, eval_epochs=2, accumulate=2, heads=heads)
+    cfg = config(den, epochs=6, checkpoint_every=3, eval_epochs=2, accumulate=2, heads=heads, kind_options={"engine": engine})
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     whole = Trainer(cfg, train_set, dev, tmp_path / "a")
     whole.run()

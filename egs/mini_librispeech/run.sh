@@ -6,6 +6,7 @@ source "$here/path.sh"
 source "$here/cmd.sh"
 source "$KD_ROOT/utils/recipe.sh"
 source "$KD_ROOT/utils/stages.sh"
+source "$KD_ROOT/utils/lfmmi_stages.sh"
 
 usage() {
   cat <<'TEXT'
@@ -27,7 +28,7 @@ TEXT
 }
 
 opt=([tiny]=false [corpus]="" [test]="" [lm-text]="" [lexicon]="" [work]="$here" [conf]="" [systems]="" [seeds]="")
-stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation)
+stages=(corpus lang features lms mono tri sat align teachers posteriors students graphs decode results ablation lfmmi)
 goal=results
 about+=([corpus]="Lhotse manifests of the training and dev sets" [lms]="3-gram for the graph, 4-gram for rescoring")
 train=train_clean_5 dev=dev_clean_2 lms=(3gram 4gram) graphs=(phone 3gram)

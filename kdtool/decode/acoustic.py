@@ -25,6 +25,7 @@ class AcousticModel(Protocol):
 
     ``tree_digest``: of the pdfs' tree, '' if the model does not say.
     ``log_prior``: float32 (num_pdfs,) to be subtracted with a scale, or None if the scores are likelihoods.
+    ``subsampling``: 10 ms frames per row of scores. ``scores_are``: "gmm", "posterior" or "mmi", for the scales to try.
     ``adapter``: learns each speaker before the last search, None for models without adaptation.
     """
 
@@ -32,6 +33,8 @@ class AcousticModel(Protocol):
     num_pdfs: int
     tree_digest: str
     log_prior: np.ndarray | None
+    subsampling: int
+    scores_are: str
     adapter: SpeakerAdapter | None
 
     def __init__(self, folder: Path) -> None: ...
@@ -41,13 +44,14 @@ class AcousticModel(Protocol):
         """The system's chosen registry entries, for the code version of a step that decodes with it."""
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
-        """float32 (T, num_pdfs), T being the utterance's 10 ms frames; nats, no prior subtracted."""
+        """float32 (T, num_pdfs), T being the utterance's 10 ms frames, or one in ``subsampling``; nats, no prior subtracted."""
 
 
 # Kinds of models as named in system.json.
 MODELS: Registry[type[AcousticModel]] = Registry("kind of model", {
     "gmm": "kdtool.decode.gmm_scores:GmmScores",
     "hybrid": "kdtool.decode.student_scores:StudentScores",
+    "lfmmi": "kdtool.decode.lfmmi_scores:LfmmiScores",
 })  # fmt: skip
 
 
@@ -58,6 +62,7 @@ class Acoustic:
         self.folder, self._model = folder, model
         self.feature_kind, self.num_pdfs, self.log_prior = model.feature_kind, model.num_pdfs, model.log_prior
         self.tree_digest, self.adapter = model.tree_digest, model.adapter
+        self.subsampling, self.scores_are = model.subsampling, model.scores_are
         if self.log_prior is not None and not (self.log_prior.shape == (self.num_pdfs,) and np.all(np.isfinite(self.log_prior))):
             raise KdError(f"{folder}: log-priors of shape {self.log_prior.shape} for {self.num_pdfs} pdfs, or not finite; train it again")
 
@@ -70,7 +75,7 @@ class Acoustic:
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
         """float32 (T, num_pdfs) without any prior subtracted; KdError when the model returns anything else."""
         scores = self._model.raw_scores(features, utterance)
-        wanted = (features.info(utterance).num_frames, self.num_pdfs)
+        wanted = (-(-features.info(utterance).num_frames // self.subsampling), self.num_pdfs)
         if scores.shape != wanted or not np.all(np.isfinite(scores)):
             raise KdError(f"{self.folder}: utterance {utterance} got scores of shape {scores.shape} instead of {wanted}, or not finite; "
                           "the model is damaged or diverged: train it again")  # fmt: skip

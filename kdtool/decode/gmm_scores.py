@@ -16,6 +16,7 @@ class GmmScores:
     """Log-likelihoods of a DiagGmm."""
 
     log_prior: np.ndarray | None = None
+    subsampling, scores_are = 1, "gmm"
 
     def __init__(self, folder: Path) -> None:
         from kdtool.decode.adapt import SpeakerAdapter

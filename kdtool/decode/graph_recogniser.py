@@ -1,4 +1,4 @@
-"""Recogniser of GMMs and hybrid students.  In: a model with scores per frame and pdf, a decoding graph.  Out: candidates per utterance.
+"""Recogniser of GMMs, hybrid and LF-MMI students.  In: a model's scores per frame and pdf, a decoding graph.  Out: candidates by utterance.
 
 One search per utterance leaves a lattice. Its best path at each point of the scale grid is a candidate; a rescoring LM adds an n-best
 list. The engine (kdtool/graph/engine.py) searches utterances one by one or in batches.
@@ -31,19 +31,22 @@ if TYPE_CHECKING:
     from kdtool.decode.config import Config
 
 # LM scale of the search and the scales to try, by kind of graph and of model: log-posteriors have a smaller range
-# than log-likelihoods of 39 correlated dimensions.
-LM_SCALE = {("word", "gmm"): 12.0, ("phone", "gmm"): 7.0, ("word", "posterior"): 8.0, ("phone", "posterior"): 3.0}
+# than log-likelihoods of 39 correlated dimensions; those of LF-MMI (30 ms each) were trained beside an LM at scale one.
+LM_SCALE = {("word", "gmm"): 12.0, ("phone", "gmm"): 7.0, ("word", "posterior"): 8.0, ("phone", "posterior"): 3.0,
+            ("word", "mmi"): 1.0, ("phone", "mmi"): 1.0}  # fmt: skip
 LM_SCALES = {
     ("word", "gmm"): [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0, 22.0, 24.0],
     ("phone", "gmm"): [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0],
     ("word", "posterior"): [3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0],
     ("phone", "posterior"): [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0],
+    ("word", "mmi"): [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0],
+    ("phone", "mmi"): [0.25, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 2.0],
 }
 
 
 def grid_of(cfg: Config, kind: str, model_kind: str) -> list[dict[str, float]]:
     """All combinations of scales to choose from."""
-    priors = [0.0] if model_kind == "gmm" else cfg.prior_scales
+    priors = [0.0] if model_kind != "posterior" else cfg.prior_scales
     points = itertools.product(priors, cfg.lm_scales or LM_SCALES[kind, model_kind], cfg.penalties)
     grid = [{"prior_scale": float(p), "lm_scale": float(s), "penalty": float(w)} for p, s, w in points]
     if not grid or any(g["lm_scale"] <= 0 for g in grid):
@@ -100,7 +103,7 @@ class GraphRecogniser(Recogniser):
         features, acoustic, meta = FeatureSet.open(paths["feats"]), load_acoustic(paths["model"]), read_json(graph / META_FILE)
         acoustic.check_features(features)
         check_graph({**paths, "graph": graph}, meta, acoustic)
-        model_kind = "gmm" if acoustic.log_prior is None else "posterior"
+        model_kind = acoustic.scores_are
         grid = grid_of(cfg, meta["kind"], model_kind)
         weights = np.array([scale_weights(**point) for point in grid])
         centre = cfg.lm_scale or LM_SCALE[meta["kind"], model_kind]
@@ -173,5 +176,8 @@ def check_graph(paths: dict[str, Path], meta: dict[str, Any], acoustic: Any) -> 
     if num_pdfs != meta["num_pdfs"] or own != meta["tree"]:
         raise KdError(f"{model} has {num_pdfs} pdfs, {graph} was made for {meta['num_pdfs']} pdfs of tree {meta['tree'][:12]} "
                       f"(the model's: {own[:12]}); make a graph from this model's tree")  # fmt: skip
+    if (own_step := acoustic.subsampling) != (step := int(meta.get("subsampling", 1))):
+        raise KdError(f"{model} has one output per {own_step} frames, {graph} takes one per {step}; make a graph from this model's tree, "
+                      "and train a student of kind lfmmi for a chain tree")  # fmt: skip
     if Lang.load(paths["lang"]).digest != meta["lang"]:
         raise KdError(f"{graph} was not made from the language folder {paths['lang']}; make the graph again")

@@ -80,6 +80,7 @@ class Recogniser(ABC):
 RECOGNISERS: Registry[type[Recogniser]] = Registry("recogniser", {
     "gmm": "kdtool.decode.graph_recogniser:GraphRecogniser",
     "hybrid": "kdtool.decode.graph_recogniser:GraphRecogniser",
+    "lfmmi": "kdtool.decode.graph_recogniser:GraphRecogniser",
 })  # fmt: skip
 
 

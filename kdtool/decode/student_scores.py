@@ -19,6 +19,7 @@ class StudentScores:
     """Log-posteriors of a student's main head."""
 
     adapter: SpeakerAdapter | None = None
+    subsampling, scores_are = 1, "posterior"
 
     def __init__(self, folder: Path) -> None:
         from kdtool.student.model import Student

@@ -17,6 +17,8 @@ import numpy as np
 from kdtool.core.errors import KdError
 
 TREE_FILE = "tree.safetensors"
+HMM, CHAIN = "hmm", "chain"
+CHAIN_SUBSAMPLING = 3  # 10 ms frames per output of a model with a chain tree
 
 
 class Tree:
@@ -27,9 +29,14 @@ class Tree:
     of a phone; missing states are -1. Every pdf belongs to one state and one centre phone, or to phones of one
     family: ``family`` int32 (P,) is each phone's head, itself unless phones depend on their position in the word.
     ``pdf_phone`` (num_pdfs,) is the smallest phone that has the pdf.
+    ``topology``: HMM (states in a row, each with a self-loop) or CHAIN (one state, left at once or not: table index 0 is the pdf of a
+    phone's first frame, 1 that of all others).
     """
 
-    def __init__(self, pdf_map: np.ndarray, family: np.ndarray | None = None) -> None:
+    def __init__(self, pdf_map: np.ndarray, family: np.ndarray | None = None, topology: str = HMM) -> None:
+        if topology not in (HMM, CHAIN) or (topology == CHAIN and np.ndim(pdf_map) == 4 and np.shape(pdf_map)[3] != 2):
+            raise KdError(f"a tree of topology {topology} and {np.shape(pdf_map)[-1]} pdfs a phone; known are {HMM}, and {CHAIN} with 2")
+        self.topology = topology
         table = np.ascontiguousarray(pdf_map, dtype=np.int32)
         if table.ndim != 4 or len(set(table.shape[:3])) != 1 or table.size == 0:
             raise KdError(f"a tree table has shape (P, P, P, S), not {table.shape}; build the tree again")
@@ -84,6 +91,7 @@ class Tree:
     def digest(self) -> str:
         """sha256 of the table: two trees are equal exactly if their digests are."""
         head = "x".join(str(n) for n in self.pdf_map.shape).encode()
+        head += b"" if self.topology == HMM else self.topology.encode()
         return hashlib.sha256(head + self.pdf_map.astype("<i4").tobytes()).hexdigest()
 
     @functools.cached_property
@@ -96,7 +104,8 @@ class Tree:
         from kdtool.core.tensors import save_tensors
 
         families = {"family": self.family} if self.shared else {}
-        save_tensors(Path(folder) / TREE_FILE, {"pdf_map": self.pdf_map, **families}, {"digest": self.digest})
+        save_tensors(Path(folder) / TREE_FILE, {"pdf_map": self.pdf_map, **families},
+                     {"digest": self.digest, **({} if self.topology == HMM else {"topology": self.topology})})  # fmt: skip
 
     @classmethod
     def load(cls, folder: Path) -> Tree:
@@ -107,8 +116,9 @@ class Tree:
         tensors = load_tensors(path)
         if "pdf_map" not in tensors:
             raise KdError(f"{path} holds no tree; point to a GMM folder, or train it again")
-        tree = cls(tensors["pdf_map"], tensors.get("family"))
-        stored = load_metadata(path).get("digest")
+        about = load_metadata(path)
+        tree = cls(tensors["pdf_map"], tensors.get("family"), about.get("topology", HMM))
+        stored = about.get("digest")
         if stored != tree.digest:
             raise KdError(f"{path}: the table's digest is {tree.digest[:12]}, the file says {str(stored)[:12]}; train again")
         return tree

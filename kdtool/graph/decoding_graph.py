@@ -56,10 +56,12 @@ class DecodingGraph:
         return len(self.src)
 
     @classmethod
-    def from_fst(cls, fst: FstArrays, num_pdfs: int, words: Sequence[str]) -> DecodingGraph:
-        """Remove epsilons, add self-loops and one final state. ``words``: output symbols, index = id."""
+    def from_fst(
+        cls, fst: FstArrays, num_pdfs: int, words: Sequence[str], spelled: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> DecodingGraph:
+        """Remove epsilons, add self-loops and one final state. ``words``: output symbols, index = id; ``spelled``: see add_self_loops."""
         outputs = Outputs(len(words))
-        looped = breadth_first(add_self_loops(remove_epsilons(fst, outputs)))
+        looped = breadth_first(add_self_loops(remove_epsilons(fst, outputs), spelled))
         ends = np.flatnonzero(np.isfinite(looped.final)).astype(np.int32)
         last, none = looped.num_states, np.zeros(len(ends), dtype=np.int32)
         src = np.concatenate([looped.src, ends])

@@ -126,8 +126,10 @@ def _from_start(full: FstArrays, behind: FstArrays, outputs: Outputs) -> FstArra
     )  # fmt: skip
 
 
-def add_self_loops(fst: FstArrays) -> FstArrays:
+def add_self_loops(fst: FstArrays, spelled: tuple[np.ndarray, np.ndarray] | None = None) -> FstArrays:
     """Let each state repeat the label of its incoming arcs, at no cost and without output.
+
+    spelled: int32, by label: the label of its arcs in the result, and that of its self-loops; None: both are the label itself.
 
     A state that is entered by several labels becomes one state per label, each with its loop. The start state gets
     number 0 and no loop, as no label has been read there. A connected transducer stays
@@ -144,13 +146,14 @@ def add_self_loops(fst: FstArrays) -> FstArrays:
     copies, arcs = _expand(state, np.cumsum(count) - count, count)
     target = np.searchsorted(entered, fst.dst[arcs].astype(np.int64) * span + fst.ilabel[arcs])
     loops = np.flatnonzero(label > 0)
+    own, again = spelled or (np.arange(span, dtype=np.int32),) * 2
     zeros = np.zeros(len(loops), dtype=np.int32)
     final = np.full(len(entered), np.inf, dtype=np.float32)
     final[number] = np.where(label > 0, fst.final[state], np.inf)
     return FstArrays.build(
         np.concatenate([number[copies], number[loops]]),
         np.concatenate([number[target], number[loops]]),
-        np.concatenate([fst.ilabel[arcs], label[loops]]),
+        np.concatenate([own[fst.ilabel[arcs]], again[label[loops]]]),
         np.concatenate([fst.olabel[arcs], zeros]),
         np.concatenate([fst.weight[arcs], zeros]),
         final, 0,

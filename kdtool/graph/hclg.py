@@ -6,7 +6,8 @@ graph carries LM and silence costs only.
 
 Route (Mohri, Pereira & Riley 2002, with Kaldi's order of operations): LG composed, determinized and minimized with
 disambiguation symbols in place; triphone context; each context-dependent phone spelled as its pdfs; determinized and
-minimized again; marks and epsilons removed; self-loops added last, when they cost no determinization time.
+minimized again; marks and epsilons removed; self-loops added last, when they cost no determinization time. With a chain tree (LF-MMI)
+a phone in context has one label, which becomes its first pdf, and on self-loops its other one, in the last step.
 
 Why OpenFst (through kaldifst) and numpy, and k2 only for the search, on 20,000 words and a 3-gram pruned 0 3 5, CPU seconds:
 LG determinized by OpenFst in 2, by k2 in 88, and k2 has no minimization; HCLG minimized by OpenFst in 13 to 18, by
@@ -26,7 +27,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.formats.tree import Tree
+from kdtool.formats.tree import CHAIN, CHAIN_SUBSAMPLING, Tree
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.fst import FstArrays, from_kaldifst, to_kaldifst
 from kdtool.graph.lexicon_fst import LexiconFst
@@ -74,7 +75,7 @@ def build_graph(
     clock = clock or Clock("graph")
     disambig = lexicon.disambig if lexicon else []
     # Intermediate results get no name, so that their memory is freed: a graph may have millions of arcs.
-    own, pdfs = told_apart(tree)
+    own, pdfs, chain = told_apart(tree)
     spelled = to_kaldifst(spell(*_tied(*_with_context(_compose_lexicon(grammar, lexicon, clock), own, disambig), own), own))
     clock("context, states", spelled.num_states, -1)
     arrays = _determinize(spelled, "HCLG")
@@ -83,7 +84,9 @@ def build_graph(
     arrays = minimize(arrays)
     clock("minimize", arrays.num_states, arrays.num_arcs)
     arrays.ilabel = np.concatenate([[0], pdfs + 1, np.zeros(len(disambig) + 1)]).astype(np.int32)[arrays.ilabel]
-    result = DecodingGraph.from_fst(arrays, tree.num_pdfs, words)
+    result = DecodingGraph.from_fst(arrays, tree.num_pdfs, words, chain)
+    if chain:
+        result.meta["subsampling"] = CHAIN_SUBSAMPLING
     clock("epsilons, self-loops", result.num_states, result.num_arcs)
     return result
 
@@ -119,19 +122,33 @@ def _determinize(fst: object, what: str) -> FstArrays:
     return from_kaldifst(fst)
 
 
-def told_apart(tree: Tree) -> tuple[Tree, np.ndarray]:
+def told_apart(tree: Tree) -> tuple[Tree, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
     """A tree in which no two phones share a pdf (for most trees the tree itself), and for each of its pdfs the one of `tree`, int64.
     If phones of different positions in the word share pdfs, "A B" and "AB" may be the same pdf string, and such a transducer
-    has no deterministic form.
+    has no deterministic form. For a chain tree: a tree of one state, whose pdfs are pairs of a phone's first pdf and its loop's, and the
+    final labels of these pairs, see ``add_self_loops``.
     """
+    if tree.topology == CHAIN:
+        return _pairs(tree)
     if not tree.shared:
-        return tree, np.arange(tree.num_pdfs)
+        return tree, np.arange(tree.num_pdfs), None
     used = tree.pdf_map >= 0
     centre = np.broadcast_to(np.arange(len(tree.pdf_map))[None, :, None, None], tree.pdf_map.shape)
     pairs, own = np.unique(centre[used].astype(np.int64) * tree.num_pdfs + tree.pdf_map[used], return_inverse=True)
     table = np.full_like(tree.pdf_map, -1)
     table[used] = own.reshape(-1)
-    return Tree(table), pairs % tree.num_pdfs
+    return Tree(table), pairs % tree.num_pdfs, None
+
+
+def _pairs(tree: Tree) -> tuple[Tree, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    used = tree.pdf_map[..., 0] >= 0
+    centre = np.broadcast_to(np.arange(len(tree.pdf_map))[None, :, None], used.shape)
+    kinds = np.stack([centre[used], tree.pdf_map[used][:, 0], tree.pdf_map[used][:, 1]], axis=1)
+    pairs, own = np.unique(kinds, axis=0, return_inverse=True)
+    table = np.full((*used.shape, 1), -1, dtype=np.int32)
+    table[used, 0] = own.reshape(-1)
+    first, loop = (np.concatenate([[0], pairs[:, n] + 1]).astype(np.int32) for n in (1, 2))
+    return Tree(table), np.arange(len(pairs)), (first, loop)
 
 
 def is_context_free(tree: Tree) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.formats.tree import Tree
+from kdtool.formats.tree import HMM, Tree
 from kdtool.lang.probs import LexiconProbs, PronProbs
 
 SILENCE_WORD = -1
@@ -89,6 +89,8 @@ class GraphBuilder:
     ) -> None:
         if oov not in prons:
             raise KdError(f"the lexicon has no pronunciation of {oov}, which stands for unknown words; add one")
+        if tree.topology != HMM:
+            raise KdError(f"a tree of topology {tree.topology} has no HMMs to align with; take the folder of a GMM")
         highest = max(max(p) for ps in prons.values() for p in ps)
         if max(highest, sil) >= tree.pdf_map.shape[0] or min(tree.num_states[1:]) < 1:
             raise KdError(

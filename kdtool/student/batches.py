@@ -9,7 +9,7 @@ Everything follows from (seed, epoch) and (seed, update): exact resume needs no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,7 +22,7 @@ Window = tuple[int, int]  # (index of the copy, first frame; may be slightly neg
 class Batch:
     """feats float32 (B, D, T); labels int64 (B * n,), -1 past an utterance's end; rows: one (B * n,) per table; ids: B copies.
 
-    pad: int64 (B,), number of padding frames at each end; None for no padding.
+    pad: int64 (B,), number of padding frames at the end of each; None for no padding. windows: where each was cut out.
     """
 
     feats: np.ndarray
@@ -30,6 +30,7 @@ class Batch:
     rows: list[np.ndarray]
     ids: list[str]
     pad: np.ndarray | None = None
+    windows: list[Window] = field(default_factory=list)
 
     @property
     def frames(self) -> int:
@@ -47,7 +48,8 @@ class Batch:
     def _part(self, first: int, last: int, outputs: int) -> Batch:
         frames = slice(first * outputs, last * outputs)
         pad = None if self.pad is None else self.pad[first:last]
-        return Batch(self.feats[first:last], self.labels[frames], [r[frames] for r in self.rows], self.ids[first:last], pad)
+        rows = [r[frames] for r in self.rows]
+        return Batch(self.feats[first:last], self.labels[frames], rows, self.ids[first:last], pad, self.windows[first:last])
 
 
 class Sampler:
@@ -149,7 +151,8 @@ def make_batch(
     centres = np.stack([start + subsampling * np.arange(outputs) for _, start in windows])
     labels = np.stack([_look_up(c.labels, t) for c, t in zip(copies, centres, strict=True)])
     rows = [np.stack([_look_up(c.rows[k], t) for c, t in zip(copies, centres, strict=True)]).ravel() for k in range(len(data.tables))]
-    return Batch(feats, labels.ravel().astype(np.int64), rows, [c.id for c in copies], pad.astype(np.int64) if pad.any() else None)
+    padded = pad.astype(np.int64) if pad.any() else None
+    return Batch(feats, labels.ravel().astype(np.int64), rows, [c.id for c in copies], padded, list(windows))
 
 
 def _cut(copy: SpeedCopy, start: int, length: int) -> np.ndarray:

@@ -31,6 +31,8 @@ class StudentConfig:
     # The default is None, not 0: records written before this option existed stay valid.
     minutes: float | None = field(default=None, metadata=_help("limit the training speech to N minutes; none: all of it"))
     kind: str = field(default="hybrid", metadata=_help("student kind: a name in kdtool/student/kinds"))
+    kind_options: dict = field(default_factory=dict, metadata=_help("the kind's own options, {l2: 0.0001, ...}"))
+    denominator: Path | None = field(default=None, metadata=_help("denominator folder (kind lfmmi; steps/make_denominator.sh)", key=False))
     init: Path | None = field(default=None, metadata=_help("finished student whose weights initialise this one"))
     init_encoder: Path | None = field(default=None, metadata=_help("finished student, of any kind, whose encoder initialises this one's"))
     seed: int = field(default=0, metadata=_help("random seed of weights, order, dropout and masks"))

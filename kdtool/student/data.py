@@ -9,8 +9,9 @@ A copy's frames find their labels in the original's alignment and dump through t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,7 +26,10 @@ from kdtool.student.table import PosteriorTable
 
 @dataclass
 class SpeedCopy:
-    """One utterance at one speed: feats float16 (T, D), labels int32 (T,), rows: per table int32 (T,), -1 for none."""
+    """One utterance at one speed: feats float16 (T, D), labels int32 (T,), rows: per table int32 (T,), -1 for none.
+
+    place: int32 (T,), which phone of ``TrainingSet.phones`` each frame belongs to; None where no phones are known.
+    """
 
     id: str
     source_id: str
@@ -33,11 +37,15 @@ class SpeedCopy:
     feats: np.ndarray
     labels: np.ndarray
     rows: list[np.ndarray]
+    place: np.ndarray | None = None
 
 
 @dataclass
 class TrainingSet:
-    """All copies, grouped by original: ``groups[i]`` are the indices of the copies of one utterance."""
+    """All copies, grouped by original: ``groups[i]`` are the indices of the copies of one utterance.
+
+    phones: int32 (N,), the aligned phones of each original, by its id.
+    """
 
     copies: list[SpeedCopy]
     groups: list[list[int]]
@@ -49,6 +57,15 @@ class TrainingSet:
     total: int
     tree_digest: str = ""
     minutes: float = 0.0  # of speech in the originals
+    phones: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def without(self, lost: Mapping[int, str]) -> TrainingSet:
+        """The set without some copies (index -> reason), which count as dropped."""
+        kept = [i for i in range(len(self.copies)) if i not in lost]
+        number = {i: n for n, i in enumerate(kept)}
+        groups = [[number[i] for i in group if i in number] for group in self.groups]
+        dropped = self.dropped + [(self.copies[i].id, reason) for i, reason in lost.items()]
+        return dataclasses.replace(self, copies=[self.copies[i] for i in kept], groups=[g for g in groups if g], dropped=dropped)
 
     def counts(self, weights: np.ndarray) -> np.ndarray:
         """Frames per senone (float64 (num_pdfs,)); one copy of each utterance counts, ``weights`` times (one weight per group).
@@ -117,6 +134,8 @@ def load_training_set(
     groups: dict[str, list[int]] = {}
     dropped: list[tuple[str, str]] = []
     source_rows: dict[str, list[np.ndarray]] = {}
+    places: dict[str, np.ndarray] = {}
+    phones: dict[str, np.ndarray] = {}
     ids = features.ids
     if minutes is not None:
         wanted = first_minutes(features, minutes)
@@ -131,23 +150,27 @@ def load_training_set(
         if reason:
             dropped.append((utt, reason))
             continue
-        labels = alignment.get(source).pdf
+        one = alignment.get(source)
+        labels = one.pdf
         check_lengths(features, utt, len(labels))
         if int(labels.max()) >= num_pdfs:
             raise KdError(f"{alignment.folder}: {source} has senone {labels.max()}, the tree has {num_pdfs}; align again")
         if source not in source_rows:
             frames += len(labels)
+            segments = one.phone_segments()
+            phones[source], places[source] = segments.ids, np.repeat(np.arange(len(segments), dtype=np.int32), segments.length)
             source_rows[source] = [t.add(d, source, len(labels)) for t, d in zip(tables, dumps, strict=True)]
         index = source_frames(info.num_frames, info.speed, len(labels))
         feats = features.get(utt).astype(np.float16)
         if not np.isfinite(feats).all():
             raise KdError(f"{features.folder}: utterance {utt} has features that are not finite; extract the features again")
         groups.setdefault(source, []).append(len(copies))
-        copies.append(SpeedCopy(utt, source, info.speaker, feats, labels[index].astype(np.int32), [r[index] for r in source_rows[source]]))
+        rows = [r[index] for r in source_rows[source]]
+        copies.append(SpeedCopy(utt, source, info.speaker, feats, labels[index].astype(np.int32), rows, places[source][index]))
     for table in tables:
         table.finish()
     return TrainingSet(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(ids),
-                    str(alignment.meta.get("tree_digest", "")), frames * FRAME_SHIFT / 60)  # fmt: skip
+                    str(alignment.meta.get("tree_digest", "")), frames * FRAME_SHIFT / 60, phones)  # fmt: skip
 
 
 def check_lengths(features: FeatureSet, utt: str, aligned: int) -> None:

@@ -15,7 +15,7 @@ from kdtool.core.tensors import load_tensors
 from kdtool.formats.system import read_system
 from kdtool.student.config import HeadSpec
 from kdtool.student.encoders.base import Encoder
-from kdtool.student.model import HEADS_FILE, AuxShape, Student, load_state
+from kdtool.student.model import CE_HEAD, HEADS_FILE, AuxShape, Student, load_state
 
 
 class LowerPart(Encoder):
@@ -69,6 +69,9 @@ def load_with_heads(folder: Path) -> Student:
     if lacking := [s.name for s in specs if f"aux.{s.name}.output.weight" not in tensors]:
         raise KdError(f"{folder / HEADS_FILE} has no head {lacking[0]}; the student was trained with {', '.join(s.name for s in specs)}")
     aux = [AuxShape(s.name, s.layer, s.hidden, len(tensors[f"aux.{s.name}.output.weight"]), s.stride) for s in specs]
-    model = Student(Student.load(folder).shape, aux)
+    shape = Student.load(folder).shape
+    if f"aux.{CE_HEAD}.output.weight" in tensors:
+        aux.insert(0, AuxShape(CE_HEAD, -1, shape.hidden, shape.num_pdfs))
+    model = Student(shape, aux)
     load_state(model, tensors, str(folder / HEADS_FILE))
     return model.eval()

@@ -73,6 +73,15 @@ class StudentKind(ABC):
     model: nn.Module
     encoder: Encoder
 
+    @classmethod
+    def usable(cls, cfg: StudentConfig, data: TrainingSet, *, dev: bool) -> TrainingSet:
+        """What of the training set, or of the dev set, this kind can work with; the rest stands in its ``dropped`` with a reason.
+
+        Raises:
+            KdError: the set does not fit what the kind's options name.
+        """
+        return data
+
     @abstractmethod
     def __init__(self, cfg: StudentConfig, train_set: TrainingSet, compute: Compute) -> None: ...
 

@@ -23,6 +23,7 @@ from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout
 
 MODEL_FILE, HEADS_FILE = "model.safetensors", "heads.safetensors"
 FORMAT = "kdtool student 1"
+CE_HEAD = "ce"  # of LF-MMI students: a head on the last layer that is the kind's own, not one of the options
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,7 @@ class Student(nn.Module):
         Raises:
             KdError: no frames, or features of another size than in training.
         """
-        if feats.ndim != 2 or feats.shape[1] != self.shape.input_dim or len(feats) == 0:
-            raise KdError(f"features of shape {feats.shape}, the model wants (frames > 0, {self.shape.input_dim}); "
-                          "were they made with the model's own feature settings?")  # fmt: skip
+        self._check(feats)
         self.eval()
         step = self.encoder.subsampling
         outputs = -(-len(feats) // step)
@@ -133,6 +132,25 @@ class Student(nn.Module):
         logits = self.main(self.encoder(shifted, pad)[-1])
         frames = torch.log_softmax(logits, dim=1).permute(2, 0, 1).reshape(-1, self.num_pdfs)
         return np.ascontiguousarray(frames[: len(feats)].cpu().numpy())
+
+    @torch.no_grad()
+    def outputs(self, feats: np.ndarray) -> np.ndarray:
+        """Main head's outputs, as they are, at one frame in ``subsampling`` from the first on: (T, D) -> float32 (outputs, num_pdfs).
+
+        Raises:
+            KdError: as ``log_posteriors``.
+        """
+        self._check(feats)
+        self.eval()
+        outputs = -(-len(feats) // self.encoder.subsampling)
+        index = np.arange(-self.encoder.left, -self.encoder.left + self.encoder.input_frames(outputs)).clip(0, len(feats) - 1)
+        padded = torch.from_numpy(np.ascontiguousarray(feats[index].T)).to(self.log_priors.device)
+        return np.ascontiguousarray(self.main(self.encoder(padded[None])[-1])[0].T.cpu().numpy())
+
+    def _check(self, feats: np.ndarray) -> None:
+        if feats.ndim != 2 or feats.shape[1] != self.shape.input_dim or len(feats) == 0:
+            raise KdError(f"features of shape {feats.shape}, the model wants (frames > 0, {self.shape.input_dim}); "
+                          "were they made with the model's own feature settings?")  # fmt: skip
 
     def save(self, folder: Path) -> None:
         """Write the decoding model: encoder, main head and priors, without auxiliary heads."""

@@ -12,4 +12,5 @@ from kdtool.core.registry import Registry
 # The type is StudentKind. It is not imported here: it depends on the options, which check the names here.
 KINDS: Registry[Any] = Registry("kind of student", {
     "hybrid": "kdtool.student.kinds.hybrid:Hybrid",
+    "lfmmi": "kdtool.student.kinds.lfmmi:Lfmmi",
 })  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from kdtool.core.registry import Registry
 from kdtool.core.tables import read_json
-from kdtool.formats.system import LABEL_LOSSES, System, head
+from kdtool.formats.system import HYBRID, LABEL_LOSSES, System, head
 from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES
 from kdtool.posteriors.dump import META_FILE, UNIT
 from kdtool.student.config import Posts, StudentConfig
@@ -18,7 +18,8 @@ def system_of(cfg: StudentConfig, posts: Sequence[Posts], precision: str) -> Sys
     """The system that ``cfg`` describes; ``posts`` are the dumps, ``precision`` is the arithmetic in use."""
     return System(
         kind=cfg.kind, seed=cfg.seed, step="train_student", minutes=cfg.minutes, precision=precision,
-        main=_said({"loss": cfg.main, "options": dict(cfg.main_options)}, MAIN_OBJECTIVES),
+        main=_said({"loss": cfg.main, "options": dict(cfg.main_options)}, MAIN_OBJECTIVES) if cfg.kind == HYBRID
+        else {"loss": cfg.kind, "options": dict(cfg.kind_options), "labels": True},
         heads=tuple(_said(head(dataclasses.asdict(spec)), AUX_OBJECTIVES) for spec in cfg.head_specs()),
         teachers=tuple(map(_teacher, posts)), encoder={"name": cfg.encoder, "options": dict(cfg.encoder_options)},
     )  # fmt: skip

@@ -49,11 +49,12 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.needs_posts() and not posts:
         raise UsageError(f"this config needs posteriors of {', '.join(sorted(cfg.needs_posts()))}: give --posts DIR,DIR,..")
     inputs = {name: paths[name] for name in ("feats", "ali", "dev_feats", "dev_ali")}
+    graphs = {"denominator": cfg.denominator} if cfg.denominator else {}
     starts = {name: path for name, path in (("init", cfg.init), ("init_encoder", cfg.init_encoder)) if path}
     run_step(
         f"student {paths['out'].name}",
         out=paths["out"],
-        inputs={**inputs, **starts, **{f"posts {i}": p.folder for i, p in enumerate(posts)}},
+        inputs={**inputs, **graphs, **starts, **{f"posts {i}": p.folder for i, p in enumerate(posts)}},
         options=cfg,
         code=("kdtool.student.train", *chosen_code(cfg)),
         body=lambda work: train(cfg, inputs, posts, work),
@@ -81,6 +82,7 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Posts], work:
         (work / BEST).unlink(missing_ok=True)
         return
     train_set, dev = load(inputs, posts, cfg.minutes)
+    train_set, dev = KINDS[cfg.kind].usable(cfg, train_set, dev=False), KINDS[cfg.kind].usable(cfg, dev, dev=True)
     where = f"student {work.name.removeprefix('.').removesuffix('.work')}"
     account(len(dev.copies) + len(dev.dropped), len(dev.copies), dev.dropped, max_share=cfg.max_dropped, where=f"{where}, dev", work=work)
     (work / "dropped.tsv").replace(work / "dropped_dev.tsv")

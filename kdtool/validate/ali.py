@@ -16,6 +16,7 @@ from kdtool.core.errors import KdError
 from kdtool.core.findings import Class, Level, Report
 from kdtool.formats.alignment import ALI_FILE, Alignment, AlignmentSet
 from kdtool.formats.transforms import TRANSFORMS_FILE
+from kdtool.formats.tree import HMM
 
 if TYPE_CHECKING:
     from kdtool.formats.tree import Tree
@@ -64,7 +65,7 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
         elif one.pdf.min() < 0 or one.pdf.max() >= num_pdfs:
             report.add("senone", name, folder / ALI_FILE, f"senones {one.pdf.min()} to {one.pdf.max()}", f"0 to {num_pdfs - 1}")
         else:
-            _check_states(report, one, folder, lang, tree)
+            _check_states(report, one, folder, lang, tree, str(alignments.meta.get("topology", HMM)))
             if lang and level == Level.DEEP:
                 _check_prons(report, one, folder, lang)
     if (folder / TRANSFORMS_FILE).is_file():
@@ -100,7 +101,7 @@ def _check_digests(report: Report, alignments: AlignmentSet, lang: Lang | None, 
             report.add("lang", "meta.json", alignments.folder / "meta.json", str(e))
 
 
-def _check_states(report: Report, one: Alignment, folder: Path, lang: Lang | None, tree: Tree | None) -> None:
+def _check_states(report: Report, one: Alignment, folder: Path, lang: Lang | None, tree: Tree | None, topology: str) -> None:
     path, start = folder / ALI_FILE, one.phone_start
     first = np.zeros(one.num_frames, dtype=bool)
     first[start] = True
@@ -112,7 +113,7 @@ def _check_states(report: Report, one: Alignment, folder: Path, lang: Lang | Non
         if phones.min() < 1 or phones.max() >= len(states) or not states[phones].all():
             report.add("lang" if lang else "tree", one.id, path, f"phones {phones.min()} to {phones.max()}", f"known, below {len(states)}")
             return
-        bad[ends] |= one.state[ends] != states[phones] - 1
+        bad[ends] |= one.state[ends] != states[phones] - 1 if topology == HMM else one.state[ends] > 1  # CHAIN: left from both
     if bad.any():
         frame = int(bad.argmax())
         found = f"state {one.state[frame]} of phone {one.phone[frame]} at frame {frame}; {int(bad.sum())} frames"

@@ -122,6 +122,7 @@ STUDENTS = [
     ("a kind that is none", ["--kind", "rnnt"], 2, ["no kind of student 'rnnt'; there are: hybrid"]),
     ("a head whose dump was not given", ["--heads", '[{"unit": "phone", "layer": 1, "weight": 0.3, "posts": "lattice"}]'], 1,
      ["the dump 'lattice' that a head learns from was not given", "--posts lattice=DIR"]),
+    ("LF-MMI without its denominator", ["--kind", "lfmmi"], 2, ["kind lfmmi needs a denominator graph", "steps/make_denominator.sh"]),
     ("first weights of two students", ["--init", "a", "--init-encoder", "b"], 2, ["init a and init_encoder b", "give one of them"]),
     ("more than all chunks without an upper band", ["--band-limit", "2"], 2, ["band_limit 2.0, band_lowest 4000.0: a share from 0 to 1"]),
     ("an upper band that the features do not have", ["--band-limit", "0.5", "--band-lowest", "9000"], 1,

@@ -24,6 +24,9 @@ SITUATIONS, SEED = int(os.environ.get("KD_SITUATIONS", "150")) // 3, int(os.envi
 # Entry point -> module and arguments below the world's folder, as in STEPS; OUT is its output.
 OTHERS: dict[str, tuple[str, list[str]]] = {
     "estimate_lang_probs": ("kdtool.ali.lang_probs", ["lang", "gmm/ali", "OUT"]),
+    "train_chain_tree": ("kdtool.chain.train_tree", ["feats", "lang", "gmm/ali", "OUT"]),
+    "convert_ali": ("kdtool.chain.convert", ["lang", "gmm/ali", "gmm", "OUT"]),
+    "make_denominator": ("kdtool.chain.make_denominator", ["lang", "gmm/ali", "gmm", "OUT"]),
     "make_graph": ("kdtool.graph.make_graph", ["lang", "lm_text", "gmm", "OUT"]),
     "split_set": ("kdtool.corpus.split", ["data/train_clean_5", "OUT", "held_out"]),
     "train_mono": ("kdtool.gmm.train_mono", ["feats", "lang", "OUT"]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kdtool.formats.tree import Tree
+from kdtool.formats.tree import CHAIN, Tree
 from kdtool.graph.arpa import grammar_fst, read_arpa
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.hclg import build_graph
@@ -65,6 +65,19 @@ def tree(states: int = 2, seed: int = 0) -> Tree:
     return Tree(table)
 
 
+def chain_tree(seed: int = 0) -> Tree:
+    """Chain topology: silence free of context, two first pdfs and three loops for each other phone, by the phone before."""
+    rng = np.random.default_rng(seed)
+    table = np.full((6, 6, 6, 2), -1, dtype=np.int32)
+    pdf = 0
+    for phone in range(1, 6):
+        for s in range(2):
+            variants = 1 if phone == SIL else 2 + s
+            table[:, phone, :, s] = pdf + (rng.permutation(6) % variants)[:, None]
+            pdf += variants
+    return Tree(table, None, CHAIN)
+
+
 def write_arpa(folder: Path) -> Path:
     """The LM as a file."""
     path = folder / "lm.arpa"
@@ -81,6 +94,8 @@ def word_graph(folder: Path, model: Tree, sil: int | None = SIL, probs: LexiconP
 
 def align(model: Tree, phones: tuple[int, ...], scores: np.ndarray) -> float:
     """Score of the best alignment of a phone string: plain Viterbi over its chain of states."""
+    if model.topology == CHAIN:
+        return align_chain(model, phones, scores)
     edged = (0, *phones, 0)
     chain = [
         int(p) for n in range(1, len(edged) - 1) for p in model.pdf_map[edged[n - 1], edged[n], edged[n + 1]] if p >= 0
@@ -90,6 +105,17 @@ def align(model: Tree, phones: tuple[int, ...], scores: np.ndarray) -> float:
     for frame in scores[1:]:
         best = np.maximum(best, np.concatenate([[-np.inf], best[:-1]])) + frame[chain]
     return float(best[-1])
+
+
+def align_chain(model: Tree, phones: tuple[int, ...], scores: np.ndarray) -> float:
+    """The same for the chain topology: each phone takes its first pdf once, then its other pdf any number of times, or not at all."""
+    own = [model.pdf_map[left, phone, 0] for left, phone in zip((0, *phones[:-1]), phones, strict=True)]
+    first, loop = np.full(len(own), -np.inf), np.full(len(own), -np.inf)  # best score that ends in either
+    first[0] = scores[0, own[0][0]]
+    for frame in scores[1:]:
+        left = np.concatenate([[-np.inf], np.maximum(first, loop)[:-1]])
+        first, loop = left + frame[[p[0] for p in own]], np.maximum(first, loop) + frame[[p[1] for p in own]]
+    return float(max(first[-1], loop[-1]))
 
 
 def said_at(words: tuple[int, ...], prons: tuple[tuple[int, ...], ...], silences: tuple[bool, ...], probs: LexiconProbs) -> float:

@@ -187,8 +187,8 @@ def test_a_student_of_another_tree_is_refused(root: Path) -> None:
     meta = read_json(paths["graph"] / "meta.json")
     for tree, complaint in (("0" * 64, "the model's: 000000000000"), ("", "does not say which tree")):
         with pytest.raises(KdError, match=complaint):
-            check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=tree))
-    check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=meta["tree"]))
+            check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=tree, subsampling=1))
+    check_graph(paths, meta, SimpleNamespace(num_pdfs=meta["num_pdfs"], tree_digest=meta["tree"], subsampling=1))
     assert load_acoustic(root / "exp/mono").tree_digest == meta["tree"]
 
 

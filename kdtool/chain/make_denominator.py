@@ -1,0 +1,82 @@
+"""Step: the denominator graph of LF-MMI.
+
+In: a lang folder, the training alignment (its phones), a folder with a chain tree. Out: denominator.safetensors, meta.json with its
+size. The phone n-gram has no back-off: see kdtool/chain/phone_lm.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.errors import UsageError
+from kdtool.core.inputs import door
+from kdtool.core.step import run_step
+
+
+@dataclass(frozen=True)
+class DenominatorConfig:
+    """Options of the denominator."""
+
+    order: int = field(default=3, metadata={"help": "order of the phone n-gram"})
+    keep: int = field(default=2, metadata={"help": "order up to which no history is pruned"})
+    states: int = field(default=200, metadata={"help": "number of longer histories that are kept"})
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.keep <= self.order or self.states < 0:
+            raise UsageError(f"order {self.order}, keep {self.keep}, states {self.states}: 2 <= keep <= order and states >= 0 are expected")
+
+
+def make(paths: dict[str, Path], work: Path, cfg: DenominatorConfig) -> None:
+    """Write the denominator into `work`. paths: lang, ali, tree."""
+    from kdtool.chain.denominator import Denominator
+    from kdtool.chain.labels import check_tree
+    from kdtool.chain.phone_lm import estimate
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.tree import Tree
+    from kdtool.gmm.folder import check_alignment
+    from kdtool.lang.lang import Lang
+
+    lang, alignments = Lang.load(paths["lang"]), AlignmentSet.open(paths["ali"])
+    tree = check_tree(Tree.load(paths["tree"]), paths["tree"])
+    check_alignment(alignments, lang)
+    sequences = [alignments.get(u).phone_segments().ids.tolist() for u in alignments.ids]
+    lm = estimate(sequences, len(tree.pdf_map) - 1, order=cfg.order, keep=cfg.keep, states=cfg.states)
+    denominator = Denominator.make(lm, tree)
+    scores = [lm.walk(s)[1] for s in sequences]
+    perplexity = 2.718281828459045 ** (-sum(s.sum() for s in scores) / sum(map(len, scores)))
+    denominator.meta |= {"order": cfg.order, "keep": cfg.keep, "perplexity": round(float(perplexity), 3)}
+    denominator.save(work)
+    meta = denominator.meta
+    print(f"make_denominator: {meta['lm_states']} histories, perplexity {perplexity:.2f} a phone on {len(sequences)} utterances; "
+          f"{meta['states']} states, {meta['arcs']} arcs over {tree.num_pdfs} pdfs", file=sys.stderr)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    paths, cfg, common = parse_args(
+        DenominatorConfig,
+        [("lang", "lang folder"), ("ali", "training alignment"), ("tree", "folder with a chain tree"), ("out", "folder to make")],
+        argv, prog="steps/make_denominator.sh", description="Denominator graph of LF-MMI: phone n-gram and tree as one acceptor.",
+    )  # fmt: skip
+    run(paths, cfg, common)
+
+
+def run(paths: dict[str, Any], cfg: DenominatorConfig, common: Common) -> None:
+    run_step(
+        "make_denominator",
+        out=paths["out"],
+        inputs={"lang": paths["lang"], "alignment": paths["ali"], "tree": paths["tree"] / "tree.safetensors"},
+        options=cfg,
+        code=("kdtool.chain.make_denominator",),
+        body=lambda work: make(paths, work, cfg),
+        common=common,
+        doors=[door("lang", paths["lang"]), door("ali", paths["ali"])],
+    )
+
+
+if __name__ == "__main__":
+    cli_main(lambda: main(sys.argv[1:]))

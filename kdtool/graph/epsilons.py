@@ -131,12 +131,13 @@ def add_self_loops(fst: FstArrays, spelled: tuple[np.ndarray, np.ndarray] | None
 
     spelled: int32, by label: the label of its arcs in the result, and that of its self-loops; None: both are the label itself.
 
-    A state that is entered by several labels becomes one state per label, each with its loop. The start state gets
+    A state that is entered by several labels becomes one state per label (of its loop), each with its loop. The start state gets
     number 0 and no loop, as no label has been read there. A connected transducer stays
     connected.
     """
-    span = int(fst.ilabel.max(initial=0)) + 1
-    entered = np.concatenate([[np.int64(fst.start) * span], np.unique(fst.dst.astype(np.int64) * span + fst.ilabel)])
+    own, again = spelled or (np.arange(int(fst.ilabel.max(initial=0)) + 1, dtype=np.int32),) * 2
+    span, loop = int(again.max(initial=0)) + 1, again[fst.ilabel]
+    entered = np.concatenate([[np.int64(fst.start) * span], np.unique(fst.dst.astype(np.int64) * span + loop)])
     entered = np.unique(entered)  # pairs (state, label); label 0: the start, before any frame
     state, label = (entered // span).astype(np.int32), (entered % span).astype(np.int32)
     begin = int(np.searchsorted(entered, np.int64(fst.start) * span))
@@ -144,16 +145,15 @@ def add_self_loops(fst: FstArrays, spelled: tuple[np.ndarray, np.ndarray] | None
     number[begin], number[:begin] = 0, number[:begin] + 1
     count = np.bincount(fst.src, minlength=fst.num_states)
     copies, arcs = _expand(state, np.cumsum(count) - count, count)
-    target = np.searchsorted(entered, fst.dst[arcs].astype(np.int64) * span + fst.ilabel[arcs])
+    target = np.searchsorted(entered, fst.dst[arcs].astype(np.int64) * span + loop[arcs])
     loops = np.flatnonzero(label > 0)
-    own, again = spelled or (np.arange(span, dtype=np.int32),) * 2
     zeros = np.zeros(len(loops), dtype=np.int32)
     final = np.full(len(entered), np.inf, dtype=np.float32)
     final[number] = np.where(label > 0, fst.final[state], np.inf)
     return FstArrays.build(
         np.concatenate([number[copies], number[loops]]),
         np.concatenate([number[target], number[loops]]),
-        np.concatenate([own[fst.ilabel[arcs]], again[label[loops]]]),
+        np.concatenate([own[fst.ilabel[arcs]], label[loops]]),
         np.concatenate([fst.olabel[arcs], zeros]),
         np.concatenate([fst.weight[arcs], zeros]),
         final, 0,

@@ -1,4 +1,4 @@
-// The code of levels of entropy.py, entry by entry, on the same tables: LevelCode.encode and LevelCode.decode.
+// The code of levels of rans.py, entry by entry, on the same tables: LevelCode.encode and LevelCode.decode.
 //
 // In: levels (N, V), each row's begin in the tables and number of kept entries.  Out: 16-bit words, levels that have no code of their
 // own.  And back: unit and level of the kept entries, row after row, the highest level of a row first, equal ones by rising unit.

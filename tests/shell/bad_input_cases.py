@@ -146,8 +146,8 @@ TEST_SETS = [
 
 USAGE = [
     (["--no-such-option"], 2, ["unknown option --no-such-option", "--help"]),
-    (["--stage", "0"], 2, ["--stage 0: no such stage", "known are 1 to 15"]),
-    (["--stage", "16"], 2, ["--stage 16: no such stage"]),
+    (["--stage", "0"], 2, ["--stage 0: no such stage", "known are 1 to 16"]),
+    (["--stage", "17"], 2, ["--stage 17: no such stage"]),
     (["--stage", "-1"], 2, ["--stage -1: no such stage"]),
     (["--stage", "decode", "--stop-stage", "lang"], 2, ["--stage 13 comes after --stop-stage 2"]),
     (["--stage", "lang", "--stop-stage", "lang"], 1, ["source/lm_text: missing", "run stage corpus first"]),

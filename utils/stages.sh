@@ -34,6 +34,7 @@ joined() {  # joined WORD ..: join the words by commas
 chosen_systems() {  # the students of --systems, or the recipe's; with --tiny all
   local name file names=()
   if [[ "${opt[tiny]}${opt[systems]}" == true || "${opt[systems]}" == all ]]; then
+    names=("${systems[@]}")
     for file in "$KD_ROOT/utils/conf"/student_*.yaml "$conf"/student_*.yaml; do
       name="${file##*/student_}"
       [[ " ${names[*]} " == *" ${name%.yaml} "* ]] || names+=("${name%.yaml}")

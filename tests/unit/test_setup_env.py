@@ -124,7 +124,8 @@ def test_a_step_without_an_environment_says_how_to_make_it(checkout: Path) -> No
 
 
 def test_the_first_run_of_a_recipe_makes_the_environment_and_goes_on(checkout: Path) -> None:
-    shutil.copytree(ROOT / "kdtool" / "core", checkout / "kdtool" / "core", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    core = Path("kdtool", "core")
+    shutil.copytree(ROOT / core, checkout / core, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     recipe = checkout / "egs" / "toy" / "run.sh"
     recipe.parent.mkdir(parents=True)
     shutil.copy(ROOT / "egs" / "mini_librispeech" / "path.sh", recipe.parent)

@@ -6,6 +6,7 @@ size. The phone n-gram has no back-off: see kdtool/chain/phone_lm.py.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,11 +49,11 @@ def make(paths: dict[str, Path], work: Path, cfg: DenominatorConfig) -> None:
     lm = estimate(sequences, len(tree.pdf_map) - 1, order=cfg.order, keep=cfg.keep, states=cfg.states)
     denominator = Denominator.make(lm, tree)
     scores = [lm.walk(s)[1] for s in sequences]
-    perplexity = 2.718281828459045 ** (-sum(s.sum() for s in scores) / sum(map(len, scores)))
+    perplexity = math.exp(-sum(s.sum() for s in scores) / sum(map(len, scores)))
     denominator.meta |= {"order": cfg.order, "keep": cfg.keep, "perplexity": round(float(perplexity), 3)}
     denominator.save(work)
     meta = denominator.meta
-    print(f"make_denominator: {meta['lm_states']} histories, perplexity {perplexity:.2f} a phone on {len(sequences)} utterances; "
+    print(f"make_denominator: {meta['lm_states']} histories, perplexity {perplexity:.2f} per phone on {len(sequences)} utterances; "
           f"{meta['states']} states, {meta['arcs']} arcs over {tree.num_pdfs} pdfs", file=sys.stderr)  # fmt: skip
 
 

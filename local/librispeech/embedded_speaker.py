@@ -15,7 +15,7 @@ from typing import Any
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text, read_json, write_jsonl
-from local.librispeech.espeak import MEND, OWN_RATE, Espeak
+from local.librispeech.espeak import ADVICE, OWN_RATE, Espeak
 from local.librispeech.truth import true_times
 
 RATE = 16000
@@ -55,7 +55,7 @@ def process(speech: bytes, seed: int) -> tuple[Any, float]:
     signal = resample(np.frombuffer(speech, dtype=np.int16) / 32768.0)
     loudest = np.abs(signal).max(initial=0.0)
     if not loudest > 0.01:
-        raise KdError(f"espeak-ng gave silence ({len(signal)} samples, the loudest is {loudest:.4f} of 1); {MEND}")
+        raise KdError(f"espeak-ng gave silence ({len(signal)} samples, the loudest is {loudest:.4f} of 1); {ADVICE}")
     signal *= rng.uniform(*SPEECH_PEAK) / loudest
     noise_level = np.sqrt(np.mean(signal**2)) * 10 ** (NOISE_DB / 20)
     before, after = (int(s * RATE) for s in rng.uniform(*PADDING, size=2))

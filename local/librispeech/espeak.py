@@ -22,7 +22,7 @@ POSITION_CHARACTER, TEXT_UTF8, SEPARATOR = 1, 1, "_"
 OWN_RATE = 22050
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 WORD, PHONEME = 1, 7
-MEND = "set the environment up again (utils/setup_env.sh), or give a corpus of your own (--corpus)"
+ADVICE = "set the environment up again (utils/setup_env.sh), or give a corpus of your own (--corpus)"
 
 
 class _RawEvent(ctypes.Structure):
@@ -57,10 +57,10 @@ class Espeak:
         try:
             self.lib: Any = ctypes.CDLL(str(loader.get_library_path()))
         except OSError as e:
-            raise KdError(f"espeak-ng's library does not load ({e}); {MEND}") from e
+            raise KdError(f"espeak-ng's library does not load ({e}); {ADVICE}") from e
         rate = self.lib.espeak_Initialize(SYNCHRONOUS, 0, str(self.data).encode(), PHONEME_EVENTS | DONT_EXIT)
         if rate != OWN_RATE:
-            raise KdError(f"espeak-ng with the data in {self.data} starts with sampling rate {rate}, {OWN_RATE} is expected; {MEND}")
+            raise KdError(f"espeak-ng with the data in {self.data} starts with sampling rate {rate}, {OWN_RATE} is expected; {ADVICE}")
         # The library seeds by the clock at start; fricatives and flutter use these random numbers.
         self.lib.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self.lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
@@ -118,7 +118,7 @@ class Espeak:
         data = text.encode()
         status = self.lib.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, POSITION_CHARACTER, 0, TEXT_UTF8, None, None)
         if status != 0 or not self._blocks:
-            raise KdError(f"espeak-ng said nothing for {text!r} with voice {voice} (status {status}); {MEND}")
+            raise KdError(f"espeak-ng said nothing for {text!r} with voice {voice} (status {status}); {ADVICE}")
         return b"".join(self._blocks)
 
     def mnemonics(self, text: str, voice: str) -> list[str]:
@@ -140,5 +140,5 @@ def _loader() -> ModuleType:
     try:
         import espeakng_loader
     except ImportError as e:
-        raise KdError(f"the package espeakng_loader is not installed ({e}); {MEND}") from e
+        raise KdError(f"the package espeakng_loader is not installed ({e}); {ADVICE}") from e
     return espeakng_loader

@@ -34,7 +34,7 @@ def run(argv: list[str], **variables: str) -> str:
 def run_and_count(argv: list[str], folder: Path) -> tuple[list[str], list[str]]:
     """The lines that a recipe prints, and the toolkit's modules that were started as processes, in their order.
 
-    The recipe gets a Python of its own in `folder`, which notes how it is called.
+    The recipe gets its own Python in `folder`, which notes how it is called.
     """
     python, calls = folder / "python", folder / "calls"
     python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>"{calls}"\nexec "{sys.executable}" "$@"\n')

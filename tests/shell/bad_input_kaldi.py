@@ -140,7 +140,7 @@ EXPORTS = [
     ("utterance of an unknown recording", data_folder(supervision_recording_id="q"), ["no-recording: 1 x", "a-1 (recording q)"]),
     ("command as a source", data_folder(recording_sources=[{"type": "command", "channels": [0], "source": "touch touched"}]),
      ["audio-source: 1 x", "commands are not run"]),
-    ("audio with a speed of its own", data_folder(recording_transforms=[{"name": "Speed", "kwargs": {"factor": 1.1}}]),
+    ("audio with its own speed", data_folder(recording_transforms=[{"name": "Speed", "kwargs": {"factor": 1.1}}]),
      ["recording r is not one audio file as it is"]),
     ("utterances out of their speakers' order", data_folder(supervision_speaker="z"), ["a-1 of speaker z sorts before b-1 of b",
                                                                                         "--prefix-speakers true"]),

@@ -62,8 +62,6 @@ case ":$PATH:" in
 esac
 # On a bare checkout a step says how to make the environment.
 if [[ ! -x "$KD_PYTHON" ]]; then KD_PYTHON="$KD_ROOT/utils/no_environment.sh"; fi
-# During planning (KD_PLAN) commands are noted, not run.
-if [[ -n "${KD_PLAN:-}" ]]; then KD_PYTHON="$KD_ROOT/utils/note_command.sh"; fi
 # One thread per process: jobs are processes; on a busy machine two threads are many times slower than one.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # Sets and sorted text have the same order on every machine. Modules come from the toolkit, not from the user's current folder

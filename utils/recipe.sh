@@ -9,8 +9,8 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=record.sh
 source "$(dirname "${BASH_SOURCE[0]}")/record.sh"
-# shellcheck source-path=SCRIPTDIR source=ask.sh
-source "$(dirname "${BASH_SOURCE[0]}")/ask.sh"
+# shellcheck source-path=SCRIPTDIR source=plan.sh
+source "$(dirname "${BASH_SOURCE[0]}")/plan.sh"
 # shellcheck source-path=SCRIPTDIR source=attend.sh
 source "$(dirname "${BASH_SOURCE[0]}")/attend.sh"
 # shellcheck source-path=SCRIPTDIR source=run_step.sh
@@ -107,7 +107,7 @@ recipe_run() {  # run the stages from opt[stage] to opt[stop-stage] in the folde
   attend "$KD_ROOT/utils/setup_env.sh"
   # On a bare checkout there was no Python when path.sh looked for it.
   source "$KD_ROOT/utils/env.sh"
-  if [[ "${opt[dry-run]}" == true ]]; then attend ask_stages steps "$first" "$last"; exit; fi
+  if [[ "${opt[dry-run]}" == true ]]; then attend plan_stages steps "$first" "$last"; exit; fi
   # Nothing is written before all outputs are known to belong to the recipe. A folder with a lock was used before: take the lock first.
   if [[ -e "${opt[work]}/.lock" ]]; then
     hold_work "${words[@]}"

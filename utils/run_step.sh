@@ -28,10 +28,14 @@ expand_call() {  # expand_call SCRIPT ARGUMENT ..: fills `call`
   done
 }
 
+start() {  # start COMMAND ..; during planning (plan.sh) it is only noted
+  if [[ -n "$plan_file" ]]; then printf '%s\0' "$current" "$#" "$@" >>"$plan_file"; else "$@"; fi
+}
+
 run() {  # run SCRIPT [ARGUMENT ..]
   local call
   expand_call "$@"
-  "${call[@]}"
+  start "${call[@]}"
 }
 
 each() {  # each NAME=VALUES [--mem SIZE] LOG SCRIPT [ARGUMENT ..]: once per value, by utils/launch.sh
@@ -44,7 +48,7 @@ each() {  # each NAME=VALUES [--mem SIZE] LOG SCRIPT [ARGUMENT ..]: once per val
   log="$1"
   shift
   expand_call "$@"
-  "$KD_ROOT/utils/launch.sh" "${more[@]}" "$name" "$log" "${call[@]}"
+  start "$KD_ROOT/utils/launch.sh" "${more[@]}" "$name" "$log" "${call[@]}"
 }
 
 told() {  # told [WORD ..]: the command as shown in the tables, files without their folders

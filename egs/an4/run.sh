@@ -6,6 +6,7 @@ source "$here/path.sh"
 source "$here/cmd.sh"
 source "$KD_ROOT/utils/recipe.sh"
 source "$KD_ROOT/utils/stages.sh"
+source "$KD_ROOT/local/an4/find_corpus.sh"
 
 usage() {
   cat <<'TEXT'
@@ -29,7 +30,7 @@ train=train dev=dev tests=(test) lms=(word) graphs=(word)
 recipe_options "$@"
 
 corpus() {
-  run local/an4/find_corpus.sh "${opt[tiny]}" "${opt[corpus]}" "$PWD/data/source"
+  find_corpus
   run local/an4/prepare_data.sh --config corpus "$(recorded data/source/corpus)" data
   run steps/split_set.sh --config split data/train_all data/train data/dev
 }

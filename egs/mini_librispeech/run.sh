@@ -7,6 +7,7 @@ source "$here/cmd.sh"
 source "$KD_ROOT/utils/recipe.sh"
 source "$KD_ROOT/utils/stages.sh"
 source "$KD_ROOT/utils/lfmmi_stages.sh"
+source "$KD_ROOT/local/librispeech/find_corpus.sh"
 
 usage() {
   cat <<'TEXT'
@@ -37,7 +38,7 @@ held_out="data/$dev" test_options=()
 if [[ -n "${opt[test]}" ]]; then tests=(test) held_out+=,data/test test_options=(--test "${opt[test]}"); fi
 
 corpus() {
-  run local/librispeech/find_corpus.sh "${opt[tiny]}" "${opt[corpus]}" "${opt[lm-text]}" "${opt[lexicon]}" "$PWD/data/source"
+  find_corpus
   run local/librispeech/prepare_data.sh --config corpus "${test_options[@]}" "$(recorded data/source/corpus)" data
 }
 

@@ -32,8 +32,8 @@ from kdtool.core.slurm_calls import settle
 from kdtool.core.state import KEY, Key, Step, is_whole, key_of, same, why
 from kdtool.core.tables import write_json
 
-# Set by kdtool.core.stages for planning: it gets the step, and nothing is done.
-asked: Callable[[Step], None] | None = None
+# Set by kdtool.core.stages: it gets the step, and nothing is done.
+planner: Callable[[Step], None] | None = None
 
 
 def run_step(
@@ -70,8 +70,8 @@ def run_step(
         KdError: an input is missing, was altered or changed during the run, another process makes the same folder, or `body` failed.
     """
     step = Step(name, Path(os.path.abspath(out)), inputs, options, code, body, resumable)
-    if asked is not None:
-        asked(step)
+    if planner is not None:
+        planner(step)
         return False
     if step.out.is_symlink():  # moved to another disk: make and lock the new one there, keep the link
         step = dataclasses.replace(step, out=Path(os.path.realpath(step.out)))

@@ -17,8 +17,8 @@ from bad_input_data import ROOT, write_corpus
 
 SCRIPTS = sorted(str(p.relative_to(ROOT)) for top in ("steps", "utils", "egs", "local", "tests") for p in (ROOT / top).rglob("*.sh")
                  if os.access(p, os.X_OK))  # fmt: skip
-# The first two stand in for Python, the last one is not for users.
-NO_HELP = {"utils/no_environment.sh", "utils/note_command.sh", "tests/slurm/install.sh"}
+# The first one stands in for Python, the other is not for users.
+NO_HELP = {"utils/no_environment.sh", "tests/slurm/install.sh"}
 NOISE = """echo read by bash
 printf 'read by bash\\n' >&2
 cd /

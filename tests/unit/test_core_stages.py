@@ -52,26 +52,26 @@ def make(work: Path, out: str, *inputs: str) -> None:
              body=lambda w: (w / "result").write_text(out))  # fmt: skip
 
 
-def ask(work: Path, *commands: str, force: bool = False, module: str = "toy_step") -> dict[str, str]:
+def plan(work: Path, *commands: str, force: bool = False, module: str = "toy_step") -> dict[str, str]:
     """Out -> what would run; a command is 'SIZE INPUT OUT', names below the folder."""
-    asker = stages.Asker(work, force)
+    planner = stages.Planner(work, force)
     for command in commands:
         size, *names = command.split()
-        asker.ask("stage", ["-m", module, size, *(str(work / n) for n in names)])
-    return {a.out: a.error or a.reason for a in asker.answers}
+        planner.add("stage", module, [size, *(str(work / n) for n in names)])
+    return {a.out: a.error or a.reason for a in planner.steps}
 
 
 def test_nothing_changed(work: Path) -> None:
-    assert ask(work, "1 source a", "1 a b", "1 b c") == {"a": "", "b": "", "c": ""}
+    assert plan(work, "1 source a", "1 a b", "1 b c") == {"a": "", "b": "", "c": ""}
 
 
 def test_a_changed_option_and_what_follows(work: Path) -> None:
-    assert ask(work, "1 source a", "2 a b", "1 b c") == {"a": "", "b": "changed: option size 1 -> 2", "c": "follows b"}
+    assert plan(work, "1 source a", "2 a b", "1 b c") == {"a": "", "b": "changed: option size 1 -> 2", "c": "follows b"}
 
 
 def test_a_changed_input_and_what_follows(work: Path) -> None:
     (work / "source").write_text("two")
-    assert ask(work, "1 source a", "2 a b", "1 b c") == {
+    assert plan(work, "1 source a", "2 a b", "1 b c") == {
         "a": "changed: input source", "b": "changed: option size 1 -> 2; follows a", "c": "follows b",
     }  # fmt: skip
 
@@ -79,37 +79,37 @@ def test_a_changed_input_and_what_follows(work: Path) -> None:
 def test_altered_interrupted_forced(work: Path) -> None:
     (work / "a" / "result").write_text("altered")
     altered = "changed: its output was altered, result has 7 bytes, was made with 1"
-    assert ask(work, "1 source a", "1 a b") == {"a": altered, "b": "follows a"}
+    assert plan(work, "1 source a", "1 a b") == {"a": altered, "b": "follows a"}
     make(work, "a", "source")
     (work / ".d.work").mkdir()
     (work / ".d.work" / ".key.json").write_text("{}")
-    assert ask(work, "1 source d") == {"d": "interrupted, begins again"}
-    assert ask(work, "1 source a", "1 a b", force=True) == {"a": "forced", "b": "forced; follows a"}
+    assert plan(work, "1 source d") == {"d": "interrupted, begins again"}
+    assert plan(work, "1 source a", "1 a b", force=True) == {"a": "forced", "b": "forced; follows a"}
 
 
 @pytest.mark.parametrize("module", ["toy_step", "toy_early"])
 def test_what_is_not_there_yet_and_what_never_will_be(work: Path, module: str) -> None:
-    assert ask(work, "1 source new", "1 new newer", module=module) == {"new": "no output yet", "newer": "follows new"}
-    assert ask(work, "1 later new", module=module) == {"new": "later is not made yet"}
-    assert "no such file" in ask(work, "1 ../nowhere new", module="toy_early")["new"]
+    assert plan(work, "1 source new", "1 new newer", module=module) == {"new": "no output yet", "newer": "follows new"}
+    assert plan(work, "1 later new", module=module) == {"new": "later is not made yet"}
+    assert "no such file" in plan(work, "1 ../nowhere new", module="toy_early")["new"]
 
 
 def test_a_launcher_whose_list_is_yet_to_be_made_follows_it(work: Path) -> None:
-    def launched(asker: stages.Asker) -> str:
-        argv = ["-m", stages.LAUNCHER, "--max-jobs", "1", f"SYS=@{work}/new/names", f"{work}/SYS.log", "steps/train.sh", f"{work}/SYS"]
-        asker.ask("stage", argv)
-        last = asker.answers[-1]
+    def launched(planner: stages.Planner) -> str:
+        argv = ["--max-jobs", "1", f"SYS=@{work}/new/names", f"{work}/SYS.log", "steps/train.sh", f"{work}/SYS"]
+        planner.add("stage", stages.LAUNCHER, argv)
+        last = planner.steps[-1]
         return f"{last.name} -> {last.out}: {last.reason}"
 
-    asker = stages.Asker(work, False)
-    assert launched(asker) == "train -> SYS: new/names is not made yet"
-    asker.ask("stage", ["-m", "toy_step", "1", str(work / "source"), str(work / "new")])
-    assert launched(asker) == "train -> SYS: follows new"
+    planner = stages.Planner(work, False)
+    assert launched(planner) == "train -> SYS: new/names is not made yet"
+    planner.add("stage", "toy_step", ["1", str(work / "source"), str(work / "new")])
+    assert launched(planner) == "train -> SYS: follows new"
 
 
 def test_states_of_a_stage() -> None:
-    def answer(reason: str, made: bool = True, running: str = "") -> stages.Answer:
-        return stages.Answer("s", "step", "exp/x", reason, made=made, running=running)
+    def answer(reason: str, made: bool = True, running: str = "") -> stages.Planned:
+        return stages.Planned("s", "step", "exp/x", reason, made=made, running=running)
 
     assert stages.state_of([answer(""), answer("")]) == "up to date"
     assert stages.state_of([answer(""), answer("changed: code")]) == "changed: code (exp/x)"
@@ -120,30 +120,30 @@ def test_states_of_a_stage() -> None:
 
 def test_a_step_of_two_stages_counts_for_the_first(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As the graphs of `graphs` and `ablation`: that they are there does not mean that the second stage has begun."""
-    ask = stages.Asker(work, force=False)
+    planner = stages.Planner(work, force=False)
     for stage, source, out in (("one", "source", "a"), ("two", "source", "a"), ("two", "a", "new")):
-        ask.ask(stage, ["-m", "toy_step", "1", str(work / source), str(work / out)])
-    stages.print_stages(ask.answers, ["one\tfirst", "two\tsecond"])
+        planner.add(stage, "toy_step", ["1", str(work / source), str(work / out)])
+    stages.print_stages(planner.steps, ["one\tfirst", "two\tsecond"])
     first, second = capsys.readouterr().out.splitlines()
     assert " UTC " in first and first.endswith("  up to date")
     assert " UTC " not in second and second.split()[-5:] == ["-", "-", "not", "made", "yet"]
     (work / "source").write_text("changed")
-    ask = stages.Asker(work, force=False)
+    planner = stages.Planner(work, force=False)
     for stage in ("one", "two"):
-        ask.ask(stage, ["-m", "toy_step", "1", str(work / "source"), str(work / "a")])
-    assert [stages.state_of([a]).partition(":")[0] for a in ask.answers] == ["changed", "not made yet"]
+        planner.add(stage, "toy_step", ["1", str(work / "source"), str(work / "a")])
+    assert [stages.state_of([a]).partition(":")[0] for a in planner.steps] == ["changed", "not made yet"]
 
 
 def test_what_is_current_is_told_and_nothing_else(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ask = stages.Asker(work, force=False)
+    planner = stages.Planner(work, force=False)
     for stage, argv in (("one", "1 source a"), ("two", "1 a b"), ("three", "2 b c")):
         size, *names = argv.split()
-        ask.ask(stage, ["-m", "toy_step", size, *(str(work / n) for n in names)])
-    stages.print_current(ask.answers, ["one\tfirst", "two\tsecond", "three\tthird", "four\tno steps"])
+        planner.add(stage, "toy_step", [size, *(str(work / n) for n in names)])
+    stages.print_current(planner.steps, ["one\tfirst", "two\tsecond", "three\tthird", "four\tno steps"])
     assert capsys.readouterr().out == "one\ttoy: up to date\ntwo\ttoy: up to date\n"
     (work / ".b.old").mkdir()  # a run was killed while b took its place
-    ask = stages.Asker(work, force=False)
-    ask.ask("two", ["-m", "toy_step", "1", str(work / "a"), str(work / "b")])
-    stages.print_current(ask.answers, ["two\tsecond"])
+    planner = stages.Planner(work, force=False)
+    planner.add("two", "toy_step", ["1", str(work / "a"), str(work / "b")])
+    stages.print_current(planner.steps, ["two\tsecond"])
     assert capsys.readouterr().out == ""
-    assert ask.answers[0].reason == stages.SWAPPING
+    assert planner.steps[0].reason == stages.SWAPPING

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from kdtool.core import source
-from kdtool.core.stages import Asker
+from kdtool.core.stages import Planner
 from kdtool.core.tables import read_json, write_json
 from kdtool.decode import decode
 from kdtool.formats.system import GMM, System
@@ -31,12 +31,12 @@ from kdtool.teacher import train as teacher
 ASK = """
 import json, sys
 from pathlib import Path
-from kdtool.core.stages import Asker
+from kdtool.core.stages import Planner
 
-asker = Asker(Path(sys.argv[1]), False)
+planner = Planner(Path(sys.argv[1]), False)
 for module, argv in json.loads(sys.argv[2]):
-    asker.ask("stage", ["-m", module, *argv])
-print(json.dumps({a.out.rpartition("/")[2]: a.error or a.reason or "up to date" for a in asker.answers}))
+    planner.add("stage", module, argv)
+print(json.dumps({a.out.rpartition("/")[2]: a.error or a.reason or "up to date" for a in planner.steps}))
 """
 OUTPUTS = ("mono", "decode_gmm", "teacher_phone", "mix", "post", "student", "soft", "decode_student", "decode_soft")
 UP_TO_DATE = dict.fromkeys(OUTPUTS, "up to date")
@@ -130,10 +130,10 @@ def ask(toolkit: Path, root: Path) -> dict[str, str]:
 def ask_here(toolkit: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The same with the copy's source but this process's defaults of options: faster."""
     monkeypatch.setattr(source, "ROOT", toolkit.parent)
-    asker = Asker(root, False)
+    planner = Planner(root, False)
     for module, argv in commands(root):
-        asker.ask("stage", ["-m", module.__name__, *argv])
-    return {a.out: a.error or a.reason or "up to date" for a in asker.answers}
+        planner.add("stage", module.__name__, argv)
+    return {a.out: a.error or a.reason or "up to date" for a in planner.steps}
 
 
 def change(toolkit: Path, name: str, old: str, new: str) -> None:

@@ -14,7 +14,7 @@ from test_student_train import SMALL, heads
 
 from kdtool.core import device
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.stages import Asker
+from kdtool.core.stages import Planner
 from kdtool.core.state import Step, why
 from kdtool.core.tables import read_json, write_json
 from kdtool.decode import decode
@@ -191,6 +191,6 @@ def test_decoding_into_a_model_folder_without_a_record_is_refused_before_any_wor
     with pytest.raises(UsageError, match=r"student/decode_dev lies inside .*/student, the input model, which has no record \("):
         decode.main(argv)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["fbank", "graph", "lang", "student"]
-    asker = Asker(tmp_path, False)
-    asker.ask("decode", ["-m", "kdtool.decode.decode", *argv])
-    assert "lies inside" in asker.answers[0].error
+    planner = Planner(tmp_path, False)
+    planner.add("decode", "kdtool.decode.decode", argv)
+    assert "lies inside" in planner.steps[0].error

@@ -1,13 +1,14 @@
-# shellcheck shell=bash disable=SC2154 # opt, stages and about are the recipe's
+# shellcheck shell=bash disable=SC2034,SC2154 # opt, stages and about are the recipe's; run_step.sh and record.sh read plan_file
 # Plans a recipe's stages without running anything.  Sourced by recipe.sh.
 #
-# Each stage is called with KD_PLAN set. Its scripts then only note their commands (utils/note_command.sh), and
-# kdtool.core.stages finds the state of the steps.
+# While `plan_file` names a file, `run` and `each` append their commands to it instead of starting them, and `record` keeps its
+# facts in memory. kdtool.core.stages reads the file and finds the state of each step.
+plan_file=''
 
 list_stages() {  # needs the environment to find the state of a step
   local i
   if [[ -x "$KD_PYTHON" && "$KD_PYTHON" != */no_environment.sh ]]; then
-    ask_stages list 1 "${#stages[@]}"
+    plan_stages list 1 "${#stages[@]}"
   else
     for i in "${!stages[@]}"; do printf '%3d  %-11s %s\n' "$((i + 1))" "${stages[i]}" "${about[${stages[i]}]}"; done
   fi
@@ -26,24 +27,21 @@ find_current() {  # find_current current|places FIRST LAST: one process for all 
     else
       current_steps["${line%%$'\t'*}"]+="${line#*$'\t'}"$'\n'
     fi
-  done < <(ask_stages "$1" "$2" "$3" 2>/dev/null || true)
+  done < <(plan_stages "$1" "$2" "$3" 2>/dev/null)
   [[ "$refused" == false ]] || exit 2
 }
 
-ask_stages() {  # ask_stages list|steps|current|places FIRST LAST; places: only outputs with files of others at their place
-  local what="$1" folder i status=0 lines=() place="${opt[work]}"
+plan_stages() {  # plan_stages list|steps|current|places FIRST LAST; places: only outputs with files of others at their place
+  local what="$1" folder name status=0 lines=() place="${opt[work]}"
   folder="$(mktemp -d)"
-  # A stage's working folder is --work; asking does not make it.
+  # A stage's working folder is --work; planning does not make it.
   if [[ ! -d "$place" ]]; then place="$folder/work" && mkdir -- "$place"; fi
-  for ((i = 0; i < ${#stages[@]}; i++)); do
-    lines+=("${stages[i]}"$'\t'"${about[${stages[i]}]}")
-    if ((status != 0 || i + 1 < $2 || i + 1 > $3)); then continue; fi
-    set +e  # not '||', which would disable 'set -e' inside the stage
-    (set -e; cd -- "$place"; export KD_PLAN="$folder/commands" KD_STAGE="${stages[i]}"; "${stages[i]}" >/dev/null)
-    status=$?
-    set -e
-  done
-  if [[ "$what" == current ]] && { ((status)) || ! same_facts "$folder/commands.facts"; }; then what=places; fi
+  for name in "${stages[@]}"; do lines+=("$name"$'\t'"${about[$name]}"); done
+  set +e  # not '||', which would disable 'set -e' inside the stages
+  (set -e; cd -- "$place"; plan_file="$folder/commands"; for current in "${stages[@]:$2 - 1:$3 - $2 + 1}"; do "$current" >/dev/null; done)
+  status=$?
+  set -e
+  if [[ "$what" == current ]] && { ((status)) || [[ -e "$folder/commands.facts" ]]; }; then what=places; fi
   if ((status == 0)) || [[ "$what" == places ]]; then
     (cd -- "$place" && "$KD_PYTHON" -m kdtool.core.stages "$what" "$place" "$folder/commands" "${opt[force]}" "${lines[@]}") || status=$?
   fi

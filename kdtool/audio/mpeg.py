@@ -1,4 +1,4 @@
-"""MPEG audio (MP3, MP2, MP1).  In: an open file.  Out: its layout, with the samples that its frames hold and announce.
+"""MPEG audio (MP3, MP2, MP1).  In: a file's bytes.  Out: its layout, with the samples that its frames hold and announce.
 
 Without a Xing header libsndfile estimates the length from the first frame's bit rate, and stops reading there: of a file of
 variable rate it reads a part. So the frames are counted, and the decoder is shown a Xing header with their number.
@@ -7,11 +7,9 @@ variable rate it reads a part. So the frames are counted, and the decoder is sho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from kdtool.audio.faults import CONVERT
-from kdtool.audio.layout import Broken, Layout
-from kdtool.audio.window import Window
+from kdtool.audio.layout import Broken, Layout, Window
 
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version: 1, 2, 2.5
 KBPS = {
@@ -31,7 +29,7 @@ ID3V1 = 128  # bytes of a tag at the end
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: bytes, samples, Hz, layer, MPEG version's code, channels, whether a checksum follows the head."""
+    """One frame: bytes, samples, Hz, layer, MPEG version's code, channels, bytes of Layer III's side information, where it begins."""
 
     size: int
     samples: int
@@ -39,7 +37,8 @@ class Frame:
     layer: int
     version: int
     channels: int
-    protected: bool
+    side_bytes: int
+    side: int
 
     def fits(self, other: Frame) -> bool:
         """Whether both can be of one stream."""
@@ -58,7 +57,9 @@ def frame(head: bytes) -> Frame | None:
     bits = KBPS[1 if version == 3 else 2, layer][kbps - 1] * 1000
     samples = {1: 384, 2: 1152, 3: 1152 if version == 3 else 576}[layer]
     size = (12 * bits // hertz + padding) * 4 if layer == 1 else samples // 8 * bits // hertz + padding
-    return Frame(size, samples, hertz, layer, version, 1 if head[3] >> 6 == 3 else 2, not head[1] & 1)
+    channels = 1 if head[3] >> 6 == 3 else 2
+    side_bytes = {(3, 2): 32, (3, 1): 17}.get((version, channels), 17 if channels == 2 else 9)
+    return Frame(size, samples, hertz, layer, version, channels, side_bytes, 4 if head[1] & 1 else 6)  # 6: behind a checksum
 
 
 def first_frame(data: Window, at: int, last: int, like: Frame | None = None) -> int:
@@ -75,7 +76,7 @@ def first_frame(data: Window, at: int, last: int, like: Frame | None = None) -> 
     return -1
 
 
-def mpeg_layout(file: BinaryIO, first: int, last: int, kind: str = "") -> Layout:
+def mpeg_layout(data: Window, first: int, last: int, kind: str = "") -> Layout:
     """The layout of the stream from byte `first` to `last`.
 
     Raises:
@@ -83,39 +84,27 @@ def mpeg_layout(file: BinaryIO, first: int, last: int, kind: str = "") -> Layout
     """
     if last <= first:
         raise Broken("is empty")
-    data = Window(file, last)
     begin = first_frame(data, data.skip_id3(first), last)
     head = frame(data.get(begin, 4)) if begin >= 0 else None
     if head is None:
         raise Broken("cannot be decoded: it holds no MPEG audio frames; fetch it again")
-    promised, own = _promise(data.get(begin, head.size), head)
-    begin += head.size if own else 0
+    # The first frame may be a header that says how many frames follow: 0 if it does not know.
+    body, at = data.get(begin, head.size), head.side + head.side_bytes
+    promised = None
+    if head.layer == 3 and body[at : at + 4] in (b"Xing", b"Info"):
+        promised = int.from_bytes(body[at + 8 : at + 12], "big") if body[at + 7 : at + 8] and body[at + 7] & 1 else 0
+    elif head.layer == 3 and body[36:40] == b"VBRI":
+        promised = int.from_bytes(body[50:54], "big")
+    begin += 0 if promised is None else head.size
     count, cut, lost = _count(data, begin, last, head)
-    kind = kind or f"MP{head.layer}"
     notes = [f"{lost:,} bytes of it are no MPEG audio"] * (lost > 0)
-    if cut and promised is None:
+    if cut and not promised:
         notes.append(f"its last frame is cut ({cut} bytes), so its end may be missing; its format does not say how long it was")
     if promised == count + 1:  # some encoders count the header too
         promised = count
-    prefix = _xing(head, count) if promised is None and head.layer == 3 else b""
-    return Layout(kind, first=begin if prefix else first, last=last, held=last - begin, found=count * head.samples, prefix=prefix,
-                  promised=None if promised is None else promised * head.samples, notes=tuple(notes))  # fmt: skip
-
-
-def _promise(body: bytes, head: Frame) -> tuple[int | None, bool]:
-    """(frames that a Xing, Info or VBRI header announces, whether the first frame is such a header)."""
-    at = 4 + 2 * head.protected + _side(head)
-    if head.layer == 3 and body[at : at + 4] in (b"Xing", b"Info"):
-        counted = body[at + 7 : at + 8] and body[at + 7] & 1
-        return (int.from_bytes(body[at + 8 : at + 12], "big") or None) if counted else None, True
-    if head.layer == 3 and body[36:40] == b"VBRI":
-        return int.from_bytes(body[50:54], "big") or None, True
-    return None, False
-
-
-def _side(head: Frame) -> int:
-    """Bytes of Layer III's side information."""
-    return {(3, 2): 32, (3, 1): 17}.get((head.version, head.channels), 17 if head.channels == 2 else 9)
+    prefix = _xing(head, count) if not promised and head.layer == 3 else b""
+    return Layout(kind or f"MP{head.layer}", first=begin if prefix else first, last=last, held=last - begin, found=count * head.samples,
+                  prefix=prefix, promised=promised * head.samples if promised else None, notes=tuple(notes))  # fmt: skip
 
 
 def _count(data: Window, at: int, last: int, like: Frame) -> tuple[int, int, int]:
@@ -159,21 +148,19 @@ def _xing(like: Frame, count: int) -> bytes:
     Where there is such a header, the decoder drops its own delay at the beginning; so that the audio stays where other
     programs show it, it is told to drop one frame's samples in all, and these are silent.
     """
-    silent = _empty_frame(like, 0)
-    body = bytearray(_empty_frame(like, 4 + _side(like) + 8 + 4 + LAME))
-    at = 4 + _side(like)
+    body, at = bytearray(_empty_frame(like, LAME + 12)), 4 + like.side_bytes
     body[at : at + 12] = b"Xing" + (1).to_bytes(4, "big") + (count + 1).to_bytes(4, "big")
     body[at + 12 : at + 21] = b"LAME3.100"
     body[at + 33 : at + 36] = ((like.samples - DECODER_DELAY) << 12).to_bytes(3, "big")
-    return bytes(body) + silent
+    return bytes(body) + _empty_frame(like, 0)
 
 
-def _empty_frame(like: Frame, size: int) -> bytes:
-    """A frame of zeros of at least `size` bytes, and so large that it holds its side information."""
+def _empty_frame(like: Frame, room: int) -> bytes:
+    """A frame of zeros with at least `room` bytes behind its side information."""
     for code in range(1, 15):
         rate = RATES[like.version].index(like.rate)
         head = bytes([0xFF, 0xE0 | like.version << 3 | 1 << 1 | 1, code << 4 | rate << 2, 0xC0 if like.channels == 1 else 0])
         made = frame(head)
-        if made and made.size >= max(size, 4 + _side(like)):
+        if made and made.size >= 4 + like.side_bytes + room:
             return head + bytes(made.size - 4)
     raise Broken("cannot be decoded: its MPEG frames are too small; convert it")

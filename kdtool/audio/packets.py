@@ -1,32 +1,27 @@
-"""FLAC and Ogg.  In: an open file.  Out: its layout: the announced length, and whether the file ends early.
+"""FLAC and Ogg.  In: a file's bytes.  Out: its layout: the announced length, and whether the file ends early.
 
 libsndfile reads a cut Ogg file silently to its last complete page, and cannot read a FLAC stream of unknown length.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
-from typing import BinaryIO
 
-from kdtool.audio.layout import Broken, Layout
-from kdtool.audio.window import Window
+from kdtool.audio.layout import Broken, Layout, Window
 
 TAILS = (1 << 15, 1 << 21)  # bytes at the end in which the last FLAC frame is searched
 TOTAL = (1 << 36) - 1
 _TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def flac(file: BinaryIO, size: int) -> Layout:
+def flac(data: Window) -> Layout:
     """Native FLAC: the frames are numbered, so the last one gives the audio's length."""
-    data = Window(file, size)
-    start = data.skip_id3(0)
+    start, size = data.skip_id3(0), data.size
     info = data.get(start + 8, 34)
     if data.get(start, 4) != b"fLaC" or len(info) < 34:
         raise Broken("cannot be decoded: its FLAC header is cut; fetch it again")
     block, low = struct.unpack(">H", info[:2])[0], int.from_bytes(info[10:18], "big")
     total, rate = low & TOTAL, low >> 44
-    found = _last_sample(file, start + 42, size, block, low >> 36 & 0xFF)
+    found = _last_sample(data, start + 42, block, low >> 36 & 0xFF)
     if total:
         return Layout("FLAC", last=size, held=size, found=found, promised=total)
     if found is None:
@@ -35,16 +30,15 @@ def flac(file: BinaryIO, size: int) -> Layout:
     return Layout("FLAC", last=size, held=size, found=found, patches=((start + 18, patched),)) if rate else Layout("FLAC", last=size)
 
 
-def _last_sample(file: BinaryIO, first: int, last: int, block: int, stream: int) -> int | None:
+def _last_sample(data: Window, first: int, block: int, stream: int) -> int | None:
     """The sample after the last frame; None if no frame is found near the end. stream: 8 bits of channels and depth."""
-    for tail in TAILS:
-        file.seek(max(first, last - tail))
-        data = file.read(tail)
-        at = len(data)
-        while (at := data.rfind(b"\xff", 0, at)) >= 0:
-            if data[at + 1 : at + 2] in (b"\xf8", b"\xf9") and (ends := frame_end(data[at : at + 16], block, stream)) is not None:
-                return ends
-        if tail >= last - first:
+    for length in TAILS:
+        tail = data.get(max(first, data.size - length), length)
+        at = len(tail)
+        while (at := tail.rfind(b"\xff", 0, at)) >= 0:
+            if tail[at + 1 : at + 2] in (b"\xf8", b"\xf9") and (end := frame_end(tail[at : at + 16], block, stream)) is not None:
+                return end
+        if length >= data.size - first:
             break
     return None
 
@@ -56,27 +50,18 @@ def frame_end(head: bytes, block: int, stream: int) -> int | None:
     channels = head[3] >> 4
     if channels > 10 or (channels < 8 and channels != stream >> 5 & 7):
         return None
-    number, at = _number(head, 4)
-    size, at = _block_size(head, at)
+    ones = f"{head[4]:08b}0".index("0")  # the number is coded as in UTF-8
+    more = head[5 : 4 + max(1, ones)]
+    size, at = _block_size(head, 5 + len(more))
     at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
-    if number < 0 or size == 0 or head[2] & 15 == 15 or at >= len(head) or _crc8(head[:at]) != head[at]:
+    if ones in (1, 8) or any(byte & 0xC0 != 0x80 for byte in more) or size == 0 or head[2] & 15 == 15:
         return None
+    if at >= len(head) or _crc8(head[:at]) != head[at]:
+        return None
+    number = head[4] & 0x7F >> ones
+    for byte in more:
+        number = number << 6 | byte & 0x3F
     return number + size if head[1] & 1 else number * block + size
-
-
-def _number(head: bytes, at: int) -> tuple[int, int]:
-    """(the number coded as in UTF-8, the position after it); -1 if it is invalid."""
-    first = head[at]
-    more = next((n for n in range(7) if not first & 0x80 >> n), 7)
-    if more in (1, 7) and first != 0xFE:
-        return -1, at
-    count = max(0, more - 1)
-    value = first & (0x7F >> more if more else 0x7F)
-    for byte in head[at + 1 : at + 1 + count]:
-        if byte & 0xC0 != 0x80:
-            return -1, at
-        value = value << 6 | byte & 0x3F
-    return value, at + 1 + count
 
 
 def _block_size(head: bytes, at: int) -> tuple[int, int]:
@@ -103,12 +88,10 @@ def page_checksum(page: bytes) -> bytes:
     return crc.to_bytes(4, "big").translate(_TURNED)
 
 
-def ogg(file: BinaryIO, size: int) -> Layout:
+def ogg(data: Window) -> Layout:
     """Vorbis or Opus in Ogg: pages are numbered, and the last one is marked."""
     at = lost = 0
-    cut, ended, kind, serial, expected = "", False, "Ogg", b"", -1
-    notes: list[str] = []
-    data = Window(file, size)
+    cut, ended, kind, serial, expected, size = "", False, "Ogg", b"", -1, data.size
     while at < size:
         head = data.get(at, 27)
         if head[:4] != b"OggS":
@@ -133,8 +116,6 @@ def ogg(file: BinaryIO, size: int) -> Layout:
             raise Broken(f"lacks pages {expected} to {number - 1} of its Ogg stream; fetch it again")
         expected, ended = number + 1, bool(head[5] & 4)
         at += whole
-    if not ended and not cut:
-        notes.append("its stream has no end mark, so the file may lack its end; its format does not say how long it was")
-    if lost:
-        notes.append(f"{lost:,} bytes of it are no Ogg pages")
+    notes = ["its stream has no end mark, so the file may lack its end; its format does not say how long it was"] * (not ended and not cut)
+    notes += [f"{lost:,} bytes of it are no Ogg pages"] * (lost > 0)
     return Layout(kind, last=size, held=size - lost, cut=cut, notes=tuple(notes))

@@ -1,7 +1,7 @@
 """Reads audio of any format: kind, length, samples.  In: a file.  Out: float32 samples at the file's rate.
 
 The only place that reads audio: import, aligner, features, reports, validation. The content counts, not the suffix, and
-a file with less audio than it announces is never accepted. `kdtool.audio.table` lists the treatment of each case.
+a file with less audio than it announces is never accepted. egs/kaldi_dir/README.md lists the treatment of each case.
 """
 
 from __future__ import annotations
@@ -16,11 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kdtool.audio import chunks, headers, kinds, mpeg, packets
-from kdtool.audio.faults import AudioFault, length, truncated, undecodable
-from kdtool.audio.layout import Broken, Layout
-from kdtool.audio.overlay import Overlay
-from kdtool.audio.verdict import BYTES, Sound, sound_of
-from kdtool.audio.window import Window
+from kdtool.audio.faults import BYTES, AudioFault, Sound, length, sound_of, truncated, undecodable
+from kdtool.audio.layout import Broken, Layout, Overlay, Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,31 +118,30 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
         file = open(path, "rb")  # noqa: SIM115
     except OSError as e:
         raise AudioFault(f"{path} cannot be read ({e.strerror}); check the path and its permissions") from e
-    with file:
-        audio = _opened(path, file)
-        with audio.decoder:
-            yield audio
+    with file, _opened(path, file) as audio:
+        yield audio
 
 
-def _opened(path: Path, file: BinaryIO) -> AudioFile:
+@contextmanager
+def _opened(path: Path, file: BinaryIO) -> Iterator[AudioFile]:
     import soundfile
 
     try:
-        layout = _find_layout(path, file)
+        status = os.fstat(file.fileno())
+        if status.st_size == 0:
+            raise AudioFault(f"{path} is empty (0 bytes); fetch it again")
+        layout = _layout(path, status.st_size, status.st_mtime_ns)
         decoder = _decoder(file, layout)
     except OSError as e:
         raise AudioFault(f"{path} cannot be read ({e.strerror}); check its disk") from e
     except (soundfile.LibsndfileError, RuntimeError) as e:
-        if layout.announced is not None and layout.announced > layout.held:
+        if layout.lacks:
             raise truncated(path, f"{layout.held:,} bytes of audio", f"{layout.announced:,}") from e
         if layout.cut:
             raise AudioFault(f"{path} is truncated: nothing of it can be decoded, and {layout.cut}; fetch it again") from e
         raise undecodable(path, layout.kind, e) from e
-    try:
-        return AudioFile(path, decoder, layout)
-    except AudioFault:
-        decoder.close()
-        raise
+    with decoder:
+        yield AudioFile(path, decoder, layout)
 
 
 @cache
@@ -163,10 +159,10 @@ def _decoder_class() -> Any:
 
 def _decoder(file: BinaryIO, layout: Layout) -> Any:
     """Open libsndfile on the bytes that the layout shows."""
-    size = os.fstat(file.fileno()).st_size
+    whole = not (layout.prefix or layout.patches or layout.first) and layout.last >= os.fstat(file.fileno()).st_size
     # By file descriptor, not by name: libsndfile treats any .au, .gsm or .vox file as headerless audio.
     os.lseek(file.fileno(), 0, os.SEEK_SET)
-    source: Any = os.dup(file.fileno()) if layout.plain(size) else Overlay(file, layout)
+    source: Any = os.dup(file.fileno()) if whole else Overlay(file, layout)
     if layout.raw is None:
         return _decoder_class()(source)
     rate, subtype = layout.raw
@@ -178,13 +174,14 @@ def is_audio(path: Path) -> bool:
     if not path.is_file():
         return False
     with open(path, "rb") as file:
-        head, size = file.read(64), os.fstat(file.fileno()).st_size
-        if kinds.other(head) or not size:
+        data = Window(file)
+        head = data.get(0, 64)
+        if kinds.other(head) or not head:
             return False
-        if kinds.foreign(head) or any(head.startswith(mark) for mark, _ in BY_MARK if len(mark) > 2) or headers.gsm(file, size):
+        if kinds.foreign(head) or any(head.startswith(mark) for mark, _ in BY_MARK if len(mark) > 2) or headers.gsm(data):
             return True
         try:
-            return bool(mpeg.mpeg_layout(file, 0, size))
+            return bool(mpeg.mpeg_layout(data, 0, data.size))
         except Broken:
             return False
 
@@ -207,38 +204,29 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> tuple[np.ndarra
         return audio.samples(start, stop), audio.sound.rate
 
 
-def _find_layout(path: Path, file: BinaryIO) -> Layout:
-    status = os.fstat(file.fileno())
-    if status.st_size == 0:
-        raise AudioFault(f"{path} is empty (0 bytes); fetch it again")
-    return _layout(path, status.st_size, status.st_mtime_ns)
-
-
 @lru_cache(maxsize=256)
-def _layout(path: Path, size: int, _time: int) -> Layout:
+def _layout(path: Path, _size: int, _time: int) -> Layout:
     """The audio's layout; cached, because a long recording is read for each of its utterances."""
     with open(path, "rb") as file:
-        head = file.read(64)
+        data = Window(file)
+        head = data.get(0, 64)
         try:
-            if said := kinds.foreign(head) or kinds.other(head):
-                raise Broken(said)
+            if fault := kinds.foreign(head) or kinds.other(head):
+                raise Broken(fault)
             for mark, parse in BY_MARK:
                 if head.startswith(mark):
-                    return parse(file, size)
-            if layout := headers.gsm(file, size) or headers.htk(file, size):
-                return layout
-            return _other(path, file, size, head)
+                    return parse(data)
+            return headers.gsm(data) or headers.htk(data) or _other(path, data, head)
         except Broken as e:
             raise AudioFault(f"{path} {e}") from e
 
 
-def _other(path: Path, file: BinaryIO, size: int, head: bytes) -> Layout:
+def _other(path: Path, data: Window, head: bytes) -> Layout:
     """A file without a mark: MP3, or FLAC after an ID3 tag, or another format of libsndfile."""
-    data = Window(file, size)
     if data.get(data.skip_id3(0), 4) == b"fLaC":
-        return packets.flac(file, size)
+        return packets.flac(data)
     try:
-        return mpeg.mpeg_layout(file, 0, size)
+        return mpeg.mpeg_layout(data, 0, data.size)
     except Broken as e:
         if head.startswith(b"ID3") or mpeg.frame(head[:4]):
             raise
@@ -256,6 +244,6 @@ def _damaged(path: Path, sound: Sound, layout: Layout, error: Exception) -> Audi
                 held += count
         except (soundfile.LibsndfileError, RuntimeError):
             pass  # the reported error; it ends the count
-    said = " ".join(str(error).split())
+    reason = " ".join(str(error).split())
     return AudioFault(f"{path} is truncated or damaged: {length(held, sound.rate)} can be decoded, its header announces "
-                      f"{length(sound.samples, sound.rate)} ({said}); fetch it again")  # fmt: skip
+                      f"{length(sound.samples, sound.rate)} ({reason}); fetch it again")  # fmt: skip

@@ -8,6 +8,7 @@ from enum import IntEnum
 from pathlib import Path
 
 EXAMPLES = 3
+UNREADABLE = "unreadable"  # the class of files that cannot be read or do not fit each other
 COLUMNS = ("class", "item", "file", "found", "expected")
 
 
@@ -41,10 +42,10 @@ class Item:
     name: str
     file: str
     found: str
-    wanted: str
+    expected: str
 
     def __str__(self) -> str:
-        words = ", ".join(filter(None, [self.found, self.wanted and f"expected {self.wanted}"]))
+        words = ", ".join(filter(None, [self.found, self.expected and f"expected {self.expected}"]))
         return f"{self.name} ({words})" if words else self.name
 
 
@@ -56,10 +57,10 @@ class Report:
         self._classes = classes
         self._items: dict[str, list[Item]] = {}
 
-    def add(self, name: str, item: object, file: object = "", found: object = "", wanted: object = "") -> None:
+    def add(self, name: str, item: object, file: object = "", found: object = "", expected: object = "") -> None:
         """Add an item of class `name`, which must be one of the validator's classes."""
         assert name in self._classes, name
-        self._items.setdefault(name, []).append(Item(str(item), str(file), str(found), str(wanted)))
+        self._items.setdefault(name, []).append(Item(str(item), str(file), str(found), str(expected)))
 
     def items(self, name: str) -> list[Item]:
         """The items of a class, in order of discovery."""
@@ -87,7 +88,7 @@ class Report:
 
     def rows(self) -> list[tuple[str, ...]]:
         """All items as rows of COLUMNS, problems first."""
-        return [(name, i.name, i.file, i.found, i.wanted) for name in self.found for i in self._items[name]]
+        return [(name, i.name, i.file, i.found, i.expected) for name in self.found for i in self._items[name]]
 
 
 def _flat(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.errors import KdError
-from kdtool.core.findings import Level, Report
+from kdtool.core.findings import UNREADABLE, Level, Report
 
 # Named, not imported: `--help` and the start of a step must not load all of them.
 KINDS = {
@@ -37,7 +37,12 @@ def validate(kind: str, folder: Path, level: Level, others: Mapping[str, Path] |
         raise KdError(f"{folder}: no such folder; check the path, or run the stage that makes it first (--list-stages shows them)")
     module = _module(kind)
     report = Report(folder, module.CLASSES)
-    module.check(report, folder, level, others or {})
+    try:
+        module.check(report, folder, level, others or {})
+    except KdError as e:
+        if UNREADABLE not in module.CLASSES:
+            raise
+        report.add(UNREADABLE, folder.name, folder, str(e))
     return report
 
 

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdtool.core.errors import KdError
-from kdtool.core.findings import Class, Level, Report
+from kdtool.core.findings import UNREADABLE, Class, Level, Report
+from kdtool.features.store import FeatureSet
 from kdtool.formats.alignment import ALI_FILE, Alignment, AlignmentSet
-from kdtool.formats.transforms import TRANSFORMS_FILE
-from kdtool.formats.tree import HMM
-
-if TYPE_CHECKING:
-    from kdtool.formats.tree import Tree
-    from kdtool.lang.lang import Lang
+from kdtool.formats.transforms import TRANSFORMS_FILE, load_transforms
+from kdtool.formats.tree import HMM, TREE_FILE, Tree
+from kdtool.gmm.folder import check_alignment, original_ids
+from kdtool.lang.lang import Lang
+from kdtool.validate.checks import check_repeated, check_same, dropped_ids, reading
 
 AGAIN = "align again (steps/align.sh)"
 CLASSES = {
-    "unreadable": Class("files that are missing, damaged, or do not fit each other", AGAIN),
+    UNREADABLE: Class("files that are missing, damaged, or do not fit each other", AGAIN),
     "duplicate-id": Class("an utterance that occurs more than once", AGAIN),
     "frames": Class("an utterance whose arrays differ in length", AGAIN),
     "phones": Class("phone segments that do not cover the utterance from end to end", AGAIN),
@@ -47,15 +45,16 @@ OTHERS = {
 
 def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]) -> None:
     """Check an alignment folder."""
-    try:
-        alignments = AlignmentSet.open(folder)
-        lang, tree = _lang(others), _tree(others, folder)
-    except KdError as e:
-        report.add("unreadable", folder.name, folder, str(e))
-        return
-    for name in sorted({n for n in alignments.ids if alignments.ids.count(n) > 1}) if len(set(alignments.ids)) < len(alignments) else []:
-        report.add("duplicate-id", name, folder / "index.jsonl", f"{alignments.ids.count(name)} times", "once")
-    _check_digests(report, alignments, lang, tree)
+    alignments = AlignmentSet.open(folder)
+    lang = Lang.load(others["lang"]) if "lang" in others else None
+    place = others.get("gmm", folder.resolve().parent)
+    tree = Tree.load(place) if "gmm" in others or (place / TREE_FILE).is_file() else None
+    check_repeated(report, alignments.ids, folder / "index.jsonl")
+    if tree:
+        check_same(report, "tree", folder / "meta.json", alignments.meta.get("tree_digest", "") or "none", tree.digest)
+    if lang:
+        with reading(report, folder / "meta.json", "lang"):
+            check_alignment(alignments, lang)
     num_pdfs = tree.num_pdfs if tree else int(alignments.meta.get("num_pdfs", 1 << 31))
     for name in dict.fromkeys(alignments.ids):
         one = alignments.get(name)
@@ -65,49 +64,29 @@ def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]
         elif one.pdf.min() < 0 or one.pdf.max() >= num_pdfs:
             report.add("senone", name, folder / ALI_FILE, f"senones {one.pdf.min()} to {one.pdf.max()}", f"0 to {num_pdfs - 1}")
         else:
-            _check_states(report, one, folder, lang, tree, str(alignments.meta.get("topology", HMM)))
+            _check_states(report, one, folder / ALI_FILE, lang, tree, str(alignments.meta.get("topology", HMM)))
             if lang and level == Level.DEEP:
-                _check_prons(report, one, folder, lang)
-    if (folder / TRANSFORMS_FILE).is_file():
-        _check_transforms(report, folder / TRANSFORMS_FILE)
-    if "feats" in others:
-        _check_features(report, alignments, others["feats"])
+                _check_prons(report, one, folder / ALI_FILE, lang)
     report.summary = f"{len(alignments)} utterances, {sum(alignments.get(n).num_frames for n in alignments.ids)} frames"
+    path = folder / TRANSFORMS_FILE
+    with reading(report, path):
+        for speaker, matrix in load_transforms([path] if path.is_file() else []).items():
+            if bad := int((~np.isfinite(matrix)).sum()):
+                report.add("transform", speaker, path, f"{bad} of {matrix.size} values", "finite")
+    if "feats" in others:
+        with reading(report, others["feats"]):
+            _check_features(report, alignments, others["feats"])
 
 
-def _lang(others: Mapping[str, Path]) -> Lang | None:
-    from kdtool.lang.lang import Lang
-
-    return Lang.load(others["lang"]) if "lang" in others else None
-
-
-def _tree(others: Mapping[str, Path], folder: Path) -> Tree | None:
-    from kdtool.formats.tree import TREE_FILE, Tree
-
-    place = others.get("gmm", folder.resolve().parent)
-    return Tree.load(place) if "gmm" in others or (place / TREE_FILE).is_file() else None
-
-
-def _check_digests(report: Report, alignments: AlignmentSet, lang: Lang | None, tree: Tree | None) -> None:
-    from kdtool.gmm.folder import check_alignment
-
-    said = str(alignments.meta.get("tree_digest", ""))
-    if tree and said != tree.digest:
-        report.add("tree", "meta.json", alignments.folder / "meta.json", said[:16] or "none", tree.digest[:16])
-    if lang:
-        try:
-            check_alignment(alignments, lang)
-        except KdError as e:
-            report.add("lang", "meta.json", alignments.folder / "meta.json", str(e))
-
-
-def _check_states(report: Report, one: Alignment, folder: Path, lang: Lang | None, tree: Tree | None, topology: str) -> None:
-    path, start = folder / ALI_FILE, one.phone_start
+def _check_states(report: Report, one: Alignment, path: Path, lang: Lang | None, tree: Tree | None, topology: str) -> None:
+    start = one.phone_start
     first = np.zeros(one.num_frames, dtype=bool)
     first[start] = True
     step = np.diff(one.state.astype(np.int32), prepend=0)
     bad = np.where(first, one.state != 0, (step < 0) | (step > 1))
-    states = _states_of(lang, tree)
+    states = tree.num_states if tree else None  # of each phone id, 0 where the id is no phone
+    if lang:
+        states = np.array([lang.num_states.get(i, 0) for i in range(len(lang.phone_names))])
     if states is not None:
         phones, ends = one.phone[start], np.append(start[1:], one.num_frames) - 1
         if phones.min() < 1 or phones.max() >= len(states) or not states[phones].all():
@@ -122,13 +101,6 @@ def _check_states(report: Report, one: Alignment, folder: Path, lang: Lang | Non
         _check_tree(report, one, path, tree)
 
 
-def _states_of(lang: Lang | None, tree: Tree | None) -> np.ndarray | None:
-    """States of each phone id, 0 where the id is no phone."""
-    if lang is None:
-        return tree.num_states if tree else None
-    return np.array([lang.num_states.get(i, 0) for i in range(len(lang.phone_names))])
-
-
 def _check_tree(report: Report, one: Alignment, path: Path, tree: Tree) -> None:
     segments = one.phone_segments()
     left = np.concatenate([[0], segments.ids[:-1]])
@@ -137,53 +109,28 @@ def _check_tree(report: Report, one: Alignment, path: Path, tree: Tree) -> None:
     if segments.ids.max() >= tree.pdf_map.shape[0] or one.state.max() >= tree.pdf_map.shape[3]:
         report.add("tree", one.id, path, f"phone {segments.ids.max()}, state {one.state.max()}", f"a table of {tree.pdf_map.shape}")
         return
-    wanted = tree.pdf_map[left[owner], one.phone, right[owner], one.state]
-    if (bad := wanted != one.pdf).any():
+    expected = tree.pdf_map[left[owner], one.phone, right[owner], one.state]
+    if (bad := expected != one.pdf).any():
         frame = int(bad.argmax())
-        report.add("tree", one.id, path, f"senone {one.pdf[frame]} at frame {frame}; {int(bad.sum())} frames", str(wanted[frame]))
+        report.add("tree", one.id, path, f"senone {one.pdf[frame]} at frame {frame}; {int(bad.sum())} frames", expected[frame])
 
 
-def _check_prons(report: Report, one: Alignment, folder: Path, lang: Lang) -> None:
+def _check_prons(report: Report, one: Alignment, path: Path, lang: Lang) -> None:
     segments = one.phone_segments()
-    heard = ~np.isin(segments.ids, [lang.sil])
     for word, first, length in one.words:
-        inside = heard & (segments.start >= first) & (segments.start < first + length)
-        said = tuple(segments.ids[inside].tolist())
-        if said not in lang.text_prons.get(word, lang.prons[lang.oov]):
-            names = " ".join(lang.phone_names[p] for p in said)
-            report.add("pronunciation", f"{one.id}: {word}", folder / ALI_FILE, names or "no phones", "a pronunciation of the lexicon")
-
-
-def _check_transforms(report: Report, path: Path) -> None:
-    from kdtool.formats.transforms import load_transforms
-
-    try:
-        transforms = load_transforms([path])
-    except KdError as e:
-        report.add("unreadable", path.name, path, str(e))
-        return
-    for speaker, matrix in transforms.items():
-        if bad := int((~np.isfinite(matrix)).sum()):
-            report.add("transform", speaker, path, f"{bad} of {matrix.size} values", "finite")
+        inside = (segments.ids != lang.sil) & (segments.start >= first) & (segments.start < first + length)
+        pron = tuple(segments.ids[inside].tolist())
+        if pron not in lang.text_prons.get(word, lang.prons[lang.oov]):
+            names = " ".join(lang.phone_names[p] for p in pron)
+            report.add("pronunciation", f"{one.id}: {word}", path, names or "no phones", "a pronunciation of the lexicon")
 
 
 def _check_features(report: Report, alignments: AlignmentSet, feats: Path) -> None:
-    from kdtool.core.tables import read_lines
-    from kdtool.features.store import FeatureSet
-    from kdtool.gmm.folder import original_ids
-
-    try:
-        features = FeatureSet.open(feats)
-        wanted = original_ids(features)
-    except KdError as e:
-        report.add("unreadable", feats.name, feats, str(e))
-        return
-    dropped = alignments.folder / "dropped.tsv"
-    gone = {line.split("\t")[0] for line in read_lines(dropped)} if dropped.is_file() else set()
-    for name in wanted:
+    features = FeatureSet.open(feats)
+    dropped = dropped_ids(alignments.folder)
+    for name in original_ids(features):
         frames = features.info(name).num_frames
-        if name in alignments:
-            if (found := alignments.get(name).num_frames) != frames:
-                report.add("length", name, alignments.folder / ALI_FILE, f"{found} frames", f"{frames} in {feats}")
-        elif name not in gone:
+        if name not in alignments and name not in dropped:
             report.add("unaccounted", name, feats, "no alignment", "one, or a reason in dropped.tsv")
+        elif name in alignments and (found := alignments.get(name).num_frames) != frames:
+            report.add("length", name, alignments.folder / ALI_FILE, f"{found} frames", f"{frames} in {feats}")

@@ -6,15 +6,22 @@ DEEP decodes all audio and reads all features.
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from kdtool.audio.faults import AudioFault
+from kdtool.audio.reader import check as read_through
+from kdtool.audio.reader import header
 from kdtool.core.findings import Class, Level, Report
+from kdtool.core.inputs import validate
+from kdtool.core.tables import read_lines
+from kdtool.core.tensors import file_digest
 from kdtool.corpus.ids import id_fault
+from kdtool.corpus.sources import source_fault
 from kdtool.formats.rows import RECORDING, SUPERVISION
-from kdtool.validate.rows import BROKEN, BROKEN_CLASS, sound_rows
+from kdtool.lang.vocab import text_fault
+from kdtool.validate.checks import BROKEN, BROKEN_CLASS, check_repeated, sound_rows
 
 FIX = "utils/fix_data.sh {folder}"
 AGAIN = "prepare the corpus again (local/*/prepare_data.sh)"
@@ -46,42 +53,35 @@ SLACK = 0.01  # seconds: manifests round their times
 
 def check(report: Report, folder: Path, level: Level, others: object) -> None:
     """Check a data folder."""
-    names = {"recordings": RECORDING, "supervisions": SUPERVISION}
-    tables = {name: sound_rows(folder / f"{name}.jsonl.gz", fields, report) for name, fields in names.items()}
-    recordings = {row["id"]: row for row in tables["recordings"]}
-    utterances = tables["supervisions"]
+    tables = {"recordings": RECORDING, "supervisions": SUPERVISION}
+    listed, utterances = (sound_rows(folder / f"{name}.jsonl.gz", fields, report) for name, fields in tables.items())
+    recordings = {row["id"]: row for row in listed}
     if not utterances and not report.items(BROKEN):
         report.add("no-utterances", "supervisions.jsonl.gz", folder / "supervisions.jsonl.gz")
-    for name, rows in tables.items():
-        _check_ids(report, rows, folder / f"{name}.jsonl.gz")
+    for name, rows in zip(tables, (listed, utterances), strict=True):
+        path, ids = folder / f"{name}.jsonl.gz", [row["id"] for row in rows]
+        check_repeated(report, ids, path)
+        for one in dict.fromkeys(ids):
+            if fault := id_fault(one):
+                report.add("bad-id", repr(one), path, fault)
+        for before, one in pairwise(ids):
+            if one < before:
+                report.add("not-sorted", one, path, f"stands behind {before}")
     for row in utterances:
-        _check_utterance(report, row, recordings.get(row["recording_id"]), folder)
-    _check_texts(report, utterances, folder)
+        _check_utterance(report, row, recordings.get(row["recording_id"]), folder / "supervisions.jsonl.gz")
+    _check_texts(report, utterances, folder / "supervisions.jsonl.gz")
     digests = _audio_digests(folder, utterances) if level == Level.DEEP else {}
     for row in recordings.values():
-        _check_recording(report, row, folder, level, digests)
-    used = {row["recording_id"] for row in utterances}
-    for name in recordings.keys() - used:
+        _check_recording(report, row, folder / "recordings.jsonl.gz", level, digests)
+    for name in recordings.keys() - {row["recording_id"] for row in utterances}:
         report.add("unused-recording", name, folder / "recordings.jsonl.gz")
     if level > Level.DOOR:
         _check_features(report, folder, level)
     report.summary = f"{len(utterances)} utterances, {len(recordings)} recordings, {len({u['speaker'] for u in utterances})} speakers"
 
 
-def _check_ids(report: Report, rows: list[dict[str, Any]], path: Path) -> None:
-    ids = [row["id"] for row in rows]
-    for name, count in Counter(ids).items():
-        if count > 1:
-            report.add("duplicate-id", name, path, f"{count} times", "once")
-        if fault := id_fault(name):
-            report.add("bad-id", repr(name), path, fault)
-    for before, name in pairwise(ids):
-        if name < before:
-            report.add("not-sorted", name, path, f"stands behind {before}")
-
-
-def _check_utterance(report: Report, row: dict[str, Any], recording: dict[str, Any] | None, folder: Path) -> None:
-    name, path = row["id"], folder / "supervisions.jsonl.gz"
+def _check_utterance(report: Report, row: dict[str, Any], recording: dict[str, Any] | None, path: Path) -> None:
+    name = row["id"]
     if recording is None:
         report.add("no-recording", name, path, f"recording {row['recording_id']}")
     else:
@@ -94,10 +94,7 @@ def _check_utterance(report: Report, row: dict[str, Any], recording: dict[str, A
         report.add("no-speaker", name, path)
 
 
-def _check_texts(report: Report, utterances: list[dict[str, Any]], folder: Path) -> None:
-    from kdtool.lang.vocab import text_fault
-
-    path = folder / "supervisions.jsonl.gz"
+def _check_texts(report: Report, utterances: list[dict[str, Any]], path: Path) -> None:
     first: dict[str, str] = {}
     for row in utterances:
         words = (row.get("text") or "").split()
@@ -113,10 +110,8 @@ def _check_texts(report: Report, utterances: list[dict[str, Any]], folder: Path)
             report.add("same-text", row["id"], path, f"same as {first[text]}")
 
 
-def _check_recording(report: Report, row: dict[str, Any], folder: Path, level: Level, digests: dict[str, str]) -> None:
-    from kdtool.corpus.sources import source_fault
-
-    name, path = row["id"], folder / "recordings.jsonl.gz"
+def _check_recording(report: Report, row: dict[str, Any], path: Path, level: Level, digests: dict[str, str]) -> None:
+    name = row["id"]
     if row["sampling_rate"] <= 0 or abs(row["num_samples"] / row["sampling_rate"] - row["duration"]) > SLACK:
         report.add("recording-length", name, path, f"{row['duration']} s", f"{row['num_samples']} samples at {row['sampling_rate']} Hz")
     for source in row["sources"] or [None]:
@@ -136,11 +131,6 @@ def _check_recording(report: Report, row: dict[str, Any], folder: Path, level: L
 
 
 def _check_audio(report: Report, row: dict[str, Any], audio: Path, level: Level, digest: str | None) -> None:
-    from kdtool.audio.faults import AudioFault
-    from kdtool.audio.reader import check as read_through
-    from kdtool.audio.reader import header
-    from kdtool.core.tensors import file_digest
-
     try:
         sound = read_through(audio) if level == Level.DEEP else header(audio)
         if (sound.rate, sound.samples) != (row["sampling_rate"], row["num_samples"]):
@@ -156,16 +146,12 @@ def _check_audio(report: Report, row: dict[str, Any], audio: Path, level: Level,
 
 def _audio_digests(folder: Path, utterances: list[dict[str, Any]]) -> dict[str, str]:
     """audio.tsv of a folder that has one: recording -> digest of its audio (the table is by utterance)."""
-    from kdtool.core.tables import read_lines
-
     path = folder / "audio.tsv"
     table = dict(line.split("\t", 1) for line in read_lines(path) if "\t" in line) if path.is_file() else {}
     return {row["recording_id"]: table[row["id"]] for row in utterances if row["id"] in table}
 
 
 def _check_features(report: Report, folder: Path, level: Level) -> None:
-    from kdtool.core.inputs import validate
-
     for index in sorted(folder.glob("[!.]*/index.json")):
         if (index.parent / "cmvn.safetensors").exists():
             found = validate("features", index.parent, level, {"data": folder})

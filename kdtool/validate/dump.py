@@ -5,22 +5,24 @@ DOOR checks the tables and the shards' sizes; FULL reads the first shard; DEEP r
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.core.findings import Class, Level, Report
+from kdtool.core.findings import UNREADABLE, Class, Level, Report
 from kdtool.formats.alignment import AlignmentSet
-from kdtool.formats.rows import row_faults
+from kdtool.formats.tree import Tree
+from kdtool.lang.lang import Lang
 from kdtool.posteriors.dump import INDEX_FILE, META_FILE, PosteriorDump, UnitPosteriors
-from kdtool.validate.rows import BROKEN, BROKEN_CLASS
+from kdtool.units.table import units_digest
+from kdtool.validate.checks import BROKEN, BROKEN_CLASS, check_repeated, check_same, dropped_ids, is_sound
 
 AGAIN = "dump this teacher again (steps/dump_posteriors.sh)"
 CLASSES = {
-    "unreadable": Class("files that are missing, damaged, or do not fit each other", AGAIN),
+    UNREADABLE: Class("files that are missing, damaged, or do not fit each other", AGAIN),
     BROKEN: BROKEN_CLASS,
     "duplicate-id": Class("an utterance that occurs more than once", AGAIN),
     "shard": Class("a shard that is missing, of another size, or with another checksum than meta.json says", AGAIN),
@@ -44,36 +46,27 @@ SLACK = 5e-3  # float16 rounds a log-probability by up to 0.05%
 
 def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]) -> None:
     """Check a dump."""
-    try:
-        dump = PosteriorDump.open(folder)
-    except KdError as e:
-        report.add("unreadable", folder.name, folder, str(e))
-        return
+    dump = PosteriorDump.open(folder)
+    what = f"rows by frame over {dump.num_units} {dump.unit}s" if dump.per_frame else f"{dump.unit}s of {dump.num_units}"
+    report.summary = f"{len(dump)} utterances, {dump.meta['units']} {what}, {len(dump.meta['shards'])} shards"
     for row in dump.rows:
-        if fault := "; ".join(row_faults(row, ROW)):
-            report.add(BROKEN, str(row.get("id")), folder / INDEX_FILE, fault)
-    for name, count in Counter(dump.ids).items():
-        if count > 1:
-            report.add("duplicate-id", name, folder / INDEX_FILE, f"{count} times", "once")
+        is_sound(row, ROW, str(row.get("id")), folder / INDEX_FILE, report)
+    check_repeated(report, dump.ids, folder / INDEX_FILE)
     for shard in dump.meta["shards"]:
         path = folder / shard["file"]
         size = path.stat().st_size if path.is_file() and path.parent == folder else -1
         if size != shard["bytes"]:
             report.add("shard", shard["file"], path, "not there" if size < 0 else f"{size} bytes", f"{shard['bytes']} bytes")
-    if not report.problems and level > Level.DOOR:
-        _check_content(report, dump, level)
-    try:
-        _check_others(report, dump, others, level)
-    except KdError as e:
-        report.add("unreadable", folder.name, folder, str(e))
-    what = f"rows by frame over {dump.num_units} {dump.unit}s" if dump.per_frame else f"{dump.unit}s of {dump.num_units}"
-    report.summary = f"{len(dump)} utterances, {dump.meta['units']} {what}, {len(dump.meta['shards'])} shards"
+    # FULL reads the first shard only.
+    rows = [row for row in dump.rows if level == Level.DEEP or row["shard"] == 0] if level > Level.DOOR and not report.problems else []
+    _check_content(report, dump, rows)
+    _check_others(report, dump, rows, others)
 
 
-def _check_content(report: Report, dump: PosteriorDump, level: Level) -> None:
+def _check_content(report: Report, dump: PosteriorDump, rows: list[dict[str, Any]]) -> None:
     broken: set[int] = set()
-    for row in dump.rows:
-        if (level < Level.DEEP and row["shard"] > 0) or row["shard"] in broken:
+    for row in rows:
+        if row["shard"] in broken:
             continue
         path = dump.folder / dump.meta["shards"][row["shard"]]["file"]
         try:
@@ -107,39 +100,26 @@ def _check_posteriors(report: Report, name: str, post: UnitPosteriors, num_units
             report.add("mass", f"{name}, unit {unit}", path, f"{mass[unit]:.4f}; {int(bad.sum())} of {len(mass)} units", "1")
 
 
-def _check_others(report: Report, dump: PosteriorDump, others: Mapping[str, Path], level: Level) -> None:
-    from kdtool.core.tables import read_lines
-    from kdtool.formats.tree import Tree
-    from kdtool.lang.lang import Lang
-    from kdtool.units.table import units_digest
-
+def _check_others(report: Report, dump: PosteriorDump, rows: list[dict[str, Any]], others: Mapping[str, Path]) -> None:
     meta = dump.folder / META_FILE
     tree = Tree.load(others["gmm"]) if "gmm" in others else None
     lang = Lang.load(others["lang"]) if "lang" in others else None
     if (tree if dump.unit == "senone" else lang) is not None:
-        wanted = units_digest(dump.unit, lang, tree)  # type: ignore[arg-type]
-        if dump.meta["units_digest"] != wanted:
-            report.add("units-table", META_FILE, meta, dump.meta["units_digest"][:16], wanted[:16])
+        check_same(report, "units-table", meta, dump.meta["units_digest"], units_digest(dump.unit, lang, tree))  # type: ignore[arg-type]
     if "ali" not in others:
         return
     alignments = AlignmentSet.open(others["ali"])
     if dump.meta["alignment_digest"] != alignments.digest and not (dump.per_frame and not dump.meta["alignment_digest"]):
-        report.add("alignment", META_FILE, meta, dump.meta["alignment_digest"][:16], alignments.digest[:16])
+        check_same(report, "alignment", meta, dump.meta["alignment_digest"], alignments.digest)
         return
-    dropped = dump.folder / "dropped.tsv"
-    gone = {line.split("\t")[0] for line in read_lines(dropped)} if dropped.is_file() else set()
+    dropped = dropped_ids(dump.folder)
     for name in alignments.ids:
-        if name not in dump and name not in gone:
+        if name not in dump and name not in dropped:
             report.add("unaccounted", name, others["ali"], "no posteriors", "some, or a reason in dropped.tsv")
-    if level > Level.DOOR and not report.problems:
-        _check_ends(report, dump, alignments, level)
-
-
-def _check_ends(report: Report, dump: PosteriorDump, alignments: AlignmentSet, level: Level) -> None:
-    """Check that an utterance's rows do not exceed its end, and that rows by frame reach it."""
-    for row in dump.rows:
-        if (level < Level.DEEP and row["shard"] > 0) or row["id"] not in alignments:
-            continue
+    if report.problems:
+        return
+    # An utterance's rows must not pass its end; rows by frame must reach it.
+    for row in (row for row in rows if row["id"] in alignments):
         post, frames = dump.get(row["id"]), alignments.get(row["id"]).num_frames
         end = int((post.start + post.length).max(initial=0))
         if end > frames or (dump.per_frame and end < frames):

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from kdtool.core.errors import KdError
-from kdtool.core.findings import Class, Level, Report
+from kdtool.core.findings import UNREADABLE, Class, Level, Report
+from kdtool.formats.tree import Tree
 from kdtool.graph.decoding_graph import GRAPH_FILE, DecodingGraph
+from kdtool.graph.fst import live_states
+from kdtool.lang.lang import Lang
+from kdtool.validate.checks import SHOWN, check_same
 
 AGAIN = "make the graph again (steps/make_graph.sh)"
 CLASSES = {
-    "unreadable": Class("files that are missing, damaged, or do not fit each other", AGAIN),
+    UNREADABLE: Class("files that are missing, damaged, or do not fit each other", AGAIN),
     "label": Class("an arc whose label is no senone, or no label at all (an epsilon)", AGAIN),
     "output": Class("an arc whose output is no word and no sequence of words", AGAIN),
     "weight": Class("an arc whose score is NaN or infinite", AGAIN),
@@ -35,31 +38,29 @@ SLACK = 1e-3
 
 def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]) -> None:
     """Check a graph folder."""
-    try:
-        graph = DecodingGraph.load(folder, check=False)
-    except KdError as e:
-        report.add("unreadable", folder.name, folder, str(e))
-        return
+    graph = DecodingGraph.load(folder, check=False)
+    report.summary = f"{graph.num_states} states, {graph.num_arcs} arcs, {len(graph.words)} words, {graph.num_pdfs} senones"
     path = folder / GRAPH_FILE
     for name, arcs in graph.faults().items():
-        for arc in arcs[:1000]:
+        for arc in arcs[:SHOWN]:
             found = f"{graph.src[arc]} to {graph.dst[arc]}, label {graph.label[arc]}, output {graph.aux[arc]}, score {graph.score[arc]:g}"
             report.add(name, f"arc {arc}", path, found, f"{graph.num_pdfs} senones, {len(graph.words)} words")
     if level > Level.DOOR and not report.problems:
         _check_paths(report, graph, path)
         _check_loops(report, graph, path)
-        for arc in np.flatnonzero(graph.score > SLACK)[:1000]:
+        for arc in np.flatnonzero(graph.score > SLACK)[:SHOWN]:
             report.add("gain", f"arc {arc}", path, f"score {graph.score[arc]:g}", "at most 0")
-    _check_digests(report, graph, folder, others)
-    report.summary = f"{graph.num_states} states, {graph.num_arcs} arcs, {len(graph.words)} words, {graph.num_pdfs} senones"
+    meta = folder / "meta.json"
+    if "gmm" in others:
+        check_same(report, "tree", meta, str(graph.meta.get("tree")), Tree.load(others["gmm"]).digest)
+    if "lang" in others:
+        check_same(report, "lang", meta, str(graph.meta.get("lang")), Lang.load(others["lang"]).digest)
 
 
 def _check_paths(report: Report, graph: DecodingGraph, path: Path) -> None:
-    from kdtool.graph.fst import live_states
-
     reached, ending = live_states(graph.src, graph.dst, 0, np.array([graph.num_states - 1]), graph.num_states)
     for name, states in (("unreachable", ~reached), ("dead-end", ~ending)):
-        for state in np.flatnonzero(states)[:1000]:
+        for state in np.flatnonzero(states)[:SHOWN]:
             report.add(name, f"state {state}", path, f"{int(states.sum())} such states of {graph.num_states}")
 
 
@@ -70,21 +71,5 @@ def _check_loops(report: Report, graph: DecodingGraph, path: Path) -> None:
     own[graph.src[loops]] = graph.label[loops]
     enters = ~loops & (graph.label > 0)
     bad = np.flatnonzero(enters)[own[graph.dst[enters]] != graph.label[enters]]
-    for arc in bad[:1000]:
+    for arc in bad[:SHOWN]:
         report.add("self-loop", f"state {graph.dst[arc]}", path, f"entered by label {graph.label[arc]}, repeats {own[graph.dst[arc]]}")
-
-
-def _check_digests(report: Report, graph: DecodingGraph, folder: Path, others: Mapping[str, Path]) -> None:
-    from kdtool.formats.tree import Tree
-    from kdtool.lang.lang import Lang
-
-    try:
-        wanted = {"tree": Tree.load(others["gmm"]).digest} if "gmm" in others else {}
-        if "lang" in others:
-            wanted["lang"] = Lang.load(others["lang"]).digest
-    except KdError as e:
-        report.add("unreadable", folder.name, folder, str(e))
-        return
-    for name, digest in wanted.items():
-        if (said := str(graph.meta.get(name))) != digest:
-            report.add(name, "meta.json", folder / "meta.json", said[:16], digest[:16])

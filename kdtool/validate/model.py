@@ -5,22 +5,30 @@ DOOR reads the numbers; FULL also builds the model as decoding does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.core.findings import Class, Level, Report
-from kdtool.formats.system import read_system
+from kdtool.core.findings import UNREADABLE, Class, Level, Report
+from kdtool.core.tables import read_json
+from kdtool.core.tensors import load_metadata, load_tensors
+from kdtool.features.store import FeatureSet
+from kdtool.formats.system import GMM_FILE, STUDENT_FILE, read_system
 from kdtool.formats.tree import TREE_FILE, Tree
-from kdtool.gmm.model import GMM_FILE
-from kdtool.teacher.base import TEACHER_FILE
+from kdtool.gmm.folder import check_fits, open_gmm, phones_digest
+from kdtool.gmm.model import DiagGmm
+from kdtool.lang.lang import Lang
+from kdtool.teacher.base import TEACHER_FILE, read_meta
+from kdtool.teacher.registry import load_teacher
+from kdtool.units.table import units_digest
+from kdtool.validate.checks import SHOWN, check_same
 
 AGAIN = "train it again"
 CLASSES = {
-    "unreadable": Class("no model, or files that are missing, damaged, or do not fit each other", AGAIN),
+    UNREADABLE: Class("no model, or files that are missing, damaged, or do not fit each other", AGAIN),
     "not-finite": Class("an array with NaN (in a GMM or student also infinity)", AGAIN + ", a student with a lower learning rate"),
     "variance": Class("a Gaussian whose variance is not above 0", AGAIN),
     "weights": Class("a senone whose mixture weights do not sum to 1, or without Gaussians", AGAIN),
@@ -40,17 +48,14 @@ SLACK = 1e-3
 
 def check(report: Report, folder: Path, level: Level, others: Mapping[str, Path]) -> None:
     """Check a model folder."""
-    kinds = {GMM_FILE: _gmm, "model.safetensors": _student, TEACHER_FILE: _teacher}
-    for name in (GMM_FILE, TEACHER_FILE, "model.safetensors"):
+    kinds = {GMM_FILE: _gmm, TEACHER_FILE: _teacher, STUDENT_FILE: _student}  # teachers have a STUDENT_FILE, too
+    for name, check_kind in kinds.items():
         if (folder / name).is_file():
-            try:
-                if name != TEACHER_FILE:
-                    read_system(folder)
-                kinds[name](report, folder, level, others)
-            except KdError as e:
-                report.add("unreadable", folder.name, folder, str(e))
+            if name != TEACHER_FILE:
+                read_system(folder)
+            check_kind(report, folder, level, others)
             return
-    report.add("unreadable", folder.name, folder, f"none of {', '.join(kinds)}")
+    raise KdError(f"none of {GMM_FILE}, {STUDENT_FILE}, {TEACHER_FILE}")
 
 
 def _finite(report: Report, path: Path, tensors: Mapping[str, np.ndarray], infinity: bool = False) -> None:
@@ -60,11 +65,6 @@ def _finite(report: Report, path: Path, tensors: Mapping[str, np.ndarray], infin
 
 
 def _gmm(report: Report, folder: Path, level: Level, others: Mapping[str, Path]) -> None:
-    from kdtool.core.tables import read_json
-    from kdtool.core.tensors import load_tensors
-    from kdtool.gmm.folder import check_fits, open_gmm
-    from kdtool.gmm.model import DiagGmm
-
     path = folder / GMM_FILE
     tensors = load_tensors(path)
     if not set(DiagGmm.TENSORS) <= set(tensors):
@@ -72,7 +72,7 @@ def _gmm(report: Report, folder: Path, level: Level, others: Mapping[str, Path])
     for place in sorted(folder.glob("*.safetensors")):  # also the speaker-independent twin, transforms
         _finite(report, place, tensors if place == path else load_tensors(place))
     offsets, log_weights = tensors["offsets"], tensors["log_weights"]
-    for row in np.flatnonzero(~(tensors["inv_vars"] > 0).all(axis=1))[:1000]:
+    for row in np.flatnonzero(~(tensors["inv_vars"] > 0).all(axis=1))[:SHOWN]:
         report.add("variance", f"Gaussian {row}", path, f"1 / variance from {tensors['inv_vars'][row].min()}", "above 0")
     if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(log_weights) or (np.diff(offsets) < 1).any():
         report.add("weights", "offsets", path, f"{len(log_weights)} Gaussians, offsets to {offsets[-1:]}", "at least one a senone")
@@ -85,33 +85,18 @@ def _gmm(report: Report, folder: Path, level: Level, others: Mapping[str, Path])
     gmm = open_gmm(folder)
     report.summary = f"GMM, {gmm.tree.num_pdfs} senones, {gmm.model.num_gaussians} Gaussians of dimension {gmm.model.dim}"
     if "lang" in others and "feats" in others:
-        from kdtool.features.store import FeatureSet
-        from kdtool.lang.lang import Lang
-
         lang, features = Lang.load(others["lang"]), FeatureSet.open(others["feats"])
         try:
             check_fits(folder, gmm, lang, features)
         except KdError as e:
             report.add("features" if features.kind != gmm.front.kind else "lang", folder.name, others["feats"], str(e))
     elif "lang" in others:
-        from kdtool.gmm.folder import phones_digest
-        from kdtool.lang.lang import Lang
-
         meta = folder / "meta.json"
-        _same(report, "lang", meta, read_json(meta).get("phones_digest"), phones_digest(Lang.load(others["lang"])))
-
-
-def _same(report: Report, name: str, path: Path, found: Any, wanted: str) -> None:
-    if found != wanted:
-        report.add(name, path.name, path, str(found)[:16], wanted[:16])
+        check_same(report, "lang", meta, read_json(meta).get("phones_digest"), phones_digest(Lang.load(others["lang"])))
 
 
 def _student(report: Report, folder: Path, level: Level, others: Mapping[str, Path]) -> None:
-    import json
-
-    from kdtool.core.tensors import load_metadata, load_tensors
-
-    path = folder / "model.safetensors"
+    path = folder / STUDENT_FILE
     tensors, meta = load_tensors(path), load_metadata(path)
     _finite(report, path, tensors)
     try:
@@ -130,10 +115,8 @@ def _student(report: Report, folder: Path, level: Level, others: Mapping[str, Pa
     if not tree:
         report.add("tree", "shape", path, "names no tree", "the digest of one")
     elif "gmm" in others:
-        _same(report, "tree", path, tree, Tree.load(others["gmm"]).digest)
+        check_same(report, "tree", path, tree, Tree.load(others["gmm"]).digest)
     if "feats" in others:
-        from kdtool.features.store import FeatureSet
-
         features = FeatureSet.open(others["feats"])
         if (features.kind, features.dim) != (kind, dim):
             report.add("features", features.kind, others["feats"], f"{features.kind} of {features.dim}", f"{kind} of {dim}")
@@ -145,20 +128,14 @@ def _student(report: Report, folder: Path, level: Level, others: Mapping[str, Pa
 
 
 def _teacher(report: Report, folder: Path, level: Level, others: Mapping[str, Path]) -> None:
-    from kdtool.core.tensors import load_tensors
-    from kdtool.teacher.base import read_meta
-    from kdtool.teacher.registry import load_teacher
-
     meta = read_meta(folder)
     # Log-probabilities of units that never occur are -inf.
-    _finite(report, folder / "model.safetensors", load_tensors(folder / "model.safetensors"), infinity=True)
+    _finite(report, folder / STUDENT_FILE, load_tensors(folder / STUDENT_FILE), infinity=True)
     if level > Level.DOOR:
         load_teacher(folder)
     if meta["unit"] == "senone" and "gmm" in others and (others["gmm"] / TREE_FILE).is_file():
-        _same(report, "tree", folder / TEACHER_FILE, meta.get("tree_digest"), Tree.load(others["gmm"]).digest)
+        check_same(report, "tree", folder / TEACHER_FILE, meta.get("tree_digest"), Tree.load(others["gmm"]).digest)
     elif meta["unit"] != "senone" and "lang" in others:
-        from kdtool.lang.lang import Lang
-        from kdtool.units.table import units_digest
-
-        _same(report, "lang", folder / TEACHER_FILE, meta.get("units_digest"), units_digest(meta["unit"], Lang.load(others["lang"]), None))
+        digest = units_digest(meta["unit"], Lang.load(others["lang"]), None)
+        check_same(report, "lang", folder / TEACHER_FILE, meta.get("units_digest"), digest)
     report.summary = f"{meta['kind']} teacher of {meta['num_units']} {meta['unit']}s"

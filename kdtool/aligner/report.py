@@ -16,7 +16,7 @@ from kdtool.aligner.doubt import LOOKS_WRONG, doubtful, ranked
 from kdtool.aligner.times import Aligned, Interval
 from kdtool.core.tables import open_text
 from kdtool.pictures import player
-from kdtool.pictures.page import STYLE, Html, document, esc, table
+from kdtool.pictures.page import STYLE, Html, Table, document, esc
 from kdtool.pictures.timeline import AXIS, SPECTRUM, TIER, WAVE, Mark, Timeline
 
 PIXELS_A_SECOND = 240
@@ -62,7 +62,7 @@ def write_report(
 def _failures(failed: Sequence[tuple[str, str]]) -> str:
     if not failed:
         return ""
-    return f"<h2>Not aligned</h2>{table(['file', 'why'], failed)}"
+    return f"<h2>Not aligned</h2>{Table(['file', 'why'], failed).html()}"
 
 
 def _index(shown: Sequence[Aligned], total: int) -> str:
@@ -75,7 +75,7 @@ def _index(shown: Sequence[Aligned], total: int) -> str:
         wrong = f"{sum(doubtful(w.fit) for w in a.words)} of {len(a.words)}"
         name = Html(f'<a href="#file{n}">{esc(a.name)}</a>')
         rows.append([play, name, f"{a.duration:.2f}", fit, f"{a.llr:.2f}", wrong, f"{a.confidence:.3f}", f"{a.loglike:.2f}"])
-    return f"<h2>Shown: {len(shown)} of {total} files</h2>{table(head, rows, range(2, len(head)))}"
+    return f"<h2>Shown: {len(shown)} of {total} files</h2>{Table(head, rows, range(2, len(head))).html()}"
 
 
 def window(one: Aligned) -> Timeline:

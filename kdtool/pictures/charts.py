@@ -1,17 +1,18 @@
 """Charts as inline SVG.  In: numbers with names.  Out: SVG text; tooltips show the numbers.
 
-``lines``: values over a numeric axis or over named places. ``intervals``: values with their intervals, one per row.
+``lines``: values over a numeric axis or over named places. ``intervals``: values with their intervals, one per row. By hand: matplotlib
+would add 105 MB of packages and 0.7 s of start, and has no tooltips; its SVG is twice as long.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kdtool.pictures.page import esc
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; grey for what is only background.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; grey for the background.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a6d3b")
 GREY = "#c4c4c4"
 STYLE = """
@@ -32,6 +33,10 @@ class Point:
     low: float | None = None
     high: float | None = None
 
+    def values(self) -> list[float]:
+        """y and the ends of its interval."""
+        return [v for v in (self.y, self.low, self.high) if v is not None]
+
 
 @dataclass(frozen=True)
 class Line:
@@ -41,7 +46,6 @@ class Line:
     name: str
     points: Sequence[Point]
     colour: str
-    width: float = 2.0
     opacity: float = 1.0
     dots: bool = True
     joined: bool = True
@@ -63,116 +67,18 @@ class Frame:
     fit: float = 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scale:
-    """Numbers to pixels, linear, with ticks at round numbers."""
+    """Numbers to pixels, linear; ``marks``: where its ticks are."""
 
     low: float
     high: float
     first: float
     last: float
-    marks: list[float] = field(default_factory=list)
+    marks: Sequence[float]
 
     def __call__(self, value: float) -> float:
         return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
-
-
-def lines(frame: Frame, drawn: Sequence[Line]) -> str:
-    """A chart of lines; '' if there are no points."""
-    points = [p for line in drawn for p in line.points]
-    if not points:
-        return ""
-    left, right, top, bottom = 52, frame.width - 24, 26, frame.height - 42
-    first, last = min(p.x for p in points), max(p.x for p in points)
-    fitted = [p for p in points if p.x >= first + frame.fit * (last - first)]
-    ys = [v for p in fitted for v in (p.y, p.low, p.high) if v is not None] + ([0.0] if frame.zero else [])
-    y = scale(min(ys), max(ys), bottom, top)
-    if frame.places:
-        x = Scale(-0.4, len(frame.places) - 0.6, left, right, [float(n) for n in range(len(frame.places))])
-    else:
-        x = scale(first, last, left, right, tight=True)
-
-    def name(value: float) -> str:
-        return frame.places[int(value)] if frame.places else number(value)
-
-    # An inner SVG clips what exceeds it; a dot on the edge stays complete.
-    box = (left - 5, top - 5, right - left + 10, bottom - top + 10)
-    inner = "".join(_line(line, x, y) for line in drawn)
-    cut = f'<svg x="{box[0]}" y="{box[1]}" width="{box[2]}" height="{box[3]}" viewBox="{" ".join(map(str, box))}">{inner}</svg>'
-    return _svg(frame.width, frame.height, [*_grid(frame, x, y, name), cut])
-
-
-def _grid(frame: Frame, x: Scale, y: Scale, name: Callable[[float], str]) -> list[str]:
-    bottom, top, left, right = y.first, y.last, x.first, x.last
-    parts = [f'<text class="l b" x="4" y="15">{esc(frame.title)}</text>']
-    parts += [f'<path d="M{left:g} {y(v):.1f}H{right:g}" stroke="{"#888" if v == 0 and frame.zero else "#e8e8e8"}"/>'
-              f'<text class="r s" x="{left - 5:g}" y="{y(v) + 4:.1f}" fill="#555">{number(v)}</text>' for v in y.marks]  # fmt: skip
-    parts += [f'<path d="M{x(v):.1f} {bottom:g}v4" stroke="#555"/>'
-              f'<text class="s" x="{x(v):.1f}" y="{bottom + 16:g}" fill="#555">{esc(name(v))}</text>' for v in x.marks]  # fmt: skip
-    parts.append(f'<path d="M{left:g} {top:g}V{bottom:g}H{right:g}" stroke="#555" fill="none"/>')
-    parts.append(f'<text class="s" x="{(left + right) / 2:g}" y="{bottom + 34:g}">{esc(frame.x)}</text>')
-    middle = (top + bottom) / 2
-    parts.append(f'<text class="s" transform="translate(12 {middle:g}) rotate(-90)">{esc(frame.y)}</text>')
-    return parts
-
-
-def _line(line: Line, x: Scale, y: Scale) -> str:
-    parts = []
-    if line.joined and len(line.points) > 1:
-        path = "L".join(f"{x(p.x):.1f} {y(p.y):.1f}" for p in line.points)
-        parts.append(f'<path d="M{path}" fill="none" stroke="{line.colour}" stroke-width="{line.width:g}"/>')
-    for p in line.points:
-        if p.low is not None and p.high is not None:
-            parts.append(f'<path d="M{x(p.x):.1f} {y(p.low):.1f}V{y(p.high):.1f}" stroke="{line.colour}" opacity=".55"/>')
-        if line.dots:
-            about = p.about or f"{line.name}: {number(p.x)}, {number(p.y)}"
-            parts.append(f'<circle cx="{x(p.x):.1f}" cy="{y(p.y):.1f}" r="3.2" fill="{line.colour}"><title>{esc(about)}</title></circle>')
-    # A line's tooltip is its name.
-    moved = f' transform="translate({line.shift:g} 0)"' if line.shift else ""
-    return f'<g opacity="{line.opacity:g}"{moved}><title>{esc(line.name)}</title>{"".join(parts)}</g>'
-
-
-def intervals(title: str, x_name: str, rows: Sequence[tuple[str, Point | None]], width: int = 300, names: int = 110) -> str:
-    """One row per name: the point's y as a dot, its interval as a bar, zero as a line; a row may have no point.
-
-    Args:
-        names: pixels for the names; 0 omits them, for a chart beside another one with the same rows.
-    """
-    points = [p for _, p in rows if p is not None]
-    if not points:
-        return ""
-    top, step = 26, 18
-    bottom = top + step * len(rows)
-    low = min(0.0, *(v for p in points for v in (p.y, p.low) if v is not None))
-    high = max(0.0, *(v for p in points for v in (p.y, p.high) if v is not None))
-    x = scale(low, high, names + 10, width - 12)
-    parts = [f'<text class="l b" x="{names + 4 if names else 4}" y="15">{esc(title)}</text>']
-    parts += [f'<path d="M{x(v):.1f} {top}V{bottom}" stroke="{"#888" if v == 0 else "#e8e8e8"}"/>'
-              f'<text class="s" x="{x(v):.1f}" y="{bottom + 14}" fill="#555">{number(v)}</text>' for v in x.marks]  # fmt: skip
-    for n, (name, p) in enumerate(rows):
-        y = top + step * (n + 0.5)
-        if names:
-            parts.append(f'<text class="r s" x="{names}" y="{y + 4:g}">{esc(name)}</text>')
-        if p is None:
-            continue
-        bar = "" if p.low is None or p.high is None else f'<path d="M{x(p.low):.1f} {y:g}H{x(p.high):.1f}" stroke-width="2"/>'
-        sure = p.low is not None and p.high is not None and (p.low > 0 or p.high < 0)
-        colour = (COLOURS[2] if p.y < 0 else COLOURS[1]) if sure else "#777"
-        dot = f'<circle cx="{x(p.y):.1f}" cy="{y:g}" r="3.5"/>'
-        parts.append(f'<g stroke="{colour}" fill="{colour}"><title>{esc(p.about)}</title>{bar}{dot}</g>')
-    parts.append(f'<text class="s" x="{(names + width) / 2:g}" y="{bottom + 31}">{esc(x_name)}</text>')
-    return _svg(width, bottom + 38, parts)
-
-
-def key(entries: Sequence[tuple[str, str]]) -> str:
-    """Legend of the colours: (name, colour)."""
-    items = "".join(f'<li><i style="border-color:{colour}"></i>{esc(name)}</li>' for name, colour in entries)
-    return f'<ul class="key">{items}</ul>' if items else ""
-
-
-def charts(drawn: Sequence[str]) -> str:
-    """Charts side by side, as many per row as fit."""
-    return f'<div class="charts">{"".join(f"<figure>{d}</figure>" for d in drawn if d)}</div>' if any(drawn) else ""
 
 
 def scale(low: float, high: float, first: float, last: float, *, tight: bool = False) -> Scale:
@@ -190,9 +96,100 @@ def scale(low: float, high: float, first: float, last: float, *, tight: bool = F
     return Scale(marks[0], marks[-1], first, last, marks)
 
 
+def lines(frame: Frame, drawn: Sequence[Line]) -> str:
+    """A chart of lines; '' if there are no points."""
+    points = [p for line in drawn for p in line.points]
+    if not points:
+        return ""
+    left, right, top, bottom = 52, frame.width - 24, 26, frame.height - 42
+    first, last = min(p.x for p in points), max(p.x for p in points)
+    ys = [v for p in points if p.x >= first + frame.fit * (last - first) for v in p.values()] + [0.0] * frame.zero
+    y = scale(min(ys), max(ys), bottom, top)
+    names = [*map(str, frame.places)]
+    x = Scale(-0.4, len(names) - 0.6, left, right, range(len(names))) if names else scale(first, last, left, right, tight=True)
+    parts = [_text("l b", 4, 15, frame.title)]
+    for v in y.marks:
+        parts.append(f'<path d="M{left} {y(v):.1f}H{right}" stroke="{"#888" if v == 0 and frame.zero else "#e8e8e8"}"/>')
+        parts.append(_text("r s", left - 5, y(v) + 4, number(v), ' fill="#555"'))
+    for v in x.marks:
+        parts.append(f'<path d="M{x(v):.1f} {bottom}v4" stroke="#555"/>')
+        parts.append(_text("s", x(v), bottom + 16, names[int(v)] if names else number(v), ' fill="#555"'))
+    parts.append(f'<path d="M{left} {top}V{bottom}H{right}" stroke="#555" fill="none"/>')
+    parts.append(_text("s", (left + right) / 2, bottom + 34, frame.x))
+    parts.append(_text("s", 0, 0, frame.y, f' transform="translate(12 {(top + bottom) / 2:g}) rotate(-90)"'))
+    # An inner SVG clips what exceeds it; a dot on the edge stays complete.
+    x0, y0, width, height = left - 5, top - 5, right - left + 10, bottom - top + 10
+    inner = "".join(_line(line, x, y) for line in drawn)
+    parts.append(f'<svg x="{x0}" y="{y0}" width="{width}" height="{height}" viewBox="{x0} {y0} {width} {height}">{inner}</svg>')
+    return _svg(frame.width, frame.height, parts)
+
+
+def _line(line: Line, x: Scale, y: Scale) -> str:
+    parts = []
+    if line.joined and len(line.points) > 1:
+        path = "L".join(f"{x(p.x):.1f} {y(p.y):.1f}" for p in line.points)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{line.colour}" stroke-width="{2 if line.dots else 1}"/>')
+    for p in line.points:
+        if p.low is not None and p.high is not None:
+            parts.append(f'<path d="M{x(p.x):.1f} {y(p.low):.1f}V{y(p.high):.1f}" stroke="{line.colour}" opacity=".55"/>')
+        if line.dots:
+            parts.append(f'<circle cx="{x(p.x):.1f}" cy="{y(p.y):.1f}" r="3.2" fill="{line.colour}"><title>{esc(p.about)}</title></circle>')
+    # A line's tooltip is its name.
+    moved = f' transform="translate({line.shift:g} 0)"' if line.shift else ""
+    return f'<g opacity="{line.opacity:g}"{moved}><title>{esc(line.name)}</title>{"".join(parts)}</g>'
+
+
+def intervals(title: str, x_name: str, rows: Sequence[tuple[str, Point | None]], width: int = 300, names: int = 110) -> str:
+    """One row per name: the point's y as a dot, its interval as a bar, zero as a line; a row may have no point.
+
+    Args:
+        names: pixels for the names; 0 omits them, for a chart beside another one with the same rows.
+    """
+    ends = [v for _, p in rows if p is not None for v in p.values()]
+    if not ends:
+        return ""
+    top, step = 26, 18
+    bottom = top + step * len(rows)
+    x = scale(min(0.0, *ends), max(0.0, *ends), names + 10, width - 12)
+    parts = [_text("l b", names + 4, 15, title)]
+    for v in x.marks:
+        parts.append(f'<path d="M{x(v):.1f} {top}V{bottom}" stroke="{"#888" if v == 0 else "#e8e8e8"}"/>')
+        parts.append(_text("s", x(v), bottom + 14, number(v), ' fill="#555"'))
+    for n, (name, p) in enumerate(rows):
+        y = top + step * (n + 0.5)
+        if names:
+            parts.append(_text("r s", names, y + 4, name))
+        if p is None:
+            continue
+        bar, colour = "", "#777"
+        if p.low is not None and p.high is not None:
+            bar = f'<path d="M{x(p.low):.1f} {y:g}H{x(p.high):.1f}" stroke-width="2"/>'
+            if p.low > 0 or p.high < 0:
+                colour = COLOURS[2] if p.y < 0 else COLOURS[1]
+        dot = f'<circle cx="{x(p.y):.1f}" cy="{y:g}" r="3.5"/>'
+        parts.append(f'<g stroke="{colour}" fill="{colour}"><title>{esc(p.about)}</title>{bar}{dot}</g>')
+    parts.append(_text("s", (names + width) / 2, bottom + 31, x_name))
+    return _svg(width, bottom + 38, parts)
+
+
+def key(entries: Sequence[tuple[str, str]]) -> str:
+    """Legend of the colours: (name, colour)."""
+    items = "".join(f'<li><i style="border-color:{colour}"></i>{esc(name)}</li>' for name, colour in entries)
+    return f'<ul class="key">{items}</ul>' if items else ""
+
+
+def charts(drawn: Sequence[str]) -> str:
+    """Charts side by side, as many per row as fit."""
+    return f'<div class="charts">{"".join(f"<figure>{d}</figure>" for d in drawn if d)}</div>' if any(drawn) else ""
+
+
 def number(value: float) -> str:
     """As few digits as distinguish it from its neighbours on an axis."""
     return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 and float(value).is_integer() else f"{value:.4g}"
+
+
+def _text(kind: str, x: float, y: float, text: str, more: str = "") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"{more}>{esc(text)}</text>'
 
 
 def _svg(width: float, height: float, parts: Sequence[str]) -> str:

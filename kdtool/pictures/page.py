@@ -1,6 +1,6 @@
-"""A page in one file.  In: parts of HTML.  Out: a document without network access that runs only the given script.
+"""Pages in one file, and tables.  In: text and cells.  Out: HTML without network access that runs only the given script; Markdown.
 
-All foreign text goes through ``esc``; ``table`` escapes everything that is not marked as HTML.
+All foreign text goes through ``esc``, except what is marked as ``Html``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222; background: #fff }
@@ -28,7 +29,43 @@ class Html(str):
 
 def esc(text: object) -> str:
     """Text as HTML, for attributes too."""
-    return html.escape(str(text))
+    return text if isinstance(text, Html) else html.escape(str(text))
+
+
+def note(text: str) -> str:
+    """A paragraph of explanation; '' without text."""
+    return f'<p class="note">{esc(text)}</p>' if text else ""
+
+
+def folded(summary: str, body: str) -> str:
+    """A part of the page that a click on its summary opens; '' without a body."""
+    return f'<details><summary>{esc(summary)}</summary><div class="scroll">{body}</div></details>' if body else ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells below a head; the columns in ``numbers`` are right-aligned on a page."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: Iterable[int] = ()
+
+    def html(self) -> str:
+        """The table of a page; '' without rows."""
+        def line(cells: Sequence[str], tag: str) -> str:
+            kinds = [' class="n"' if n in self.numbers else "" for n in range(len(cells))]
+            return f"<tr>{''.join(f'<{tag}{kind}>{esc(cell)}</{tag}>' for kind, cell in zip(kinds, cells, strict=True))}</tr>"
+
+        return f"<table>{line(self.head, 'th')}{''.join(line(row, 'td') for row in self.rows)}</table>" if self.rows else ""
+
+    def markdown(self) -> list[str]:
+        """The lines of a Markdown table with columns of even width, readable in a terminal."""
+        widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
+
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(cell.replace("|", "\\|").ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+        return [line(self.head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, self.rows)]
 
 
 def document(title: str, parts: Sequence[str], style: str = STYLE, script: str = "") -> str:
@@ -41,18 +78,3 @@ def document(title: str, parts: Sequence[str], style: str = STYLE, script: str =
         tail = f"<script>{script}</script>\n"
     head = f'<meta charset="utf-8">{policy}<title>{esc(title)}</title><style>{style}</style>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + f"\n{tail}</body></html>\n"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table; the columns in ``numbers`` are right-aligned."""
-    if not rows:
-        return ""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        parts = []
-        for n, cell in enumerate(cells):
-            kind = ' class="n"' if n in numbers else ""
-            parts.append(f"<{tag}{kind}>{cell if isinstance(cell, Html) else esc(cell)}</{tag}>")
-        return f"<tr>{''.join(parts)}</tr>"
-
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"

@@ -1,46 +1,74 @@
-"""Selects what the report shows in detail.  In: ablation.json's content.  Out: systems, places (set and graph), an utterance."""
+"""Options of make_report, and what it shows in detail.  In: ablation.json's content.  Out: systems, a set, an utterance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median_high
 from typing import Any
 
-from kdtool.ablation.tables import columns, result_at
+from kdtool.ablation.tables import Content, Place, System, by_setting, places, result_at, sets
 from kdtool.core.errors import UsageError
-from kdtool.core.tables import read_lines
 from kdtool.formats.system import learns_of
 
-Place = tuple[str, str, str, str]  # set, lm, first_pass_lm, rate
-System = dict[str, Any]
 RANKED = ("median", "worst")
 
 
-def sets(content: Mapping[str, Any]) -> list[str]:
-    """Names of all sets that were decoded."""
-    return sorted({r["set"] for s in content["systems"] for r in s["results"]})
+@dataclass(frozen=True)
+class Config:
+    """Options of make_report."""
+
+    data: Path | None = field(default=None, metadata={"help": "data set of the utterance to show (default: show none)"})
+    feats: Path | None = field(default=None, metadata={"help": "features of that set, of the students' kind"})
+    ali: Path | None = field(default=None, metadata={"help": "alignment of that set"})
+    gmm: Path | None = field(default=None, metadata={"help": "GMM that made the alignment: its tree maps senones to phones"})
+    lang: Path | None = field(default=None, metadata={"help": "language folder"})
+    utterance: str = field(
+        default="median", metadata={"help": "utterance to show: median or worst by errors per word of the two systems, or an id"}
+    )
+    title: str = field(default="Ablation", metadata={"help": "heading of the page"})
 
 
-def settings(content: Mapping[str, Any]) -> list[str]:
-    """All settings, in the plan's order; '' is the plain one."""
-    return list(dict.fromkeys(s["setting"] for s in content["systems"]))
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows. ``root``: the folder of ablation.json; ``name``: a set, that of the picture if it was decoded, else the first.
+
+    ``systems``: those of one setting, with its ``reference`` and the ``best`` of the ``candidates``, which learn from a teacher;
+    ``bold``: names of the references and of the best of each kind.
+    """
+
+    root: Path
+    content: Content
+    cfg: Config
+    name: str
+    systems: list[System]
+    reference: System | None
+    best: System | None = None
+    bold: tuple[str, ...] = ()
+    candidates: int = 0
+
+    @classmethod
+    def choose(cls, root: Path, content: Content, cfg: Config) -> Shown:
+        """What to show of an ablation."""
+        known, given = sets(content), cfg.feats.resolve().parent.name if cfg.feats else ""
+        name, setting = given if given in known else known[0], setting_of(content)
+        reference, systems = reference_of(content, setting), by_setting(content).get(setting, [])
+        if reference is None:
+            return cls(root, content, cfg, name, systems, None, bold=tuple(s["name"] for s in systems[:4]))
+        learnt = [s for s in systems if learns_from_teachers(s)]
+        kinds = [best(content, group, reference, name) for group in ([s for s in learnt if interpolates_only(s)], learnt)]
+        names = [*(s["name"] for r in content["references"] for s in systems if s["system"] == r), *(s["name"] for s in kinds if s)]
+        return cls(root, content, cfg, name, systems, reference, kinds[1], tuple(dict.fromkeys(names)), len(learnt))
+
+    def places(self, name: str, systems: Iterable[System]) -> list[Place]:
+        """The graphs with which a set was decoded, in the plan's order."""
+        return places(self.content, list(systems), name)
 
 
-def of_setting(content: Mapping[str, Any], setting: str) -> list[System]:
-    """The systems of one setting, in the plan's order."""
-    return [s for s in content["systems"] if s["setting"] == setting]
-
-
-def places(content: Mapping[str, Any], name: str, systems: Sequence[System]) -> list[Place]:
-    """The graphs with which a set was decoded, in the plan's order."""
-    return columns(dict(content), systems, name)
-
-
-def place_name(place: Place) -> str:
-    """'WER 4gram after 3gram'."""
-    _, lm, first, rate = place
-    return f"{rate.upper()} {lm}{f' after {first}' if lm != first else ''}"
+def versus_at(system: System, place: Place, reference: str) -> dict[str, Any] | None:
+    """The system's difference to a reference on one set and graph, if there is one."""
+    return ((result_at(system, place) or {}).get("versus") or {}).get(reference)
 
 
 def heads_of(system: System) -> list[dict[str, Any]]:
@@ -64,61 +92,52 @@ def learns(system: System) -> str:
     return known[0] if known else learns_of(system["changed"].get("main") or "ce", heads_of(system))
 
 
-def relative(content: Mapping[str, Any], system: System, reference: System, name: str) -> float | None:
+def relative(content: Content, system: System, reference: System, name: str) -> float | None:
     """Mean over a set's graphs of the error rate divided by the reference's; None if they have no graph in common."""
-    found = []
-    for place in places(content, name, [reference]):
-        own, base = result_at(system, place), result_at(reference, place)
-        if own and base and base["mean"] > 0:
-            found.append(own["mean"] / base["mean"])
-    return mean(found) if found else None
+    pairs = [(result_at(system, place), result_at(reference, place)) for place in places(content, [reference], name)]
+    shares = [result["mean"] / base["mean"] for result, base in pairs if result and base and base["mean"] > 0]
+    return mean(shares) if shares else None
 
 
-def best(content: Mapping[str, Any], systems: Iterable[System], reference: System, name: str) -> System | None:
+def best(content: Content, systems: Iterable[System], reference: System, name: str) -> System | None:
     """The system with the lowest error rates of a set relative to the reference; ties: the first."""
     rated = [(value, n, s) for n, s in enumerate(systems) if (value := relative(content, s, reference, name)) is not None]
     return min(rated, key=lambda r: r[:2])[2] if rated else None
 
 
-def reference_of(content: Mapping[str, Any], setting: str = "") -> System | None:
+def reference_of(content: Content, setting: str = "") -> System | None:
     """The first existing reference of a setting: cross-entropy."""
-    here = {s["name"]: s for s in of_setting(content, setting)}
-    wanted = [f"{r}-{setting}" if setting else r for r in content["references"]]
-    return next((here[r] for r in wanted if r in here), None)
+    systems = {s["name"]: s for s in content["systems"] if s["setting"] == setting}
+    names = [f"{r}-{setting}" if setting else r for r in content["references"]]
+    return next((systems[name] for name in names if name in systems), None)
 
 
-def setting_of(content: Mapping[str, Any]) -> str:
+def setting_of(content: Content) -> str:
     """The setting shown in detail: the first with a reference and a system that learns from a teacher, else with a reference.
 
     '' (the plain one) if there is none: if the plain systems are missing, a setting with systems is shown instead.
     """
-    known = [s for s in settings(content) if reference_of(content, s)]
-    return next((s for s in known if any(map(learns_from_teachers, of_setting(content, s)))), known[0] if known else "")
+    known = {setting: systems for setting, systems in by_setting(content).items() if reference_of(content, setting)}
+    return next((setting for setting, systems in known.items() if any(map(learns_from_teachers, systems))), next(iter(known), ""))
 
 
-def utterance(wanted: str, errors: Mapping[str, tuple[float, int]], lengths: Mapping[str, int]) -> str:
+def utterance(name: str, errors: Mapping[str, tuple[float, int]], lengths: Mapping[str, int]) -> str:
     """The utterance to show; of several with the same share of errors, the one with the most typical length.
 
     Args:
-        wanted: 'median', 'worst' or an id.
+        name: 'median', 'worst' or an id.
         errors: id -> (errors, reference words); others count as without errors if none of the candidates is here.
         lengths: frames of the candidates.
 
     Raises:
         UsageError: an id that is no candidate.
     """
-    if wanted not in RANKED:
-        if wanted not in lengths:
-            raise UsageError(f"--utterance {wanted}: not among the {len(lengths)} utterances that have features and an alignment; "
+    if name not in RANKED:
+        if name not in lengths:
+            raise UsageError(f"--utterance {name}: not among the {len(lengths)} utterances that have features and an alignment; "
                              "give one of them, or median or worst")  # fmt: skip
-        return wanted
+        return name
     rates = {u: errors[u][0] / max(1, errors[u][1]) for u in lengths if u in errors} or dict.fromkeys(lengths, 0.0)
-    rate = max(rates.values()) if wanted == "worst" else median_high(rates.values())
+    rate = max(rates.values()) if name == "worst" else median_high(rates.values())
     usual = median_high(lengths.values())
     return min((u for u in rates if rates[u] == rate), key=lambda u: (abs(lengths[u] - usual), u))
-
-
-def words_of(per_utt: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Utterance -> (reference, hypothesis), from a decode's per_utt.tsv."""
-    lines = [line.split("\t") for line in read_lines(per_utt)[1:]]
-    return {f[0]: (f[7].split(), f[6].split()) for f in lines}

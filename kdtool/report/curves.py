@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from kdtool.ablation.tables import System, by_setting
 from kdtool.core.tables import read_jsonl
 from kdtool.pictures import charts
 from kdtool.pictures.charts import COLOURS, GREY, Frame, Line, Point
-from kdtool.pictures.page import esc, table
-from kdtool.report.choice import System, of_setting, settings
+from kdtool.pictures.page import Table, esc, folded, note
+from kdtool.report.choice import Shown
 
 CURVE = "curve.jsonl"
-SHOWN = (
+CHARTS = (
     ("dev_ce", "Cross-entropy on dev", "nats per frame"),
     ("dev_accuracy", "Frame accuracy on dev", "share of frames"),
     ("train_main", "Main head's loss in training", "nats per frame"),
@@ -23,23 +24,20 @@ FIT = 0.15  # share of the updates ignored in scaling the axes: the first losses
 Curve = list[dict[str, Any]]
 
 
-def section(root: Path, content: Mapping[str, Any], bold: Sequence[str], heads_of: System | None) -> str:
-    """All curves: the systems named in ``bold`` in colour, the others grey; the losses of the heads of ``heads_of``."""
-    parts = ['<h2 id="curves">Learning curves</h2>',
-             '<p class="note">Means over the seeds; each coloured system\'s seeds are thin lines. Dev figures are those of the moving '
-             "average of the weights, training losses means over the updates since the previous evaluation. Axes are scaled for the part "
-             f"after the first {100 * FIT:.0f}% of the updates.</p>"]  # fmt: skip
-    curves = {s["name"]: read(root, s) for s in content["systems"]}
+def section(shown: Shown) -> str:
+    """All curves: the systems named in ``bold`` in colour, the others grey; the losses of the best system's heads."""
+    parts = [note("Means over the seeds; each coloured system's seeds are thin lines. Dev figures are those of the moving average of the "
+                  "weights, training losses means over the updates since the previous evaluation. Axes are scaled for the part "
+                  f"after the first {100 * FIT:.0f}% of the updates.")]  # fmt: skip
+    curves = {s["name"]: read(shown.root, s) for s in shown.content["systems"]}
     if lacking := [name for name, found in curves.items() if not found]:
-        parts.append(f'<p class="note">No {CURVE} of {esc(", ".join(lacking))}.</p>')
-    for setting in settings(content):
-        systems = [s for s in of_setting(content, setting) if curves[s["name"]]]
-        if systems:
-            parts += [f"<h3>{esc(setting)}</h3>"] if setting else []
-            parts.append(_charts({s["name"]: curves[s["name"]] for s in systems}, bold))
-    if heads_of is not None and curves[heads_of["name"]]:
-        parts.append(_heads(heads_of["name"], curves[heads_of["name"]]))
-    return "\n".join([*parts, _ends(content, curves)])
+        parts.append(note(f"No {CURVE} of {', '.join(lacking)}."))
+    for setting, systems in by_setting(shown.content).items():
+        if found := {s["name"]: curves[s["name"]] for s in systems if curves[s["name"]]}:
+            parts += [f"<h3>{esc(setting)}</h3>" if setting else "", _charts(found, shown.bold)]
+    if shown.best is not None and curves[shown.best["name"]]:
+        parts.append(_heads(shown.best["name"], curves[shown.best["name"]]))
+    return "\n".join([*parts, _ends(shown.content["systems"], curves)])
 
 
 def read(root: Path, system: System) -> list[Curve]:
@@ -59,11 +57,11 @@ def _charts(curves: Mapping[str, Sequence[Curve]], bold: Sequence[str]) -> str:
     chosen = [name for name in bold if name in curves] or list(curves)[: len(COLOURS)]
     colours = dict(zip(chosen, COLOURS, strict=False))
     drawn = []
-    for field, title, unit in SHOWN:
-        lines = [_line(name, own, field, GREY, dots=False) for name, own in curves.items() if name not in colours]
+    for field, title, unit in CHARTS:
+        lines = [_line(name, every, field, GREY, dots=False) for name, every in curves.items() if name not in colours]
         for name, colour in colours.items():
-            if len(curves[name]) > 1:
-                lines += [_line(name, [one], field, colour, dots=False, opacity=0.3) for one in curves[name]]
+            seeds = curves[name] if len(curves[name]) > 1 else []
+            lines += [_line(name, [one], field, colour, dots=False, opacity=0.3) for one in seeds]
             lines.append(_line(name, curves[name], field, colour))
         drawn.append(charts.lines(Frame(title, "updates", unit, fit=FIT), lines))
     others = [("others (point at a line for its name)", GREY)] if len(curves) > len(colours) else []
@@ -72,37 +70,32 @@ def _charts(curves: Mapping[str, Sequence[Curve]], bold: Sequence[str]) -> str:
 
 def _line(name: str, curves: Sequence[Curve], field: str, colour: str, *, dots: bool = True, opacity: float = 1.0) -> Line:
     points = [Point(u, v, f"{name}, update {u}: {v:.4f}") for u, v in averaged(curves, field)]
-    return Line(name, points, colour, 2.2 if dots else 1.0, opacity, dots)
+    return Line(name, points, colour, opacity, dots)
 
 
 def _heads(name: str, curves: Sequence[Curve]) -> str:
     """The loss curves of one system's heads."""
     fields = sorted({k for curve in curves for row in curve for k in row if k.startswith("train_")} - {"train_accuracy", "train_main"})
-    if not fields:
-        return ""
-    drawn = []
-    for n, f in enumerate(fields):
-        frame = Frame(f.removeprefix("train_").replace("_", " "), "updates", "training loss per frame, nats", fit=FIT)
-        drawn.append(charts.lines(frame, [_line(name, curves, f, COLOURS[n % len(COLOURS)])]))
-    return f"<h3>Auxiliary heads of {esc(name)}: unit, targets, layer</h3>{charts.charts(drawn)}"
+    titles = [Frame(f.removeprefix("train_").replace("_", " "), "updates", "training loss per frame, nats", fit=FIT) for f in fields]
+    drawn = [charts.lines(frame, [_line(name, curves, f, COLOURS[n % len(COLOURS)])])
+             for n, (f, frame) in enumerate(zip(fields, titles, strict=True))]  # fmt: skip
+    return f"<h3>Auxiliary heads of {esc(name)}: unit, targets, layer</h3>{charts.charts(drawn)}" if drawn else ""
 
 
-def _ends(content: Mapping[str, Any], curves: Mapping[str, Sequence[Curve]]) -> str:
+COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("updates", "updates", "{:.0f}".format), ("chosen_update", "chosen", "{:.0f}".format), ("dev_ce", "dev cross-entropy", "{:.4f}".format),
+    ("dev_accuracy", "dev accuracy", "{:.4f}".format), ("train", "main head's last loss", "{:.4f}".format),
+    ("parameters", "million parameters", lambda n: f"{n / 1e6:.2f}"), ("seconds", "minutes to train", lambda s: f"{s / 60:.1f}"),
+)  # fmt: skip
+
+
+def _ends(systems: Sequence[System], curves: Mapping[str, Sequence[Curve]]) -> str:
     """Final figures: one line per system, means over seeds."""
     rows = []
-    for s in content["systems"]:
-        about = [st["about"] for st in s["students"] if st["about"]]
-        if not about:
-            continue
-        last = {k: mean(a[k] for a in about) for k in ("updates", "chosen_update", "dev_ce", "dev_accuracy", "parameters") if k in about[0]}
-        train = averaged(curves[s["name"]], "train_main")
-        seconds = [st["seconds"] for st in s["students"] if st["seconds"] is not None]
-        rows.append([
-            s["name"], str(len(s["students"])), *(f"{last[k]:.0f}" if k in last else "-" for k in ("updates", "chosen_update")),
-            *(f"{last[k]:.4f}" if k in last else "-" for k in ("dev_ce", "dev_accuracy")), f"{train[-1][1]:.4f}" if train else "-",
-            f"{last['parameters'] / 1e6:.2f}" if "parameters" in last else "-", f"{mean(seconds) / 60:.1f}" if seconds else "-",
-        ])  # fmt: skip
-    head = ["system", "seeds", "updates", "chosen", "dev cross-entropy", "dev accuracy", "main head's last loss", "million parameters",
-            "minutes to train"]  # fmt: skip
-    found = table(head, rows, numbers=range(1, len(head)))
-    return f"<details><summary>Where they ended, as numbers</summary>{found}</details>" if rows else ""
+    for s in (s for s in systems if any(st["about"] for st in s["students"])):
+        seeds = [{**st["about"], "seconds": st["seconds"]} for st in s["students"] if st["about"]]
+        values = {name: [seed[name] for seed in seeds if seed.get(name) is not None] for name, _, _ in COLUMNS}
+        values["train"] = [v for _, v in averaged(curves[s["name"]], "train_main")][-1:]
+        rows.append([s["name"], str(len(s["students"])), *(form(mean(values[name])) if values[name] else "-" for name, _, form in COLUMNS)])
+    head = ["system", "seeds", *(title for _, title, _ in COLUMNS)]
+    return folded("Where they ended, as numbers", Table(head, rows, range(1, len(head))).html())

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from kdtool.ablation.tables import result_at
+from kdtool.ablation.tables import Place, place_name, result_at, sets
 from kdtool.pictures.charts import COLOURS
-from kdtool.pictures.page import Html, esc, table
-from kdtool.report.choice import Place, System, place_name, words_of
+from kdtool.pictures.page import Html, Table, esc, note
+from kdtool.report.choice import Shown
+from kdtool.results.collect import Utterance, per_utterance
 
-SHOWN = 10
+LONGEST = 10  # rows of a table
 GAP = "\0"  # no token, in an alignment
 
 
@@ -25,25 +24,19 @@ GAP = "\0"  # no token, in an alignment
 class Errors:
     """Per token: occurrences in the reference, errors, insertions (means over seeds)."""
 
-    seen: Counter[str] = field(default_factory=Counter)
-    wrong: dict[str, float] = field(default_factory=dict)
-    inserted: dict[str, float] = field(default_factory=dict)
+    seen: Counter[str]
+    wrong: dict[str, float]
+    inserted: dict[str, float]
 
 
-def count(decodes: Sequence[Mapping[str, tuple[list[str], list[str]]]]) -> Errors:
-    """Errors by token, from one decode per seed: utterance -> (reference, hypothesis)."""
+def count(decodes: Sequence[Mapping[str, Utterance]]) -> Errors:
+    """Errors by token, from one decode per seed."""
     import kaldialign
 
-    wrong: Counter[str] = Counter()
-    inserted: Counter[str] = Counter()
-    for decode in decodes:
-        for ref, hyp in decode.values():
-            for a, b in kaldialign.align(ref, hyp, GAP):
-                if a == GAP:
-                    inserted[b] += 1
-                elif a != b:
-                    wrong[a] += 1
-    seen = Counter(token for ref, _ in decodes[0].values() for token in ref) if decodes else Counter()
+    pairs = [pair for decode in decodes for row in decode.values() for pair in kaldialign.align(row.ref.split(), row.hyp.split(), GAP)]
+    wrong = Counter(a for a, b in pairs if a not in (b, GAP))
+    inserted = Counter(b for a, b in pairs if a == GAP)
+    seen = Counter(token for row in (decodes[0] if decodes else {}).values() for token in row.ref.split())
     seeds = max(1, len(decodes))
     return Errors(seen, {t: n / seeds for t, n in wrong.items()}, {t: n / seeds for t, n in inserted.items()})
 
@@ -69,51 +62,48 @@ def changes(before: Errors, after: Errors) -> list[Change]:
     return sorted(every, key=lambda c: (-c.gain, c.token))
 
 
-def errors_of(root: Path, result: Mapping[str, Any]) -> Errors:
-    """Errors by token of a system's result of one set and graph."""
-    return count([words_of(root / run["decode"] / "per_utt.tsv") for run in result["runs"]])
+def section(shown: Shown) -> str:
+    """Phones and words with gains, on each set: the first phone graph and the last word graph."""
+    if shown.reference is None or shown.best is None:
+        return note("The reference, or a system that learns from a teacher, is not decoded yet.")
+    parts = [note(f"{shown.best['name']} against {shown.reference['name']}. Counts are means over seeds; a token that occurs seldom "
+                  "says little.")]  # fmt: skip
+    for name in sets(shown.content):
+        places = shown.places(name, [shown.reference])
+        for place in [p for p in places if p[3] == "per"][:1] + [p for p in places if p[3] == "wer"][-1:]:
+            systems = {s["name"]: r for s in (shown.reference, shown.best) if (r := result_at(s, place))}
+            if len(systems) > 1:
+                decodes = [[per_utterance(shown.root / run["decode"]) for run in r["runs"]] for r in systems.values()]
+                parts.append(_tokens(place, [*systems], [len(d) for d in decodes], *map(count, decodes)))
+    return "\n".join(parts)
 
 
-def section(root: Path, reference: System, system: System, place: Place) -> str:
-    """The phones or words of one set and graph; '' if one of the systems was not decoded there."""
-    base, own = result_at(reference, place), result_at(system, place)
-    if base is None or own is None:
-        return ""
-    before, after = errors_of(root, base), errors_of(root, own)
+def _tokens(place: Place, names: Sequence[str], seeds: Sequence[int], before: Errors, after: Errors) -> str:
+    """The phones or words of one set and graph."""
     every = changes(before, after)
     what = "phones" if place[3] == "per" else "words"
-    gained = [c for c in every if c.gain > 0][:SHOWN]
-    lost = [c for c in reversed(every) if c.gain < 0][:SHOWN]
-    largest = max((abs(c.gain) for c in [*gained, *lost]), default=1.0)
-    seeds = f"{len(base['runs'])} and {len(own['runs'])} seeds"
-    better, worse = sum(c.gain > 0 for c in every), sum(c.gain < 0 for c in every)
+    gained, lost = [c for c in every if c.gain > 0], [c for c in reversed(every) if c.gain < 0]
+    wrong, inserted = ([_n(sum(counts.values())) for counts in pair] for pair in
+                       ((before.wrong, after.wrong), (before.inserted, after.inserted)))  # fmt: skip
     totals = (
-        f"{sum(before.seen.values())} {what}, {len(before.seen)} different ones; {seeds}. Not recognised: "
-        f"{_n(sum(before.wrong.values()))} by {reference['name']}, "
-        f"{_n(sum(after.wrong.values()))} by {system['name']}; inserted: {_n(sum(before.inserted.values()))} and "
-        f"{_n(sum(after.inserted.values()))}. {better} gained, {worse} lost, {len(every) - better - worse} are as before."
+        f"{sum(before.seen.values())} {what}, {len(before.seen)} different ones; {seeds[0]} and {seeds[1]} seeds. Not recognised: "
+        f"{wrong[0]} by {names[0]}, {wrong[1]} by {names[1]}; inserted: {inserted[0]} and {inserted[1]}. "
+        f"{len(gained)} gained, {len(lost)} lost, {len(every) - len(gained) - len(lost)} are as before."
     )
-    halves = [f"<figure><b>{title}</b>{_table(rows, largest, reference['name'], system['name'])}</figure>"
-              for title, rows in ((f"{what} that gained most", gained), (f"{what} that lost most", lost)) if rows]  # fmt: skip
-    return f'<h3>{esc(place[0])}, {esc(place_name(place))}</h3><p class="note">{esc(totals)}</p><div class="charts">{"".join(halves)}</div>'
+    halves = ((f"{what} that gained most", gained[:LONGEST]), (f"{what} that lost most", lost[:LONGEST]))
+    largest = max((abs(c.gain) for _, rows in halves for c in rows), default=1.0)
+    head = ["", "occurs", *(f"errors, {name}" for name in names), "fewer", ""]
+    figures = "".join(f"<figure><b>{title}</b>{Table(head, [_row(c, largest) for c in rows], (1, 2, 3, 4)).html()}</figure>"
+                      for title, rows in halves if rows)  # fmt: skip
+    return f'<h3>{esc(place[0])}, {esc(place_name(place))}</h3>{note(totals)}<div class="charts">{figures}</div>'
 
 
-def _table(rows: Sequence[Change], largest: float, before: str, after: str) -> str:
-    head = ["", "occurs", f"errors, {before}", f"errors, {after}", "fewer", ""]
-    body = [[c.token, str(c.seen), f"{_n(c.before)} ({_share(c.before, c.seen)})", f"{_n(c.after)} ({_share(c.after, c.seen)})",
-             f"{c.gain:+.3g}", _bar(c.gain, largest)] for c in rows]  # fmt: skip
-    return table(head, body, numbers=(1, 2, 3, 4))
+def _row(c: Change, largest: float) -> list[str]:
+    errors = [f"{_n(n)} ({100 * n / max(1, c.seen):.0f}%)" for n in (c.before, c.after)]
+    width, colour = 80 * abs(c.gain) / largest, COLOURS[2] if c.gain > 0 else COLOURS[1]
+    bar = Html(f'<svg width="82" height="12"><rect x="0" y="1" width="{width:.1f}" height="10" fill="{colour}"/></svg>')
+    return [c.token, str(c.seen), *errors, f"{c.gain:+.3g}", bar]
 
 
 def _n(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
-
-
-def _share(errors: float, seen: int) -> str:
-    return f"{100 * errors / max(1, seen):.0f}%"
-
-
-def _bar(gain: float, largest: float) -> Html:
-    width = 80 * abs(gain) / largest
-    colour = COLOURS[2] if gain > 0 else COLOURS[1]
-    return Html(f'<svg width="82" height="12"><rect x="0" y="1" width="{width:.1f}" height="10" fill="{colour}"/></svg>')

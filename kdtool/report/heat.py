@@ -28,15 +28,18 @@ def picture(ali: Alignment, maps: Sequence[Map], phones: Phones, sound: tuple[np
     frames = round(end / FRAME_SHIFT)
     top = WAVE + SPECTRUM if sound else 0
     parts = line.sound(*sound) if sound else []
-    parts.append(line.tier(_words(ali), top, 0, "#c22"))
-    parts.append(line.tier(_phones(ali, phones), top + TIER, 0, "#27a"))
-    parts += [f'<text class="r s" x="-6" y="{top + n * TIER + 17}" fill="#555">{name}</text>' for n, name in enumerate(("words", "phones"))]
-    top += 2 * TIER
+    segments = ali.phone_segments()
+    units = [*zip(phones.row[segments.ids].tolist(), segments.start.tolist(), segments.length.tolist(), strict=True)]
+    tiers = {"words": ([_mark(*word) for word in ali.words], "#c22"),
+             "phones": ([_mark(phones.names[n], start, length, n in phones.silent) for n, start, length in units], "#27a")}  # fmt: skip
+    for name, (marks, colour) in tiers.items():
+        parts += [line.tier(marks, top, 0, colour), f'<text class="r s" x="-6" y="{top + 17}" fill="#555">{name}</text>']
+        top += TIER
     parts.append(line.axis(top))
     top += AXIS + 4
     shown = rows_of(ali, maps, phones, frames)
     for one in maps:
-        parts += _map(line, one, shown, ali, phones, top, frames)
+        parts += _map(line, one, shown, ali, phones, units, top, frames)
         top += TITLE + ROW * len(shown) + 6
     parts.append(line.axis(top))
     return f'<div class="wide">{line.svg(parts, top + AXIS + 4, LEFT, LEAST)}</div>'
@@ -44,9 +47,8 @@ def picture(ali: Alignment, maps: Sequence[Map], phones: Phones, sound: tuple[np
 
 def rows_of(ali: Alignment, maps: Sequence[Map], phones: Phones, frames: int) -> list[int]:
     """The names (indices) that get a row, the same in all maps."""
-    aligned = set(phones.row(ali.phone[:frames]).tolist())
-    seen = [np.nan_to_num(m.probs[:frames]).max(axis=0) for m in maps]
-    largest = np.max(seen, axis=0) if seen else np.zeros(len(phones.names))
+    aligned = set(phones.row[ali.phone[:frames]].tolist())
+    largest = np.max([np.zeros(len(phones.names)), *(np.nan_to_num(m.probs[:frames]).max(axis=0) for m in maps)], axis=0)
     return [n for n in range(len(phones.names)) if n in aligned or largest[n] >= SEEN]
 
 
@@ -56,44 +58,29 @@ def grey(probs: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(probs), 225, np.round(level)).astype(np.uint8).T
 
 
-def _map(line: Timeline, one: Map, shown: Sequence[int], ali: Alignment, phones: Phones, top: int, frames: int) -> list[str]:
-    aligned = phones.row(ali.phone)
+def _map(
+    line: Timeline, one: Map, shown: Sequence[int], ali: Alignment, phones: Phones, units: Sequence[Sequence[int]], top: int, frames: int
+) -> list[str]:
+    """One map with its title, the names of its rows, and the aligned phones (row, start, length) as red frames."""
+    aligned = phones.row[ali.phone]
     spoken = ~np.isin(aligned, sorted(phones.silent))
     spoken[frames:] = False
-    own = one.of_aligned(aligned, spoken)
-    said = "" if np.isnan(own) else f" ({own:.2f})"
-    parts = [f'<text class="l b" x="0" y="{top + 17}">{esc(one.title)}{said}</text>']
+    mean = one.of_aligned(aligned, spoken)
+    parts = [f'<text class="l b" x="0" y="{top + 17}">{esc(one.title)}{"" if np.isnan(mean) else f" ({mean:.2f})"}</text>']
     top += TITLE
     parts.append(line.image(grey(one.probs[:frames, shown]), top, ROW * len(shown), crisp=True))
     for n, index in enumerate(shown):
         parts.append(f'<text class="r" x="-6" y="{top + ROW * (n + 0.5) + 3.5:g}" style="font-size:10px">{esc(phones.names[index])}</text>')
-    place = {index: n for n, index in enumerate(shown)}
-    segments = ali.phone_segments()
-    for phone, start, length in zip(phones.row(segments.ids), segments.start, segments.length, strict=True):
-        if start >= frames:
-            break
-        stop = min(int(start + length), frames)
-        held = one.probs[start:stop, phone]
-        about = f"{phones.names[phone]} {start * FRAME_SHIFT:.2f} to {stop * FRAME_SHIFT:.2f} s"
-        about += f": {held.mean():.3f}" if not np.isnan(held).any() else ""
-        x, width = start * FRAME_SHIFT * line.scale, (stop - start) * FRAME_SHIFT * line.scale
+    for phone, start, length in (unit for unit in units if unit[1] < frames):
+        probs = one.probs[start : min(start + length, frames), phone]
+        first, last = start * FRAME_SHIFT, (start + len(probs)) * FRAME_SHIFT
+        about = f"{phones.names[phone]} {first:.2f} to {last:.2f} s" + ("" if np.isnan(probs).any() else f": {probs.mean():.3f}")
         parts.append(
-            f'<rect x="{x:.1f}" y="{top + ROW * place[int(phone)]}" width="{width:.1f}" height="{ROW}" fill="transparent" stroke="#e33" '
-            f'stroke-width=".8"><title>{esc(about)}</title></rect>'
+            f'<rect x="{first * line.scale:.1f}" y="{top + ROW * shown.index(phone)}" width="{len(probs) * FRAME_SHIFT * line.scale:.1f}" '
+            f'height="{ROW}" fill="transparent" stroke="#e33" stroke-width=".8"><title>{esc(about)}</title></rect>'
         )
     parts.append(f'<rect x="0" y="{top}" width="{line.width}" height="{ROW * len(shown)}" fill="none" stroke="#888" stroke-width=".6"/>')
     return parts
-
-
-def _words(ali: Alignment) -> list[Mark]:
-    return [_mark(word, start, length) for word, start, length in ali.words]
-
-
-def _phones(ali: Alignment, phones: Phones) -> list[Mark]:
-    segments = ali.phone_segments()
-    rows = phones.row(segments.ids)
-    return [_mark(phones.names[n], int(start), int(length), int(n) in phones.silent)
-            for n, start, length in zip(rows, segments.start, segments.length, strict=True)]  # fmt: skip
 
 
 def _mark(label: str, start: int, length: int, faint: bool = False) -> Mark:

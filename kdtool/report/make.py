@@ -18,112 +18,85 @@ from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_json
 from kdtool.formats.system import read_system
-from kdtool.report.choice import places, relative, sets
-from kdtool.report.config import PICTURE, Chosen, Config, choose
+from kdtool.report.choice import Config, Shown, relative, sets
 from kdtool.student.encoders import code_of as encoder_code
 from kdtool.teacher.registry import code_of as teacher_code
 
 PAGE = "index.html"
-
-
-def inputs_of(root: Path, content: dict[str, Any], cfg: Config) -> dict[str, Path]:
-    """All inputs of the page beside ablation.json: plan, students, decodes, teacher, the picture's folders."""
-    found: dict[str, Path] = {}
-    if (root / "conf").is_dir():
-        found["plan"] = root / "conf"
-    chosen = choose(content, cfg.feats)
-    for system in content["systems"]:
-        found |= {f"student {st['folder']}": root / st["folder"] for st in system["students"]}
-    for system in (chosen.reference, chosen.best):
-        for run in (run for r in (system["results"] if system else []) for run in r["runs"]):
-            found[f"decode {run['decode']}"] = root / run["decode"]
-    folders = {name: root / teacher["folder"] for name, teacher in content["teachers"].items()}
-    found |= {f"teacher {name}": folder for name, folder in folders.items() if (folder / "teacher.json").is_file()}
-    return {**found, **{n: p for n in PICTURE if (p := getattr(cfg, n)) is not None and n not in ("gmm", "data")},
-            **({"tree": cfg.gmm / "tree.safetensors"} if cfg.gmm else {}), **(_data_inputs(cfg.data) if cfg.data else {})}  # fmt: skip
-
-
-def _data_inputs(data: Path) -> dict[str, Path]:
-    from kdtool.features.extract import data_inputs
-
-    return data_inputs(data)
-
-
-def chosen_code(inputs: dict[str, Path]) -> list[str]:
-    """The code of the students' encoders and of the teachers."""
-    entries: set[str] = set()
-    for name, folder in inputs.items():
-        if name.startswith("student "):
-            entries |= {*encoder_code(read_system(folder))}
-        elif name.startswith("teacher "):
-            entries |= {*teacher_code(folder)}
-    return sorted(entries)
-
-
-def page(root: Path, content: dict[str, Any], cfg: Config) -> str:
-    """The whole page."""
-    from kdtool.pictures import charts
-    from kdtool.pictures.page import STYLE, document, esc
-    from kdtool.report import curves, learnt, sweeps, tables, utterance
-
-    chosen = choose(content, cfg.feats)
-    names = {"table": "Error rates", "curves": "Learning curves", "sweeps": "What was varied", "teachers": "Teachers",
-             "learnt": "What heads learnt", "picture": "One utterance", "gains": "Phones and words"}  # fmt: skip
-    runs = sum(len(s["students"]) for s in content["systems"])
-    parts = [
-        f"<h1>{esc(cfg.title)}</h1>",
-        f'<p class="note">{runs} students of {len(content["systems"])} systems, decoded on {esc(", ".join(sets(content)))}. '
-        f"{_about(content, chosen)}</p>",
-        "<p>" + " · ".join(f'<a href="#{k}">{v}</a>' for k, v in names.items()) + "</p>",
-        tables.section(content), curves.section(root, content, chosen.bold, chosen.best), sweeps.section(content), sweeps.teachers(content),
-        learnt.section(root, content, learnt.opened(cfg)), utterance.section(root, content, chosen, cfg), gains(root, content, chosen),
-    ]  # fmt: skip
-    return document(cfg.title, parts, STYLE + charts.STYLE + OWN_STYLE)
-
-
-OWN_STYLE = """
+STYLE = """
 h2 { border-top: 2px solid #ddd; padding-top: .8em } h3 { font-size: 1em; margin: 1.2em 0 .2em } h4 { font-size: .9em; margin: .8em 0 0 }
 .scroll { overflow-x: auto } table { font-size: 13px } summary { cursor: pointer; color: #0059b3; font-size: 13px }
 th { vertical-align: bottom } td.n { white-space: nowrap } small { color: #777; font-size: 11px; font-weight: normal }
 """
 
 
-def _about(content: dict[str, Any], chosen: Chosen) -> str:
-    from kdtool.pictures.page import esc
+def inputs_of(shown: Shown) -> dict[str, Path]:
+    """All inputs of the page beside ablation.json: plan, students, decodes, teacher, the picture's folders."""
+    root, content, cfg = shown.root, shown.content, shown.cfg
+    inputs = {"plan": root / "conf"} if (root / "conf").is_dir() else {}
+    inputs |= {f"student {st['folder']}": root / st["folder"] for s in content["systems"] for st in s["students"]}
+    decodes = [run["decode"] for s in (shown.reference, shown.best) if s for r in s["results"] for run in r["runs"]]
+    inputs |= {f"decode {decode}": root / decode for decode in decodes}
+    folders = {name: root / teacher["folder"] for name, teacher in content["teachers"].items()}
+    inputs |= {f"teacher {name}": folder for name, folder in folders.items() if (folder / "teacher.json").is_file()}
+    inputs |= {name: path for name in ("feats", "ali", "lang") if (path := getattr(cfg, name)) is not None}
+    if cfg.gmm:
+        inputs["tree"] = cfg.gmm / "tree.safetensors"
+    if cfg.data:
+        from kdtool.features.extract import data_inputs
 
-    if chosen.reference is None:
-        return f"None of the references {esc(', '.join(content['references']))} is decoded, so nothing can be compared."
-    if chosen.best is None:
+        inputs |= data_inputs(cfg.data)
+    return inputs
+
+
+def chosen_code(inputs: dict[str, Path]) -> list[str]:
+    """The code of the students' encoders and of the teachers."""
+    encoders = {code for name, folder in inputs.items() if name.startswith("student ") for code in encoder_code(read_system(folder))}
+    return sorted(encoders | {code for name, folder in inputs.items() if name.startswith("teacher ") for code in teacher_code(folder)})
+
+
+def page(shown: Shown) -> str:
+    """The whole page."""
+    from kdtool.pictures import charts
+    from kdtool.pictures.page import STYLE as PAGE_STYLE
+    from kdtool.pictures.page import document, esc, note
+    from kdtool.report import curves, gains, learnt, sweeps, tables, utterance
+
+    sections = {
+        "table": ("Error rates", tables.section), "curves": ("Learning curves", curves.section),
+        "sweeps": ("What was varied", sweeps.section),
+        "teachers": ("Teachers: perplexity against gain", sweeps.teachers),
+        "learnt": ("What the soft heads learnt of their teachers", learnt.section),
+        "picture": ("One utterance, as teacher, auxiliary head and main head see it", utterance.section),
+        "gains": ("Which phones and words gained", gains.section),
+    }  # fmt: skip
+    content, title = shown.content, shown.cfg.title
+    runs = sum(len(s["students"]) for s in content["systems"])
+    about = f"{runs} students of {len(content['systems'])} systems, decoded on {', '.join(sets(content))}. {_about(shown)}"
+    links = " · ".join(f'<a href="#{anchor}">{name}</a>' for anchor, (name, _) in sections.items())
+    parts = [f'<h2 id="{anchor}">{name}</h2>{section(shown)}' for anchor, (name, section) in sections.items()]
+    return document(title, [f"<h1>{esc(title)}</h1>", note(about), f"<p>{links}</p>", *parts], PAGE_STYLE + charts.STYLE + STYLE)
+
+
+def _about(shown: Shown) -> str:
+    """Which system is the best."""
+    best, reference = shown.best, shown.reference
+    if reference is None:
+        return f"None of the references {', '.join(shown.content['references'])} is decoded, so nothing can be compared."
+    if best is None:
         return "No system that learns from a teacher is decoded yet."
-    share = relative(content, chosen.best, chosen.reference, chosen.name)
+    share = relative(shown.content, best, reference, shown.name)
     change = f"{100 * (share - 1):+.1f}%" if share is not None else "unknown"
     return (
-        f"Best of those that learn from teachers, by its error rates on {esc(chosen.name)} relative to {esc(chosen.reference['name'])}'s "
-        f"(mean over graphs: {change}): {esc(chosen.best['name'])}, {esc(chosen.best['about'] or 'not described')}. "
-        + (f"Chosen from {chosen.candidates} on {esc(chosen.name)}: its figures there flatter it." if chosen.candidates > 1 else "")
+        f"Best of those that learn from teachers, by its error rates on {shown.name} relative to {reference['name']}'s "
+        f"(mean over graphs: {change}): {best['name']}, {best['about'] or 'not described'}. "
+        + (f"Chosen from {shown.candidates} on {shown.name}: its figures there flatter it." if shown.candidates > 1 else "")
     )
 
 
-def gains(root: Path, content: dict[str, Any], chosen: Chosen) -> str:
-    """Phones and words with gains, on each set: the first phone graph and the last word graph."""
-    from kdtool.pictures.page import esc
-    from kdtool.report.gains import section
-
-    parts = ['<h2 id="gains">Which phones and words gained</h2>']
-    if chosen.reference is None or chosen.best is None:
-        return parts[0] + '<p class="note">The reference, or a system that learns from a teacher, is not decoded yet.</p>'
-    parts.append(f'<p class="note">{esc(chosen.best["name"])} against {esc(chosen.reference["name"])}. Counts are means over seeds; a '
-                 "token that occurs seldom says little.</p>")  # fmt: skip
-    for name in sets(content):
-        found = places(content, name, [chosen.reference])
-        wanted = [p for p in found if p[3] == "per"][:1] + [p for p in found if p[3] == "wer"][-1:]
-        parts += [section(root, chosen.reference, chosen.best, p) for p in wanted]
-    return "\n".join(parts)
-
-
-def make(root: Path, content: dict[str, Any], cfg: Config, work: Path) -> None:
+def make(shown: Shown, work: Path) -> None:
     """Write the page into ``work``."""
-    text = page(root, content, cfg)
+    text = page(shown)
     with open_text(work / PAGE, "w") as f:
         f.write(text)
     print(f"make_report: {len(text) / 1e6:.2f} MB", file=sys.stderr)
@@ -131,19 +104,20 @@ def make(root: Path, content: dict[str, Any], cfg: Config, work: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry of steps/make_report.sh."""
-    places_ = [("ablation", "ablation.json; the students and decodes that it names lie beside it"), ("out", "folder to make")]
-    paths, cfg, common = parse_args(Config, places_, argv, prog="steps/make_report.sh", description=__doc__ or "")
+    places = [("ablation", "ablation.json; the students and decodes that it names lie beside it"), ("out", "folder to make")]
+    paths, cfg, common = parse_args(Config, places, argv, prog="steps/make_report.sh", description=__doc__ or "")
     table: Path = paths["ablation"]
     if not table.is_file():
         raise KdError(f"{table}: no such file; collect the ablation first (steps/collect_ablation.sh)")
-    root, content = table.parent, read_json(table)
+    content: dict[str, Any] = read_json(table)
     if cfg.data is not None and cfg.feats is None:
         raise UsageError("--data is for the picture of an utterance, which also needs --feats, --ali, --gmm and --lang")
+    shown = Shown.choose(table.parent, content, cfg)
     kinds = {"feats": "features", "ali": "ali", "lang": "lang"}
-    inputs = {"ablation": table, **inputs_of(root, content, cfg)}
+    inputs = {"ablation": table, **inputs_of(shown)}
     run_step(
         "report", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.report.make", *chosen_code(inputs)), common=common,
-        body=lambda work: make(root, content, cfg, work),
+        body=lambda work: make(shown, work),
         doors=[door(kind, p) for name, kind in kinds.items() if (p := getattr(cfg, name)) is not None],
     )  # fmt: skip
 

@@ -14,7 +14,6 @@ import numpy as np
 from kdtool.core.errors import KdError
 
 if TYPE_CHECKING:
-    from kdtool.features.store import FeatureSet
     from kdtool.formats.alignment import Alignment
     from kdtool.formats.tree import Tree
     from kdtool.lang.lang import Lang
@@ -34,37 +33,22 @@ class Map:
 
 
 class Phones:
-    """The names that are rows of the maps, and the sums of phones and senones over them."""
+    """The N names that are rows of the maps, and sums of phones and senones over them. ``row``: phone id -> index of its name, or -1."""
 
     def __init__(self, lang: Lang, tree: Tree) -> None:
         self.lang, self.tree = lang, tree
         self.names = list(dict.fromkeys(lang.plain_names[p] for p in sorted(lang.num_states)))
-        self.index = {name: n for n, name in enumerate(self.names)}
-        self.silent = {self.index[lang.plain_names[p]] for p in lang.silence_ids}
+        self.row = np.full(len(lang.plain_names), -1, dtype=np.int64)
+        for phone in lang.num_states:
+            self.row[phone] = self.names.index(lang.plain_names[phone])
+        self.silent = {int(self.row[phone]) for phone in lang.silence_ids}
 
-    def row(self, phones: np.ndarray) -> np.ndarray:
-        """Phone ids -> indices of names, int64; -1 for ids that are no phone."""
-        table = np.full(len(self.lang.plain_names), -1, dtype=np.int64)
-        for p in self.lang.num_states:
-            table[p] = self.index[self.lang.plain_names[p]]
-        return table[phones]
-
-    def sum_phones(self, probs: np.ndarray) -> np.ndarray:
-        """(T, V) over phone ids -> (T, N)."""
-        return self._sum(probs, np.arange(probs.shape[1]))
-
-    def sum_senones(self, probs: np.ndarray) -> np.ndarray:
-        """(T, num_pdfs) -> (T, N)."""
-        if probs.shape[1] != self.tree.num_pdfs:
+    def sum(self, probs: np.ndarray, unit: str) -> np.ndarray:
+        """Probabilities of phone ids (T, V) or of senones (T, num_pdfs) -> float32 (T, N)."""
+        if unit == "senone" and probs.shape[1] != self.tree.num_pdfs:
             raise KdError(f"posteriors of {probs.shape[1]} senones, the tree has {self.tree.num_pdfs}; give the students' own (--gmm)")
-        return self._sum(probs, self.tree.pdf_phone)
-
-    def _sum(self, probs: np.ndarray, phones: np.ndarray) -> np.ndarray:
-        rows = self.row(phones)
-        found = np.zeros((len(probs), len(self.names)), dtype=np.float32)
-        for n in range(len(self.names)):
-            found[:, n] = probs[:, rows == n].sum(axis=1)
-        return found
+        rows = self.row[self.tree.pdf_phone if unit == "senone" else np.arange(probs.shape[1])]
+        return np.stack([probs[:, rows == n].sum(axis=1) for n in range(len(self.names))], axis=1).astype(np.float32)
 
 
 def teacher_map(folder: Path, ali: Alignment, phones: Phones, name: str) -> Map:
@@ -76,33 +60,32 @@ def teacher_map(folder: Path, ali: Alignment, phones: Phones, name: str) -> Map:
 
     teacher = load_teacher(folder)
     if teacher.unit != "phone":
-        raise KdError(f"{folder} is a teacher of {teacher.unit}s; the picture wants one of phones")
+        raise KdError(f"{folder} is a teacher of {teacher.unit}s; the picture needs one of phones")
     if read_meta(folder)["units_digest"] != units_digest("phone", phones.lang, None):
         raise KdError(f"{folder} was trained with other phones than {phones.lang.folder}; train it again")
     segments = unit_segments(ali, "phone", phones.lang)
     probs = np.full((ali.num_frames, len(phones.names)), np.nan, dtype=np.float32)
-    rows = phones.sum_phones(np.exp(teacher.log_probs(segments.ids)))
+    rows = phones.sum(np.exp(teacher.log_probs(segments.ids)), "phone")
     for row, start, length in zip(rows, segments.start, segments.length, strict=True):
         probs[start : start + length] = row
     context = "the phones before" if teacher.context == "causal" else "all other phones"
     return Map(f"{name}, given {context}", probs)
 
 
-def head_map(folder: Path, feats: FeatureSet, utterance: str, phones: Phones, name: str) -> Map | None:
+def head_map(folder: Path, feats: np.ndarray, phones: Phones, name: str) -> Map | None:
     """A student's lowest auxiliary head over phones, else over senones; None if it has or kept neither."""
-    from kdtool.student.heads import head_specs, load_head
+    from kdtool.student.heads import head_specs, load_with_heads
 
     specs = sorted((s for s in head_specs(folder) if s.unit in ("phone", "senone")), key=lambda s: (s.unit != "phone", s.layer))
     if not specs:
         return None
-    probs = np.exp(load_head(folder, specs[0].name).log_posteriors(feats.get(utterance)))
-    summed = phones.sum_phones(probs) if specs[0].unit == "phone" else phones.sum_senones(probs)
-    return Map(f"{name}, auxiliary {specs[0].unit} head on layer {specs[0].layer}, {specs[0].kind} targets", summed)
+    spec = specs[0]
+    probs = np.exp(load_with_heads(folder).log_posteriors(feats, spec.name))
+    return Map(f"{name}, auxiliary {spec.unit} head on layer {spec.layer}, {spec.kind} targets", phones.sum(probs, spec.unit))
 
 
-def main_map(folder: Path, feats: FeatureSet, utterance: str, phones: Phones, name: str) -> Map:
+def main_map(folder: Path, feats: np.ndarray, phones: Phones, name: str) -> Map:
     """A student's main head, senones summed to phones."""
     from kdtool.student.model import Student
 
-    probs = np.exp(Student.load(folder).log_posteriors(feats.get(utterance)))
-    return Map(f"{name}, main head, senones summed to phones", phones.sum_senones(probs))
+    return Map(f"{name}, main head, senones summed to phones", phones.sum(np.exp(Student.load(folder).log_posteriors(feats)), "senone"))

@@ -2,120 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kdtool.ablation.tables import result_at
+from kdtool.ablation.tables import System, place_name, result_at
 from kdtool.core.errors import KdError
-from kdtool.pictures.page import esc, table
-from kdtool.report.choice import RANKED, System, place_name, places, utterance, words_of
-from kdtool.report.config import PICTURE, Chosen, Config, phone_teacher
+from kdtool.pictures.page import Table, folded, note
+from kdtool.report.choice import RANKED, Shown, utterance
+from kdtool.report.learnt import open_speech
+from kdtool.results.collect import per_utterance
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.formats.alignment import Alignment
     from kdtool.report.posteriors import Map, Phones
 
 
-def section(root: Path, content: dict[str, Any], chosen: Chosen, cfg: Config) -> str:
-    """The section with the heat maps of one utterance, or a note on what is missing."""
-    title = '<h2 id="picture">One utterance, as teacher, auxiliary head and main head see it</h2>'
-    if lacking := [f"--{n}" for n in PICTURE[1:] if getattr(cfg, n) is None]:
-        return f'{title}<p class="note">No picture: the report was made without {esc(", ".join(lacking))}.</p>'
-    systems = [s for s in (chosen.best, chosen.reference) if s is not None]
+def section(shown: Shown) -> str:
+    """The heat maps of one utterance, or a note on what is missing."""
+    cfg, systems = shown.cfg, [s for s in (shown.best, shown.reference) if s is not None]
+    if lacking := [f"--{name}" for name in ("feats", "ali", "gmm", "lang") if getattr(cfg, name) is None]:
+        return note(f"No picture: the report was made without {', '.join(lacking)}.")
     if not systems:
-        return f'{title}<p class="note">No picture: neither the reference nor a system that learns from a teacher is decoded yet.</p>'
-    return title + _picture(root, content, chosen, cfg, systems)
-
-
-def _picture(root: Path, content: dict[str, Any], chosen: Chosen, cfg: Config, systems: list[System]) -> str:
+        return note("No picture: neither the reference nor a system that learns from a teacher is decoded yet.")
+    from kdtool.formats.tree import Tree
     from kdtool.report.heat import picture
+    from kdtool.report.posteriors import Phones
 
-    feats, ali, phones = open_all(cfg)
-    there = set(feats.ids)
-    lengths = {u: ali.get(u).num_frames for u in ali.ids if u in there}
+    speech = open_speech(cfg)
+    assert speech and cfg.gmm
+    (feats, ali, lang), tree = speech, Tree.load(cfg.gmm)
+    if (other := ali.meta.get("tree_digest")) != tree.digest:
+        raise KdError(f"{cfg.ali} was made with tree {other}, {cfg.gmm} has {tree.digest}; give the GMM that aligned it (--gmm)")
+    known = set(feats.ids)
+    lengths = {u: ali.get(u).num_frames for u in ali.ids if u in known}
     if not lengths:
         raise KdError(f"{cfg.ali} and {cfg.feats} have no utterance in common; give those of one data set")
-    utt = utterance(cfg.utterance, errors_by_utterance(root, content, chosen, systems), lengths)
-    one = ali.get(utt)
-    maps, notes = maps_of(root, content, chosen, systems, (feats, ali, phones), utt)
+    utt, phones = utterance(cfg.utterance, errors_by_utterance(shown, systems), lengths), Phones(lang, tree)
+    maps, notes = maps_of(shown, systems, ali.get(utt), feats.get(utt), phones)
     sound = read_sound(cfg.data, utt) if cfg.data else None
     notes += [] if sound else ["Without its sound: --data was not given."]
     which = f", its {cfg.utterance} one by errors per word" if cfg.utterance in RANKED else ""
     about = (
-        f"Utterance {utt} of {chosen.name}{which}, {one.num_frames / 100:.2f} s: {feats.info(utt).text}. White is probability "
-        f"0, black is 1; red frames: the alignment. In brackets: the mean probability of the aligned phone over the "
-        f"frames that are no silence. The teacher says the same on all frames of a phone and nothing of silence (light grey), of which its "
-        f"pupil, the auxiliary head, learns nothing either. Phones that nobody gives a tenth have no row."
+        f"Utterance {utt} of {shown.name}{which}, {lengths[utt] / 100:.2f} s: {feats.info(utt).text}. White is probability "
+        "0, black is 1; red frames: the alignment. In brackets: the mean probability of the aligned phone over the "
+        "frames that are not silence. The teacher gives all frames of a phone the same distribution and none to silence (light grey); "
+        "so the auxiliary head learns nothing about silence either. Phones below 0.1 everywhere have no row."
     )
-    text = f'<p class="note">{esc(" ".join([about, *notes]))}</p>'
-    return text + _hypotheses(root, systems, chosen.name, utt) + picture(one, maps, phones, sound)
+    return note(" ".join([about, *notes])) + _hypotheses(shown, systems, utt) + picture(ali.get(utt), maps, phones, sound)
 
 
-def open_all(cfg: Config) -> tuple[FeatureSet, AlignmentSet, Phones]:
-    """Features, alignment and phones; KdError when alignment and tree do not match."""
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.formats.tree import Tree
-    from kdtool.lang.lang import Lang
-    from kdtool.report.posteriors import Phones
-
-    assert cfg.feats and cfg.ali and cfg.gmm and cfg.lang  # the section is left out otherwise
-    feats, ali, tree = FeatureSet.open(cfg.feats), AlignmentSet.open(cfg.ali), Tree.load(cfg.gmm)
-    if (other := ali.meta.get("tree_digest")) != tree.digest:
-        raise KdError(f"{cfg.ali} was made with tree {other}, {cfg.gmm} has {tree.digest}; give the GMM that aligned it (--gmm)")
-    return feats, ali, Phones(Lang.load(cfg.lang), tree)
-
-
-def maps_of(
-    root: Path, content: dict[str, Any], chosen: Chosen, systems: list[System], opened: tuple[FeatureSet, AlignmentSet, Phones], utt: str
-) -> tuple[list[Map], list[str]]:
-    """Teacher, auxiliary head of the first system, main head of each; and notes on missing ones."""
+def maps_of(shown: Shown, systems: Sequence[System], ali: Alignment, feats: np.ndarray, phones: Phones) -> tuple[list[Map], list[str]]:
+    """Teacher, auxiliary head of the first system, main head of each (first seeds); and notes on missing ones."""
     from kdtool.report.posteriors import head_map, main_map, teacher_map
 
-    (feats, ali, phones), maps, notes = opened, [], []
-    if (teacher := phone_teacher(root, content, chosen)) is not None:
-        maps.append(teacher_map(teacher, ali.get(utt), phones, teacher.name))
+    folders = {s["name"]: shown.root / s["students"][0]["folder"] for s in systems}
+    maps, notes, first = [], [], systems[0]["name"]
+    name = systems[0]["teachers"].get("phone", "")
+    teacher = shown.root / shown.content["teachers"].get(name, {"folder": ""})["folder"]
+    if name and (teacher / "teacher.json").is_file():
+        maps.append(teacher_map(teacher, ali, phones, teacher.name))
     else:
         notes.append("There is no phone teacher to show.")
-    if (head := head_map(student(root, systems[0]), feats, utt, phones, systems[0]["name"])) is not None:
+    if (head := head_map(folders[first], feats, phones, first)) is not None:
         maps.append(head)
     else:
-        notes.append(f"{systems[0]['name']} has no auxiliary head over phones or senones.")
-    return maps + [main_map(student(root, s), feats, utt, phones, s["name"]) for s in systems], notes
+        notes.append(f"{first} has no auxiliary head over phones or senones.")
+    return maps + [main_map(folder, feats, phones, system) for system, folder in folders.items()], notes
 
 
-def student(root: Path, system: System) -> Path:
-    """The folder of a system's first seed."""
-    return Path(root / system["students"][0]["folder"])
-
-
-def errors_by_utterance(root: Path, content: dict[str, Any], chosen: Chosen, systems: list[System]) -> dict[str, tuple[float, int]]:
+def errors_by_utterance(shown: Shown, systems: Sequence[System]) -> dict[str, tuple[int, int]]:
     """Utterance -> (errors, reference tokens), summed over the systems' seeds with the set's first graph."""
-    from kdtool.results.collect import per_utterance
-
-    found: dict[str, tuple[float, int]] = {}
-    place = next(iter(places(content, chosen.name, systems)), None)
-    results = [r for s in systems if place and (r := result_at(s, place))]
-    for run in (run for r in results for run in r["runs"]):
-        for utt, (errors, words) in per_utterance(root / run["decode"] / "per_utt.tsv").items():
-            before = found.get(utt, (0.0, 0))
-            found[utt] = (before[0] + errors, before[1] + words)
-    return found
+    sums: dict[str, tuple[int, int]] = {}
+    for place in shown.places(shown.name, systems)[:1]:
+        for run in (run for s in systems if (r := result_at(s, place)) for run in r["runs"]):
+            for utt, row in per_utterance(shown.root / run["decode"]).items():
+                errors, words = sums.get(utt, (0, 0))
+                sums[utt] = (errors + row.errors, words + row.words)
+    return sums
 
 
-def _hypotheses(root: Path, systems: list[System], name: str, utt: str) -> str:
+def _hypotheses(shown: Shown, systems: Sequence[System], utt: str) -> str:
     """Hypotheses of the systems' first seeds with each graph, in one table."""
     rows = []
-    for s in systems:
-        for r in s["results"]:
-            if r["set"] == name:
-                heard = words_of(root / r["runs"][0]["decode"] / "per_utt.tsv").get(utt, ([], ["(not decoded)"]))[1]
-                rows.append([place_name((name, r["lm"], r["first_pass_lm"], r["rate"])), s["name"], " ".join(heard)])
-    body = table(["graph", "system", "heard"], sorted(rows, key=lambda row: row[0]))
-    return f'<details><summary>What was heard in it</summary><div class="scroll">{body}</div></details>' if rows else ""
+    for system, r in ((s, r) for s in systems for r in s["results"] if r["set"] == shown.name):
+        row = per_utterance(shown.root / r["runs"][0]["decode"]).get(utt)
+        place = place_name((shown.name, r["lm"], r["first_pass_lm"], r["rate"]))
+        rows.append([place, system["name"], row.hyp if row else "(not decoded)"])
+    return folded("What was heard in it", Table(["graph", "system", "heard"], sorted(rows, key=lambda row: row[0])).html())
 
 
 def read_sound(data: Path, utt: str) -> tuple[np.ndarray, int]:

@@ -108,9 +108,15 @@ class Student(nn.Module):
             logits[name] = head(taken, None if pad is None else strided_pad(layers[-1].shape[2], pad, stride))
         return logits
 
+    def _logits(self, head: str, feats: Tensor, pad: Tensor | None = None) -> Tensor:
+        """Logits of one head, (B, V, n); an auxiliary head's stride does not count."""
+        layers = self.encoder(feats, pad)
+        logits: Tensor = self.main(layers[-1]) if head == "main" else self.aux[head](layers[self.aux_shapes[head].layer])
+        return logits
+
     @torch.no_grad()
-    def log_posteriors(self, feats: np.ndarray) -> np.ndarray:
-        """Log-posteriors of all frames: float32 (T, D) -> float32 (T, num_pdfs), natural log.
+    def log_posteriors(self, feats: np.ndarray, head: str = "main") -> np.ndarray:
+        """Log-posteriors of all frames: float32 (T, D) -> float32 (T, num_pdfs, or an auxiliary head's units), natural log.
 
         The encoder gives one frame in ``subsampling``; it runs once per starting frame, and the results are
         interleaved, so that every 10 ms frame has an output.
@@ -129,13 +135,13 @@ class Student(nn.Module):
         # The later starting frames may have one output frame less, or none for very short utterances.
         lengths = (len(feats) - torch.arange(step, device=padded.device) + step - 1).div(step, rounding_mode="floor").clamp(min=1)
         pad = outputs - lengths if bool((lengths < outputs).any()) else None
-        logits = self.main(self.encoder(shifted, pad)[-1])
-        frames = torch.log_softmax(logits, dim=1).permute(2, 0, 1).reshape(-1, self.num_pdfs)
+        logits = self._logits(head, shifted, pad)
+        frames = torch.log_softmax(logits, dim=1).permute(2, 0, 1).reshape(-1, logits.shape[1])
         return np.ascontiguousarray(frames[: len(feats)].cpu().numpy())
 
     @torch.no_grad()
-    def outputs(self, feats: np.ndarray) -> np.ndarray:
-        """Main head's outputs, as they are, at one frame in ``subsampling`` from the first on: (T, D) -> float32 (outputs, num_pdfs).
+    def outputs(self, feats: np.ndarray, head: str = "main") -> np.ndarray:
+        """A head's logits at one frame in ``subsampling`` from the first on: (T, D) -> float32 (outputs, V).
 
         Raises:
             KdError: as ``log_posteriors``.
@@ -145,7 +151,7 @@ class Student(nn.Module):
         outputs = -(-len(feats) // self.encoder.subsampling)
         index = np.arange(-self.encoder.left, -self.encoder.left + self.encoder.input_frames(outputs)).clip(0, len(feats) - 1)
         padded = torch.from_numpy(np.ascontiguousarray(feats[index].T)).to(self.log_priors.device)
-        return np.ascontiguousarray(self.main(self.encoder(padded[None])[-1])[0].T.cpu().numpy())
+        return np.ascontiguousarray(self._logits(head, padded[None])[0].T.cpu().numpy())
 
     def _check(self, feats: np.ndarray) -> None:
         if feats.ndim != 2 or feats.shape[1] != self.shape.input_dim or len(feats) == 0:

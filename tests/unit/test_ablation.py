@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from kdtool.ablation import collect, plan
-from kdtool.ablation.compare import Comparison, holm, smallest_found, variances
-from kdtool.ablation.significance import correct
+from kdtool.ablation.compare import Comparison, correct, holm, smallest_found, variances
+from kdtool.ablation.students import check_pooled, planned_digests, trained_digest
 from kdtool.core.cli import Common, parse_args
 from kdtool.core.digest import read_record
 from kdtool.core.errors import KdError, UsageError
@@ -331,9 +331,9 @@ def test_a_plan_of_precision_auto_takes_students_of_either(tmp_path: Path, plann
     plan_file.write_text(yaml.safe_dump({"precision": planned, "epochs": 3.0}))
     for precision in ("auto", "float32", "bfloat16"):
         trained.write_text(yaml.safe_dump({"precision": precision, "epochs": 3.0, "gone": 1}))
-        assert (collect.trained_digest(trained) in collect.planned_digests(plan_file)) == (precision in fits)
+        assert (trained_digest(trained) in planned_digests(plan_file)) == (precision in fits)
     trained.write_text(yaml.safe_dump({"precision": "float32", "epochs": 4.0}))
-    assert collect.trained_digest(trained) not in collect.planned_digests(plan_file)
+    assert trained_digest(trained) not in planned_digests(plan_file)
 
 
 def test_the_table_is_that_of_the_score_files(decoded: tuple[Path, dict[str, np.ndarray], np.ndarray], tmp_path: Path) -> None:
@@ -508,7 +508,7 @@ def test_pooled_scales_are_one_point_for_all_or_an_error(tmp_path: Path) -> None
     assert "hmt_1" in pooled["pooled"].decode().splitlines() and json.loads(pooled["plan.json"])["scales"] == "pooled"
     run = {"decode": "a", "scales": [{"lm_scale": 3.0}]}
     place = {"set": "dev", "lm": "loop", "first_pass_lm": "loop"}
-    collect.check_pooled({"ce": [{**place, "runs": [run]}], "mtl": [{**place, "lm": "3gram", "runs": [{**run, "scales": []}]}]})
+    check_pooled({"ce": [{**place, "runs": [run]}], "mtl": [{**place, "lm": "3gram", "runs": [{**run, "scales": []}]}]})
     with pytest.raises(KdError, match="b was decoded at other pooled scales than a"):
         other = {"decode": "b", "scales": [{"lm_scale": 4.0}]}
-        collect.check_pooled({"ce": [{**place, "runs": [run]}], "mtl": [{**place, "runs": [other]}]})
+        check_pooled({"ce": [{**place, "runs": [run]}], "mtl": [{**place, "runs": [other]}]})

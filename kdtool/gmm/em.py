@@ -13,7 +13,7 @@ import numpy as np
 
 from kdtool.gmm.model import DiagGmm, expand
 
-MIN_OCCUPANCY = 10.0  # frames below which a Gaussian is dropped, as in Kaldi's gmm-est
+MIN_OCCUPANCY = 10.0  # frames below which a Gaussian is dropped, as in Kaldi's gmm-est (which also drops one of exactly 10)
 PERTURB = 0.01  # standard deviations that the halves of a split Gaussian are moved apart
 VARIANCE_FLOOR = 0.01  # smallest variance of a Gaussian, as a share of the data's variance
 
@@ -114,9 +114,9 @@ def pdf_occupancies(model: DiagGmm, stats: Stats) -> np.ndarray:
 
 
 def split_targets(occupancy: np.ndarray, total: int, power: float, min_count: float) -> np.ndarray:
-    """The number of Gaussians of each pdf for a sum of `total`, by occupancy ** power (Kaldi's GetSplitTargets).
+    """The number of Gaussians of each pdf for a sum of `total`, by occupancy ** power, as Kaldi's GetSplitTargets.
 
-    A pdf gets another Gaussian only while it has `min_count` frames for each.
+    A pdf gets another Gaussian only while it has `min_count` frames for each (Kaldi: more than that).
     """
     targets = np.ones(len(occupancy), np.int64)
     heap = [(-(occ**power), j) for j, occ in enumerate(occupancy) if occ > 0]

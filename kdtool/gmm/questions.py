@@ -15,7 +15,7 @@ def log_likelihood(count: np.ndarray, moments: np.ndarray) -> np.ndarray:
     """Log-likelihood (nats) of frames under their own ML diagonal Gaussian, from sums; any leading shape.
 
     count (...,), moments (..., 2 D) = sums of [x^2, x]. No frames: 0. Variances are floored at VARIANCE_FLOOR (features
-    are normalised to variance 1).
+    are normalised to variance 1). A floored variance v counts -1/2 per frame, where Kaldi has -v / (2 VARIANCE_FLOOR).
     """
     dim = moments.shape[-1] // 2
     n = np.maximum(count, 1e-10)[..., None]

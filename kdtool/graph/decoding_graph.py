@@ -128,6 +128,12 @@ class DecodingGraph:
         keep = ~end
         return FstArrays.build(self.src[keep], self.dst[keep], self.label[keep], self.aux[keep], -self.score[keep], final)
 
+    def to_k2(self) -> Any:
+        """A k2 Fsa: labels pdf + 1, -1 on final arcs; ragged ``aux_labels`` (word ids); ``scores`` and ``lm_scores``: the graph's, nats."""
+        from kdtool.graph.k2api import make_fsa, with_words
+
+        return with_words(make_fsa(self.src, self.dst, self.label, self.score), self.spelling[self.aux], self.score)
+
     def save(self, folder: Path) -> None:
         """Write the three files into an existing folder."""
         save_tensors(folder / GRAPH_FILE, {name: getattr(self, name) for name in _ARRAYS}, {"num_pdfs": str(self.num_pdfs)})

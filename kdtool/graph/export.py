@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import UsageError
@@ -30,29 +29,6 @@ class Config:
     format: str = field(default="k2", metadata={"help": "k2: the dict that k2.Fsa.from_dict takes, in torch's file format"})
 
 
-def to_k2(graph: DecodingGraph) -> Any:
-    """The graph as a k2 Fsa with ragged ``aux_labels`` and ``lm_scores``; what a search in k2 takes."""
-    import numpy as np
-    import torch
-
-    from kdtool.graph.k2api import make_fsa, require_k2
-
-    k2 = require_k2()
-    fsa = make_fsa(graph.src, graph.dst, graph.label, graph.score)
-    words = graph.spelling[graph.aux]
-    lengths = (words > 0).sum(axis=1)
-    # -1 on final arcs, as in k2's scripts.
-    rows = np.where(graph.label == -1, 1, lengths)
-    splits = np.concatenate([[0], np.cumsum(rows)]).astype(np.int32)
-    values = np.full(splits[-1], -1, np.int32)
-    inner = np.repeat(graph.label != -1, rows)
-    values[inner] = words[(words > 0) & (graph.label != -1)[:, None]]
-    shape = k2.ragged.create_ragged_shape2(torch.from_numpy(splits), None, int(splits[-1]))
-    fsa.aux_labels = k2.RaggedTensor(shape, torch.from_numpy(values))
-    fsa.lm_scores = fsa.scores.clone()
-    return fsa
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     places = [("what", "export"), ("graph", "graph folder"), ("out", "file to write")]
@@ -63,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_file(out)
     import torch
 
-    fsa = to_k2(DecodingGraph.load(paths["graph"]))
+    fsa = DecodingGraph.load(paths["graph"]).to_k2()
     with tempfile.TemporaryDirectory(prefix=f".{out.name[:40]}.", dir=out.parent) as folder:
         temporary = Path(folder) / "fsa.pt"
         torch.save(fsa.as_dict(), temporary)

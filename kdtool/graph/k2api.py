@@ -92,6 +92,22 @@ def with_attribute(fsa: Any, name: str, values: np.ndarray) -> Any:
     return fsa
 
 
+def with_words(fsa: Any, words: np.ndarray, lm_scores: np.ndarray) -> Any:
+    """The Fsa with ``aux_labels``, as k2's decoding scripts expect them, and ``lm_scores``; it is changed in place.
+
+    words: int32 (A, M), each arc's word ids in order, zeros add nothing; the result is ragged, -1 on final arcs. lm_scores: (A,) nats.
+    """
+    import torch
+
+    k2, final = require_k2(), fsa.labels.numpy()[:, None] == -1
+    words = np.where(final, np.eye(1, words.shape[1], dtype=np.int32) * -1, words).astype(np.int32)
+    splits = np.concatenate([[0], np.cumsum((words != 0).sum(axis=1))]).astype(np.int32)
+    shape = k2.ragged.create_ragged_shape2(torch.from_numpy(splits), None, int(splits[-1]))
+    fsa.aux_labels = k2.RaggedTensor(shape, torch.from_numpy(words[words != 0]))
+    fsa.lm_scores = torch.from_numpy(np.ascontiguousarray(lm_scores, np.float32))
+    return fsa
+
+
 def make_fsa_vec(fsas: Sequence[Any]) -> Any:
     """Several single Fsas as one FsaVec, in the given order."""
     return require_k2().create_fsa_vec(list(fsas))

@@ -18,6 +18,8 @@ from kdtool.graph.search import Beams, Search, lattice_of, scaled_scores
 from kdtool.graph.training import TrainingGraph
 
 ARC, FRAME = "graph_arc", "frame"
+# Arcs of a batch's lattices before the output beam prunes them, 250 bytes each: two gigabytes.
+LATTICE_ARCS = 8_000_000
 
 
 def state_paths(graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray], device: str) -> list[tuple[np.ndarray, float] | None]:
@@ -95,30 +97,38 @@ class K2Search(Search):
         self.graph, self.beams, self.device = graph, beams, device
         fsa = k2api.make_fsa(graph.src, graph.dst, graph.label, graph.score, attrs={ARC: np.arange(graph.num_arcs, dtype=np.int32)})
         self._graphs = k2api.to_device(k2api.make_fsa_vec([fsa]), device)
+        self._density: dict[int, float] = {}  # factor of the beam -> most arcs per frame of a lattice so far
 
     def lattices(
         self, acoustic: Sequence[np.ndarray], log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
     ) -> list[Lattice | None]:
         """As ``Searcher.lattice``, for several utterances at once; None if even four times the beam reaches no final state."""
         result: list[Lattice | None] = [None] * len(acoustic)
-        left = sorted(range(len(acoustic)), key=lambda i: (-len(acoustic[i]), i))
         for factor in (1, 2, 4):
-            if not left:
-                break
-            scores = [scaled_scores(acoustic[i], log_prior, prior_scale, lm_scale, self.graph.num_pdfs) for i in left]
-            for i, arcs in zip(left, self._search(scores, factor), strict=True):
-                if arcs is not None:
-                    result[i] = lattice_of(self.graph, arcs, acoustic[i], log_prior, silent)
-            left = [i for i in left if result[i] is None]
+            left = sorted((i for i, one in enumerate(result) if one is None), key=lambda i: (-len(acoustic[i]), i))
+            while left:
+                part, left = self._batch(left, acoustic, factor)
+                scores = [scaled_scores(acoustic[i], log_prior, prior_scale, lm_scale, self.graph.num_pdfs) for i in part]
+                for i, arcs in zip(part, self._search(scores, factor), strict=True):
+                    if arcs is not None:
+                        result[i] = lattice_of(self.graph, arcs, acoustic[i], log_prior, silent)
         return result
+
+    def _batch(self, left: list[int], acoustic: Sequence[np.ndarray], factor: int) -> tuple[list[int], list[int]]:
+        """The first utterances, as many as have LATTICE_ARCS arcs by those searched before (at least one), and the others."""
+        arcs = np.cumsum([len(acoustic[i]) for i in left]) * self._density.get(factor, np.inf)
+        count = max(1, int(np.searchsorted(arcs, LATTICE_ARCS, side="right")))
+        return left[:count], left[count:]
 
     def _search(self, scores: Sequence[np.ndarray], factor: int) -> list[tuple[np.ndarray, ...] | None]:
         """(frame, source, target, arc of the graph) of each lattice's arcs, sorted by frame; None for an empty one."""
         dense = k2api.make_dense([np.pad(one, ((0, 0), (1, 0))) for one in scores], self.device)
         lattice = k2api.intersect_dense(
             self._graphs, dense, output_beam=self.beams.output, search_beam=factor * self.beams.search, frame_name=FRAME,
-            min_active=self.beams.min_active, max_active=factor**2 * self.beams.max_active,
+            min_active=self.beams.min_active, max_active=min(factor**2 * self.beams.max_active, k2api.MOST_STATES),
         )  # fmt: skip
+        densest = max(arcs / len(one) for arcs, one in zip(k2api.num_arcs(lattice), scores, strict=True))
+        self._density[factor] = max(densest, self._density.get(factor, 0.0))
         return lattice_arcs(lattice, self.beams.output)
 
 

@@ -7,6 +7,7 @@ of scales at once, and n-best lists of distinct word sequences. Changing a scale
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,19 @@ class Lattice:
     @property
     def num_states(self) -> int:
         return int(self.dst.max(initial=-1)) + 1
+
+    def to_k2(self, prior_scale: float, lm_scale: float) -> Any:
+        """A k2 Fsa as k2's pruned intersection makes it: labels pdf + 1 (-1 on final arcs), ragged ``aux_labels`` (word ids).
+
+        ``lm_scores`` are the graph's, nats; ``scores`` the same plus (acoustic - prior_scale * prior) / lm_scale.
+        """
+        from kdtool.graph.k2api import make_fsa, with_words
+
+        order = np.argsort(self.src, kind="stable")
+        parts = self.parts[order]
+        score = parts @ scale_weights(prior_scale, lm_scale) / lm_scale
+        label = np.where(self.pdf < 0, -1, self.pdf + 1)[order]
+        return with_words(make_fsa(self.src[order], self.dst[order], label, score), self.words[order], parts[:, GRAPH])
 
 
 @dataclass

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import kenlm
+import numpy as np
+import pytest
+from k2_rescoring import rescored_by_k2
 from kill_test import Moment, content, draw, kill_and_resume, left_over
 from tiny_recipe import ROOT, command, run, run_and_count
 
+from kdtool.decode.acoustic import load_acoustic
 from kdtool.decode.candidates import read_candidates
-from kdtool.graph.lattice import scale_weights
+from kdtool.decode.rescore import Rescorer
+from kdtool.features.store import FeatureSet
+from kdtool.graph.decoding_graph import DecodingGraph
+from kdtool.graph.engine import K2, Native
+from kdtool.graph.lattice import Lattice, best_paths, nbest, scale_weights
+from kdtool.graph.search import Beams
 
 BEAMS = ("--search-beam", "10", "--max-active", "20000")
+SCALES = (0.75, 8.0)  # prior and LM scale
 KILLS = 5  # tests/kill_test.py does 40
 
 
@@ -145,7 +158,7 @@ def test_both_engines_align_and_decode_alike(finished: Path, tmp_path: Path) -> 
     for system in ("mono", "sat"):
         files = [tmp_path / engine / f"ali_{system}/ali.safetensors" for engine in ("k2", "native")]
         assert files[0].read_bytes() == files[1].read_bytes()
-    for system, scales in (("mono", (0.75, 12.0)), ("student_ce", (0.75, 8.0))):  # those of the search
+    for system, scales in (("mono", (0.75, 12.0)), ("student_ce", SCALES)):  # those of the search
         folders = [tmp_path / engine / f"decode_{system}" for engine in ("k2", "native")]
         assert (folders[0] / "hyp.tsv").read_text() == (folders[1] / "hyp.tsv").read_text()
         found, wanted = (read_candidates(folder / "candidates.tsv.gz") for folder in folders)
@@ -154,6 +167,43 @@ def test_both_engines_align_and_decode_alike(finished: Path, tmp_path: Path) -> 
         for utterance in found:
             best = [max(c.parts @ weights for c in one[utterance]) for one in (found, wanted)]
             assert abs(best[0] - best[1]) < 1e-3, utterance
+
+
+def searched(finished: Path, engine: K2 | Native, count: int) -> Iterator[tuple[str, Lattice]]:
+    """Lattices of the student's first utterances at the scales of SCALES, and the utterances."""
+    features, student = FeatureSet.open(finished / "data/dev_clean_2/fbank"), load_acoustic(finished / "exp/student_ce")
+    graph = DecodingGraph.load(finished / "exp/sat/graph_3gram")
+    search, silent = engine.search(graph, Beams(10.0, 5.0, 100_000, 30)), np.zeros(len(graph.words), bool)
+    prior_scale, lm_scale = SCALES
+    for utterance in features.ids[:count]:
+        scores = student.raw_scores(features, utterance)
+        lattice = search.lattices([scores], student.log_prior, prior_scale=prior_scale, lm_scale=lm_scale, silent=silent)[0]
+        assert lattice is not None
+        yield utterance, lattice
+
+
+@pytest.mark.parametrize("engine", [K2, Native])
+def test_composition_in_k2_rescores_as_decoding_does(finished: Path, engine: type[K2 | Native]) -> None:
+    lm, graph = finished / "data/lm_4gram", finished / "exp/sat/graph_3gram"
+    words, rescorer, model = DecodingGraph.load(graph).words, Rescorer(lm, graph, 0.5), kenlm.Model(str(lm / "lm.bin"))
+    for utterance, lattice in searched(finished, engine(), 4):
+        found, total = rescored_by_k2(lattice, words, model, *SCALES)
+        ranked = []
+        for path in nbest(lattice, scale_weights(*SCALES), count=1000, max_tokens=2000):
+            spoken = tuple(words[w] for w in path.words)
+            ranked.append(((path.parts[0] - SCALES[0] * path.parts[1]) / SCALES[1] + rescorer(spoken, path.parts[2]), spoken))
+        assert max(ranked)[1] == found and abs(max(ranked)[0] - total) < 1e-3, utterance
+
+
+def test_the_readmes_ten_lines_of_k2(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    block = re.search(r"```python\n(.*?)```", (ROOT / "egs/mini_librispeech/README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block
+    monkeypatch.chdir(finished)
+    exec(compile(block[1], "README.md", "exec"), {})
+    utterance, lattice = next(searched(finished, Native(), 1))
+    words = DecodingGraph.load(finished / "exp/sat/graph_3gram").words
+    best = best_paths(lattice, scale_weights(*SCALES)[None])[0]
+    assert best.words and capsys.readouterr().out.split() == [utterance, *(words[w] for w in best.words)]
 
 
 def test_killed_and_resumed_gives_the_same_result(timeline: tuple[Path, list[tuple[float, Moment]]], tmp_path: Path) -> None:

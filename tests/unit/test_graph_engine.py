@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_graph_search import PLAIN, SILENT, random_graph
+from test_graph_search import PLAIN, SILENT, fasterdecoder, random_graph
 from test_graph_search import random_scores as frame_scores
 from test_graph_viterbi import random_scores, sample_graph
 
@@ -18,10 +18,12 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.decode.decode import Config
 from kdtool.decode.graph_recogniser import GraphRecogniser
 from kdtool.graph import engine as engines
-from kdtool.graph import k2api
+from kdtool.graph import k2api, k2search
 from kdtool.graph.engine import K2, Native, batches, choose_engine
+from kdtool.graph.fst import FstArrays
 from kdtool.graph.lattice import best_paths, scale_weights
 from kdtool.graph.search import Beams
+from kdtool.graph.training import TrainingGraph
 
 
 @pytest.mark.parametrize("probs", [False, True])
@@ -75,6 +77,49 @@ def test_the_same_best_path_at_each_scale() -> None:
             assert one is not None and other is not None
             for a, b in zip(best_paths(one, weights), best_paths(other, weights), strict=True):
                 assert a.words == b.words and np.allclose(a.parts, b.parts, atol=1e-3), seed
+
+
+def test_batches_of_k2_hold_the_bound_on_arcs_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One utterance first, alone; then as many as its arcs per frame allow."""
+    graph, acoustic = random_graph(0, 60, 4, 30), [frame_scores(i, frames, 30) for i, frames in enumerate((40, 25, 33, 12, 20))]
+    sizes: list[int] = []
+    make_dense = k2api.make_dense
+    monkeypatch.setattr(k2api, "make_dense", lambda scores, device: sizes.append(len(scores)) or make_dense(scores, device))
+    found = []
+    for bound in (k2search.LATTICE_ARCS, 1):
+        monkeypatch.setattr(k2search, "LATTICE_ARCS", bound)
+        search = K2().search(graph, Beams(40.0, 20.0, 10_000, 0))
+        found.append(search.lattices(acoustic, None, prior_scale=0.0, lm_scale=1.0, silent=SILENT))
+    assert sizes == [1, 4] + [1] * 5
+    for one, other in zip(*found, strict=True):
+        assert one is not None and other is not None
+        assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("src", "dst", "words", "parts", "first", "pdf"))
+
+
+@pytest.mark.parametrize("engine", [K2, Native])
+def test_the_best_paths_are_fasterdecoders(engine: type[K2 | Native]) -> None:
+    """In a decoding graph where the beam decides, and in training graphs."""
+    for seed in range(3):
+        graph, scores = random_graph(seed, 60, 4, 30), frame_scores(seed, 50, 30)
+        beams = Beams(20.0, 1.0, 10_000, 0)
+        lattice = engine().search(graph, beams).lattices([scores], None, prior_scale=0.0, lm_scale=1.0, silent=SILENT)[0]
+        words, score = fasterdecoder(graph.as_fst(), scores, beams)
+        assert lattice is not None
+        path = best_paths(lattice, PLAIN)[0]
+        assert path.words == words and path.parts[:3].sum() == pytest.approx(score, abs=1e-3)
+        training = sample_graph(seed, ["D", "A", "B", "A"], True)
+        scores = random_scores(training, 60, seed)
+        found = engine().best_paths([training], [scores])[0]
+        states, score = fasterdecoder(fst_of(training), scores, Beams(1e4, 1.0, 10_000, 0))
+        assert found is not None and (found.states + 1).tolist() == list(states) and found.score == pytest.approx(score, abs=1e-3)
+
+
+def fst_of(graph: TrainingGraph) -> FstArrays:
+    """The graph as a transducer from columns to HMM states, 1 + h."""
+    inner, score = graph.dst <= graph.num_hmm_states, np.zeros(len(graph.src)) if graph.score is None else graph.score
+    final = {int(s): -float(w) for s, w in zip(graph.src[~inner], score[~inner], strict=True)}
+    state = graph.dst[inner]
+    return FstArrays.build(graph.src[inner], state, graph.columns()[state - 1] + 1, state, -score[inner], final)
 
 
 def test_no_way_to_the_end_is_none_and_a_wider_beam_is_tried() -> None:

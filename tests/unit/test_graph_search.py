@@ -12,7 +12,7 @@ from kdtool.core import native
 from kdtool.core.errors import KdError
 from kdtool.core.native import NativeSearch
 from kdtool.graph.decoding_graph import DecodingGraph
-from kdtool.graph.fst import to_kaldifst
+from kdtool.graph.fst import FstArrays, to_kaldifst
 from kdtool.graph.lattice import Path as LatticePath
 from kdtool.graph.lattice import best_paths, scale_weights
 from kdtool.graph.search import Beams, Searcher
@@ -48,12 +48,12 @@ def best(graph: DecodingGraph, scores: np.ndarray, beams: Beams) -> LatticePath 
     return None if lattice is None else best_paths(lattice, PLAIN)[0]
 
 
-def fasterdecoder(graph: DecodingGraph, scores: np.ndarray, beams: Beams) -> tuple[tuple[int, ...], float]:
+def fasterdecoder(graph: FstArrays, scores: np.ndarray, beams: Beams) -> tuple[tuple[int, ...], float]:
     import kaldi_decoder
     import kaldifst
 
     options = kaldi_decoder.FasterDecoderOptions(beam=beams.search, max_active=beams.max_active, min_active=beams.min_active)
-    fst = to_kaldifst(graph.as_fst())
+    fst = to_kaldifst(graph)
     decoder = kaldi_decoder.FasterDecoder(fst, options)
     decoder.decode(kaldi_decoder.DecodableCtc(scores))
     reached, linear = decoder.get_best_path()
@@ -69,7 +69,7 @@ def test_prunes_as_fasterdecoder_does(beam: float, most: int, least: int) -> Non
     beams = Beams(beam, 1.0, most, least)
     for seed in range(4):
         graph, scores = random_graph(seed, 400, 5, 60), random_scores(seed, 80, 60)
-        path, (words, score) = best(graph, scores, beams), fasterdecoder(graph, scores, beams)
+        path, (words, score) = best(graph, scores, beams), fasterdecoder(graph.as_fst(), scores, beams)
         assert path is not None and path.words == words
         assert path.parts[:3].sum() == pytest.approx(score, abs=1e-3)
 

@@ -16,14 +16,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from kdtool.core.array import Array, Failure
 from kdtool.core.errors import KdError
 from kdtool.core.progress import Watch
 from kdtool.core.slurm_calls import ALIVE, LABEL, Unreachable, cancel, cancel_and_wait, guarded, remove, settle, states, submit
 from kdtool.core.slurm_conf import load_conf
-from kdtool.core.slurm_task import SPEC, write_whole
+from kdtool.core.slurm_task import SPEC, write_synced
 
 STATUS_DELAY = 60.0  # seconds until a status file appears on a network file system after its task has ended
 SILENCE = 600.0  # give up after this time without an answer from Slurm and without any status file
@@ -47,23 +46,22 @@ def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict
     options = load_conf().options(array.needs)
     settle(array.folder.parent)
     token = secrets.token_hex(4)
-    label = f"{array.folder.name.split('.')[0]}.{token}"
     folder = Path(os.path.abspath(array.folder / token))
     folder.mkdir(parents=True)
-    jobs = {str(i + 1): {"command": list(array.commands[i]), "log": os.path.abspath(array.logs[i])} for i in todo}
     for i in todo:
         array.logs[i].parent.mkdir(parents=True, exist_ok=True)
         array.logs[i].unlink(missing_ok=True)
-    write_whole(folder / SPEC, {"cwd": os.getcwd(), "jobs": jobs})
-    waiter = Waiter(array, folder, label, ended, set(todo))
-    with guarded(folder, label):
+    jobs = {str(i + 1): {"command": list(array.commands[i]), "log": os.path.abspath(array.logs[i])} for i in todo}
+    write_synced(folder / SPEC, {"cwd": os.getcwd(), "jobs": jobs})
+    waiter = Waiter(array, folder, f"{array.folder.name.split('.')[0]}.{token}", ended, set(todo))
+    with guarded(folder, waiter.label):
         try:
-            waiter.number = submit(folder, label, [i + 1 for i in todo], array.at_once, options)
+            waiter.number = submit(folder, waiter.label, [i + 1 for i in todo], array.at_once, options)
             print(f"{array.name}: {len(todo)} jobs, Slurm array {waiter.number}", file=sys.stderr, flush=True)
             waiter.wait()
         finally:
             if waiter.waiting and waiter.number:
-                cancel_and_wait(label)
+                cancel_and_wait(waiter.label)
             (folder / LABEL).unlink(missing_ok=True)
     remove(folder)
     return waiter.failed
@@ -82,7 +80,7 @@ class Waiter:
     known: dict[int, tuple[str, str]] = field(default_factory=dict)  # Slurm's last answer, by index
     gone: dict[int, float] = field(default_factory=dict)  # when Slurm first said that a task no longer runs
     heard: float = field(default_factory=time.monotonic)
-    said: str = ""
+    printed: str = ""
     number: str = ""
 
     def wait(self) -> None:
@@ -90,7 +88,7 @@ class Waiter:
         look, ask = LOOK[0], ASK[0]
         watch = Watch(self.array.name, self.array.logs, len(self.waiting))
         next_ask = time.monotonic() + ask
-        while self.waiting:
+        while True:
             before = len(self.waiting)
             self.read_statuses()
             if self.waiting and time.monotonic() >= next_ask:
@@ -98,20 +96,24 @@ class Waiter:
                 self.judge()
                 ask = min(ask * 1.3, ASK[1])
                 next_ask = time.monotonic() + ask
+            if not self.waiting:
+                break
             watch.done += before - len(self.waiting)
             watch.look(self.waiting)
             look = LOOK[0] if len(self.waiting) < before else min(look * 1.2, LOOK[1])
-            if self.waiting:
-                time.sleep(min(look, max(next_ask - time.monotonic(), 0.05)))
+            time.sleep(min(look, max(next_ask - time.monotonic(), 0.05)))
         watch.clear()
 
     def read_statuses(self) -> None:
         """Read the status files of finished jobs."""
-        there = set(os.listdir(self.folder))
-        for index in sorted(self.waiting):
-            status = _read(self.folder / f"status.{index + 1}") if f"status.{index + 1}" in there else None
+        names = set(os.listdir(self.folder))
+        for index in sorted(i for i in self.waiting if f"status.{i + 1}" in names):
+            try:
+                status = json.loads((self.folder / f"status.{index + 1}").read_text(encoding="ascii"))
+            except (OSError, ValueError):  # not complete here
+                continue
             # For a killed job wait for Slurm's reason, which may come a little later.
-            if status is None or (status["status"] < 0 and index not in self.gone):
+            if status["status"] < 0 and index not in self.gone:
                 continue
             self.heard = time.monotonic()
             self.output(index)
@@ -126,8 +128,7 @@ class Waiter:
         limit = time.monotonic() + STATUS_DELAY
         while True:
             try:
-                self.ended(index)
-                return
+                return self.ended(index)
             except (KdError, OSError):
                 if time.monotonic() > limit:
                     raise
@@ -154,27 +155,22 @@ class Waiter:
             return
         self.heard = time.monotonic()
         self.known = {index: answer.get(index + 1, ("unknown", "")) for index in self.waiting}
-        for index in self.waiting:
-            if self.known[index][0] in ALIVE:
+        for index, (state, _) in self.known.items():
+            if state in ALIVE:
                 self.gone.pop(index, None)
             else:
                 self.gone.setdefault(index, self.heard)
-        self.tell()
-
-    def tell(self) -> None:
-        """Print one line when the counts have changed."""
         pending = [reason for state, reason in self.known.values() if state == "PENDING"]
         why = ", ".join(sorted({r for r in pending if r not in QUIET}))
         running = sum(state in ALIVE for state, _ in self.known.values()) - len(pending)
-        line = f"{len(self.waiting)} jobs left, {running} running, {len(pending)} pending" + (f" ({why})" if why else "")
-        if pending or self.said:
-            self.say(line)
+        if pending or self.printed:
+            self.say(f"{len(self.waiting)} jobs left, {running} running, {len(pending)} pending" + (f" ({why})" if why else ""))
 
     def say(self, line: str) -> None:
         """Print a line, unless it repeats the last one."""
-        if line != self.said:
+        if line != self.printed:
             print(f"{self.array.name}: {line}", file=sys.stderr, flush=True)
-        self.said = line
+        self.printed = line
 
     def judge(self) -> None:
         """Give up on tasks that no longer run and have had no status for too long."""
@@ -195,29 +191,19 @@ class Waiter:
         if not self.failed:
             cancel(self.label, "--state=PENDING")
         self.waiting.remove(index)
-        over = bool(self.slurm_says(index, OVER_MEMORY))
-        state = "OUT_OF_MEMORY" if over else self.known.get(index, ("", ""))[0]
-        own = self.slurm_says(index, re.compile("."))
-        notes = [f"{note}{''.join(chr(10) + '  ' + line for line in own[-5:])}"]
-        if over or ((status is None or status < 0) and state in KILLED):
-            asked = f" of {self.array.needs.mem} MB" if state == "OUT_OF_MEMORY" and self.array.needs.mem else ""
-            self.failed[index] = Failure(KILLED[state] + asked, [*notes, *filter(None, [ADVICE.get(state)])])
+        state = "OUT_OF_MEMORY" if self.slurm_says(index, OVER_MEMORY) else self.known.get(index, ("", ""))[0]
+        notes = ["".join([note, *(f"\n  {line}" for line in self.slurm_says(index)[-5:])])]
+        if state == "OUT_OF_MEMORY" or ((status is None or status < 0) and state in KILLED):
+            limit = f" of {self.array.needs.mem} MB" if state == "OUT_OF_MEMORY" and self.array.needs.mem else ""
+            self.failed[index] = Failure(KILLED[state] + limit, [*notes, *filter(None, [ADVICE.get(state)])])
         elif status is None:
             missing = f"no status file came; {self.folder} must be shared with the nodes"
             self.failed[index] = Failure(f"lost: {'unknown to Slurm' if state == 'unknown' else state}", [*notes, missing])
         else:
             self.failed[index] = Failure(f"exit status {status}" if status > 0 else f"signal {-status}", notes)
 
-    def slurm_says(self, index: int, wanted: re.Pattern[str]) -> list[str]:
+    def slurm_says(self, index: int, pattern: re.Pattern[str] = re.compile(".")) -> list[str]:
         """Lines that Slurm, or the shell before our process, wrote for a task."""
         path = self.folder / f"slurm.{index + 1}"
         text = path.read_text(errors="replace") if path.exists() else ""
-        return [line for line in text.splitlines() if wanted.search(line)]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A status file; None until it is complete here."""
-    try:
-        return dict(json.loads(path.read_text(encoding="ascii")))
-    except (OSError, ValueError):
-        return None
+        return [line for line in text.splitlines() if pattern.search(line)]

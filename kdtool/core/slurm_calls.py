@@ -38,12 +38,7 @@ class Unreachable(KdError):
 
 
 def call(*command: str) -> str:
-    """Standard output of one of Slurm's commands.
-
-    Raises:
-        UsageError: the command does not exist here.
-        Unreachable: it failed or took too long; the text is its output.
-    """
+    """Standard output of one of Slurm's commands; UsageError if it does not exist here, Unreachable with its output if it fails."""
     try:
         # In a new session: Ctrl-C at a terminal must not interrupt a call half-way.
         done = subprocess.run(
@@ -61,10 +56,9 @@ def call(*command: str) -> str:
 
 def submit(folder: Path, label: str, jobs: Sequence[int], at_once: int, options: Sequence[str]) -> str:
     """Submit the tasks `jobs` (from 1) of the array in `folder`; returns its id."""
-    script = folder / "script"
-    script.write_text(SCRIPT)
+    (folder / "script").write_text(SCRIPT)
     command = ["sbatch", "--parsable", f"--job-name={label}", f"--array={ranges(jobs)}%{at_once}", "--no-requeue", "--export=ALL",
-               "--input=/dev/null", "--open-mode=truncate", "--chdir=/", f"--output={messages(folder)}", *options, str(script),
+               "--input=/dev/null", "--open-mode=truncate", "--chdir=/", f"--output={messages(folder)}", *options, str(folder / "script"),
                sys.executable, "-c", STARTER, str(ROOT), str(folder)]  # fmt: skip
     try:
         with held_back():
@@ -100,8 +94,8 @@ def states(which: str) -> dict[int, tuple[str, str]]:
         if "Invalid job id" in str(e):
             return {}
         raise
-    rows = (line.split(None, 2) for line in text.splitlines())
-    return {int(row[0]): (row[1], row[2] if len(row) > 2 else "") for row in rows if row and row[0].isdigit()}
+    rows = ([*line.split(None, 2), ""] for line in text.splitlines())
+    return {int(row[0]): (row[1], row[2]) for row in rows if row[0].isdigit()}
 
 
 def cancel(label: str, *options: str) -> None:

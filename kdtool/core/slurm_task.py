@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from kdtool.core.children import held_back, start
+from kdtool.core.tables import whole_file
 
 SPEC = "spec.json"
 
 
-def write_whole(path: Path, value: Any) -> None:
+def write_synced(path: Path, value: Any) -> None:
     """One JSON document, synced to disk before it gets its name; text that is not UTF-8 survives."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", encoding="ascii") as f:
-        json.dump(value, f)
+    with whole_file(path) as f:
+        f.write(json.dumps(value).encode("ascii"))
         f.flush()
         os.fsync(f.fileno())
-    os.replace(temporary, path)
 
 
 def main(place: str, number: str) -> int:
@@ -50,5 +49,5 @@ def main(place: str, number: str) -> int:
         with open(job["log"], "a", encoding="utf-8") as log:
             log.write(f"{e.filename}: {e.strerror}\n")
         status = 127
-    write_whole(folder / f"status.{number}", {"status": status, "host": socket.gethostname(), "seconds": round(time.time() - began, 1)})
+    write_synced(folder / f"status.{number}", {"status": status, "host": socket.gethostname(), "seconds": round(time.time() - began, 1)})
     return status if status >= 0 else 128 - status

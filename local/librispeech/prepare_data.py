@@ -8,17 +8,15 @@ than --max-dropped of them would be dropped, by default when one is: LibriSpeech
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.ownership import check_unasked
-from kdtool.core.step import run_step
-from kdtool.corpus.manifests import choose, write_set
-from kdtool.corpus.utterance import Limits, Utterance
-from local.librispeech.layout import Fault, find_part, scan_part
+from kdtool.corpus.sets import CorpusSet, make_sets
+from kdtool.corpus.utterance import Limits
+from local.librispeech.layout import find_part, scan_part
 
 
 @dataclass(frozen=True)
@@ -39,27 +37,10 @@ def check_options(cfg: Config) -> None:
     """UsageError for invalid values."""
     if min(cfg.max_utts, cfg.max_dev_utts, cfg.max_test_utts) < 0:
         raise UsageError("--max-utts, --max-dev-utts, --max-test-utts: a number of utterances, 0 for all")
-    if not 0 <= cfg.max_dropped < 1:
-        raise UsageError(f"--max-dropped {cfg.max_dropped}: a share from 0 to less than 1")
     if cfg.max_chars_per_second <= 0:
         raise UsageError(f"--max-chars-per-second {cfg.max_chars_per_second}: more than 0")
     if cfg.train_part == cfg.dev_part:
         raise UsageError(f"--train-part and --dev-part are both {cfg.dev_part}: dev figures would be worth nothing")
-
-
-def prepare_set(folder: Path, scanned: tuple[list[Utterance], list[Fault]], out: Path, count: int, cfg: Config, common: Common) -> None:
-    """Make one set's folder. A limited set reads only the chosen utterances; missing audio or text counts everywhere."""
-    utterances, faults = scanned
-    limits = Limits(max_chars_per_second=cfg.max_chars_per_second)
-    utterances = choose(utterances, count)
-
-    def body(work: Path) -> None:
-        write_set(work, utterances, faults, limits, max_dropped=cfg.max_dropped, nj=common.nj, where=f"corpus {out.name}")
-
-    # The manifests name the audio by path, so the path counts beside the content.
-    options = {**dataclasses.asdict(limits), "max_dropped": cfg.max_dropped, "count": count, "place": str(folder)}
-    code = ("kdtool.corpus", "local.librispeech.layout", "local.librispeech.prepare_data")
-    run_step(f"corpus {out.name}", out=out, inputs={"corpus": folder}, options=options, code=code, body=body, common=common)
 
 
 def arguments() -> tuple[dict[str, Path], Config, Common]:
@@ -74,12 +55,6 @@ def outputs() -> list[Path]:
     return [paths["data"] / part.replace("-", "_") for part in (cfg.train_part, cfg.dev_part, *(["test"] if cfg.test else []))]
 
 
-def check_apart(one: Path, ids: set[str], other: Path, others: set[str]) -> None:
-    """KdError when two sets share an utterance."""
-    if both := ids & others:
-        raise KdError(f"{other}: utterance {min(both)} is in {one} too ({len(both)} such); remove them from one of the parts")
-
-
 def main() -> None:
     paths, cfg, common = arguments()
     check_options(cfg)
@@ -89,15 +64,14 @@ def main() -> None:
             raise KdError(f"--test {cfg.test}: no such folder; give a folder in LibriSpeech's layout")
         folders.append(cfg.test.absolute())
     counts = (cfg.max_utts, cfg.max_dev_utts, cfg.max_test_utts)
-    jobs = [(folder, scan_part(folder), out, count) for folder, out, count in zip(folders, outputs(), counts, strict=False)]
-    ids = [(folder, {u.id for u in found}) for folder, (found, _), _, _ in jobs]
-    for i, (folder, own) in enumerate(ids):
-        for earlier, others in ids[:i]:
-            check_apart(earlier, others, folder, own)
-    for out in outputs():  # check all before making the first
-        check_unasked(out)
-    for folder, scanned, out, count in jobs:
-        prepare_set(folder, scanned, out, count, cfg, common)
+    sets = [CorpusSet(out, folder, {"corpus": folder}, scan_part(folder), count)
+            for folder, out, count in zip(folders, outputs(), counts, strict=False)]  # fmt: skip
+    for one, other in combinations(sets, 2):
+        if both := {u.id for u in one.scanned[0]} & {u.id for u in other.scanned[0]}:
+            raise KdError(f"{other.place}: utterance {min(both)} is in {one.place} too ({len(both)} such); "
+                          "remove them from one of the parts")  # fmt: skip
+    limits = Limits(max_chars_per_second=cfg.max_chars_per_second)
+    make_sets(sets, limits, cfg.max_dropped, ("local.librispeech.layout", "local.librispeech.prepare_data"), common)
 
 
 if __name__ == "__main__":

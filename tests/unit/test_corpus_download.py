@@ -9,6 +9,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,7 @@ def test_audio_is_unpacked_whole(server: tuple[type[Handler], str], tmp_path: Pa
     names = ("LibriSpeech/LICENSE.TXT", "LibriSpeech/train-clean-5/1/2/1-2.trans.txt")
     data = archive(*names)
     handler.files = {"/31/train-clean-5.tar.gz": data}
-    monkeypatch.setattr(download, "AUDIO", {"31/train-clean-5.tar.gz": digest(data)})
+    monkeypatch.setitem(download.PARTS, "audio", [replace(download.PARTS["audio"][0], checksum=digest(data))])
     for _ in range(2):
         run_main(monkeypatch, "--base-url", base, "audio", str(tmp_path / "o"))
     found = {str(p.relative_to(tmp_path / "o")) for p in (tmp_path / "o").rglob("*") if p.is_file()}
@@ -162,17 +163,17 @@ def test_audio_is_unpacked_whole(server: tuple[type[Handler], str], tmp_path: Pa
     ],
 )
 def test_dangerous_archives_are_refused(tmp_path: Path, names: tuple[str, ...], link: str, word: str) -> None:
-    (tmp_path / "a.tar.gz").write_bytes(archive(*names, link=link))
+    (tmp_path / "train-clean-5.tar.gz").write_bytes(archive(*names, link=link))
     with pytest.raises(KdError, match="do not use this archive") as caught:
-        download.unpack(tmp_path / "a.tar.gz", "train-clean-5", tmp_path / "o")
+        download.PARTS["audio"][0].unpack(tmp_path)
     assert word in str(caught.value)
-    assert not (tmp_path / "o" / "LibriSpeech").exists()
+    assert not (tmp_path / "LibriSpeech").exists()
 
 
 def test_lm_files(server: tuple[type[Handler], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handler, base = server
     handler.files = {"/11/librispeech-lexicon.txt": b"A  AH0\n"}
-    monkeypatch.setattr(download, "LM", {"11/librispeech-lexicon.txt": digest(b"A  AH0\n")})
+    monkeypatch.setitem(download.PARTS, "lm", [replace(download.PARTS["lm"][0], checksum=digest(b"A  AH0\n"))])
     monkeypatch.setenv("KD_OPENSLR", base)
     run_main(monkeypatch, "lm", str(tmp_path))
     assert (tmp_path / "librispeech-lexicon.txt").read_bytes() == b"A  AH0\n"
@@ -189,19 +190,20 @@ def test_an4_is_unpacked_whole_and_counted(server: tuple[type[Handler], str], tm
     names = (*lists, "an4/wav/an4_clstk/x.sph", "an4/README")
     data = archive(*names)
     handler.files = {"/an4_sphere.tar.gz": data}
-    monkeypatch.setattr(an4, "SHA256", hashlib.sha256(data).hexdigest())
+    monkeypatch.setitem(an4.PARTS, "", [replace(an4.PARTS[""][0], checksum=hashlib.sha256(data).hexdigest())])
     for _ in range(2):
         monkeypatch.setattr(sys, "argv", ["download.sh", "--base-url", base, str(tmp_path / "o")])
         an4.main()
         assert an4.would_run() == ""
     found = {str(p.relative_to(tmp_path / "o")) for p in (tmp_path / "o").rglob("*") if p.is_file()}
     assert found == {*names, "an4/.completed"} and len(handler.asked) == 1
-    monkeypatch.setattr(an4, "SHA256", "0" * 64)
+    monkeypatch.setitem(an4.PARTS, "", [replace(an4.PARTS[""][0], checksum="0" * 64)])
     monkeypatch.setattr(sys, "argv", ["download.sh", "--base-url", base, str(tmp_path / "p")])
     with pytest.raises(KdError, match=r"SHA256 .* expected 0000"):
         an4.main()
+    (tmp_path / "q").mkdir()
     for bad in (archive("an4/../../x"), archive("an4/etc/a", link="an4/b"), archive("an4/README")):
-        (tmp_path / "bad.tar.gz").write_bytes(bad)
+        (tmp_path / "q/an4_sphere.tar.gz").write_bytes(bad)
         with pytest.raises(KdError, match="do not use this archive"):
-            an4.unpack(tmp_path / "bad.tar.gz", tmp_path / "q")
+            an4.PARTS[""][0].unpack(tmp_path / "q")
         assert not (tmp_path / "q" / "an4").exists()

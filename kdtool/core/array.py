@@ -5,6 +5,7 @@ Environment variables override the resources of everything that runs below: KD_J
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -19,17 +20,11 @@ TIME = re.compile(r"\d+(-\d+(:\d+){0,2}|(:\d+){0,2})")
 
 @dataclass(frozen=True)
 class Needs:
-    """Resources of one job; 0 and '' mean unspecified.
+    """Resources of one job; 0 and '' mean unspecified."""
 
-    Args:
-        mem: MB of memory.
-        gpu: number of GPUs.
-        time: time limit in sbatch's format: minutes, minutes:seconds, hours:minutes:seconds, days-hours.
-    """
-
-    mem: int = 0
+    mem: int = 0  # MB
     gpu: int = 0
-    time: str = ""
+    time: str = ""  # limit in sbatch's format: minutes, minutes:seconds, hours:minutes:seconds, days-hours
 
 
 @dataclass(frozen=True)
@@ -56,22 +51,18 @@ class Array:
 Backend = Callable[[Array, Sequence[int], Callable[[int], None]], dict[int, Failure]]
 
 
-def megabytes(text: str, where: str) -> int:
-    """'4G', '500M', '500' -> MB, rounded up; UsageError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.strip().upper())
-    if not match or float(match[1]) <= 0:
-        raise UsageError(f"{where} {text!r}: a size such as 500M or 4G is expected")
-    return int(-(-float(match[1]) * MEGABYTES[match[2]] // 1))
-
-
 def checked(mem: str | None, gpu: str | None, time: str | None, names: Sequence[str], before: Needs) -> Needs:
     """Needs from text, missing ones from `before`; UsageError names the option (`names`: of memory, GPUs, time)."""
+    # '4G', '500M', '500' are MB, rounded up.
+    size = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", (mem or "").strip().upper())
+    if mem is not None and (not size or float(size[1]) <= 0):
+        raise UsageError(f"{names[0]} {mem!r}: a size such as 500M or 4G is expected")
     if gpu is not None and not gpu.isdigit():
         raise UsageError(f"{names[1]} {gpu!r}: a number of GPUs is expected")
     if time is not None and not TIME.fullmatch(time):
         raise UsageError(f"{names[2]} {time!r}: a time such as 90 (minutes), 8:00:00 or 1-12 (days-hours) is expected")
     return Needs(
-        mem=before.mem if mem is None else megabytes(mem, names[0]),
+        mem=math.ceil(float(size[1]) * MEGABYTES[size[2]]) if size else before.mem,
         gpu=before.gpu if gpu is None else int(gpu),
         time=before.time if time is None else time,
     )

@@ -63,7 +63,8 @@ def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
     """End the children and their descendants: SIGTERM first, SIGKILL after five seconds."""
     tree = _tree([child.pid for child in children if child.poll() is None])
     for pid in tree:
-        _signal(pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     limit = time.monotonic() + 5
     while any(started(pid) == start for pid, start in tree.items()) and time.monotonic() < limit:
         for child in children:
@@ -71,7 +72,8 @@ def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
         time.sleep(0.02)
     for pid, start in tree.items():
         if started(pid) == start:
-            _signal(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     for child in children:
         child.wait()
 
@@ -104,8 +106,3 @@ def _stat(pid: int) -> list[str]:
     except OSError:
         return []
     return [] if fields[0] in "ZX" else fields
-
-
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)

@@ -24,6 +24,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.names import escaped, is_utf8
 
 C = TypeVar("C")
+BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 CONFIG_HELP = "YAML file with values for these options, or one section of it; may be repeated, the last one wins"
 # An error that the user can fix, so no traceback.
 SPACE, RIGHTS = "free space, or choose another disk", "fix its permissions, or choose another place"
@@ -58,18 +59,12 @@ class Parser(argparse.ArgumentParser):
 def parse_args(
     config_cls: type[C], positionals: Sequence[tuple[str, str]], argv: Sequence[str] | None, *, prog: str, description: str
 ) -> tuple[dict[str, Any], C, Common]:
-    """Parse a step's command line.
+    """The positional paths by name, the config, and the common options of a step's command line; UsageError if it is wrong.
 
     Args:
         config_cls: frozen dataclass; fields of type int, float, str, bool, Path (or `| None`) are given as text, list and
             dict fields as YAML text.
         positionals: (name, help); a name that ends in '...' takes one or more paths.
-
-    Returns:
-        The positional paths by name, the config, and the common options.
-
-    Raises:
-        UsageError: an unknown option, a bad value, an unknown key in the config file.
     """
     parser = Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     for name, text in positionals:
@@ -79,7 +74,9 @@ def parse_args(
     hints = typing.get_type_hints(config_cls)
     for f in fields.values():
         default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc,operator]
-        text = f"{f.metadata.get('help', '')}{_default_text(default)}".strip().replace("%", "%%")
+        # In the user's syntax; nothing if the option is off without a value.
+        shown = "" if default is None or default == "" else f" (default: {str(default).lower() if isinstance(default, bool) else default})"
+        text = f"{f.metadata.get('help', '')}{shown}".strip().replace("%", "%%")
         parser.add_argument("--" + f.name.replace("_", "-"), dest="opt_" + f.name, metavar=f.name.upper(), help=text)
     parser.add_argument("--config", action="append", default=[], metavar="FILE[:SECTION]", help=CONFIG_HELP)
     parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
@@ -95,7 +92,10 @@ def parse_args(
         raise UsageError(f"--nj {args['nj']}: at least 1")
     values: dict[str, Any] = {}
     for layer in args["config"]:
-        values.update(_from_config_file(layer, fields, hints))
+        content = read_config(layer)
+        if unknown := sorted(str(k) for k in content if k not in fields):
+            raise UsageError(f"--config {layer}: unknown {', '.join(unknown)}; known are {', '.join(sorted(fields))}")
+        values.update({k: _convert(k, v, hints[k], f"--config {layer}: {k}") for k, v in content.items()})
     for name in fields:
         if (given := args["opt_" + name]) is not None:
             values[name] = _convert(name, given, hints[name], "--" + name.replace("_", "-"))
@@ -104,28 +104,10 @@ def parse_args(
     return paths, config_cls(**values), Common(args["nj"], force, args["dry_run"], args["wait_lock"])
 
 
-def _default_text(default: Any) -> str:
-    """A default as shown by --help, in the user's syntax; '' if the option is off without a value."""
-    if default is None or default == "":
-        return ""
-    return f" (default: {str(default).lower() if isinstance(default, bool) else default})"
-
-
-def _from_config_file(layer: str, fields: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
-    content = read_config(layer)
-    unknown = sorted(str(k) for k in content if k not in fields)
-    if unknown:
-        raise UsageError(f"--config {layer}: unknown {', '.join(unknown)}; known are {', '.join(sorted(fields))}")
-    return {k: _convert(k, v, hints[k], f"--config {layer}: {k}") for k, v in content.items()}
-
-
 def read_config(layer: str) -> dict[str, Any]:
     """The mapping in a YAML file, or in one section of it: 'FILE', 'FILE:SECTION'; 'FILE?' may be missing.
 
-    A missing section is empty, so that an overlay names only the steps that it changes.
-
-    Raises:
-        UsageError: no such file, not plain YAML, or not a mapping.
+    A missing section is empty, so that an overlay names only the steps that it changes. UsageError for anything else.
     """
     import yaml
 
@@ -164,14 +146,16 @@ def config_file(layer: str) -> tuple[Path | None, str]:
 
 def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
     """Turn text or a YAML value into the field's type."""
-    options = [h for h in typing.get_args(hint)] if _is_union(hint) else [hint]
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if type(None) in options and (value is None or value in ("", "none")):
         return None
-    wanted = next(h for h in options if h is not type(None))
-    base = typing.get_origin(wanted) or wanted
+    expected = next(h for h in options if h is not type(None))
+    base = typing.get_origin(expected) or expected
     try:
         if base is bool:
-            return _to_bool(value)
+            if str(value).lower() not in BOOLEANS:
+                raise ValueError("true or false expected")
+            return BOOLEANS[str(value).lower()]
         if base is int and (isinstance(value, bool) or float(value) != int(float(value))):
             raise ValueError("a whole number is expected")
         if base in (int, float, str, Path):
@@ -181,19 +165,6 @@ def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
     except (TypeError, ValueError, OverflowError) as e:
         raise UsageError(f"{where} {value!r}: not a valid {base.__name__} ({e})") from e
     raise UsageError(f"{where}: fields of type {hint} are not supported")
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def _to_bool(value: Any) -> bool:
-    text = str(value).lower()
-    if text in ("true", "yes", "1"):
-        return True
-    if text in ("false", "no", "0"):
-        return False
-    raise ValueError("true or false expected")
 
 
 def _structured(value: Any, base: type) -> Any:

@@ -68,10 +68,7 @@ def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
     """Digest of an input by its content; `fresh` collects the statistics for the next time.
 
     Unreadable files below a plain folder are part of the digest: the step reports them, or does without them.
-
-    Raises:
-        KdError: the path does not exist or is a pipe, or a step's folder was altered after it was made.
-        OSError: an input file is unreadable.
+    Raises KdError for a missing path, a pipe, or a step's folder that was altered after it was made; OSError for an unreadable file.
     """
     if not path.exists():
         raise KdError(f"{path}: missing; check the path, or run the stage that makes it first (--list-stages shows them)")
@@ -79,49 +76,37 @@ def input_digest(path: Path, known: Stats, fresh: Stats) -> str:
         record = read_record(path)
         if record is None:
             raise KdError(f"{path / RECORD}: broken, so nothing says that the folder is whole; run its stage again to restore it")
-        changed = altered_files(path, record)
-        if changed:
+        if changed := altered_files(path, record["outputs"]):
             raise KdError(f"{path}: changed since it was made ({changed}); run its stage again to restore it")
         return str(record["digest"])
     if path.is_dir():
-        return _folder_digest(path, known, fresh)
+        faults: list[Fault] = []
+        parts = []
+        for file in files_below(path, faults=faults):
+            try:
+                fresh[str(file)] = stat_digest(file, known, str(file))
+                parts.append(f"{file.relative_to(path)} {fresh[str(file)][2]}")
+            except OSError as e:
+                faults.append((file, str(e.strerror)))
+        return combine([*parts, *(f"{place.relative_to(path)}: {fault}" for place, fault in sorted(faults))])
     if not path.is_file() and str(path).startswith(("/dev/", "/proc/")):  # e.g. <(command) of a shell
         raise KdError(f"{path}: a pipe or device, which can be read once only; write its content to a file, and name that")
-    _check_recorded(path)
+    step = read_record(path.parent) or {"outputs": {}}
+    if changed := altered_files(path.parent, {n: row for n, row in step["outputs"].items() if n == path.name}):
+        raise KdError(f"{path.parent}: changed since it was made ({changed}); run its stage again to restore it")
     fresh[str(path)] = stat_digest(path, known, str(path))
     return combine([f". {fresh[str(path)][2]}"])
 
 
-def _folder_digest(folder: Path, known: Stats, fresh: Stats) -> str:
-    faults: list[Fault] = []
-    parts = []
-    for file in files_below(folder, faults=faults):
-        try:
-            fresh[str(file)] = stat_digest(file, known, str(file))
-        except OSError as e:
-            faults.append((file, str(e.strerror)))
-            continue
-        parts.append(f"{file.relative_to(folder)} {fresh[str(file)][2]}")
-    return combine([*parts, *(f"{path.relative_to(folder)}: {fault}" for path, fault in sorted(faults))])
-
-
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """A folder's completion record; None if it is missing or damaged."""
+    """A folder's completion record; None if it is missing, damaged, or lacks a field because it was edited."""
     try:
-        record = read_json(folder / RECORD)
-    except (KdError, IsADirectoryError):
+        record: dict[str, Any] = read_json(folder / RECORD)
+        rows = [*record["outputs"].values(), *record.get("sources", {}).values()]
+        sound = is_key(record["key"]) and isinstance(record["digest"], str) and all(isinstance(row, list) and len(row) == 3 for row in rows)
+    except (KdError, IsADirectoryError, KeyError, TypeError, AttributeError):
         return None
-    return record if _is_sound(record) else None
-
-
-def _is_sound(record: Any) -> bool:
-    """Whether a record has all fields that are used: it may have been edited, or written by another program."""
-    try:
-        outputs, sources = record["outputs"], record.get("sources", {})
-        rows = [*outputs.values(), *sources.values()]
-        return is_key(record["key"]) and isinstance(record["digest"], str) and all(isinstance(row, list) and len(row) == 3 for row in rows)
-    except (KeyError, TypeError, AttributeError):
-        return False
+    return record if sound else None
 
 
 def is_key(key: Any) -> bool:
@@ -129,18 +114,9 @@ def is_key(key: Any) -> bool:
     return isinstance(key, dict) and "code" in key and all(isinstance(key.get(name), dict) for name in ("inputs", "options"))
 
 
-def _check_recorded(file: Path) -> None:
-    """KdError when a file in a step's folder is not as the step made it."""
-    record = read_record(file.parent)
-    if record and file.name in record["outputs"]:
-        only = {**record, "outputs": {file.name: record["outputs"][file.name]}}
-        if changed := altered_files(file.parent, only):
-            raise KdError(f"{file.parent}: changed since it was made ({changed}); run its stage again to restore it")
-
-
-def altered_files(folder: Path, record: dict[str, Any]) -> str:
-    """Describe the first output file that is missing or differs from the record; '' if all match."""
-    for name, (size, mtime, digest) in record["outputs"].items():
+def altered_files(folder: Path, outputs: Stats) -> str:
+    """Describe the first output file that is missing or differs from its record; '' if all match."""
+    for name, (size, mtime, digest) in outputs.items():
         path = folder / name
         if not path.exists():
             return f"{name} is missing"

@@ -28,19 +28,11 @@ def write_dropped(path: Path | str, dropped: Dropped) -> None:
         f.writelines(f"{utterance}\t{reason}\n" for utterance, reason in rows_of(dropped))
 
 
-def account(
-    total: int, kept: int, dropped: Dropped, *, max_share: float, where: str, work: Path | str
-) -> None:
+def account(total: int, kept: int, dropped: Dropped, *, max_share: float, where: str, work: Path | str) -> None:
     """Check that every utterance is accounted for, write `work`/dropped.tsv and say so in one line.
 
-    Args:
-        total, kept: number of utterances in and out.
-        dropped: (id, reason) of the rest.
-        max_share: the largest share of `total` that may be dropped, 0 to 1.
-        where: the step's name for the messages.
-
-    Raises:
-        KdError: the sums do not match, nothing is left, or too many were dropped.
+    `total` utterances went in, `kept` came out; at most `max_share` (0 to 1) may be dropped. where: the step's name, for messages.
+    Raises KdError when the sums do not match, nothing is left, or too many were dropped.
     """
     write_dropped(Path(work) / "dropped.tsv", dropped)
     if kept + len(dropped) != total:

@@ -18,12 +18,9 @@ _OTHERS = (
 
 
 def read_utf8(path: Path) -> str:
-    """A file's text unchanged, including its byte order mark.
+    """A file's text unchanged, including its byte order mark; OSError if it cannot be read.
 
-    Raises:
-        KdError: another encoding or no text; names the line, the byte and the command that converts it. Or not a regular
-            file (reading a FIFO would block).
-        OSError: it cannot be read.
+    KdError for another encoding (names the line, the byte and the command that converts it) and for a FIFO, which would block.
     """
     if path.exists() and not path.is_file():
         raise KdError(f"{path}: {file_fault(path)}")
@@ -34,11 +31,7 @@ def read_utf8(path: Path) -> str:
 
 
 def utf8_lines(path: Path) -> list[str]:
-    """A table's lines without their newline and without byte order marks, which joined files have in the middle.
-
-    Raises:
-        KdError, OSError: as in `read_utf8`.
-    """
+    """As `read_utf8`, a table's lines without their newline and without byte order marks, which joined files have in the middle."""
     return [line.lstrip("\ufeff") for line in read_utf8(path).split("\n")]
 
 
@@ -47,9 +40,9 @@ def other_encoding(path: Path, data: bytes) -> str:
     for mark, name in _MARKS:
         if data.startswith(mark):
             return f"{path}: not UTF-8 but {name} (its byte order mark is {mark.hex(' ')}); {_convert(name, path)}"
-    for mark, said in _OTHERS:
+    for mark, kind in _OTHERS:
         if data.startswith(mark):
-            return f"{path}: {said}"
+            return f"{path}: {kind}"
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as e:

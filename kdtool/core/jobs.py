@@ -7,6 +7,7 @@ the end of the first log and the command that repeats it are printed; outputs of
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +26,7 @@ from kdtool.core.parts import JOBS, Parts
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
+BACKENDS = {"local": "kdtool.core.pool", "slurm": "kdtool.core.slurm"}
 NO_SPACE = 1 << 16  # bytes; a disk with less free space counts as full
 
 
@@ -39,26 +42,16 @@ def split_groups(groups: Sequence[Sequence[T]], job: int, num_jobs: int) -> list
     """The contiguous part of `groups` that job `job` (1-based) of `num_jobs` does; the parts have about as many items each."""
     if not 1 <= job <= num_jobs:
         raise ValueError(f"job {job} of {num_jobs}")
-    total, before, mine = sum(map(len, groups)), 0, []
-    for group in groups:
-        if (2 * before + len(group)) * num_jobs // (2 * total) == job - 1:
-            mine.append(group)
-        before += len(group)
-    return mine
+    total, before = sum(map(len, groups)), accumulate(map(len, groups), initial=0)
+    return [g for g, n in zip(groups, before, strict=False) if (2 * n + len(g)) * num_jobs // (2 * total) == job - 1]
 
 
 def backend() -> Backend:
     """The backend that KD_BACKEND names."""
     name = os.environ.get("KD_BACKEND") or "local"
-    if name == "local":
-        from kdtool.core.pool import run as run_here
-
-        return run_here
-    if name == "slurm":
-        from kdtool.core.slurm import run as run_in_slurm
-
-        return run_in_slurm
-    raise UsageError(f"KD_BACKEND={name}: known are local and slurm (a recipe's cmd.sh sets it)")
+    if name not in BACKENDS:
+        raise UsageError(f"KD_BACKEND={name}: known are local and slurm (a recipe's cmd.sh sets it)")
+    return importlib.import_module(BACKENDS[name]).run  # type: ignore[no-any-return]
 
 
 def run_array(
@@ -73,8 +66,7 @@ def run_array(
         outputs: the files and folders that a finished job (1-based) has made, all inside the step's work folder. If an unchanged
             step is run again after a failure, they are reused instead of running that job again.
 
-    Raises:
-        KdError: a job failed; the message names the failing jobs, has the end of the first log and the command to repeat it.
+    Raises KdError when a job failed, with the failing jobs, the end of the first log and the command to repeat it.
     """
     commands = [[sys.executable, "-m", module, *argv, "--job", str(j), "--num-jobs", str(nj)] for j in range(1, nj + 1)]
     logs = [Path(log_dir) / f"{name}.{j}.log" for j in range(1, nj + 1)]
@@ -106,12 +98,6 @@ def run_commands(
         raise KdError(_failure(array, failed, bool(outputs)))
 
 
-def _redo(command: Sequence[str]) -> str:
-    """A command line for the user's shell, valid in any folder and without our PYTHONPATH."""
-    module = f"PYTHONPATH={shlex.quote(str(ROOT))} " if command[0] == sys.executable else ""
-    return f"cd {shlex.quote(os.getcwd())} && {module}{shlex.join(command)}"
-
-
 def full_disk(folder: Path) -> str:
     """A message if the disk of `folder` is full, else ''; a truncated log or output does not say why."""
     free = shutil.disk_usage(folder).free
@@ -120,14 +106,16 @@ def full_disk(folder: Path) -> str:
 
 def _failure(array: Array, failed: dict[int, Failure], kept: bool) -> str:
     first = min(failed)
-    log = array.logs[first]
+    log, command = array.logs[first], array.commands[first]
+    # For the user's shell: valid in any folder and without our PYTHONPATH.
+    redo = f"PYTHONPATH={shlex.quote(str(ROOT))} " if command[0] == sys.executable else ""
     tail = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else ["(no log: it never started)"]
     jobs = ", ".join(f"{i + 1} ({f.how})" for i, f in sorted(failed.items()))
     return "\n".join([
         f"{array.name}: {len(failed)} of {len(array.commands)} jobs failed: {jobs}",
         *failed[first].notes,
         f"end of {log}:", *("  " + line for line in tail),
-        f"redo this job alone with: {_redo(array.commands[first])}",
+        f"redo this job alone with: cd {shlex.quote(os.getcwd())} && {redo}{shlex.join(command)}",
         *(["the same step run again redoes only the jobs that are not done"] if kept and len(array.commands) > 1 else []),
         *filter(None, [full_disk(log.parent)]),
     ])  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def retire(name: str, old: Path, out: Path) -> None:
         for file in found.ours:
             if file != RECORD:
                 (old / file).unlink(missing_ok=True)
-        _remove_empty(old)
+        for place, _, _ in os.walk(old, topdown=False):
+            if place != str(old) and not os.listdir(place):
+                os.rmdir(place)
         if os.listdir(old) in ([RECORD], []):
             (old / RECORD).unlink(missing_ok=True)
             old.rmdir()
@@ -152,17 +155,8 @@ def _new_backup(out: Path) -> Path:
     taken = re.compile(rf"\.{re.escape(out.name)}\.backup\.(\d+)")
     numbers = [int(m[1]) for n in os.listdir(out.parent) if (m := taken.fullmatch(n))]
     for number in range(1 + max(numbers, default=0), 1000 + len(numbers)):
-        backup = out.with_name(f".{out.name}.backup.{number}")
-        try:
+        with suppress(FileExistsError):
+            backup = out.with_name(f".{out.name}.backup.{number}")
             backup.mkdir()
-        except FileExistsError:
-            continue
-        return backup
+            return backup
     raise KdError(f"{out}: no free name for a backup beside it; move the backups (.{out.name}.backup.*) away")
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove empty folders below a folder."""
-    for place, _, _ in os.walk(folder, topdown=False):
-        if place != str(folder) and not os.listdir(place):
-            os.rmdir(place)

@@ -15,6 +15,7 @@ import subprocess
 import weakref
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +30,9 @@ NO_MEMORY = -(2**63)
 
 
 def library() -> Path:
-    """The compiled library, made if missing. Its name depends on sources, flags and machine.
+    """The compiled library, made if missing; KdError without a compiler or the permission to write.
 
-    The compiler does not count: compute nodes may have none.
-
-    Raises:
-        KdError: no compiler, or a folder without write permission.
+    Its name depends on sources, flags and machine, not on the compiler: compute nodes may have none.
     """
     texts = [source.read_text(encoding="utf-8") for source in SOURCES]
     made = FOLDER / f"search-{combine([*texts, *FLAGS, platform.machine()])}.so"
@@ -51,46 +49,35 @@ def library() -> Path:
         own.unlink(missing_ok=True)
         raise KdError(f"{SOURCES[0].parent}: {compiler} says {e.stderr.strip()[-400:]}; name a compiler of C++11 by CXX") from e
     except OSError as e:
-        raise KdError(
-            f"{made}: the search cannot be compiled ({e}); install g++ or name a compiler by CXX, and run utils/setup_env.sh "
-            "once where this folder may be written"
-        ) from e
+        raise KdError(f"{made}: the search cannot be compiled ({e}); install g++ or name a compiler by CXX, and run utils/setup_env.sh "
+                      "once where this folder may be written") from e  # fmt: skip
     return made
 
 
 @cache
 def load() -> ctypes.CDLL:
-    """The library with the types of its functions.
-
-    Raises:
-        KdError: it cannot be made or loaded.
-    """
+    """The library with the types of its functions; KdError if it cannot be made or loaded."""
     made = library()
     try:
         lib = ctypes.CDLL(str(made))
     except OSError as e:
         raise KdError(f"{made}: does not load ({e}); remove it and run utils/setup_env.sh") from e
-    ints, reals = (np.ctypeslib.ndpointer(kind, 1, flags="C_CONTIGUOUS") for kind in (np.int32, np.float32))
+    ints, reals, words, longs = (np.ctypeslib.ndpointer(t, 1, flags="C_CONTIGUOUS") for t in (np.int32, np.float32, np.uint16, np.int64))
     scores, number, real = np.ctypeslib.ndpointer(np.float32, 2, flags="C_CONTIGUOUS"), ctypes.c_int64, ctypes.c_float
-    lib.kd_search_new.argtypes = [number, number, ints, ints, ints, reals]
-    lib.kd_search_new.restype = ctypes.c_void_p
-    lib.kd_search_free.argtypes = [ctypes.c_void_p]
-    lib.kd_search_free.restype = None
-    lib.kd_search_run.argtypes = [ctypes.c_void_p, scores, number, number, real, real, number, number]
-    lib.kd_search_run.restype = number
-    lib.kd_search_lattice.argtypes = [ctypes.c_void_p, ints, ints, ints, ints]
-    lib.kd_search_lattice.restype = None
-    total = ctypes.POINTER(ctypes.c_double)
-    lib.kd_viterbi.argtypes = [number, ints, ints, reals, number, ints, scores, number, number, ints, total]
-    lib.kd_viterbi.restype = number
-    words, longs = (np.ctypeslib.ndpointer(kind, 1, flags="C_CONTIGUOUS") for kind in (np.uint16, np.int64))
-    count = ctypes.POINTER(ctypes.c_int64)
-    lib.kd_levels_encode.argtypes = [ctypes.c_void_p, ctypes.c_void_p, number, longs, longs, number, number, count, count]
-    lib.kd_levels_encode.restype = ctypes.c_void_p
-    lib.kd_levels_fetch.argtypes = [ctypes.c_void_p, words, longs]
-    lib.kd_levels_fetch.restype = None
-    lib.kd_levels_decode.argtypes = [ctypes.c_void_p, words, number, longs, number, longs, longs, number, number, ints, ints]
-    lib.kd_levels_decode.restype = number
+    total, count, handle = ctypes.POINTER(ctypes.c_double), ctypes.POINTER(ctypes.c_int64), ctypes.c_void_p
+    types: dict[str, tuple[Any, list[Any]]] = {  # name -> result, arguments
+        "search_new": (handle, [number, number, ints, ints, ints, reals]),
+        "search_free": (None, [handle]),
+        "search_run": (number, [handle, scores, number, number, real, real, number, number]),
+        "search_lattice": (None, [handle, ints, ints, ints, ints]),
+        "viterbi": (number, [number, ints, ints, reals, number, ints, scores, number, number, ints, total]),
+        "levels_encode": (handle, [handle, handle, number, longs, longs, number, number, count, count]),
+        "levels_fetch": (None, [handle, words, longs]),
+        "levels_decode": (number, [handle, words, number, longs, number, longs, longs, number, number, ints, ints]),
+    }
+    for name, (result, arguments) in types.items():
+        function = getattr(lib, f"kd_{name}")
+        function.restype, function.argtypes = result, arguments
     return lib
 
 
@@ -98,11 +85,7 @@ class NativeSearch:
     """A graph loaded into the search: arcs sorted by source, label pdf + 1, -1 on the arcs into the last state."""
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, label: np.ndarray, score: np.ndarray, *, num_pdfs: int) -> None:
-        """Arrays int32 (A,) three times and float32 (A,); they are copied.
-
-        Raises:
-            KdError: arrays that are no such graph, or too little memory.
-        """
+        """Arrays int32 (A,) three times and float32 (A,); they are copied. KdError if they are no such graph, or for want of memory."""
         sizes = {len(src), len(dst), len(label), len(score)}
         if len(sizes) != 1 or not len(src) or np.any(np.diff(src) < 0) or min(src[0], dst.min()) < 0:
             raise KdError(f"graph: arrays of {sorted(sizes)} arcs, unsorted or with states below 0; make the graph again")

@@ -22,11 +22,7 @@ NOTE = re.compile(r"[0-9a-f]{32,}")
 
 
 def write_own_text(path: Path, text: str) -> None:
-    """Write a file atomically; a file that is not the tool's is kept beside it, and named on the terminal.
-
-    Raises:
-        UsageError: the path is a folder, or a file of a step's output.
-    """
+    """Write a file atomically; a file that is not the tool's is kept beside it, and named on the terminal. UsageError as `check_file`."""
     check_file(path)
     if path.exists() and not path.is_file():  # a terminal, a pipe
         with open(path, "w", encoding="utf-8") as f:

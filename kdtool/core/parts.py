@@ -88,7 +88,7 @@ def salvage(work: Path, keep: Iterable[str]) -> None:
 
 
 def forget(work: Path) -> None:
-    """Remove the notes: the step is done, its output is complete."""
+    """Remove the notes."""
     shutil.rmtree(work / "log" / JOBS, ignore_errors=True)
 
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 EVERY = 10.0  # initial seconds between two lines of a log; later 5% of the elapsed time, at most five minutes
 AT_TERMINAL = 0.5
 TAIL = 4096  # bytes at the end of a job's log in which its last progress line is searched
-SAID = re.compile(rb"(\d+)%,[^\n]* left\n")
+PROGRESS = re.compile(rb"(\d+)%,[^\n]* left\n")
 
 
 def clock(seconds: float) -> str:
@@ -96,7 +96,7 @@ def last_share(log: Path) -> float:
     try:
         with open(log, "rb") as f:
             f.seek(max(0, f.seek(0, os.SEEK_END) - TAIL))
-            found = SAID.findall(f.read())
+            found = PROGRESS.findall(f.read())
     except OSError:  # on another machine the log may come late
         return 0.0
     return int(found[-1]) / 100 if found else 0.0

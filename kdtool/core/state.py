@@ -142,7 +142,7 @@ def why_not_current(out: Path, key: Key) -> str:
     changes = differences(record["key"], key)
     if changes:
         return "changed: " + ", ".join(changes)
-    altered = altered_files(out, record)
+    altered = altered_files(out, record["outputs"])
     return f"changed: its output was altered, {altered}" if altered else ""
 
 
@@ -175,7 +175,7 @@ def same(old: Key | None, new: Key) -> bool:
 def is_whole(folder: Path, key: Key) -> bool:
     """Whether a folder holds a complete, unaltered output of this key."""
     record = read_record(folder)
-    return record is not None and same(record["key"], key) and not altered_files(folder, record)
+    return record is not None and same(record["key"], key) and not altered_files(folder, record["outputs"])
 
 
 def interrupted(out: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyP
 
 
 def test_precision_auto_asks_the_device_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "computes_in_bfloat16", lambda: False)
+    monkeypatch.setattr(device, "FLAGS", ())
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert [resolve_precision("auto", kind) for kind in ("cpu", "cuda")] == ["float32", "bfloat16"]
     assert [resolve_precision(p, "cuda") for p in ("float32", "bfloat16")] == ["float32", "bfloat16"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kdtool.core import array, limits, pool
-from kdtool.core.array import Array, Needs, megabytes, overridden
+from kdtool.core.array import Array, Needs, checked, overridden
 from kdtool.core.children import start
 from kdtool.core.cli import Common
 from kdtool.core.errors import KdError, UsageError
@@ -203,7 +203,7 @@ def test_needs_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
         with monkeypatch.context() as patch, pytest.raises(UsageError, match=name):
             patch.setenv(name, bad)
             overridden(Needs())
-    assert [megabytes(t, "x") for t in ("500", "500m", "1.5G", "1T", "100K")] == [500, 500, 1536, 1048576, 1]
+    assert [checked(t, None, None, "xyz", Needs()).mem for t in ("500", "500m", "1.5G", "1T", "100K")] == [500, 500, 1536, 1048576, 1]
     assert array.TIME.fullmatch("90") and array.TIME.fullmatch("8:00:00") and not array.TIME.fullmatch("8:00:00; id")
 
 

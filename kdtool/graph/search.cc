@@ -4,7 +4,8 @@
 // utterance. Out: the lattice of all arcs within output_beam of the best path, as numbers of the graph's arcs between
 // nodes that are numbered by frame. Plain C interface, no dependencies; kdtool/core/native.py compiles and loads it.
 //
-// Pruning is that of Kaldi's FasterDecoder (same cutoffs, same order). Costs are negative scores relative to the best
+// Pruning is that of Kaldi's FasterDecoder (same cutoffs, same order) on a graph whose states have their cheapest arcs first: past the
+// first arc that is too expensive before its score the others need no look. Of an LF-MMI graph's arcs that leaves two in five. Costs are negative scores relative to the best
 // token of their frame, so float32 does not drift; an arc's loss is what it costs more than the best way into its end.
 #include <algorithm>
 #include <cfloat>
@@ -19,6 +20,7 @@ namespace {
 const float INF = std::numeric_limits<float>::infinity();
 const float BEAM_DELTA = 0.5f;  // Kaldi's default
 const size_t AHEAD = 12;        // tokens or arcs whose memory is asked for in advance
+const size_t LINE = 5;          // arcs in a line of the cache
 const int64_t INTERVAL = 32;    // frames between prunings of the kept arcs
 const int32_t FAR = 1 << 30;    // the map of states is emptied before token numbers overflow
 
@@ -27,7 +29,8 @@ struct Kept { int32_t src, dst, arc; float loss; };  // src, dst: tokens of a fr
 
 struct Search {
   std::vector<int32_t> first;   // where each state's arcs begin
-  std::vector<Arc> arcs;        // label 0: final arc
+  std::vector<Arc> arcs;        // of a state, the cheapest first; label 0: final arc
+  std::vector<int32_t> given;   // number of each arc in the caller's graph
   std::vector<int32_t> number;  // of the token in each state; below `base` in states without one
   int32_t base;
   std::vector<float> row, cost, next_cost, sorted, extra, before;
@@ -81,13 +84,16 @@ size_t expand(Search& s, float beam, size_t best) {
   size_t m = 0, n = s.active.size();
   for (size_t i = 0; i < n; ++i) {
     __builtin_prefetch(&s.first[s.state[s.active[std::min(i + 2 * AHEAD, n - 1)]]]);
-    __builtin_prefetch(&s.arcs[s.first[s.state[s.active[std::min(i + AHEAD, n - 1)]]]]);
+    const Arc* soon = &s.arcs[s.first[s.state[s.active[std::min(i + AHEAD, n - 1)]]]];
+    __builtin_prefetch(soon);
+    __builtin_prefetch(soon + LINE);
     const int32_t token = s.active[i], from = s.first[s.state[token]], to = s.first[s.state[token] + 1];
     const float cost = s.cost[token];
     if (m + (to - from) > s.found.size()) s.found.resize(2 * m + (to - from) + 1024);
     Kept* out = s.found.data();
     for (int32_t a = from; a < to; ++a) {
       const Arc& arc = s.arcs[a];
+      if (cost + arc.cost >= limit) break;  // no score is below 0, and the next arcs cost no less
       const float c = cost + arc.cost + row[arc.label];
       out[m].src = token, out[m].dst = arc.dst, out[m].arc = a, out[m].loss = c;
       m += c < limit;  // without a branch: it could not be foreseen
@@ -228,14 +234,23 @@ void* kd_search_new(int64_t arcs, int64_t states, const int32_t* src, const int3
   try {
     s = new Search();
     s->first.assign(states + 1, 0);
-    s->arcs.resize(arcs);
+    s->arcs.resize(arcs + LINE);
+    s->given.resize(arcs);
     s->number.resize(states);
     for (int64_t a = 0; a < arcs; ++a) {
       ++s->first[src[a] + 1];
-      const Arc arc = {dst[a], std::max(label[a], 0), -score[a]};
+      s->given[a] = static_cast<int32_t>(a);
+    }
+    for (int64_t i = 0; i < states; ++i) {
+      s->first[i + 1] += s->first[i];
+      std::stable_sort(s->given.begin() + s->first[i], s->given.begin() + s->first[i + 1],
+                       [score](int32_t a, int32_t b) { return score[a] > score[b]; });
+    }
+    for (int64_t a = 0; a < arcs; ++a) {
+      const int32_t from = s->given[a];
+      const Arc arc = {dst[from], std::max(label[from], 0), -score[from]};
       s->arcs[a] = arc;
     }
-    for (int64_t i = 0; i < states; ++i) s->first[i + 1] += s->first[i];
   } catch (const std::bad_alloc&) {
     delete s;
     return nullptr;
@@ -265,7 +280,7 @@ void kd_search_lattice(void* search, int32_t* frame, int32_t* src, int32_t* dst,
     for (size_t i = s.ends[t]; i < s.ends[t + 1]; ++i) {
       const Kept& kept = s.kept[i];
       if (next[kept.dst] < 0) next[kept.dst] = nodes++;
-      frame[i] = static_cast<int32_t>(t), src[i] = node[kept.src], dst[i] = next[kept.dst], arc[i] = kept.arc;
+      frame[i] = static_cast<int32_t>(t), src[i] = node[kept.src], dst[i] = next[kept.dst], arc[i] = s.given[kept.arc];
     }
     node.swap(next);
   }

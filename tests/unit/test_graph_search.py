@@ -49,11 +49,12 @@ def best(graph: DecodingGraph, scores: np.ndarray, beams: Beams) -> LatticePath 
 
 
 def fasterdecoder(graph: FstArrays, scores: np.ndarray, beams: Beams) -> tuple[tuple[int, ...], float]:
+    """On a graph whose states have their cheapest arcs first, as the search goes through them."""
     import kaldi_decoder
     import kaldifst
 
     options = kaldi_decoder.FasterDecoderOptions(beam=beams.search, max_active=beams.max_active, min_active=beams.min_active)
-    fst = to_kaldifst(graph)
+    fst = to_kaldifst(graph.select(np.lexsort((graph.weight, graph.src))))
     decoder = kaldi_decoder.FasterDecoder(fst, options)
     decoder.decode(kaldi_decoder.DecodableCtc(scores))
     reached, linear = decoder.get_best_path()
@@ -75,8 +76,10 @@ def test_prunes_as_fasterdecoder_does(beam: float, most: int, least: int) -> Non
 
 
 def token_passing(graph: DecodingGraph, scores: np.ndarray, beams: Beams) -> float:
-    """FasterDecoder's pruning in float64, tokens in the order in which they are made: score of the best path to the end."""
-    leaving = [np.flatnonzero((graph.src == s) & (graph.label > 0)).tolist() for s in range(graph.num_states)]
+    """FasterDecoder's pruning in float64, tokens in the order in which they are made and each one's cheapest arcs first: score of the
+    best path to the end."""
+    order = np.lexsort((-graph.score, graph.src))
+    leaving = [order[(graph.src[order] == s) & (graph.label[order] > 0)].tolist() for s in range(graph.num_states)]
     cost = {0: 0.0}
     for row in scores.astype(np.float64):
         ranked = sorted(cost.values())

@@ -1,6 +1,8 @@
 """Total scores of the denominator by a forward-backward pass over its HMM, as Kaldi computes them; needs no k2.
 
 In: network outputs (B, n, V), a denominator. Out: log-sums over all paths, float64 (B,), with their gradients. Exact, as k2's totals are.
+With a leak (Kaldi's leaky HMM) a path may go on, after each output, from a state drawn by the initial probabilities, times the leak: so
+phone sequences that were never seen compete, too.
 
 Probabilities are scaled per frame, so that they need no logarithms; and states of the HMM that share a history of phones go on by the same
 arcs, which are computed once for all of them. On a CPU it takes a tenth of k2's time, which builds a lattice first.
@@ -24,10 +26,10 @@ class DenseGraph:
     """The HMM's arcs as tensors on one device: G histories, S states, A arcs from histories to states.
 
     ``history`` (S,): of each state; ``stay`` (S, 1): 0.5, or 0 for the begin of an utterance; ``go`` (S, 1): what is left, 0.5 or 1.
-    ``src``, ``dst``, ``pdf`` int64 (A,), ``weight`` (A, 1); ``loop`` int64 (S,), ``init`` (S, 1).
+    ``src``, ``dst``, ``pdf`` int64 (A,), ``weight`` (A, 1); ``loop`` int64 (S,), ``init`` (S, 1); ``leak``: a factor from 0 up.
     """
 
-    def __init__(self, den: Denominator, device: torch.device) -> None:
+    def __init__(self, den: Denominator, device: torch.device, leak: float = 0.0) -> None:
         hmm = den.hmm
         begin = hmm.loop < 0
         first = np.unique(hmm.lm_state, return_index=True)[1]  # one state of each history says what all of them do
@@ -39,6 +41,7 @@ class DenseGraph:
         def tensor(values: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
+        self.leak = leak
         self.histories = int(hmm.lm_state.max()) + 1
         self.history, self.loop = tensor(hmm.lm_state), tensor(np.maximum(hmm.loop, 0))
         self.src, self.dst = tensor(hmm.lm_state[hmm.src[own]][order]), tensor(hmm.dst[own][order])
@@ -63,7 +66,7 @@ class _Total(torch.autograd.Function):
             new.index_add_(0, graph.dst, left[graph.src] * graph.weight * y[graph.pdf])
             scale = new.sum(0).clamp_(min=TINY)
             total += torch.where(t < lengths, scale.double().log() + top[t, 0].double(), 0.0)
-            alphas.append(new / scale)
+            alphas.append(new.div_(scale).add_(graph.init, alpha=graph.leak) if graph.leak else new.div_(scale))
             scales.append(scale)
         ctx.graph, ctx.alphas, ctx.scales = graph, alphas, scales
         ctx.save_for_backward(score, lengths)
@@ -86,6 +89,8 @@ class _Total(torch.autograd.Function):
             out[t].index_add_(0, graph.loop, alpha * stayed)
             ahead = torch.zeros_like(left).index_add_(0, graph.src, moved)
             beta = ahead[graph.history] * graph.go + stayed
+            if graph.leak:
+                beta = beta + graph.leak * (graph.init * beta).sum(0)
         inside = torch.arange(len(score), device=score.device)[:, None] < lengths
         return out * (inside * grad.float())[:, None, :], None, None
 

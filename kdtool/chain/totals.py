@@ -21,10 +21,11 @@ ENGINES = ("auto", "k2", "dense")
 
 
 class Totals:
-    """Total scores of one denominator and of chunks' numerators. engine: "k2" or "dense", by which the denominator is computed."""
+    """Total scores of one denominator and of chunks' numerators. engine: "k2" or "dense", by which the denominator is computed; ``leak``:
+    of the denominator (dense.py), with "dense" alone."""
 
-    def __init__(self, den: Denominator, engine: str) -> None:
-        self.den, self.engine = den, engine
+    def __init__(self, den: Denominator, engine: str, leak: float = 0.0) -> None:
+        self.den, self.engine, self.leak = den, engine, leak
         self._copies: dict[tuple[int, str], Any] = {}
         self._dense: dict[str, DenseGraph] = {}
 
@@ -44,7 +45,7 @@ class Totals:
         """
         logits = logits.float()
         if self.engine == "dense":
-            graph = self._dense.setdefault(str(logits.device), DenseGraph(self.den, logits.device))
+            graph = self._dense.setdefault(str(logits.device), DenseGraph(self.den, logits.device, self.leak))
             return self._with_k2(logits, lengths, arcs, sizes)[0], dense_totals(logits, graph, lengths)
         num, den = self._with_k2(logits, lengths, arcs, sizes, self.denominators(len(lengths), logits.device))
         return num, den

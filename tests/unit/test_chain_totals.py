@@ -11,7 +11,8 @@ import torch
 from chain_data import PHONES, aligned, chain_tree, plain_total, sequences
 from torch import Tensor
 
-from kdtool.chain.denominator import Denominator
+from kdtool.chain.denominator import HALF, Denominator
+from kdtool.chain.dense import DenseGraph, dense_totals
 from kdtool.chain.labels import to_chain
 from kdtool.chain.numerator import Numerator, Spoken, numerator, spans
 from kdtool.chain.phone_lm import estimate
@@ -76,6 +77,35 @@ def test_both_engines_agree_on_chunks_of_different_lengths() -> None:
     for one, other in zip(*found, strict=True):
         assert one is not None and other is not None and torch.allclose(one, other, rtol=1e-5, atol=1e-5)
     assert float(found[1][2][2:, 3:].abs().max()) == 0.0  # type: ignore[index]
+
+
+def leaky_total(den: Denominator, logits: Tensor, leak: float) -> Tensor:
+    """Sum over all paths of the HMM, which after each output may go on from another state; logits float64 (n, V)."""
+    hmm, states = den.hmm, len(den.hmm.loop)
+    init = torch.from_numpy(np.exp(hmm.log_init))
+    loops = np.flatnonzero(hmm.loop >= 0)
+    src, dst, pdf = (torch.from_numpy(np.concatenate([a, b])) for a, b in ((hmm.src, loops), (hmm.dst, loops), (hmm.pdf, hmm.loop[loops])))
+    weight = torch.from_numpy(np.exp(np.concatenate([hmm.log_prob, np.full(len(loops), HALF)])))
+    alpha = init
+    for row in logits:
+        new = torch.zeros(states, dtype=torch.float64).index_add(0, dst, alpha[src] * weight * row.exp()[pdf])
+        alpha = new + leak * new.sum() * init
+    return new.sum().log()
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.1, 1.0])
+def test_a_leaky_denominator_has_the_value_and_gradient_of_a_plain_forward_pass(leak: float) -> None:
+    den, lengths = denominator(), [6, 6, 2]
+    logits = (3 * torch.randn(3, 6, den.meta["num_pdfs"], generator=torch.Generator().manual_seed(4))).requires_grad_()
+    found = dense_totals(logits, DenseGraph(den, logits.device, leak), lengths)
+    double = logits.detach().double().requires_grad_()
+    expected = torch.stack([leaky_total(den, x[:n], leak) for x, n in zip(double, lengths, strict=True)])
+    for totals in (found, expected):
+        (torch.arange(1, 4) * totals).sum().backward()
+    assert double.grad is not None and torch.allclose(found, expected, rtol=1e-6, atol=1e-5)
+    assert torch.allclose(logits.grad.double(), double.grad, rtol=0, atol=1e-5)  # type: ignore[union-attr]
+    plain = torch.stack([plain_total(den.arcs, den.scores, x[:n]) for x, n in zip(double, lengths, strict=True)])
+    assert bool((expected > plain + 1e-3).all()) if leak else torch.allclose(expected, plain, atol=1e-5)
 
 
 def test_the_plain_forward_pass_passes_gradcheck() -> None:

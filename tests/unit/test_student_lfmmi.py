@@ -90,11 +90,11 @@ def test_the_terms_are_plain_sums_over_the_chunks(tmp_path: Path, den: Path, chu
     assert float(terms["ce"].total) == pytest.approx(float(plain), rel=1e-5) and (terms["ce"].weight, terms["l2"].weight) == (0.1, 5e-5)
 
 
-@pytest.mark.parametrize("engine", ["k2", "dense"])
-def test_a_student_learns_is_saved_and_goes_on_to_the_bit(tmp_path: Path, den: Path, engine: str) -> None:
+@pytest.mark.parametrize(("engine", "leak"), [("k2", 0.0), ("dense", 0.1)])
+def test_a_student_learns_is_saved_and_goes_on_to_the_bit(tmp_path: Path, den: Path, engine: str, leak: float) -> None:
     heads = [{"unit": "phone", "layer": 1, "weight": 0.3, "kind": "hard", "hidden": 8}]
     train_set, dev = make_set(sequences(30)[:16], phones=True), make_set(sequences(30)[16:20], seed=3)
-    cfg = config(den, epochs=6, checkpoint_every=3, eval_epochs=2, accumulate=2, heads=heads, kind_options={"engine": engine})
+    cfg = config(den, epochs=6, checkpoint_every=3, eval_epochs=2, accumulate=2, heads=heads, kind_options={"engine": engine, "leak": leak})
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     whole = Trainer(cfg, train_set, dev, tmp_path / "a")
     whole.run()
@@ -161,7 +161,8 @@ def test_wrong_options_are_usage_errors(tmp_path: Path, den: Path) -> None:
     data = make_set(sequences(30)[:2])
     for cfg, message in (
         (config(None), "kind lfmmi needs a denominator graph: give --denominator DIR"),
-        (config(den, kind_options={"leak": 1}), "unknown leak; kind lfmmi has tolerance, ce, l2, engine"),
+        (config(den, kind_options={"leaks": 1}), "unknown leaks; kind lfmmi has tolerance, ce, l2, leak, engine"),
+        (config(den, kind_options={"leak": 0.1, "engine": "k2"}), "leak 0.1 with engine k2, which has none; take engine dense or auto"),
         (config(den, kind_options={"l2": -1}), "none may be negative"),
         (config(den, kind_options={"engine": "fast"}), "engine fast; known are auto, k2, dense"),
     ):

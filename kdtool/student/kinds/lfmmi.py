@@ -36,12 +36,13 @@ from kdtool.student.model import CE_HEAD, HEADS_FILE, AuxShape, Shape, Student, 
 @dataclass(frozen=True)
 class Options:
     """``tolerance``: 10 ms frames by which a phone may begin and end away from the alignment; ``ce``: weight of the cross-entropy head;
-    ``l2``: of half the squared outputs, per output frame; ``engine``: what computes the denominator, k2, dense, or auto: k2 on CUDA, dense
-    on the CPU. Both are exact."""
+    ``l2``: of half the squared outputs, per output frame; ``leak``: of the denominator, Kaldi's leaky HMM (dense.py); ``engine``: what
+    computes the denominator, k2, dense, or auto: dense on the CPU and with a leak, else k2. Both are exact."""
 
     tolerance: int = 5
     ce: float = 0.1
     l2: float = 5e-5
+    leak: float = 0.0
     engine: str = "auto"
 
     @classmethod
@@ -51,10 +52,12 @@ class Options:
         if unknown := sorted({*cfg.kind_options} - {*known}):
             raise UsageError(f"kind_options: unknown {', '.join(unknown)}; kind lfmmi has {', '.join(known)}")
         options = cls(**cfg.kind_options)
-        if min(options.tolerance, options.ce, options.l2) < 0:
+        if min(options.tolerance, options.ce, options.l2, options.leak) < 0:
             raise UsageError(f"kind_options {cfg.kind_options}: none may be negative")
         if options.engine not in ENGINES:
             raise UsageError(f"kind_options: engine {options.engine}; known are {', '.join(ENGINES)}")
+        if options.leak and options.engine == "k2":
+            raise UsageError(f"kind_options: leak {options.leak} with engine k2, which has none; take engine dense or auto")
         return options
 
 
@@ -109,8 +112,8 @@ class Lfmmi(StudentKind):
             raise UsageError(f"encoder_options: subsampling {self.encoder.subsampling}; kind lfmmi has one output per {SUBSAMPLING} frames")
         self.model.log_priors.copy_(log_priors(train_set.counts(speaker_weights(train_set, cfg.balance))))
         self.model.to(compute.device)
-        auto = "dense" if compute.device.type == "cpu" else "k2"
-        self.totals = Totals(self.den, auto if self.options.engine == "auto" else self.options.engine)
+        auto = "dense" if compute.device.type == "cpu" or self.options.leak else "k2"
+        self.totals = Totals(self.den, auto if self.options.engine == "auto" else self.options.engine, self.options.leak)
         self._train_set = train_set
         self._spoken: dict[str, Spoken] = {}
 

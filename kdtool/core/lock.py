@@ -25,8 +25,10 @@ from kdtool.core.children import started
 from kdtool.core.errors import KdError, UsageError
 
 Owner = dict[str, Any]
+FIELDS = {"host", "boot", "pid", "start", "user", "command", "since"}
 NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 MOUNTED_WITHOUT = {"nolock", "local_lock=all", "local_lock=flock", "localflock"}
+BOOT, MOUNTS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/mountinfo")
 SIGNATURE = b'{"host": "'
 GRACE = 10.0  # seconds for a killed run's last children to end
 
@@ -45,8 +47,9 @@ class Lock:
             except BaseException:
                 os.close(self.fd)
                 raise
-            if _same_file(self.fd, self.path):
-                return self
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self.fd), os.stat(self.path)):
+                    return self
             os.close(self.fd)  # the last owner removed the file meanwhile
 
     def __exit__(self, *_: object) -> None:
@@ -57,19 +60,15 @@ class Lock:
 
 
 def acquire(path: Path, fd: int, owner: Owner, *, what: str, wait: float = 0.0) -> None:
-    """Take the lock on an open file; wait at most `wait` seconds.
-
-    Raises:
-        KdError: another process holds it; the message says which.
-    """
-    begin, said = time.monotonic(), False
+    """Take the lock on an open file; wait at most `wait` seconds. KdError names the process that holds it."""
+    begin, printed = time.monotonic(), False
     take = _take_by_link if flock_is_local(path) else _take_by_flock
     while (holder := take(path, fd, owner)) is not None:
         living = holder and is_alive(holder) is not False
         if time.monotonic() - begin >= (wait if living else max(wait, GRACE)):
             raise KdError(f"{what} is in use by {describe(path, holder)}; wait for it (--wait-lock SECONDS lets this run wait), or end it")
-        if not said and wait > 0:
-            said = True
+        if not printed and wait > 0:
+            printed = True
             print(f"{what} is in use by {describe(path, holder)}; waiting up to {wait:g} s", file=sys.stderr, flush=True)
         time.sleep(0.1)
 
@@ -86,13 +85,8 @@ def holder_of(path: Path) -> str:
 def is_lock(path: Path) -> bool:
     """Whether a lock's files are absent, empty or signed by us: any others belong to another program, or the user."""
     places = [p for p in (path, owner_file(path)) if os.path.lexists(p)]
-    return all(p.is_file() and not p.is_symlink() and _is_signature(p) for p in places)
-
-
-def _is_signature(path: Path) -> bool:
-    """Whether a line is an owner's signature, possibly truncated by a full disk."""
-    start = path.read_bytes()[: len(SIGNATURE)]
-    return SIGNATURE.startswith(start)
+    # A full disk may have cut a signature short.
+    return all(p.is_file() and not p.is_symlink() and SIGNATURE.startswith(p.read_bytes()[: len(SIGNATURE)]) for p in places)
 
 
 def owner_file(path: Path) -> Path:
@@ -103,8 +97,12 @@ def myself(pid: int | None = None, command: str | None = None) -> Owner:
     """The identity of this process (or of `pid`)."""
     pid = pid or os.getpid()
     words = " ".join((command or shlex.join(sys.orig_argv)).split())
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        user = str(os.getuid())
     return {
-        "host": platform.node(), "boot": _boot(), "pid": pid, "start": started(pid), "user": _user(),
+        "host": platform.node(), "boot": _text(BOOT), "pid": pid, "start": started(pid), "user": user,
         "command": words[:300], "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }  # fmt: skip
 
@@ -113,7 +111,7 @@ def is_alive(owner: Owner) -> bool | None:
     """Whether a lock's owner is alive; None if this machine cannot tell."""
     if owner.get("host") != platform.node():
         return None
-    return bool(owner.get("boot") == _boot() and owner.get("start") and started(int(owner["pid"])) == owner["start"])
+    return bool(owner.get("boot") == _text(BOOT) and owner.get("start") and started(int(owner["pid"])) == owner["start"])
 
 
 def describe(path: Path, owner: Owner) -> str:
@@ -130,13 +128,8 @@ def describe(path: Path, owner: Owner) -> str:
 
 def flock_is_local(path: Path, mounts: str | None = None) -> bool:
     """Whether flock on the file's mount is local to this machine, or missing."""
-    if mounts is None:
-        try:
-            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return False
     place, best, options = os.path.realpath(path), "", set[str]()
-    for line in mounts.splitlines():
+    for line in (_text(MOUNTS) if mounts is None else mounts).splitlines():
         left, _, right = line.partition(" - ")
         point = left.split()[4].replace("\\040", " ")
         if len(point) >= len(best) and (point == "/" or (place + "/").startswith(point + "/")):
@@ -161,24 +154,24 @@ def _take_by_flock(path: Path, fd: int, owner: Owner) -> Owner | None:
     return None
 
 
-def _take_by_link(path: Path, fd: int, owner: Owner) -> Owner | None:
+def _take_by_link(path: Path, _fd: int, owner: Owner) -> Owner | None:
     """The same without flock."""
     return _sign(owner_file(path), _line(owner))
 
 
 def _sign(place: Path, line: bytes) -> Owner | None:
     """Create the file `place` atomically: link(2) fails if the name exists, also on NFS. None, or the owner who was first."""
-    mine = place.with_name(f"{place.name}.{platform.node()}.{os.getpid()}")
-    mine.write_bytes(line)
+    temporary = place.with_name(f"{place.name}.{platform.node()}.{os.getpid()}")
+    temporary.write_bytes(line)
     try:
-        os.link(mine, place)
+        os.link(temporary, place)
         return None
     except FileExistsError:
-        if os.stat(mine).st_nlink == 2:  # the link was made, but the answer was lost on the network and the request repeated
+        if os.stat(temporary).st_nlink == 2:  # the link was made, but the answer was lost on the network and the request repeated
             return None
         holder = _read(place)
     finally:
-        mine.unlink()
+        temporary.unlink()
     if is_alive(holder) is not False:
         return holder
     # The owner is dead: remove its file, under a lock for removers, or a second one would remove the file of the next owner.
@@ -202,40 +195,24 @@ def _read(path: Path) -> Owner:
         owner = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    wanted = {"host", "boot", "pid", "start", "user", "command", "since"}
-    return owner if isinstance(owner, dict) and wanted <= set(owner) else {}
+    return owner if isinstance(owner, dict) and set(owner) >= FIELDS else {}
 
 
-def _same_file(fd: int, path: Path) -> bool:
+def _text(path: Path) -> str:
+    """A file's text; '' if it cannot be read."""
     try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in a container
-        return str(os.getuid())
 
 
 def _users_of(path: Path) -> list[int]:
     """Processes that have the file open."""
     found = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
+        with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to another user
             if os.path.samefile(link, path):
                 found.add(int(link.parts[2]))
-        except OSError:  # it ended meanwhile, or belongs to another user
-            continue
     return sorted(found - {os.getpid(), os.getppid()})
 
 

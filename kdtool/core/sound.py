@@ -9,6 +9,7 @@ import errno
 import os
 import resource
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,8 +23,8 @@ class _Watched:
     """A file for libsndfile that keeps the first error: errors raised in a callback would only be printed."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
         self.error: OSError | None = None
+        self.write, self.seek, self.tell = (partial(self._ask, call) for call in (file.write, file.seek, file.tell))  # seek flushes
 
     def _ask(self, call: Callable[..., int], *arguments: Any) -> int:
         try:
@@ -32,15 +33,6 @@ class _Watched:
             self.error = e
             return 0
 
-    def write(self, data: bytes) -> int:
-        return self._ask(self._file.write, data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:  # flushes the buffer
-        return self._ask(self._file.seek, offset, whence)
-
-    def tell(self) -> int:
-        return self._ask(self._file.tell)
-
     def read(self, size: int) -> bytes:
         raise AssertionError("libsndfile reads what it writes")
 
@@ -48,9 +40,7 @@ class _Watched:
 def write_sound(path: Path, blocks: Iterable[Any], rate: int, channels: int = 1, *, subtype: str = "PCM_16", kind: str = "WAV") -> None:
     """Write samples, (N,) or (N, channels) per block; an error of `blocks` passes through.
 
-    Raises:
-        OSError: for example a full disk; names the file.
-        KdError: libsndfile refuses the samples.
+    Raises OSError with the file's name, for example on a full disk; KdError if libsndfile refuses the samples.
     """
     import soundfile
 
@@ -66,8 +56,8 @@ def write_sound(path: Path, blocks: Iterable[Any], rate: int, channels: int = 1,
             if watched.error:
                 raise watched.error from e
             if isinstance(e, soundfile.LibsndfileError):
-                said = " ".join(str(e).split())
-                raise KdError(f"{path}: audio that cannot be written ({said}); is the rate {rate} Hz right?") from e
+                reason = " ".join(str(e).split())
+                raise KdError(f"{path}: audio that cannot be written ({reason}); is the rate {rate} Hz right?") from e
             raise
         if watched.error:
             raise watched.error

@@ -30,11 +30,7 @@ LONG_NAME = 200  # bytes; file systems allow 255
 
 @contextmanager
 def open_text(path: Path | str, mode: str = "r") -> Iterator[IO[str]]:
-    """Open a text file, gzip when its name ends in .gz; mode is 'r' or 'w'.
-
-    Raises:
-        KdError: the file is missing, not UTF-8, or not valid gzip.
-    """
+    """Open a text file, gzip when its name ends in .gz; mode is 'r' or 'w'. KdError: missing, not UTF-8, or not valid gzip."""
     path = Path(path)
     if mode == "w":
         yield from _write_whole(path)
@@ -42,25 +38,16 @@ def open_text(path: Path | str, mode: str = "r") -> Iterator[IO[str]]:
     if mode != "r":
         raise ValueError(f"mode {mode!r}: 'r' or 'w'")
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8") as f:
-                yield f  # type: ignore[misc]
-        else:
-            with open(path, encoding="utf-8") as f:
-                yield f
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as f:
+            yield f  # type: ignore[misc]
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; check the path") from e
     except UnicodeDecodeError as e:
-        raise KdError(_not_utf8(path, e)) from e
+        # The encoding of the file's first megabytes; the position of the error is unknown, because files are read in blocks.
+        raise KdError(other_encoding(path, first_lines(path, 1 << 24)) or (
+            f"{path}: not UTF-8 (byte 0x{e.object[e.start]:02x}); find out its encoding and convert it with iconv")) from e  # fmt: skip
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise KdError(f"{path}: broken gzip file ({e}); make or fetch it again") from e
-
-
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
-    """The encoding of the file's first megabytes; the position of the error is unknown, because files are read in blocks."""
-    return other_encoding(path, first_lines(path, 1 << 24)) or (
-        f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}); find out its encoding and convert it with iconv"
-    )
 
 
 def first_lines(path: Path, size: int) -> bytes:
@@ -73,7 +60,11 @@ def first_lines(path: Path, size: int) -> bytes:
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for bytes that replaces `path` when complete; on failure the old file stays."""
-    temporary = _free_name(path)
+    # An unused hidden name beside the file's; a long one is shortened to leave room for the suffix.
+    long = len(os.fsencode(path.name)) > LONG_NAME
+    short = hashlib.blake2b(os.fsencode(path.name), digest_size=16).hexdigest() if long else path.name
+    names = (f".{short}.{os.getpid()}{f'.{n}' if n else ''}" for n in itertools.count())
+    temporary = next(place for place in map(path.with_name, names) if not os.path.lexists(place))
     try:
         with open(temporary, "xb") as raw:
             yield raw
@@ -83,14 +74,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _free_name(path: Path) -> Path:
-    """An unused hidden name beside the file's; a long name is shortened to leave room for the suffix."""
-    name = path.name
-    short = name if len(os.fsencode(name)) <= LONG_NAME else hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
-    names = (f".{short}.{os.getpid()}{f'.{n}' if n else ''}" for n in itertools.count())
-    return next(place for place in map(path.with_name, names) if not os.path.lexists(place))
 
 
 def _write_whole(path: Path) -> Iterator[IO[str]]:
@@ -113,11 +96,7 @@ def read_lines(path: Path | str) -> list[str]:
 
 
 def read_table(path: Path | str) -> dict[str, int]:
-    """A symbol table, one 'symbol id' per line.
-
-    Raises:
-        KdError: a malformed line (its number is named), a repeated symbol or id.
-    """
+    """A symbol table, one 'symbol id' per line. KdError names a malformed line, or one that repeats a symbol or id."""
     table: dict[str, int] = {}
     seen: set[int] = set()
     for number, line in enumerate(read_lines(path), 1):

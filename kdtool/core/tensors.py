@@ -34,13 +34,12 @@ def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
 
     The library itself writes metadata in hash order, which differs from run to run; here it is sorted.
     """
-    (size,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + size])
-    digest = _content_digest({**header, "__metadata__": dict(metadata)}, memoryview(data)[8 + size :])
+    header, arrays = _parts(data)
+    digest = _content_digest({**header, "__metadata__": dict(metadata)}, arrays)
     header = {"__metadata__": dict(sorted({**metadata, CONTENT: digest}.items())), **header}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data[8 + size :]
+    return struct.pack("<Q", len(text)) + text + arrays
 
 
 def _content_digest(header: dict[str, Any], arrays: memoryview) -> str:
@@ -50,21 +49,16 @@ def _content_digest(header: dict[str, Any], arrays: memoryview) -> str:
     return digest.hexdigest()
 
 
-def _check_content(data: bytes) -> None:
-    """ValueError when the file's digest does not match its content."""
+def _parts(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The header and the arrays' bytes of a file."""
     (size,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + size])
-    said = header.get("__metadata__", {}).get(CONTENT)
-    found = _content_digest(header, memoryview(data)[8 + size :]) if said else None
-    if said != found:
-        raise ValueError(f"digest of its content is {found}, was written as {said}")
+    return json.loads(data[8 : 8 + size]), memoryview(data)[8 + size :]
 
 
 def load_tensors(path: Path | str) -> dict[str, Any]:
     """Read all arrays of a file as numpy arrays.
 
-    Raises:
-        KdError: the file is missing, cut short, altered (files of `save_tensors` hold a digest) or not a safetensors file.
+    Raises KdError for a file that is missing, cut short, altered (files of `save_tensors` hold a digest) or not a safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -72,7 +66,10 @@ def load_tensors(path: Path | str) -> dict[str, Any]:
     try:
         data = Path(path).read_bytes()
         arrays = dict(load(data))
-        _check_content(data)
+        header, content = _parts(data)
+        expected = header.get("__metadata__", {}).get(CONTENT)
+        if expected and expected != (found := _content_digest(header, content)):
+            raise ValueError(f"digest of its content is {found}, was written as {expected}")
         return arrays
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; run the step that makes {Path(path).parent}") from e

@@ -22,16 +22,10 @@ KINDS = {
 
 
 def files_below(folder: Path, *, hidden: bool = True, faults: list[Fault] | None = None) -> list[Path]:
-    """All files at any depth, sorted; broken links are not files.
+    """All files at any depth, sorted; broken links are not files. `hidden`: also names that begin with a dot.
 
-    Args:
-        hidden: include files and folders whose name begins with a dot.
-        faults: gets (path, what is wrong) of circular links, of unreadable folders, and of non-files: FIFOs,
-            broken links. Without it the first two are errors and the last are skipped.
-
-    Raises:
-        KdError: a link leads to a folder that contains it.
-        OSError: a folder may not be read.
+    `faults` gets (path, what is wrong) of circular links, of unreadable folders, and of non-files: FIFOs, broken links. Without it
+    a circular link is a KdError, an unreadable folder an OSError, and the last are skipped.
     """
     return sorted(_below(folder, hidden, frozenset(), faults))
 

@@ -18,7 +18,7 @@ from kdtool.core.digest import RECORD, read_record
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.lock import is_lock
 from kdtool.core.names import printable
-from kdtool.core.state import KEY, Step, kind_of
+from kdtool.core.state import KEY, Step, hidden, kind_of
 from kdtool.core.tables import read_json
 
 SHOWN, COUNTED = 3, 1000
@@ -33,7 +33,7 @@ def check_output(step: Step) -> None:
     _check_inputs(step, out)
     if fault := fault_of(out, step):
         raise UsageError(f"{out}: {fault}; {ELSEWHERE}, or move away what is there")
-    work, old, lock = (out.with_name(f".{out.name}.{kind}") for kind in ("work", "old", "lock"))
+    work, old, lock = (hidden(out, kind) for kind in ("work", "old", "lock"))
     if not is_work(work) and (found := listing(work)):
         raise UsageError(f"{work}: holds {found} and no {KEY}, so no step made it, but {out.name} would be made there; {ELSEWHERE}, "
                          "or move it away")  # fmt: skip
@@ -113,9 +113,9 @@ def _check_place(out: Path) -> None:
     for what, kept in (("the folder that you stand in", real(".")), ("your home folder", real(home) if home else None)):
         if kept is not None and (place == kept or place in kept.parents):
             raise UsageError(f"{out}: {'is' if place == kept else 'contains'} {what}; name a folder inside it, or {ELSEWHERE}")
-    there = next(folder for folder in (*place.parents, Path("/")) if os.path.lexists(folder))
-    if not there.is_dir():
-        raise UsageError(f"{out}: {there} is a file, so no folder can be made below it; {ELSEWHERE}, or move it away")
+    above = next(folder for folder in (*place.parents, Path("/")) if os.path.lexists(folder))
+    if not above.is_dir():
+        raise UsageError(f"{out}: {above} is a file, so no folder can be made below it; {ELSEWHERE}, or move it away")
     if os.path.ismount(place):
         raise UsageError(f"{out}: is a whole file system, which cannot be put in place by renaming; name a folder inside it")
 
@@ -123,7 +123,7 @@ def _check_place(out: Path) -> None:
 def _check_inputs(step: Step, out: Path) -> None:
     """UsageError when the output is, contains or lies inside an input."""
     place = real(out)
-    own = {str(place), *(str(place.with_name(f".{place.name}.{kind}")) for kind in ("work", "old"))}
+    replaced = {str(place), str(hidden(place, "work")), str(hidden(place, "old"))}
     folders: dict[str, str] = {}  # many inputs lie in one folder
     for name, path in step.inputs.items():
         above, last = os.path.split(path)
@@ -133,18 +133,14 @@ def _check_inputs(step: Step, out: Path) -> None:
             if above not in folders:
                 folders[above] = os.path.realpath(above or ".")
             source = os.path.join(folders[above], last)
-        for mine in own:
-            if source == mine or source.startswith(mine + os.sep):
-                how = "is the same as" if source == mine else "contains"
+        for folder in replaced:
+            if source == folder or source.startswith(folder + os.sep):
+                how = "is the same as" if source == folder else "contains"
                 raise UsageError(f"{out} {how} {path}, the input {name}: what is read would be replaced; {ELSEWHERE}")
-        if str(place).startswith(source.rstrip(os.sep) + os.sep) and _has_no_record(Path(source)):
+        # A folder without a record counts by all its files: an output inside would change it while it is made.
+        if str(place).startswith(source.rstrip(os.sep) + os.sep) and os.path.isdir(source) and not os.path.exists(f"{source}/{RECORD}"):
             raise UsageError(f"{out} lies inside {path}, the input {name}, which has no record ({RECORD}): writing there would change "
                              "that input; give an output folder outside of it, or copy the input again with its record")  # fmt: skip
-
-
-def _has_no_record(folder: Path) -> bool:
-    """Whether a folder counts by all its files: an output inside would change it while it is made, so the step could never finish."""
-    return folder.is_dir() and not (folder / RECORD).exists()
 
 
 def _is_of_kind(record: dict[str, Any], step: Step) -> bool:

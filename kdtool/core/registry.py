@@ -25,7 +25,7 @@ class Registry(Generic[T]):
         self.what, self.entries, self.traits = what, dict(entries), {trait: tuple(names) for trait, names in traits.items()}
 
     def __getitem__(self, name: str) -> T:
-        module, _, attribute = self._target(name).partition(":")
+        module, _, attribute = self.entries[self.check(name)].partition(":")
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
 
     def __contains__(self, name: object) -> bool:
@@ -39,14 +39,11 @@ class Registry(Generic[T]):
 
     def check(self, name: str) -> str:
         """``name`` if the entry exists, else UsageError."""
-        self._target(name)
+        if name not in self.entries:
+            raise UsageError(f"no {self.what} '{name}'; there are: {', '.join(sorted(self.entries))}")
         return name
 
     def code(self, *names: str) -> tuple[str, ...]:
         """The ``code`` entries of a step that has chosen these names; UsageError on an unknown name."""
-        return tuple(" ".join([self._target(name), *(t for t, having in self.traits.items() if name in having)]) for name in names)
-
-    def _target(self, name: str) -> str:
-        if name not in self.entries:
-            raise UsageError(f"no {self.what} '{name}'; there are: {', '.join(sorted(self.entries))}")
-        return self.entries[name]
+        traits = {name: [t for t, having in self.traits.items() if name in having] for name in map(self.check, names)}
+        return tuple(" ".join([self.entries[name], *traits[name]]) for name in names)

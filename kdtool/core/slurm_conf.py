@@ -34,10 +34,9 @@ class SlurmConf:
 
     def options(self, needs: Needs) -> list[str]:
         """Options of sbatch for a job with these needs."""
-        given = {"mem": f"{needs.mem}M" if needs.mem else None, "gpu": str(needs.gpu) if needs.gpu else None, "time": needs.time or None}
-        values = {n: given[n] if given[n] is not None else self.default.get(n) for n in NAMES}
+        given = {"mem": f"{needs.mem}M" if needs.mem else "", "gpu": str(needs.gpu or ""), "time": needs.time}
         found = list(self.command)
-        for name, value in values.items():
+        for name, value in ((n, given[n] or self.default.get(n)) for n in NAMES):
             if value is None:
                 continue
             words = self.option.get((name, value), self.option.get((name, "*")))

@@ -39,11 +39,9 @@ Defaults = dict[str, tuple[str, str]]  # CLASS.FIELD -> source of its default, a
 
 
 def code_parts(entries: Iterable[str], options: Any = None) -> Parts:
-    """Part -> digest of all source that decides a result.
+    """Part -> digest of all source that decides a result; defaults of ``options``, the step's dataclass of options, are no parts.
 
-    Args:
-        entries: modules, packages, or chosen entries of registries ("module:attribute" with its traits).
-        options: the step's options; if they are a dataclass, its defaults are no parts.
+    entries: modules, packages, or chosen entries of registries ("module:attribute" with its traits).
     """
     entries = [*entries]
     parts = {entry: "" for entry in entries if ":" in entry}
@@ -88,19 +86,21 @@ def _read(file: Path, _time: int) -> tuple[str, set[str], Defaults]:
     if file.suffix != ".py":
         return combine([text]), set(), {}
     tree = ast.parse(text, str(file))
-    tree.body = [node for node in tree.body if not _is_registry(node) and not _is_for_types(node)]
+    tree.body = [node for node in tree.body if not _is_left_out(node)]
     defaults = take_defaults(tree)
-    digest = _without_docstrings(tree)
-    return digest, _named(tree), defaults
+    for node in ast.walk(tree):  # docstrings
+        body = node.body if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) else []
+        if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
+            body.pop(0)
+    return combine([ast.dump(tree)]), _named(tree), defaults
 
 
-def _is_registry(node: ast.stmt) -> bool:
+def _is_left_out(node: ast.stmt) -> bool:
+    """Whether a top-level statement is a registry, or imports for type checkers only."""
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
     return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Registry"
-
-
-def _is_for_types(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def take_defaults(tree: ast.Module) -> Defaults:
@@ -120,26 +120,22 @@ def _take_fields(node: ast.ClassDef) -> Defaults:
         both = _default(part.value) if isinstance(part, ast.AnnAssign) else None
         if both and isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
             defaults[part.target.id] = both
-        elif not (_decorated(node, "frozen") and _only_refuses(part)):
-            stays.append(part)
+        elif not (_decorated(node, "frozen") and isinstance(part, ast.FunctionDef) and part.name == "__post_init__"
+                  and "__setattr__" not in ast.dump(part)):  # fmt: skip
+            stays.append(part)  # all but the check of a frozen dataclass, which cannot change a field without object.__setattr__
     node.body = stays
     return defaults
-
-
-def _only_refuses(node: ast.stmt) -> bool:
-    """Whether a statement is the check of a frozen dataclass, which cannot change a field without object.__setattr__."""
-    return isinstance(node, ast.FunctionDef) and node.name == "__post_init__" and "__setattr__" not in ast.dump(node)
 
 
 def _default(value: ast.expr | None) -> tuple[str, str] | None:
     """Source of a field's default and of the first one; None if there is none. Help texts etc. do not count."""
     if not (isinstance(value, ast.Call) and getattr(value.func, "id", getattr(value.func, "attr", "")) == "field"):
         return (ast.unparse(value), ast.unparse(value)) if value else None
-    told = {k.arg: k.value for k in value.keywords}
-    default = told.get("default", told.get("default_factory"))
+    given = {k.arg: k.value for k in value.keywords}
+    default = given.get("default", given.get("default_factory"))
     if default is None:
         return None
-    metadata = [n for n in ast.walk(told["metadata"])] if "metadata" in told else []
+    metadata = [*ast.walk(given["metadata"])] if "metadata" in given else []
     before = [n.value for n in metadata if isinstance(n, ast.keyword) and n.arg == "before"]
     before += [v for n in metadata if isinstance(n, ast.Dict) for k, v in zip(n.keys, n.values, strict=True)
                if isinstance(k, ast.Constant) and k.value == "before"]  # fmt: skip
@@ -168,26 +164,8 @@ def _named(tree: ast.Module) -> set[str]:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             modules = {n for n in inner if _files(n)}
             names |= modules
-            if len(modules) < len(inner):
-                names.add(_module_itself(node.module))
+            if len(modules) < len(inner):  # a package imported for a name defined in it counts by its __init__ only
+                names.add(f"{node.module}.__init__" if ROOT.joinpath(*node.module.split(".")).is_dir() else node.module)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names |= set(NAME.findall(node.value))
     return names
-
-
-def _module_itself(name: str) -> str:
-    """A package imported for a name defined in it counts by its __init__ only, not by all its modules."""
-    return f"{name}.__init__" if ROOT.joinpath(*name.split(".")).is_dir() else name
-
-
-def _without_docstrings(tree: ast.Module) -> str:
-    """Remove the docstrings from the tree and return the digest of the rest."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and body and _is_text(body[0]):
-            body.pop(0)
-    return combine([ast.dump(tree)])
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

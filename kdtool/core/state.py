@@ -49,20 +49,10 @@ class Step:
         """Steps of one kind may replace each other's output."""
         return SAME_NAME.get(next(iter(self.code), ""), kind_of(self.name))
 
-    @property
-    def work(self) -> Path:
-        """Where the output is written until it is complete."""
-        return work_of(self.out)
-
-    @property
-    def old(self) -> Path:
-        """Where the old output is kept while the new one takes its place."""
-        return self.out.with_name(f".{self.out.name}.old")
-
-    @property
-    def lock(self) -> Path:
-        """The lock file of the output."""
-        return self.out.with_name(f".{self.out.name}.lock")
+    # Where the output is written until it is complete; where the old one is kept while the new one takes its place; the lock file.
+    work = property(lambda self: hidden(self.out, "work"))
+    old = property(lambda self: hidden(self.out, "old"))
+    lock = property(lambda self: hidden(self.out, "lock"))
 
     def key(self, sources: Stats) -> Key:
         """What the output is made from; `sources` caches digests of plain input files, and is updated."""
@@ -76,9 +66,9 @@ class Step:
         }
 
 
-def work_of(out: Path) -> Path:
-    """Where an output is written until it is complete."""
-    return out.with_name(f".{out.name}.work")
+def hidden(out: Path, kind: str) -> Path:
+    """The hidden helper of an output: its work folder, for example."""
+    return out.with_name(f".{out.name}.{kind}")
 
 
 # Steps that share their name's first word with another step, by their first module.
@@ -98,8 +88,7 @@ def plain_options(options: Any) -> dict[str, Any]:
     """The options that count: no paths, no fields with metadata {"key": False}."""
     if not dataclasses.is_dataclass(options):
         return dict(options)
-    counted = [f.name for f in dataclasses.fields(options) if f.metadata.get("key", True)]
-    values = {name: getattr(options, name) for name in counted}
+    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.metadata.get("key", True)}
     return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items() if not isinstance(v, Path)}
 
 
@@ -107,12 +96,10 @@ def defaults_of(options: Any) -> dict[str, Any]:
     """Value of each option for a record without it: ``metadata["before"]``, else its default."""
     if not dataclasses.is_dataclass(options):
         return {}
-    first = {f.name: f.metadata.get("before", _default(f)) for f in dataclasses.fields(options) if f.name in plain_options(options)}
+    counted = [f for f in dataclasses.fields(options) if f.name in plain_options(options)]
+    defaults = {f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory() for f in counted}
+    first = {f.name: f.metadata.get("before", defaults[f.name]) for f in counted}
     return {n: list(v) if isinstance(v, tuple) else v for n, v in first.items() if v is not dataclasses.MISSING}
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def why(step: Step, key: Key, force: bool = False) -> str:
@@ -139,8 +126,7 @@ def why_not_current(out: Path, key: Key) -> str:
     record = read_record(out)
     if record is None:
         return f"its record {RECORD} is broken"
-    changes = differences(record["key"], key)
-    if changes:
+    if changes := differences(record["key"], key):
         return "changed: " + ", ".join(changes)
     altered = altered_files(out, record["outputs"])
     return f"changed: its output was altered, {altered}" if altered else ""
@@ -155,16 +141,11 @@ def differences(old: Key, new: Key) -> list[str]:
             changes.append(f"option {n} {before} -> {now}")
     # A switch for developers: source changes that are known not to matter do not repeat hours of work.
     if not os.environ.get("KD_IGNORE_CODE"):
-        changes += _code_changes(old["code"], new["code"])
+        if not isinstance(old["code"], dict):
+            return [*changes, "code"]
+        if parts := changed_parts(old["code"], new["code"]):
+            changes.append(f"code of {parts[0]}" + (f" and {len(parts) - 1} more" if len(parts) > 1 else ""))
     return changes
-
-
-def _code_changes(old: Any, new: dict[str, str]) -> list[str]:
-    """Describe the changed code: the first part, and the number of others."""
-    if not isinstance(old, dict):
-        return ["code"]
-    parts = changed_parts(old, new)
-    return [f"code of {parts[0]}" + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")] if parts else []
 
 
 def same(old: Key | None, new: Key) -> bool:
@@ -180,7 +161,7 @@ def is_whole(folder: Path, key: Key) -> bool:
 
 def interrupted(out: Path) -> dict[str, Any]:
     """The options of an interrupted run that was making ``out``; empty if there is none."""
-    return dict((key_of(work_of(Path(os.path.realpath(out)))) or {}).get("options", {}))
+    return dict((key_of(hidden(Path(os.path.realpath(out)), "work")) or {}).get("options", {}))
 
 
 def key_of(work: Path) -> Key | None:

@@ -7,7 +7,6 @@ nothing else.
 from __future__ import annotations
 
 import random
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import yaml
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import UsageError
-from kdtool.core.jobs import run_commands
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, write_json
+from kdtool.core.tables import open_text
+from local.librispeech.embedded_speaker import run_speakers
 
 SOURCE = Path(__file__).with_name("embedded.yaml")
 FOLDER = {"train": "an4_clstk", "test": "an4test_clstk"}
@@ -45,19 +44,18 @@ def sentence(source: dict[str, Any], rng: random.Random) -> str:
 
 
 def speak_part(work: Path, part: str, source: dict[str, Any], count: int, seed: int, nj: int) -> None:
-    """Audio and lists of one part; each speaker is a process, because espeak keeps state."""
-    commands, logs, ids, lines = [], [], [], []
+    """Audio and lists of one part."""
+    jobs, ids, lines = [], [], []
     for number, speaker in enumerate(source["speakers"][part]):
-        rng = random.Random(f"{seed} {speaker['name']}")
-        spoken = [(f"an{100 * number + n}-{speaker['name']}-b", sentence(source, rng)) for n in range(count)]
-        job, folder = work / "log" / f"{speaker['name']}.json", work / "wav" / FOLDER[part] / speaker["name"]
-        utterances = [(name, words.lower()) for name, words in spoken]
-        write_json(job, {**speaker, "seed": seed, "utterances": utterances, "truth": str(work / "log" / f"{speaker['name']}.truth.jsonl")})
-        commands.append([sys.executable, "-m", "local.librispeech.embedded_speaker", str(job), str(folder)])
-        logs.append(job.with_suffix(".log"))
-        ids += [f"{FOLDER[part]}/{speaker['name']}/{name}" for name, _ in spoken]
-        lines += [f"<s> {words} </s> ({name})" for name, words in spoken]
-    run_commands(commands, logs, name=f"made-up corpus, {part}", at_once=nj)
+        name = speaker["name"]
+        rng = random.Random(f"{seed} {name}")
+        spoken = [(f"an{100 * number + n}-{name}-b", sentence(source, rng)) for n in range(count)]
+        truth, lower = str(work / "log" / f"{name}.truth.jsonl"), [(utterance, words.lower()) for utterance, words in spoken]
+        content = {**speaker, "seed": seed, "utterances": lower, "truth": truth}
+        jobs.append((work / "log" / f"{name}.json", content, work / "wav" / FOLDER[part] / name))
+        ids += [f"{FOLDER[part]}/{name}/{utterance}" for utterance, _ in spoken]
+        lines += [f"<s> {words} </s> ({utterance})" for utterance, words in spoken]
+    run_speakers(jobs, f"made-up corpus, {part}", nj)
     for name, rows in (("fileids", ids), ("transcription", lines)):
         with open_text(work / "etc" / f"an4_{part}.{name}", "w") as f:
             f.writelines(row + "\n" for row in rows)

@@ -24,33 +24,29 @@ Fault = tuple[str, str]
 
 
 def find_corpus(corpus: Path) -> Path:
-    """The folder that holds etc and wav: the given one or an4 in it; absolute, links kept.
-
-    Raises:
-        KdError: neither does.
-    """
+    """The folder that holds etc and wav: the given one or an4 in it; absolute, links kept. KdError if neither does."""
     if not corpus.is_dir():
         raise KdError(f"{corpus}: no such folder; give AN4's folder, the one that holds etc and wav")
     for place in (corpus, corpus / "an4"):
         if (place / "etc").is_dir() and (place / "wav").is_dir():
             return place.absolute()
-    there = sorted(p.name for p in corpus.iterdir())[:10]
-    raise KdError(f"{corpus}: no folders etc and wav in it (it holds {', '.join(there) or 'nothing'}); give AN4's folder, as its archive "
+    names = sorted(p.name for p in corpus.iterdir())[:10]
+    raise KdError(f"{corpus}: no folders etc and wav in it (it holds {', '.join(names) or 'nothing'}); give AN4's folder, as its archive "
                   "an4_sphere.tar.gz unpacks to")  # fmt: skip
 
 
 def scan_part(corpus: Path, part: str) -> tuple[list[Utterance], list[Fault]]:
     """All utterances of 'train' or 'test', sorted by id, and (id, reason) of those without audio or transcript.
 
-    Raises:
-        KdError: a list is missing, empty or not UTF-8, a line is malformed, an utterance is repeated.
+    KdError for a list that is missing, empty or not UTF-8, a malformed line, a repeated utterance.
     """
     ids_file, text_file = (corpus / "etc" / f"an4_{part}.{kind}" for kind in ("fileids", "transcription"))
     places, texts = _file_ids(ids_file), _transcripts(text_file)
     utterances, faults = [], []
     for name in sorted({*places, *texts}):
         utt, speaker = utterance_id(name), utterance_id(name).split("-")[0]
-        audio = _audio_file(corpus / "wav", places[name]) if name in places else None
+        files = [corpus / "wav" / f"{places[name]}{suffix}" for suffix in SUFFIXES] if name in places else []
+        audio = next((f for f in files if f.is_file()), None)
         if name not in places:
             faults.append((utt, f"{text_file} has a transcript of {name}, but {ids_file} does not list it; remove the line or list it"))
         elif name not in texts:
@@ -75,10 +71,6 @@ def plain_words(text: str) -> str:
     if words and not WORDS.fullmatch(words):
         raise ValueError(f"{words!r} holds other characters than letters and apostrophes")
     return words
-
-
-def _audio_file(wav: Path, place: str) -> Path | None:
-    return next((p for p in (wav / f"{place}{s}" for s in SUFFIXES) if p.is_file()), None)
 
 
 def _file_ids(path: Path) -> dict[str, str]:

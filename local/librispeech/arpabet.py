@@ -24,11 +24,7 @@ PHONES = {
 
 
 def to_arpabet(word: str, mnemonics: Sequence[str]) -> tuple[str, ...]:
-    """Phones of a word; an r after a rhotic vowel belongs to it (furry: F ER IY).
-
-    Raises:
-        KdError: a mnemonic that is not in the table, or no phone at all.
-    """
+    """Phones of a word; an r after a rhotic vowel belongs to it (furry: F ER IY). KdError for an unknown mnemonic, or no phone."""
     phones: list[str] = []
     for mnemonic in mnemonics:
         plain = mnemonic.lstrip(MARKS)

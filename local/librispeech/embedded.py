@@ -7,7 +7,6 @@ only show that the recipe works. No dev sentence is in the training set or in th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -15,9 +14,11 @@ from pathlib import Path
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.jobs import run_commands
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, write_json
+from kdtool.core.tables import open_text
+from local.librispeech.arpabet import to_arpabet
+from local.librispeech.embedded_speaker import run_speakers
+from local.librispeech.espeak import Espeak
 from local.librispeech.sentences import Source, Speaker, draws, read_source
 
 TRAIN, DEV = "train-clean-5", "dev-clean-2"
@@ -37,13 +38,6 @@ class Config:
     seed: int = field(default=1, metadata={"help": "seed of sentences, noise and voices"})
 
 
-def check_options(cfg: Config) -> None:
-    """UsageError for invalid values."""
-    for name in ("train_utts", "dev_utts", "lm_sentences"):
-        if getattr(cfg, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(cfg, name)}: at least 1")
-
-
 def choose_sentences(source: Source, cfg: Config) -> tuple[dict[str, list[str]], list[str]]:
     """Different sentences by part, and LM text without the dev sentences (with repeated sentences, like real text)."""
     dev = list(islice(draws(source, 3 * cfg.seed, distinct=True), cfg.dev_utts))
@@ -53,14 +47,7 @@ def choose_sentences(source: Source, cfg: Config) -> tuple[dict[str, list[str]],
 
 
 def make_lexicon(source: Source) -> dict[str, list[tuple[str, ...]]]:
-    """Upper-case word -> pronunciations, for all words except those left out on purpose.
-
-    Raises:
-        KdError: espeak is missing or uses a sound without ARPAbet phone.
-    """
-    from local.librispeech.arpabet import to_arpabet
-    from local.librispeech.espeak import Espeak
-
+    """Upper-case word -> pronunciations, for all words except those left out on purpose; KdError for a sound without ARPAbet phone."""
     espeak = Espeak()
     words = [w for w in source.vocabulary() if w not in source.left_out]
     return {
@@ -70,26 +57,18 @@ def make_lexicon(source: Source) -> dict[str, list[tuple[str, ...]]]:
 
 
 def speak_part(work: Path, part: str, speakers: Sequence[Speaker], sentences: Sequence[str], seed: int, nj: int) -> None:
-    """Write a part: the sentences are dealt to the speakers, one process each."""
+    """Write a part: the sentences are dealt to the speakers."""
     folder, log = work / "LibriSpeech" / part, work / "log"
     log.mkdir(exist_ok=True)
     (work / "truth").mkdir(exist_ok=True)
-    commands, logs = [], []
-    for index, speaker in enumerate(speakers):
-        texts = sentences[index :: len(speakers)]
-        if not texts:
-            continue
-        utterances = [(f"{speaker.id}-{CHAPTER}-{n:04d}", text) for n, text in enumerate(texts)]
-        job = log / f"{part}.{speaker.id}.json"
-        truth = work / "truth" / f"{part}.{speaker.id}.jsonl"
-        write_json(job, {**asdict(speaker), "seed": seed, "utterances": utterances, "truth": str(truth)})
-        chapter = folder / str(speaker.id) / str(CHAPTER)
-        commands.append([sys.executable, "-m", "local.librispeech.embedded_speaker", str(job), str(chapter)])
-        logs.append(job.with_suffix(".log"))
-    run_commands(commands, logs, name=f"embedded corpus {part}", at_once=nj)
-    files, expected = len([*folder.rglob("*.flac")]), len(sentences)
-    if files != expected:
-        raise KdError(f"{folder}: {files} audio files for {expected} sentences; see the logs in {log}")
+    jobs = []
+    for index, speaker in enumerate(speakers[: len(sentences)]):
+        utterances = [(f"{speaker.id}-{CHAPTER}-{n:04d}", text) for n, text in enumerate(sentences[index :: len(speakers)])]
+        content = {"seed": seed, "utterances": utterances, "truth": str(work / "truth" / f"{part}.{speaker.id}.jsonl")}
+        jobs.append((log / f"{part}.{speaker.id}.json", {**asdict(speaker), **content}, folder / str(speaker.id) / str(CHAPTER)))
+    run_speakers(jobs, f"embedded corpus {part}", nj)
+    if (files := len([*folder.rglob("*.flac")])) != len(sentences):
+        raise KdError(f"{folder}: {files} audio files for {len(sentences)} sentences; see the logs in {log}")
 
 
 def make(work: Path, source: Source, cfg: Config, nj: int) -> None:
@@ -109,22 +88,16 @@ def make(work: Path, source: Source, cfg: Config, nj: int) -> None:
 
 
 def main() -> None:
-    paths, cfg, common = parse_args(
-        Config, [("out", "folder to make")], None, prog="local/librispeech/make_embedded.sh", description=__doc__ or ""
-    )
-    check_options(cfg)
+    positionals = [("out", "folder to make")]
+    paths, cfg, common = parse_args(Config, positionals, None, prog="local/librispeech/make_embedded.sh", description=__doc__ or "")
+    for name in ("train_utts", "dev_utts", "lm_sentences"):
+        if getattr(cfg, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(cfg, name)}: at least 1")
     source = read_source(SOURCE)
     if missing := {TRAIN, DEV} - set(source.speakers):
         raise KdError(f"{SOURCE}: no speakers for {', '.join(sorted(missing))}; restore the file from the repository")
-    run_step(
-        "embedded corpus",
-        out=paths["out"],
-        inputs={"sentences and speakers": SOURCE},
-        options=cfg,
-        code=tuple(f"local.librispeech.{m}" for m in MODULES),
-        body=lambda work: make(work, source, cfg, common.nj),
-        common=common,
-    )
+    run_step("embedded corpus", out=paths["out"], inputs={"sentences and speakers": SOURCE}, options=cfg, common=common,
+             code=[f"local.librispeech.{m}" for m in MODULES], body=lambda work: make(work, source, cfg, common.nj))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -9,12 +9,16 @@ import math
 import random
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text, read_json, write_jsonl
+from kdtool.core.jobs import run_commands
+from kdtool.core.tables import open_text, read_json, write_json, write_jsonl
 from local.librispeech.espeak import ADVICE, OWN_RATE, Espeak
 from local.librispeech.truth import true_times
 
@@ -27,13 +31,20 @@ NOISE_DB = -32.0
 SHORTEST, LONGEST = 0.5, 10.0
 
 
+def run_speakers(jobs: Sequence[tuple[Path, dict[str, Any], Path]], name: str, nj: int) -> None:
+    """Speak chapters, a process each. jobs: (JSON file to write beside the log, its content as for `speak`, chapter)."""
+    commands = []
+    for job, content, chapter in jobs:
+        write_json(job, content)
+        commands.append([sys.executable, "-m", "local.librispeech.embedded_speaker", str(job), str(chapter)])
+    run_commands(commands, [job.with_suffix(".log") for job, _, _ in jobs], name=name, at_once=nj)
+
+
 def resample(signal: Any) -> Any:
     """(samples,) at 22,050 Hz -> (about samples * 320 / 441,) at 16 kHz: removes the spectrum above 8 kHz.
 
     By numpy's FFT because importing scipy.signal takes longer than speaking a speaker's sentences.
     """
-    import numpy as np
-
     unit = math.gcd(OWN_RATE, RATE)
     blocks = -(-len(signal) // (OWN_RATE // unit))
     before, after = blocks * (OWN_RATE // unit), blocks * (RATE // unit)
@@ -42,15 +53,10 @@ def resample(signal: Any) -> Any:
 
 
 def process(speech: bytes, seed: int) -> tuple[Any, float]:
-    """16-bit samples at 22,050 Hz -> float64 (samples,) at 16 kHz within -1 and 1: padded, scaled, with white noise.
+    """16-bit samples at 22,050 Hz -> float64 (samples,) at 16 kHz within -1 and 1: padded, scaled, with noise; seconds of padding before.
 
-    Also returns the seconds of padding before the speech.
-
-    The noise is NOISE_DB decibels relative to the speech's mean power; real recordings have no digital silence, and
-    models of it would have no variance.
+    The noise is NOISE_DB decibels relative to the speech's mean power: models of digital silence would have no variance.
     """
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     signal = resample(np.frombuffer(speech, dtype=np.int16) / 32768.0)
     loudest = np.abs(signal).max(initial=0.0)
@@ -64,13 +70,9 @@ def process(speech: bytes, seed: int) -> tuple[Any, float]:
 
 
 def speak(job: dict[str, Any], chapter: Path) -> None:
-    """Write a chapter: one FLAC file per utterance, and the transcripts.
+    """Write a chapter: one FLAC file per utterance, and the transcripts; KdError for audio outside SHORTEST to LONGEST seconds.
 
-    Args:
-        job: voice, pitch, rate, seed, utterances ([id, lower-case text]) and the file for the true times.
-
-    Raises:
-        KdError: unknown voice, or audio outside SHORTEST to LONGEST seconds (the id is named).
+    job: voice, pitch, rate, seed, utterances ([id, lower-case text]) and the file for the true times.
     """
     import soundfile
 
@@ -96,10 +98,5 @@ def speak(job: dict[str, Any], chapter: Path) -> None:
         f.writelines(f"{utt} {text.upper()}\n" for utt, text in job["utterances"])
 
 
-def main() -> None:
-    job, chapter = sys.argv[1:]
-    speak(read_json(job), Path(chapter))
-
-
 if __name__ == "__main__":
-    cli_main(main)
+    cli_main(lambda: speak(read_json(sys.argv[1]), Path(sys.argv[2])))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from kdtool.core.errors import KdError
@@ -45,17 +44,16 @@ class Event:
 
 
 class Espeak:
-    """The synthesiser; one per process.
-
-    Raises:
-        KdError: the package is missing, or its library does not load or start.
-    """
+    """The synthesiser; one per process. KdError if the package is missing, or its library does not load or start."""
 
     def __init__(self, seed: int = 1) -> None:
-        loader = _loader()
-        self.data = Path(loader.get_data_path())
         try:
-            self.lib: Any = ctypes.CDLL(str(loader.get_library_path()))
+            import espeakng_loader
+
+            self.data = Path(espeakng_loader.get_data_path())
+            self.lib: Any = ctypes.CDLL(str(espeakng_loader.get_library_path()))
+        except ImportError as e:
+            raise KdError(f"the package espeakng_loader is not installed ({e}); {ADVICE}") from e
         except OSError as e:
             raise KdError(f"espeak-ng's library does not load ({e}); {ADVICE}") from e
         rate = self.lib.espeak_Initialize(SYNCHRONOUS, 0, str(self.data).encode(), PHONEME_EVENTS | DONT_EXIT)
@@ -82,11 +80,7 @@ class Espeak:
         return 0
 
     def set_voice(self, voice: str) -> None:
-        """Choose a voice, such as en-us+f3; for an unknown name the library silently keeps the old one.
-
-        Raises:
-            KdError: unknown voice or variant.
-        """
+        """Choose a voice, such as en-us+f3; KdError for an unknown one, where the library silently keeps the old one."""
         name, _, variant = voice.partition("+")
         variants = self.data / "voices" / "!v"
         # The library ignores an unknown variant with status 0.
@@ -101,14 +95,9 @@ class Espeak:
         return any(line.split()[:1] == ["echo"] for line in lines)
 
     def say(self, text: str, voice: str, *, pitch: int, rate: int) -> bytes:
-        """Speech as 16-bit samples at 22,050 Hz, native byte order; `events` then holds the times.
+        """Speech as 16-bit samples at 22,050 Hz, native byte order; `events` then holds the times. KdError if nothing was said.
 
-        Args:
-            pitch: 0 to 100.
-            rate: words per minute, 80 to 450.
-
-        Raises:
-            KdError: unknown voice, or nothing was said.
+        pitch: 0 to 100; rate: 80 to 450 words per minute.
         """
         self.set_voice(voice)
         self.lib.espeak_SetParameter(RATE, rate, 0)
@@ -122,11 +111,7 @@ class Espeak:
         return b"".join(self._blocks)
 
     def mnemonics(self, text: str, voice: str) -> list[str]:
-        """espeak's mnemonics of a text's phonemes, such as ["D", "@"], stress marks ("'", ",") before vowels kept.
-
-        Raises:
-            KdError: unknown voice.
-        """
+        """espeak's mnemonics of a text's phonemes, such as ["D", "@"], stress marks ("'", ",") before vowels kept."""
         self.set_voice(voice)
         rest = ctypes.c_char_p(text.encode())
         found: list[str] = []
@@ -134,11 +119,3 @@ class Espeak:
             clause = self.lib.espeak_TextToPhonemes(ctypes.byref(rest), TEXT_UTF8, ord(SEPARATOR) << 8)
             found.extend(p for word in (clause or b"").decode().split() for p in word.split(SEPARATOR) if p)
         return found
-
-
-def _loader() -> ModuleType:
-    try:
-        import espeakng_loader
-    except ImportError as e:
-        raise KdError(f"the package espeakng_loader is not installed ({e}); {ADVICE}") from e
-    return espeakng_loader

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdtool.core.encoding import utf8_lines
@@ -20,30 +20,22 @@ Fault = tuple[str, str]
 
 
 def find_part(corpus: Path, part: str) -> Path:
-    """The folder of a part, below the corpus folder or its LibriSpeech folder; absolute, links kept.
-
-    Raises:
-        KdError: neither exists.
-    """
+    """The folder of a part, below the corpus folder or its LibriSpeech folder; absolute, links kept. KdError if neither exists."""
     if not corpus.is_dir():
         raise KdError(f"{corpus}: no such folder; give the folder that holds LibriSpeech's parts, such as {part}")
     for place in (corpus / part, corpus / "LibriSpeech" / part):
         if place.is_dir():
             return place.absolute()
-    there = sorted(p.name for p in corpus.iterdir() if p.is_dir())[:10]
-    raise KdError(
-        f"{corpus}: no folder {part} nor LibriSpeech/{part} in it (it holds {', '.join(there) or 'no folders'}); "
-        "give LibriSpeech's folder, or name the parts by --train-part and --dev-part"
-    )
+    names = sorted(p.name for p in corpus.iterdir() if p.is_dir())[:10]
+    raise KdError(f"{corpus}: no folder {part} nor LibriSpeech/{part} in it (it holds {', '.join(names) or 'no folders'}); "
+                  "give LibriSpeech's folder, or name the parts by --train-part and --dev-part")  # fmt: skip
 
 
 def scan_part(folder: Path) -> tuple[list[Utterance], list[Fault]]:
     """All utterances of a part, sorted by id, and (id or file name, reason) of unusable ones: audio or transcript
     missing or repeated, or a file name that is no id.
 
-    Raises:
-        KdError: the part is empty, a transcript file is not UTF-8 or holds a line without an id.
-        OSError: a folder is unreadable.
+    KdError for an empty part, a transcript file that is not UTF-8 or holds a line without an id; OSError for an unreadable folder.
     """
     files = files_below(folder, hidden=False)  # macOS leaves ._NAME beside NAME on other disks
     wrong: dict[str, str] = {}
@@ -79,8 +71,10 @@ def _transcripts(files: Sequence[Path], wrong: dict[str, str]) -> dict[str, tupl
     """id -> (file and line, text); `wrong` gets the ids that have two."""
     found: dict[str, tuple[str, str]] = {}
     for path in files:
-        for number, line in _lines(path):
-            utt, _, text = line.partition(" ")
+        for number, line in enumerate(utf8_lines(path), 1):
+            if not line.strip():
+                continue
+            utt, _, text = line.strip().partition(" ")
             where = f"{path}, line {number}"
             if not ID.fullmatch(utt):
                 raise KdError(f"{where}: {utt!r} is not an utterance id (speaker-chapter-number); fix the line")
@@ -88,10 +82,3 @@ def _transcripts(files: Sequence[Path], wrong: dict[str, str]) -> dict[str, tupl
                 wrong[utt] = f"{where}: it has a transcript in {found[utt][0]} already; remove one of the two"
             found[utt] = (where, text.strip())
     return found
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number, line) of the non-blank lines."""
-    for number, line in enumerate(utf8_lines(path), 1):
-        if line.strip():
-            yield number, line.strip()

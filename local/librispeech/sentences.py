@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text
 
@@ -48,13 +50,7 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Read and check embedded.yaml.
-
-    Raises:
-        KdError: not YAML, a section is missing, a template names a missing list.
-    """
-    import yaml
-
+    """Read and check embedded.yaml; KdError for one that is not YAML, lacks a section or a list that a template names."""
     with open_text(path) as f:
         try:
             raw: dict[str, Any] = yaml.safe_load(f)
@@ -77,11 +73,7 @@ def read_source(path: Path) -> Source:
 
 
 def draw(source: Source, rng: random.Random) -> str:
-    """One sentence of 5 to 10 words, lower-case; a list that a template names twice gives two different words.
-
-    Raises:
-        KdError: the grammar hardly ever gives sentences of that length.
-    """
+    """One sentence of 5 to 10 words, lower-case; a list that a template names twice gives two different words."""
     for _ in range(MAX_DRAWS):
         words = _fill(rng.choice(source.templates), source.words, rng)
         if SHORTEST <= len(words) <= LONGEST:
@@ -104,22 +96,13 @@ def _fill(template: Sequence[str], lists: Mapping[str, Sequence[Sequence[str]]],
 
 
 def draws(source: Source, seed: int, *, without: frozenset[str] = frozenset(), distinct: bool = False) -> Iterator[str]:
-    """An endless stream of sentences: none of `without`, and none twice if `distinct`.
-
-    Raises:
-        KdError: `MAX_DRAWS` draws in a row gave nothing new.
-    """
+    """An endless stream of sentences: none of `without`, and none twice if `distinct`; KdError when no draw gives a new one."""
     rng = random.Random(seed)
     seen = set(without)
-    stale = 0
     while True:
-        sentence = draw(source, rng)
-        if sentence in seen:
-            stale += 1
-            if stale > MAX_DRAWS:
-                raise KdError(f"embedded.yaml: only {len(seen)} different sentences were found; ask for fewer utterances")
-            continue
-        stale = 0
+        new = next((s for s in (draw(source, rng) for _ in range(MAX_DRAWS + 1)) if s not in seen), None)
+        if new is None:
+            raise KdError(f"embedded.yaml: only {len(seen)} different sentences were found; ask for fewer utterances")
         if distinct:
-            seen.add(sentence)
-        yield sentence
+            seen.add(new)
+        yield new

@@ -12,10 +12,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from local.librispeech.arpabet import MARKS, PHONES
 from local.librispeech.espeak import OWN_RATE, PHONEME, WORD, Event
 
-UNMAPPED = "?"
 CLOSURE = 40  # length of a run of zeros that counts as a closure: 2 ms, longer than any run inside a voiced sound
 
 
@@ -27,12 +28,9 @@ def true_times(text: str, speech: bytes, events: Sequence[Event], before: float)
         speech: 16-bit samples; events: what `Espeak.events` held after saying it.
         before: seconds of padding before the speech.
 
-    Returns:
-        words: [word, start, end], both None where espeak joins words ("of the") without a boundary between them;
-        phones: [ARPAbet phones of one sound, start, end], "?" for a sound that ARPAbet has no phone for.
+    Returns words: [word, start, end], both None where espeak joins words ("of the") without a boundary between them; and
+    phones: [ARPAbet phones of one sound, start, end], "?" for a sound that ARPAbet has no phone for.
     """
-    import numpy as np
-
     samples = np.frombuffer(speech, np.int16)
     sounds = [e for e in events if e.kind == PHONEME and e.name != ";"]
     starts = [_start(samples, sounds, i) for i in range(len(sounds))]
@@ -46,7 +44,7 @@ def true_times(text: str, speech: bytes, events: Sequence[Event], before: float)
     words = [[w, *map(seconds, span)] if span else [w, None, None] for w, span in _words(text, events, spans)]
     phones: list[list[Any]] = []
     for event, s, t in spans:
-        name = _phones(event)
+        name = PHONES.get(event.name.lstrip(MARKS)) or "?"
         if name == "R" and phones and phones[-1][0].endswith("R") and event.sample not in first:
             phones[-1][2] = seconds(t)  # the r of "furry" belongs to the rhotic vowel before it, as in arpabet.py
         else:
@@ -74,10 +72,6 @@ def _words(
     for n, (word, at) in enumerate(found):
         joined = at not in begun or (n + 1 < len(found) and found[n + 1][1] not in begun)
         last = min((begun[c] for _, c in found[n + 1 :] if c in begun), default=1 << 40)
-        mine = [] if joined else [(s, t) for e, s, t in spans if begun[at] <= e.sample < last]
-        words.append((word, (mine[0][0], mine[-1][1]) if mine else None))
+        inside = [] if joined else [(s, t) for e, s, t in spans if begun[at] <= e.sample < last]
+        words.append((word, (inside[0][0], inside[-1][1]) if inside else None))
     return words
-
-
-def _phones(event: Event) -> str:
-    return PHONES.get(event.name.lstrip(MARKS), UNMAPPED) or UNMAPPED

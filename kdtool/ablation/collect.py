@@ -76,13 +76,14 @@ def collect(root: Path, earlier: Path | None = None) -> dict[str, Any]:
     if earlier:
         students.take_over(earlier)
     results = students.results()
-    designs = compare(plan, results, students.scored)
+    designs = compare(students, results)
     ppl = {t: root / plan["exp"] / t / "ppl.json" for t in sorted({t for s in plan["systems"] for t in s["teachers"].values()})}
     return {
         **{k: plan[k] for k in ("references", "graphs", "sweeps", "base", "options", "scales") if k in plan}, "resamples": RESAMPLES,
         "teachers": {t: {"folder": f"{plan['exp']}/{t}", "ppl": read_json(path) if path.is_file() else None} for t, path in ppl.items()},
-        "missing": students.missing, "stale": students.stale, "earlier": students.taken, "scored": students.scored.as_json(),
-        "detectable": designs,
+        "missing": students.missing, "stale": students.stale, "earlier": students.taken, "detectable": designs,
+        "scored": {f"{name} {rate}": {"ids": " ".join(ids), "words": " ".join(map(str, words))}
+                   for (name, rate), (_, ids, words) in students.scored.items()},
         "systems": [{**s, "students": made, "results": results[s["name"]]} for s in plan["systems"] if (made := students.made[s["name"]])],
     }  # fmt: skip
 

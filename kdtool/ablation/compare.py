@@ -4,14 +4,14 @@ In: errors of each system, seed and utterance.  Out: percentages, 95% percentile
 
 A resample draws utterances with replacement, the same ones for all systems and seeds, so that what is hard for all cancels out. Its value
 is the mean over the S seeds plus the seeds' own spread: a draw of Student's t with S - 1 degrees of freedom times the standard error of
-the mean. Only that part of the seeds' variance counts which redrawn utterances do not explain (method of moments, at least 0). Drawing
-seeds and utterances with replacement together would count the chance of the utterances three times (Owen 2007, The pigeonhole
-bootstrap), and three seeds drawn from three say little about a fourth. Simulated 600 times with 60 utterances of 30 words and three seeds
-(in brackets: drawing both; utterances alone): equal systems differed at p < 0.05 in 3% to 5% of the trials (1%; 6%), and in 7% to 9%
-with seeds that differ by 2 points (3%; 20%); a system with a tenth fewer errors was found in 36% to 38% (17% to 19%; 53%).
+the mean, from the seeds' variance beyond what redrawn utterances explain (method of moments, at least 0). Drawing seeds with replacement
+as well would count the chance of the utterances three times (Owen 2007, The pigeonhole bootstrap). Simulated 600 times with 60 utterances
+of 30 words and three seeds (in brackets: drawing seeds as well; utterances alone): equal systems differed at p < 0.05 in 3% to 5% of the
+trials (1%; 6%), and in 7% to 9% with seeds that differ by 2 points (3%; 20%); a system with a tenth fewer errors was found in 36% to 38%
+(17% to 19%; 53%).
 
-Systems with the same seeds are paired by seed: a seed fixes the order of the data, the masks and the encoder's first weights. With one
-seed the spread between seeds is unknown, and none is added.
+Systems with the same seeds are paired by seed: it fixes the order of the data, the masks and the first weights. With one seed the spread
+between seeds is unknown, and none is added.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from kdtool.ablation.students import KEY, Results, Scored
+from kdtool.ablation.students import KEY, Results, Students
 from kdtool.core.errors import KdError
 from kdtool.decode.bootstrap import RESAMPLES, SEED, resampled
 
@@ -123,8 +123,8 @@ def smallest_found(mean: float, luck: float, between: float, seeds: int, *, tria
     A trial's estimate is the difference plus normal noise of variance mean + between / seeds. It is significant if it is further from 0
     than the 97.5% quantile of (normal noise of variance mean) + sqrt(estimated between / seeds) * (Student's t, seeds - 1 degrees).
     With few seeds the estimate of ``between`` varies much: (between + luck) * (chi square, seeds - 1 degrees) / (seeds - 1) - luck, at
-    least 0. A trial finds all differences above that quantile less its noise, so the answer is a quantile of these. Checked by 400
-    trials at the answer: found in 78% (one seed), 83% (three), 79% and 78% (three and five seeds that differ by 2 points).
+    least 0. A trial finds all differences above that quantile less its noise, so the answer is a quantile of these. 400 trials at the
+    answer found 78% (one seed), 83% (three), 79% and 78% (three and five seeds that differ by 2 points).
 
     Args:
         mean, luck: variances over redrawn utterances: of the mean over the seeds, and of a seed around it.
@@ -181,9 +181,9 @@ def seed_draws(seeds: Sequence[int], resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, *map(int, seeds)]).standard_t(len(seeds) - 1, resamples)
 
 
-def compare(plan: dict[str, Any], results: Results, scored: Scored) -> list[dict[str, Any]]:
+def compare(students: Students, results: Results) -> list[dict[str, Any]]:
     """Add means, intervals and comparisons to all results, one set and graph after the other; returns ``detectable``."""
-    systems = {s["name"]: s for s in plan["systems"]}
+    systems = {s["name"]: s for s in students.plan["systems"]}
     tables: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for name, result in ((name, result) for name, every in results.items() for result in every):
         runs = result["runs"]
@@ -193,7 +193,7 @@ def compare(plan: dict[str, Any], results: Results, scored: Scored) -> list[dict
     for key, table in sorted(tables.items()):
         errors = {name: np.array([[*map(int, run["errors"].split())] for run in r["runs"]]) for name, r in table.items()}
         seeds = {name: [run["seed"] for run in r["runs"]] for name, r in table.items()}
-        comparison = Comparison(errors, seeds, np.array(scored.words(key[0], next(iter(table.values()))["rate"])))
+        comparison = Comparison(errors, seeds, np.array(students.scored[key[0], next(iter(table.values()))["rate"]][2]))
         for name, result in table.items():
             numbers = {k: round(v, 3) for k, v in vars(comparison.rate(name)).items()}
             result |= {"ci95": [numbers.pop("low"), numbers.pop("high")], **numbers, "versus": {}}

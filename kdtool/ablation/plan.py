@@ -76,8 +76,7 @@ class Plan:
     """The content of ablation.yaml, resolved; UsageError names the file and what is wrong in it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = _file(str(path))
+        self.path, self.file = path, _file(str(path))
         self.text = read_config(str(path))
         self._check_keys("", self.text, TOP)
         if missing := [k for k in ("base", "seeds", "references", "systems") if not self.text.get(k)]:
@@ -93,10 +92,15 @@ class Plan:
             raise self.wrong("scales", f"{self.scales!r}: known are {', '.join(SCALES)}")
         self.seeds: list[int] = self._list_of(self.text["seeds"], int, "seeds")
         self.references: list[str] = self._list_of(self.text["references"], str, "references")
-        self.graphs: list[str] = [str(g) for g in self.text.get("graphs") or []]
         self.sources = self._mappings("systems", SYSTEM)
         self._check_systems("references", self.references, self.sources)
-        self.systems = {s.name: s for s in [*map(self._system, self.sources), *self._settings()]}
+        systems = [self._system(name) for name in self.sources]
+        for setting, entry in self._mappings("settings", SETTING).items():
+            names = self._list_of(entry.get("systems"), str, f"settings: {setting}: systems")
+            self._check_systems(f"settings: {setting}", names, self.sources)
+            controls = [c for name in names for c in self._control(name)]
+            systems += [self._system(name, setting, entry) for name in dict.fromkeys([*self.references, *names, *controls])]
+        self.systems = {s.name: s for s in systems}
         self.sweeps: dict[str, list[list[Any]]] = {str(axis): points for axis, points in (self.text.get("sweeps") or {}).items()}
         for axis, points in self.sweeps.items():
             if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
@@ -139,6 +143,13 @@ class Plan:
         entry = self.sources[name]
         return [*(self._chain(str(entry["from"]), (*seen, name)) if entry.get("from") else []), entry]
 
+    def _control(self, name: str) -> list[str]:
+        """The system's control, if it has one."""
+        control = self.sources[name].get("control")
+        names = [] if control is None else [str(control)]
+        self._check_systems(f"systems: {name}: control", names, self.sources)
+        return names
+
     def _system(self, name: str, setting: str = "", condition: dict[str, Any] | None = None) -> System:
         """A system, under a setting if one is given (its name and its entry)."""
         options, teachers = copy.deepcopy(self.base), dict(self.text.get("teachers") or {})
@@ -155,18 +166,18 @@ class Plan:
         end = f"-{setting}" if setting else ""
         if bad := {"seed", "posts"} & set(options):
             raise self.wrong(name + end, f"option {min(bad)}: seeds and teachers are named at the top of the file")
+        try:
+            needed = StudentConfig(**options).needs_posts()
+        except (TypeError, UsageError) as e:
+            raise self.wrong(f"system {name}{end}", str(e).removeprefix("StudentConfig.__init__() ")) from e
+        if lacking := needed - set(teachers):
+            raise self.wrong(f"system {name}{end}", f"it wants posteriors of {', '.join(sorted(lacking))}; add to teachers")
         changed = {k: options.get(k) for k in {*options, *self.base} if options.get(k) != self.base.get(k)}
         references = [f"{r}{end}" for r in dict.fromkeys([*self.references, *self._control(name)])]
         return System(name + end, name, setting, ", ".join(filter(None, abouts)), options, changed, teachers, references)
 
-    def _control(self, name: str) -> list[str]:
-        """The system's control, if it has one."""
-        control = self.sources[name].get("control")
-        names = [] if control is None else [str(control)]
-        self._check_systems(f"systems: {name}: control", names, self.sources)
-        return names
-
     def _change_heads(self, where: str, options: dict[str, Any], entry: dict[str, Any]) -> None:
+        """Apply an entry's heads, each_head, layers and weights to a system's options."""
         heads = copy.deepcopy(entry["heads"]) if "heads" in entry else options.get("heads") or []
         if not isinstance(heads, list) or not all(isinstance(h, dict) for h in heads):
             raise self.wrong(where, f"heads {heads!r}: a list of mappings is expected")
@@ -180,31 +191,17 @@ class Plan:
             for head, value in zip(heads, entry[key], strict=True):
                 head[key[:-1]] = value
         options.pop("heads", None)
-        if heads:
-            options["heads"] = heads
+        options |= {"heads": heads} if heads else {}
 
-    def _settings(self) -> list[System]:
-        systems = []
-        for setting, entry in self._mappings("settings", SETTING).items():
-            names = self._list_of(entry.get("systems"), str, f"settings: {setting}: systems")
-            self._check_systems(f"settings: {setting}", names, self.sources)
-            controls = [c for name in names for c in self._control(name)]
-            systems += [self._system(name, setting, entry) for name in dict.fromkeys([*self.references, *names, *controls])]
-        return systems
-
-    def names(self, cfg: Config) -> list[str]:
-        """SYSTEM_SEED of what is to be made now: all systems of the first seed, then of the second, .."""
+    def chosen(self, cfg: Config) -> tuple[list[str], list[int]]:
+        """The systems and seeds of --systems and --seeds, else all of the file."""
         systems = [s for s in cfg.systems.split(",") if s] or list(self.systems)
         if unknown := [s for s in systems if s not in self.systems]:
             raise UsageError(f"--systems {unknown[0]}: {self.path} has {', '.join(self.systems)}")
-        return [f"{s}_{seed}" for seed in self.chosen_seeds(cfg) for s in systems]
-
-    def chosen_seeds(self, cfg: Config) -> list[int]:
-        """The seeds of --seeds, else of the file."""
-        given = [s.strip() for s in cfg.seeds.split(",") if s.strip()]
-        if bad := [s for s in given if not s.isdigit()]:
+        seeds = [s.strip() for s in cfg.seeds.split(",") if s.strip()]
+        if bad := [s for s in seeds if not s.isdigit()]:
             raise UsageError(f"--seeds {bad[0]}: whole numbers are expected")
-        return list(dict.fromkeys(map(int, given))) or self.seeds
+        return systems, list(dict.fromkeys(map(int, seeds))) or self.seeds
 
 
 def _file(layer: str) -> Path:
@@ -223,32 +220,21 @@ def student_yaml(system: System, seed: int, exp: Path) -> str:
     return str(yaml.safe_dump({**system.options, "seed": seed, "posts": posts}, sort_keys=True, allow_unicode=True))
 
 
-def check_options(plan: Plan) -> None:
-    """UsageError when a system's options are not valid for a student."""
-    for system in plan.systems.values():
-        try:
-            cfg = StudentConfig(**system.options)
-        except (TypeError, UsageError) as e:
-            raise plan.wrong(f"system {system.name}", str(e).removeprefix("StudentConfig.__init__() ")) from e
-        if lacking := cfg.needs_posts() - set(system.teachers):
-            raise plan.wrong(f"system {system.name}", f"it wants posteriors of {', '.join(sorted(lacking))}; add to teachers")
-
-
 def write(plan: Plan, cfg: Config, exp: Path, out: Path, work: Path) -> None:
     """All files of the folder, written into ``work``."""
-    seeds, names = sorted({*plan.seeds, *plan.chosen_seeds(cfg)}), plan.names(cfg)
-    files = {f"{s.name}_{seed}.yaml": student_yaml(s, seed, exp) for s in plan.systems.values() for seed in seeds}
-    teachers = sorted({folder for name in names for folder in plan.systems[name.rpartition("_")[0]].teachers.values()})
-    lists = {NAMES: names, TEACHERS: teachers}
+    systems, chosen = plan.chosen(cfg)
+    names, seeds = [f"{s}_{seed}" for seed in chosen for s in systems], sorted({*plan.seeds, *chosen})
+    lists = {NAMES: names, TEACHERS: sorted({folder for name in systems for folder in plan.systems[name].teachers.values()})}
     if plan.scales == "pooled":  # no file and no entry without pooling, as in plans that are older than it
         lists[POOLED] = [f"{system}_{seed}" for seed in seeds for system in plan.systems]
+    files = {f"{s.name}_{seed}.yaml": student_yaml(s, seed, exp) for s in plan.systems.values() for seed in seeds}
     files |= {name: "".join(f"{line}\n" for line in lines) for name, lines in lists.items()}
     for name, text in files.items():
         with open_text(work / name, "w") as f:
             f.write(text)
     write_json(work / PLAN, {
-        "references": plan.references, "seeds": plan.seeds, "graphs": plan.graphs, "sweeps": plan.sweeps,
-        "base": " and ".join(Path(layer).name for layer in plan.layers), "options": plan.common,
+        "references": plan.references, "seeds": plan.seeds, "graphs": [str(g) for g in plan.text.get("graphs") or []],
+        "sweeps": plan.sweeps, "base": " and ".join(Path(layer).name for layer in plan.layers), "options": plan.common,
         "exp": os.path.relpath(exp, out.parent), **({"scales": plan.scales} if plan.scales != "own" else {}),
         "systems": [{k: v for k, v in asdict(s).items() if k != "options"} for s in plan.systems.values()],
     })  # fmt: skip
@@ -261,8 +247,7 @@ def main(argv: list[str] | None = None) -> None:
     places = [("plan", "ablation.yaml"), ("exp", "experiment folder, where the teachers are"), ("out", "folder to make")]
     paths, cfg, common = parse_args(Config, places, argv, prog="steps/plan_ablation.sh", description=__doc__ or "")
     plan, exp = Plan(paths["plan"]), Path(os.path.abspath(paths["exp"]))
-    check_options(plan)
-    plan.names(cfg)  # wrong names are an error before anything is made
+    plan.chosen(cfg)  # wrong names are an error before anything is made
     bases = {f"base {n}" if n > 1 else "base": _file(layer) for n, layer in enumerate(plan.layers, 1)}
     run_step(
         "plan_ablation", out=paths["out"], inputs={"plan": plan.file, **bases},

@@ -18,6 +18,7 @@ from kdtool.results.collect import Utterance, find_scores, per_utterance, read_r
 from kdtool.results.generated import commits
 
 KEY = ("set", "lm", "first_pass_lm")
+PLACE = (*KEY, "rate", "words", "utterances")
 Results = dict[str, list[dict[str, Any]]]  # system -> one object per set and graph
 # The options that the digests of published results include.
 PUBLISHED = frozenset({
@@ -27,39 +28,18 @@ PUBLISHED = frozenset({
 })  # fmt: skip
 
 
-class Scored:
-    """The utterances and reference words of each set and rate ("per" counts phones), the same for all its decodes."""
-
-    def __init__(self) -> None:
-        self.places: dict[tuple[str, str], tuple[str, list[str], list[int]]] = {}
-
-    def errors(self, name: str, rate: str, decode: str, rows: dict[str, Utterance]) -> str:
-        """A decode's errors, utterances sorted, space-separated; KdError unless it scores what the others of that set do."""
-        ids = sorted(rows)
-        words = [rows[u].words for u in ids]
-        first, known, counts = self.places.setdefault((name, rate), (decode, ids, words))
-        if (ids, words) != (known, counts):
-            raise KdError(f"{decode} and {first} score other utterances or references ({len(ids)} and {len(known)}); decode both "
-                          "again on the same set")  # fmt: skip
-        return " ".join(str(rows[u].errors) for u in ids)
-
-    def words(self, name: str, rate: str) -> list[int]:
-        """Reference words of each utterance."""
-        return self.places[name, rate][2]
-
-    def as_json(self) -> dict[str, dict[str, str]]:
-        """"SET RATE" -> {ids, words}, space-separated."""
-        return {f"{name} {rate}": {"ids": " ".join(ids), "words": " ".join(map(str, words))}
-                for (name, rate), (_, ids, words) in sorted(self.places.items())}  # fmt: skip
-
-
 class Students:
-    """``made``: system -> its students, seeds rising; ``missing``, ``stale``, ``taken``: SYSTEM_SEED names, as in ablation.json."""
+    """The students of an ablation.
+
+    ``made``: system -> its students, seeds rising; ``missing``, ``stale``, ``taken``: SYSTEM_SEED names, as in ablation.json; ``scored``:
+    (set, rate) -> a decode, the utterances and reference words ("per" counts phones) that all decodes of that set share.
+    """
 
     def __init__(self, root: Path, plan: dict[str, Any]) -> None:
-        self.root, self.plan, self.scored = root, plan, Scored()
+        self.root, self.plan = root, plan
         self.planned = {s["name"]: planned_digests(root / "conf" / f"{s['name']}_{plan['seeds'][0]}.yaml") for s in plan["systems"]}
         self.made: dict[str, list[dict[str, Any]]] = {name: [] for name in self.planned}
+        self.scored: dict[tuple[str, str], tuple[str, list[str], list[int]]] = {}
         self.stale: list[str] = []
         self.taken: list[str] = []
         self._runs: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {name: [] for name in self.planned}  # (place, run)
@@ -77,12 +57,11 @@ class Students:
 
     def _add_folder(self, system: str, seed: int, folder: Path) -> None:
         """One trained student, and all its decodes at the plan's kind of scales."""
-        options = trained_digest(folder / "config.yaml")
+        options, pooled = trained_digest(folder / "config.yaml"), self.plan.get("scales") == "pooled"
         if options not in self.planned[system]:
             self.stale.append(folder.name)
             return
-        pooled = self.plan.get("scales") == "pooled"
-        scores = [path for path in find_scores([folder]) if bool(read_json(path).get("pooled")) == pooled]
+        scores = [read_result(path, self.root) for path in find_scores([folder]) if bool(read_json(path).get("pooled")) == pooled]
         if not scores:
             return
         about, record = folder / "student.json", read_record(folder) or {}
@@ -90,15 +69,23 @@ class Students:
             "seed": seed, "folder": folder.name, "about": read_json(about) if about.is_file() else None,
             "seconds": record.get("seconds"), "git": commits([folder]), "learns_from": read_system(folder).learns_from, "options": options,
         })  # fmt: skip
-        places = set()
-        for score in (read_result(path, self.root) for path in scores):
-            place = {**{k: score[k] for k in (*KEY, "words", "utterances")}, "rate": "per" if score["wer"] is None else "wer"}
-            if (key := tuple(score[k] for k in KEY)) in places:
-                raise KdError(f"{score['decode']}: {folder.name} has two decodes of {key[0]} with {key[1]}; remove one")
-            places.add(key)
-            errors = self.scored.errors(key[0], place["rate"], score["decode"], per_utterance(self.root / score["decode"]))
-            counts = {k: score[k] for k in ("decode", "sub", "ins", "del", "failed", "empty", "scales")}
-            self._runs[system].append((place, {"seed": seed, "value": score[place["rate"]], **counts, "errors": errors}))
+        for n, score in enumerate(scores):
+            if any(all(score[k] == other[k] for k in KEY) for other in scores[:n]):
+                raise KdError(f"{score['decode']}: {folder.name} has two decodes of {score['set']} with {score['lm']}; remove one")
+            rate = "per" if score["wer"] is None else "wer"
+            run = {k: score[k] for k in ("decode", "sub", "ins", "del", "failed", "empty", "scales")} | {"seed": seed, "value": score[rate]}
+            self._add_run(system, {**score, "rate": rate}, run, per_utterance(self.root / score["decode"]))
+
+    def _add_run(self, system: str, place: dict[str, Any], run: dict[str, Any], rows: dict[str, Utterance], whose: str = "") -> None:
+        """One decode; KdError unless it scores what the others of that set do. place: with the fields of PLACE; whose: for that error."""
+        ids = sorted(rows)
+        words, decode = [rows[u].words for u in ids], whose + run["decode"]
+        first, known, counts = self.scored.setdefault((place["set"], place["rate"]), (decode, ids, words))
+        if (ids, words) != (known, counts):
+            raise KdError(f"{decode} and {first} score other utterances or references ({len(ids)} and {len(known)}); decode both "
+                          "again on the same set")  # fmt: skip
+        run = {**run, "errors": " ".join(str(rows[u].errors) for u in ids)}
+        self._runs[system].append(({k: place[k] for k in PLACE}, run))
 
     def take_over(self, path: Path) -> None:
         """Add the students of an earlier ablation.json that are not here and were trained with the plan's options.
@@ -109,22 +96,19 @@ class Students:
         old = read_json(path)
         if "scored" not in old:
             raise KdError(f"{path}: it has no errors of single utterances, an older kdtool made it; leave --earlier out, "
-                          "or collect it again")
-        for system in old["systems"]:
-            made = self.made.get(system["name"], [])
+                          "or collect it again")  # fmt: skip
+        for system in (s for s in old["systems"] if s["name"] in self.planned):
+            name, made = system["name"], self.made[system["name"]]
             known = {student["seed"] for student in made}
-            new = {st["seed"]: st for st in system["students"]
-                   if st["seed"] not in known and st["options"] in self.planned.get(system["name"], set())}  # fmt: skip
+            new = {st["seed"]: st for st in system["students"] if st["seed"] not in known and st["options"] in self.planned[name]}
             made += new.values()
             made.sort(key=lambda student: int(student["seed"]))
-            self.taken += [f"{system['name']}_{seed}" for seed in new]
-            for result, run in ((r, run) for r in system["results"] for run in r["runs"] if run["seed"] in new):
-                place = old["scored"][f"{result['set']} {result['rate']}"]
-                columns = zip(place["ids"].split(), run["errors"].split(), place["words"].split(), strict=True)
+            self.taken = sorted([*self.taken, *(f"{name}_{seed}" for seed in new)])
+            for place, run in ((r, run) for r in system["results"] for run in r["runs"] if run["seed"] in new):
+                scored = old["scored"][f"{place['set']} {place['rate']}"]
+                columns = zip(scored["ids"].split(), run["errors"].split(), scored["words"].split(), strict=True)
                 rows = {utt: Utterance(int(errors), int(words), "", "") for utt, errors, words in columns}
-                self.scored.errors(result["set"], result["rate"], f"{path}: {run['decode']}", rows)
-                self._runs[system["name"]].append(({k: result[k] for k in (*KEY, "rate", "words", "utterances")}, run))
-        self.taken.sort()
+                self._add_run(name, place, run, rows, f"{path}: ")
 
     def results(self) -> Results:
         """The results of each system, one per set and graph, without intervals and comparisons; seeds rising.

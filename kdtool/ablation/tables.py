@@ -114,6 +114,11 @@ def result_at(system: System, place: Place) -> Result | None:
     return next((r for r in system["results"] if (r["set"], r["lm"], r["first_pass_lm"], r["rate"]) == place), None)
 
 
+def versus_at(system: System, place: Place, reference: System | None) -> dict[str, Any] | None:
+    """The system's difference to a reference on one set and graph, if there is one."""
+    return ((result_at(system, place) or {}).get("versus") or {}).get(reference["name"]) if reference else None
+
+
 def mean(r: Result) -> str:
     """Mean and interval."""
     return f"{r['mean']:.2f} [{r['ci95'][0]:.2f}, {r['ci95'][1]:.2f}]"

@@ -1,8 +1,8 @@
 """Sound in a page.  In: samples.  Out: an audio element that holds them, click attributes that play a part, the script for both.
 
-A click on anything that has `plays` attributes plays its audio element from one time to another; on what has `follows`, from the
-place of the click to the end. While it sounds, the element clicked on has the class "on", and what has the class "now" in the same
-section moves with the sound; the scrolled box (class "wide") around it follows.
+A click on what has `plays` attributes plays a part of its audio element; on what has `follows`, from the place of the click to the end.
+Meanwhile what was clicked has the class "on", and what has the class "now" in the same section moves with the sound; the scrolled box
+(class "wide") around it follows.
 """
 
 from __future__ import annotations

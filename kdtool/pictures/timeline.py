@@ -6,6 +6,9 @@ A timeline's x axis has a fixed number of pixels per second, so that parts drawn
 from __future__ import annotations
 
 import base64
+import itertools
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +16,10 @@ import numpy as np
 
 from kdtool.pictures.page import esc
 from kdtool.pictures.player import plays
-from kdtool.pictures.sound import png, spectrogram, waveform
 
 WAVE, SPECTRUM, TIER, AXIS = 60, 120, 26, 18  # heights in pixels
+RANGE_DB, BANDS, TOP_HZ = 60.0, 96, 8000  # of a spectrogram: levels shown, rows, highest frequency
+HOP, WINDOW = 0.004, 0.012  # its columns, seconds
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Timeline:
-    """An utterance from ``start`` to ``end``, seconds."""
+    """An utterance from ``start`` to ``end``, seconds; ``scale``: pixels per second."""
 
     end: float
-    scale: float  # pixels per second
+    scale: float
     start: float = 0.0
 
     @property
@@ -62,29 +66,27 @@ class Timeline:
 
     def image(self, grey: np.ndarray, top: float, height: float, crisp: bool = False) -> str:
         """A grey picture (uint8 (rows, columns)) over the whole axis; ``crisp``: its pixels stay rectangles."""
-        data = base64.b64encode(png(grey)).decode()
         style = ' style="image-rendering:pixelated"' if crisp else ""
         return (
             f'<image x="0" y="{top:g}" width="{self.width}" height="{height:g}" preserveAspectRatio="none"{style} '
-            f'href="data:image/png;base64,{data}"/>'
+            f'href="data:image/png;base64,{base64.b64encode(png(grey)).decode()}"/>'
         )
 
     def tier(self, marks: Sequence[Mark], top: int, lines_from: int, colour: str) -> str:
         """A row of labelled intervals, and thin lines at their boundaries up to ``lines_from``."""
         parts = []
-        for mark in marks:
-            if mark.start >= self.end:
-                break
-            if mark.end <= self.start:
-                continue
+        for mark in (m for m in marks if m.start < self.end and m.end > self.start):
             low, high = max(mark.start - self.start, 0.0), min(mark.end, self.end) - self.start
             x, right = low * self.scale, high * self.scale
-            played = plays(mark.sound, low, high) if mark.sound else ""
+            room, needed = right - x - 2, 7.5 * len(mark.label)  # a text that is too long is squeezed
+            squeeze = f' textLength="{max(room, 1):.1f}" lengthAdjust="spacingAndGlyphs"' if needed > room else ""
             parts.append(
-                f'<g{played}><title>{esc(mark.about)}</title><rect x="{x:.1f}" y="{top}" width="{right - x:.1f}" height="{TIER}" '
+                f'<g{plays(mark.sound, low, high) if mark.sound else ""}><title>{esc(mark.about)}</title>'
+                f'<rect x="{x:.1f}" y="{top}" width="{right - x:.1f}" height="{TIER}" '
                 f'fill="{mark.fill}" stroke="{colour}" stroke-width=".6"/>'
                 f'<path d="M{x:.1f} {lines_from}V{top}M{right:.1f} {lines_from}V{top}" stroke="{colour}" stroke-width=".7" opacity=".7"/>'
-                f"{_label(mark, x, right, top)}</g>"
+                f'<text x="{(x + right) / 2:.1f}" y="{top + 0.68 * TIER:.1f}" fill="{"#999" if mark.faint else "#000"}"{squeeze}>'
+                f"{esc(mark.label)}</text></g>"
             )
         return "".join(parts)
 
@@ -97,9 +99,37 @@ class Timeline:
         )
 
 
-def _label(mark: Mark, left: float, right: float, top: int) -> str:
-    """The text, squeezed into its interval if it is too long."""
-    room, wanted = right - left - 2, 7.5 * len(mark.label)
-    squeeze = f' textLength="{max(room, 1):.1f}" lengthAdjust="spacingAndGlyphs"' if wanted > room else ""
-    colour = "#999" if mark.faint else "#000"
-    return f'<text x="{(left + right) / 2:.1f}" y="{top + 0.68 * TIER:.1f}" fill="{colour}"{squeeze}>{esc(mark.label)}</text>'
+def png(grey: np.ndarray) -> bytes:
+    """An 8-bit greyscale PNG; grey: uint8 (rows, columns), the first row on top."""
+    rows, columns = grey.shape
+    raw = np.concatenate([np.zeros((rows, 1), np.uint8), grey], axis=1).tobytes()  # a filter byte before each row
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw, 9)), (b"IEND", b""))
+    parts = [struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Grey levels, dark is loud: uint8 (BANDS, columns), low frequencies at the bottom, one column per HOP seconds.
+
+    Short windows, as phoneticians use: glottal pulses and releases show. Levels are from the file's loudest point
+    down to RANGE_DB below.
+    """
+    hop, size = max(1, round(HOP * rate)), round(WINDOW * rate)
+    padded = np.pad(np.diff(samples.astype(np.float64), prepend=0.0), size // 2)
+    columns = max(1, (len(padded) - size) // hop + 1)
+    index = np.arange(size)[None] + hop * np.arange(columns)[:, None]
+    power = np.abs(np.fft.rfft(padded[index] * np.hanning(size), 512)) ** 2
+    edges = np.linspace(0, min(TOP_HZ, rate / 2) / rate * 512, BANDS + 1)
+    bands = np.stack([power[:, int(a) : max(int(b), int(a) + 1)].mean(axis=1) for a, b in itertools.pairwise(edges)])
+    level = 10 * np.log10(bands + 1e-12)
+    return np.asarray(255 - 255 * np.clip((level - level.max()) / RANGE_DB + 1, 0, 1))[::-1].astype(np.uint8)
+
+
+def waveform(samples: np.ndarray, width: int, height: float) -> str:
+    """Data of an SVG path: the range of the samples in each of `width` columns, scaled to the loudest one."""
+    edges = np.linspace(0, len(samples), width + 1).astype(int)
+    scale = 0.5 * height / max(float(np.abs(samples).max()), 1e-9)
+    pieces = [samples[a : max(b, a + 1)] for a, b in itertools.pairwise(edges)]
+    return "".join(f"M{x} {0.5 * height - scale * float(piece.max()):.1f}V{0.5 * height - scale * float(piece.min()) + 0.3:.1f}"
+                   for x, piece in enumerate(pieces))  # fmt: skip

@@ -56,8 +56,8 @@ class Shown:
         reference, systems = reference_of(content, setting), by_setting(content).get(setting, [])
         if reference is None:
             return cls(root, content, cfg, name, systems, None, bold=tuple(s["name"] for s in systems[:4]))
-        learnt = [s for s in systems if learns_from_teachers(s)]
-        kinds = [best(content, group, reference, name) for group in ([s for s in learnt if interpolates_only(s)], learnt)]
+        learnt = [s for s in systems if taught(s)]
+        kinds = [best(content, group, reference, name) for group in ([s for s in learnt if taught(s) == "main"], learnt)]
         names = [*(s["name"] for r in content["references"] for s in systems if s["system"] == r), *(s["name"] for s in kinds if s)]
         return cls(root, content, cfg, name, systems, reference, kinds[1], tuple(dict.fromkeys(names)), len(learnt))
 
@@ -66,30 +66,17 @@ class Shown:
         return places(self.content, list(systems), name)
 
 
-def versus_at(system: System, place: Place, reference: str) -> dict[str, Any] | None:
-    """The system's difference to a reference on one set and graph, if there is one."""
-    return ((result_at(system, place) or {}).get("versus") or {}).get(reference)
-
-
 def heads_of(system: System) -> list[dict[str, Any]]:
     """The auxiliary heads of a system that differ from the base's, which has none in the recipes."""
     return list(system["changed"].get("heads") or [])
 
 
-def learns_from_teachers(system: System) -> bool:
-    """Whether its main head or an auxiliary head learns from a teacher."""
-    return learns(system) in ("main", "heads")
-
-
-def interpolates_only(system: System) -> bool:
-    """Whether only its main head learns from a teacher."""
-    return learns(system) == "main"
-
-
-def learns(system: System) -> str:
-    """What it learns from (kdtool.formats.system); for an old ablation.json without this field, from the plan's options."""
+def taught(system: System) -> str:
+    """The head that learns from a teacher: "main", "heads" (auxiliary ones, and perhaps the main head), or "" for none."""
     known = [student["learns_from"] for student in system["students"] if "learns_from" in student]
-    return known[0] if known else learns_of(system["changed"].get("main") or "ce", heads_of(system))
+    # An old ablation.json lacks this field: then from the plan's options.
+    learns = known[0] if known else learns_of(system["changed"].get("main") or "ce", heads_of(system))
+    return learns if learns in ("main", "heads") else ""
 
 
 def relative(content: Content, system: System, reference: System, name: str) -> float | None:
@@ -118,7 +105,7 @@ def setting_of(content: Content) -> str:
     '' (the plain one) if there is none: if the plain systems are missing, a setting with systems is shown instead.
     """
     known = {setting: systems for setting, systems in by_setting(content).items() if reference_of(content, setting)}
-    return next((setting for setting, systems in known.items() if any(map(learns_from_teachers, systems))), next(iter(known), ""))
+    return next((setting for setting, systems in known.items() if any(map(taught, systems))), next(iter(known), ""))
 
 
 def utterance(name: str, errors: Mapping[str, tuple[float, int]], lengths: Mapping[str, int]) -> str:

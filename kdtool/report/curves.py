@@ -63,9 +63,9 @@ def _charts(curves: Mapping[str, Sequence[Curve]], bold: Sequence[str]) -> str:
             seeds = curves[name] if len(curves[name]) > 1 else []
             lines += [_line(name, [one], field, colour, dots=False, opacity=0.3) for one in seeds]
             lines.append(_line(name, curves[name], field, colour))
-        drawn.append(charts.lines(Frame(title, "updates", unit, fit=FIT), lines))
+        drawn.append(charts.chart(Frame(title, "updates", unit, fit=FIT), lines))
     others = [("others (point at a line for its name)", GREY)] if len(curves) > len(colours) else []
-    return charts.charts(drawn) + charts.key([*colours.items(), *others])
+    return charts.charts(drawn, [*colours.items(), *others])
 
 
 def _line(name: str, curves: Sequence[Curve], field: str, colour: str, *, dots: bool = True, opacity: float = 1.0) -> Line:
@@ -77,7 +77,7 @@ def _heads(name: str, curves: Sequence[Curve]) -> str:
     """The loss curves of one system's heads."""
     fields = sorted({k for curve in curves for row in curve for k in row if k.startswith("train_")} - {"train_accuracy", "train_main"})
     titles = [Frame(f.removeprefix("train_").replace("_", " "), "updates", "training loss per frame, nats", fit=FIT) for f in fields]
-    drawn = [charts.lines(frame, [_line(name, curves, f, COLOURS[n % len(COLOURS)])])
+    drawn = [charts.chart(frame, [_line(name, curves, f, COLOURS[n % len(COLOURS)])])
              for n, (f, frame) in enumerate(zip(fields, titles, strict=True))]  # fmt: skip
     return f"<h3>Auxiliary heads of {esc(name)}: unit, targets, layer</h3>{charts.charts(drawn)}" if drawn else ""
 

@@ -13,21 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from kdtool.ablation.tables import System, by_setting
+from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.lang.lang import Lang
 from kdtool.pictures.page import Table, note
 from kdtool.report.choice import Config, Shown, heads_of
 from kdtool.student.config import HeadSpec
-
-if TYPE_CHECKING:
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.lang.lang import Lang
-    from kdtool.student.model import Student
-    from kdtool.teacher.base import Teacher
+from kdtool.student.heads import head_specs, load_with_heads
+from kdtool.student.model import Student
+from kdtool.teacher.base import Teacher
+from kdtool.teacher.registry import load_teacher
+from kdtool.units.segments import unit_segments
 
 MOST = 100  # utterances, spread evenly over the set
 
@@ -64,8 +65,6 @@ def divergence(q: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 def taught(teacher: Teacher, ali: AlignmentSet, lang: Lang, ids: Sequence[str], offset: int) -> Taught:
     """The targets of a head with this offset (HeadSpec.offset) on some utterances."""
-    from kdtool.units.segments import unit_segments
-
     targets = Taught({}, {}, {})
     segments = [unit_segments(ali.get(u), teacher.unit, lang) for u in ids]
     for utt, units, scores in zip(ids, segments, teacher.log_probs_many([s.ids for s in segments]), strict=True):
@@ -78,11 +77,9 @@ def taught(teacher: Teacher, ali: AlignmentSet, lang: Lang, ids: Sequence[str], 
 
 def head_divergence(model: Student, name: str, feats: FeatureSet, targets: Taught) -> float:
     """Mean KL(q || head) over the frames that have both an output of the head and a row, nats."""
-    from torch import from_numpy
-
     total, frames, stride = 0.0, 0, model.aux_shapes[name].stride
     for utt, rows in targets.rows.items():
-        logits = from_numpy(model.outputs(feats.get(utt), name)[::stride])
+        logits = torch.from_numpy(model.outputs(feats.get(utt), name)[::stride])
         row = targets.frames[utt][:: model.encoder.subsampling * stride][: len(logits)]
         has_row = np.flatnonzero(row >= 0)
         total += float(divergence(rows[row[has_row]].astype(np.float64), logits.double().softmax(1).numpy()[has_row]).sum())
@@ -92,10 +89,6 @@ def head_divergence(model: Student, name: str, feats: FeatureSet, targets: Taugh
 
 def open_speech(cfg: Config) -> tuple[FeatureSet, AlignmentSet, Lang] | None:
     """The report's features, alignment and language, None if one of them is missing."""
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.lang.lang import Lang
-
     if not (cfg.feats and cfg.ali and cfg.lang):
         return None
     return FeatureSet.open(cfg.feats), AlignmentSet.open(cfg.ali), Lang.load(cfg.lang)
@@ -103,26 +96,27 @@ def open_speech(cfg: Config) -> tuple[FeatureSet, AlignmentSet, Lang] | None:
 
 def section(shown: Shown) -> str:
     """The table of all systems' soft heads, from their first seed."""
-    systems = [s for group in by_setting(shown.content).values() for s in group if soft_heads(s)]
+    soft = [(s, spec) for systems in by_setting(shown.content).values() for s in systems for spec in soft_heads(s)]
     folders = {name: shown.root / t["folder"] for name, t in shown.content["teachers"].items()}
-    teachers = [name for name, folder in folders.items() if (folder / "teacher.json").is_file()]
+    folders = {name: folder for name, folder in folders.items() if (folder / "teacher.json").is_file()}
     speech = open_speech(shown.cfg)
-    if speech is None or not systems or not teachers:
+    if speech is None or not soft or not folders:
         return note("No soft head is decoded, no teacher is here, or there was no speech to look at.")
     feats, ali, lang = speech
     ids = [u for u in ali.ids if u in set(feats.ids)]
     ids = ids[:: -(-len(ids) // MOST)]
     heads: dict[tuple[str, int], list[tuple[System, HeadSpec]]] = {}
-    for system, spec in ((s, spec) for s in systems for spec in soft_heads(s)):
-        if (name := system["teachers"][spec.teacher]) in teachers:
-            heads.setdefault((name, spec.offset), []).append((system, spec))
-    from kdtool.teacher.registry import load_teacher
-
+    for s, spec in soft:
+        if (name := s["teachers"][spec.teacher]) in folders:
+            heads.setdefault((name, spec.offset), []).append((s, spec))
     rows = []
-    for (name, offset), pairs in heads.items():
+    for (name, offset), learners in heads.items():
         targets = taught(load_teacher(folders[name]), ali, lang, ids, offset)
         known = [name if not offset else f"{name}, {offset:+d}", *(f"{x:.3f}" for x in targets.answers())]
-        rows += [[*known, *row] for s, spec in pairs for row in _row(shown, s, spec, feats, targets)]
+        for s, spec in learners:
+            student = shown.root / s["students"][0]["folder"]
+            if spec.name in [kept.name for kept in head_specs(student)]:
+                rows.append([*known, s["name"], spec.name, f"{head_divergence(load_with_heads(student), spec.name, feats, targets):.3f}"])
     about = (
         f"Mean KL divergence from the teacher's distribution in nats per frame, over {len(ids)} held-out utterances: for "
         "one distribution for everything; for each unit's mean over its other occurrences, which knows the unit but no context; for "
@@ -130,16 +124,6 @@ def section(shown: Shown) -> str:
     )
     head = ["teacher", "entropy", "one for all", "each unit's mean", "system", "head", "the head"]
     return f'{note(about)}<div class="scroll">{Table(head, rows, (1, 2, 3, 6)).html()}</div>'
-
-
-def _row(shown: Shown, system: System, spec: HeadSpec, feats: FeatureSet, targets: Taught) -> list[list[str]]:
-    """System, head and its divergence; no row if the head was not kept."""
-    from kdtool.student.heads import head_specs, load_with_heads
-
-    folder = shown.root / system["students"][0]["folder"]
-    if spec.name not in [kept.name for kept in head_specs(folder)]:
-        return []
-    return [[system["name"], spec.name, f"{head_divergence(load_with_heads(folder), spec.name, feats, targets):.3f}"]]
 
 
 def soft_heads(system: System) -> list[HeadSpec]:

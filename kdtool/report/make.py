@@ -60,12 +60,12 @@ def page(shown: Shown) -> str:
     from kdtool.pictures import charts
     from kdtool.pictures.page import STYLE as PAGE_STYLE
     from kdtool.pictures.page import document, esc, note
-    from kdtool.report import curves, gains, learnt, sweeps, tables, utterance
+    from kdtool.report import curves, gains, learnt, rates, utterance
 
     sections = {
-        "table": ("Error rates", tables.section), "curves": ("Learning curves", curves.section),
-        "sweeps": ("What was varied", sweeps.section),
-        "teachers": ("Teachers: perplexity against gain", sweeps.teachers),
+        "table": ("Error rates", rates.section), "curves": ("Learning curves", curves.section),
+        "sweeps": ("What was varied", rates.sweeps),
+        "teachers": ("Teachers: perplexity against gain", rates.teachers),
         "learnt": ("What the soft heads learnt of their teachers", learnt.section),
         "picture": ("One utterance, as teacher, auxiliary head and main head see it", utterance.section),
         "gains": ("Which phones and words gained", gains.section),

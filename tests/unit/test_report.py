@@ -27,9 +27,8 @@ from kdtool.lang.lang import Lang
 from kdtool.pictures import charts
 from kdtool.pictures.charts import Frame, Line, Point
 from kdtool.report import choice, curves, gains, make
-from kdtool.report.heat import grey
 from kdtool.report.learnt import head_divergence, taught
-from kdtool.report.posteriors import Map, Phones, head_map, main_map, teacher_map
+from kdtool.report.utterance import Map, Phones, grey, head_map, main_map, teacher_map
 from kdtool.results.collect import Utterance
 from kdtool.student.heads import head_specs, load_with_heads
 from kdtool.student.model import HEADS_FILE, AuxShape, Shape, Student
@@ -170,8 +169,7 @@ def test_gains_and_losses_are_means_over_seeds() -> None:
 def test_the_best_system_learns_from_a_teacher_and_has_the_lowest_rates(tmp_path: Path) -> None:
     content = read_json(write_ablation(tmp_path / "a") / "ablation.json")
     systems = {s["name"]: s for s in content["systems"]}
-    assert [n for n, s in systems.items() if choice.learns_from_teachers(s)] == ["li", "hmt", "w3"]
-    assert [n for n, s in systems.items() if choice.interpolates_only(s)] == ["li"]
+    assert {n: choice.taught(s) for n, s in systems.items()} == {"ce": "", "mtl": "", "li": "main", "hmt": "heads", "w3": "heads"}
     best = choice.best(content, [systems[n] for n in ("li", "hmt", "w3")], systems["ce"], "dev")
     assert best is systems["hmt"] and choice.best(content, [systems["w3"], systems["li"]], systems["ce"], "dev") is systems["w3"]
     assert choice.relative(content, systems["hmt"], systems["ce"], "dev") == pytest.approx(((2 / 7) / (3 / 7) + (2 / 5) / (3 / 5)) / 2)
@@ -199,15 +197,24 @@ def test_curves_are_means_at_the_updates_that_all_seeds_have() -> None:
 
 
 def test_points_lie_where_their_numbers_say() -> None:
-    svg = charts.lines(Frame("t<", "x", "y", 200, 150), [Line("l&", [Point(0, 10), Point(5, 20), Point(10, 30)], "#000")])
+    svg = charts.chart(Frame("t<", "x", "y", 200, 150), [Line("l&", [Point(0, 10), Point(5, 20), Point(10, 30)], "#000")])
     spots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', svg)]
     assert "t&lt;" in svg and "l&amp;" in svg
     assert spots[1] == pytest.approx(((spots[0][0] + spots[2][0]) / 2, (spots[0][1] + spots[2][1]) / 2)) and spots[0][1] > spots[2][1]
     assert all(0 <= x <= 200 and 0 <= y <= 150 for x, y in spots)
-    assert charts.lines(Frame("", "", ""), [Line("", [], "#000")]) == "" and charts.intervals("", "", [("a", None)]) == ""
-    rows = [("a", Point(0, -1, "a", -2, -0.5)), ("b", Point(0, -0.4, "b", -1, 0.2)), ("c", Point(0, 1, "c", 0.5, 2))]
-    drawn = charts.intervals("d", "x", rows)
-    assert re.findall(r'<g stroke="([^"]+)"', drawn) == [charts.COLOURS[2], "#777", charts.COLOURS[1]]
+    assert charts.chart(Frame("", "", ""), [Line("", [], "#000")]) == ""
+
+
+def test_rows_lie_below_one_another_with_their_values_across() -> None:
+    points = [Point(0, -1, "a", -2, -0.5), Point(1, -0.4, "b", -1, 0.2), Point(3, 1, "c", 0.5, 2)]  # the third row has none
+    lines = [Line(p.about, [p], "#000") for p in points]
+    svg = charts.chart(Frame("d", "", "x", 200, 140, ["a", "b", "none", "c"], zero=True, rows=True, left=60), lines)
+    spots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', svg)]
+    assert [y for _, y in spots] == [26 + 18 * (n + 0.5) for n in (0, 1, 3)] and spots[0][0] < spots[1][0] < spots[2][0]
+    bars = [[*map(float, m)] for m in re.findall(r'<path d="M([\d.]+) [\d.]+L([\d.]+) [\d.]+" fill="none" stroke="#000"', svg)]
+    scale = (spots[2][0] - spots[0][0]) / 2  # pixels per unit of x
+    assert bars == [pytest.approx([spots[0][0] + scale * (v + 1) for v in (p.low, p.high)], abs=0.2) for p in points]
+    assert svg.count(">none</text>") == 1
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (1, 1), (-3, 7), (0.001, 0.0011), (1e-9, 5e6), (28.2, 28.9)])

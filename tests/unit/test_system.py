@@ -142,8 +142,7 @@ def test_systems_stand_in_the_order_of_what_they_learn_from() -> None:
 def test_the_report_trusts_the_record_before_the_plan() -> None:
     """A base with heads: nothing is 'changed', so the plan's options would say cross-entropy."""
     system = {"changed": {}, "students": [{"learns_from": "heads"}]}
-    assert choice.learns_from_teachers(system) and not choice.interpolates_only(system)
-    assert not choice.learns_from_teachers({"changed": {}, "students": [{}]})
+    assert choice.taught(system) == "heads" and choice.taught({"changed": {}, "students": [{}]}) == ""
 
 
 def test_precision_auto_is_resolved_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ if there is none.
 
 from __future__ import annotations
 
+import ctypes
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Compute:
             import torch
 
             torch.backends.cudnn.allow_tf32 = False  # keep float32: torch would use 10 of 23 bits in convolutions
+        if chosen.type == "cpu":
+            keep_memory()
         return compute
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -96,3 +99,11 @@ def resolve_precision(precision: str, device: str) -> str:
     # Twice as fast on a processor with bfloat16 arithmetic (AVX512_BF16 or AMX), far slower elsewhere.
     flags = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.exists() else ""
     return "bfloat16" if any(flag in flags for flag in FLAGS) else "float32"
+
+
+def keep_memory() -> None:
+    """Let glibc's malloc keep the memory of freed tensors: else the system takes it back and clears it, page by page, at each update."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: its largest value; larger blocks still go back
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD

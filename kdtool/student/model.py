@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kdtool.core.errors import KdError
 from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
 from kdtool.student.encoders import make_encoder
-from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout
+from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Conv1d, crop
 
 MODEL_FILE, HEADS_FILE = "model.safetensors", "heads.safetensors"
 FORMAT = "kdtool student 1"
@@ -55,10 +55,10 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.project = nn.Conv1d(inputs, hidden, 1)
+        self.project = Conv1d(inputs, hidden, 1)
         self.norm = BatchNorm1d(hidden)
         self.dropout = ChannelDropout(dropout)
-        self.output = nn.Conv1d(hidden, outputs, 1)
+        self.output = Conv1d(hidden, outputs, 1)
 
     def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
         logits: Tensor = self.output(self.dropout(self.norm(torch.relu(self.project(x)), pad)))
@@ -104,7 +104,7 @@ class Student(nn.Module):
         logits = {"main": self.main(layers[-1], pad)}
         for name, head in self.aux.items():
             stride = self.aux_shapes[name].stride
-            taken = layers[self.aux_shapes[name].layer][:, :, ::stride]
+            taken = crop(layers[self.aux_shapes[name].layer], 0, 0, stride)
             logits[name] = head(taken, None if pad is None else strided_pad(layers[-1].shape[2], pad, stride))
         return logits
 

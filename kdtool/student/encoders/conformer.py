@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Encoder, within
+from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Conv1d, Encoder, within
 from kdtool.student.encoders.front import check_odd, make_front
 
 
@@ -38,7 +38,7 @@ class Attention(nn.Module):
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}, reach {reach} at least 1")
         self.heads, self.reach = heads, reach
         self.norm = ChannelNorm(dim)
-        self.inputs, self.output = nn.Conv1d(dim, 3 * dim, 1), nn.Conv1d(dim, dim, 1)
+        self.inputs, self.output = Conv1d(dim, 3 * dim, 1), Conv1d(dim, dim, 1)
         distance = torch.arange(-reach, reach + 1).abs()
         slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
         # one row: the weight decay of matrices would pull the biases to 'no position'
@@ -67,8 +67,8 @@ class Convolution(nn.Module):
         super().__init__()
         check_odd(kernel)
         self.norm = ChannelNorm(dim)
-        self.gated, self.output = nn.Conv1d(dim, 2 * dim, 1), nn.Conv1d(dim, dim, 1)
-        self.filter = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.gated, self.output = Conv1d(dim, 2 * dim, 1), Conv1d(dim, dim, 1)
+        self.filter = Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
         self.batch_norm = BatchNorm1d(dim)
 
     def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
@@ -85,7 +85,7 @@ class Block(nn.Module):
     def __init__(self, dim: int, heads: int, reach: int, kernel: int, wide: int, dropout: float) -> None:
         super().__init__()
         self.first, self.last = (
-            nn.Sequential(ChannelNorm(dim), nn.Conv1d(dim, wide, 1), nn.SiLU(), nn.Conv1d(wide, dim, 1)) for _ in range(2)
+            nn.Sequential(ChannelNorm(dim), Conv1d(dim, wide, 1), nn.SiLU(), Conv1d(wide, dim, 1)) for _ in range(2)
         )
         self.attention, self.convolution = Attention(dim, heads, reach), Convolution(dim, kernel)
         self.norm, self.dropout = ChannelNorm(dim), ChannelDropout(dropout)

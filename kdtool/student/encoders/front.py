@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import BatchNorm2d, ConvBlock, conv_block
+from kdtool.student.encoders.base import BatchNorm2d, ConvBlock, channels_last, conv_block
 
 
 class Front(nn.Module):
@@ -59,10 +59,10 @@ class Conv2dFront(Front):
         self.context = (kernel - 1) // 2 + subsampling * (len(sizes) - 1)
 
     def forward(self, feats: Tensor, pad: Tensor | None = None) -> Tensor:
-        hidden = feats[:, None]
+        hidden = channels_last(feats)
         for layer in self.layers:
             hidden = layer(hidden, pad)
-        hidden = self.project(hidden.flatten(1, 2), pad)
+        hidden = self.project(hidden, pad)
         return hidden
 
 

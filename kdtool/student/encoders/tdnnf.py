@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Encoder, check_contexts, crop
+from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Conv1d, Encoder, check_contexts, crop
 from kdtool.student.encoders.front import make_front
 
 
@@ -20,15 +20,15 @@ class FactorisedLayer(nn.Module):
         super().__init__()
         kernel = 2 if context else 1
         self.context, self.bypass = context, bypass
-        self.linear = nn.Conv1d(dim, bottleneck, kernel, dilation=max(1, context), bias=False)
-        self.affine = nn.Conv1d(bottleneck, dim, kernel, dilation=max(1, context))
-        self.relu = nn.ReLU(inplace=True)
+        self.linear = Conv1d(dim, bottleneck, kernel, dilation=max(1, context), bias=False)
+        self.affine = Conv1d(bottleneck, dim, kernel, dilation=max(1, context))
+        self.relu = nn.ReLU()
         self.norm = BatchNorm1d(dim)
         self.dropout = ChannelDropout(dropout)
 
     def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
         y = self.dropout(self.norm(self.relu(self.affine(self.linear(x))), pad))
-        return y + self.bypass * crop(x, self.context, self.context) if self.bypass else y
+        return torch.add(y, crop(x, self.context, self.context), alpha=self.bypass) if self.bypass else y
 
     @torch.no_grad()
     def orthogonalise(self) -> None:

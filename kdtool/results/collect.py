@@ -64,7 +64,7 @@ def read_result(path: Path, root: Path) -> dict[str, Any]:
     # The rescored results have no record: they are files of the decode above.
     made = path.parent.parent if path.parent.name == RESCORED else path.parent
     record = read_record(made)
-    if record and (changed := altered_files(made, record)):
+    if record and (changed := altered_files(made, record["outputs"])):
         raise KdError(f"{made}: changed since it was made ({changed}); decode again to restore it")
     return {**read_json(path), "decode": os.path.relpath(path.parent, root)}
 

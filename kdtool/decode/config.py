@@ -34,6 +34,7 @@ class Config:
     search_beam: float = field(default=15.0, metadata=_help("beam of the search, in nats of the LM"))
     output_beam: float = field(default=5.0, metadata=_help("beam of the lattice, in nats of the LM"))
     max_active: int = field(default=3000, metadata=_help("largest number of active graph states per frame"))
+    min_active: int = field(default=30, metadata=_help("smallest number of active graph states per frame, as far as there are paths"))
     adapt_passes: int = field(default=1, metadata=_help("number of fMLLR estimates per speaker before the last search (SAT GMMs)"))
     nbest: int = field(default=100, metadata=_help("candidates per utterance for rescoring"))
     max_tokens: int = field(default=200, metadata=_help("partial sequences kept per frame for the n-best list"))

@@ -110,16 +110,17 @@ class GraphRecogniser(Recogniser):
         options = {
             "graph": str(graph), "rescore_lm": str(cfg.rescore_lm) if cfg.rescore_lm else "", "engine": cfg.engine,
             "prior_scale": cfg.prior_scale, "lm_scale": centre, "nbest": cfg.nbest, "max_tokens": cfg.max_tokens,
-            "beams": {"search": cfg.search_beam, "output": cfg.output_beam, "max_active": cfg.max_active}, "adapt_passes": cfg.adapt_passes,
+            "beams": {"search": cfg.search_beam, "output": cfg.output_beam, "max_active": cfg.max_active, "min_active": cfg.min_active},
+            "adapt_passes": cfg.adapt_passes,
         }  # fmt: skip
         return Setting(meta, grid, weights, centre, options)
 
     @classmethod
     def megabytes(cls, cfg: Config) -> int:
-        """Libraries, the graph several times over as tensors, the rescoring LM."""
+        """Libraries, the graph several times over as tensors, the rescoring LM, the lattices of a batch of k2."""
         folders = [(cls.inputs(cfg)["graph"], 5), *([(cfg.rescore_lm, 1)] if cfg.rescore_lm else [])]
         sizes = [times * f.stat().st_size for folder, times in folders for f in folder.iterdir() if f.is_file() and f.suffix != ".arpa"]
-        return 800 + sum(sizes) // (1 << 20)
+        return 800 + sum(sizes) // (1 << 20) + (2000 if cfg.engine == "k2" else 0)
 
     def groups(self, utterances: Sequence[str]) -> list[list[str]]:
         """Speakers; batches if the engine works in batches and the model does not adapt."""

@@ -23,7 +23,6 @@ from kdtool.graph.training import TrainingGraph
 from kdtool.graph.viterbi import viterbi
 
 ENGINES = ("auto", "k2", "native")
-ENGINE_HELP = "search engine: k2 (batches; CPU or CUDA), native (C++, CPU), auto (k2 on CUDA, else native)"
 BATCH_CELLS = 60_000_000  # frames times arcs of a batch of training graphs: about a gigabyte in k2
 
 

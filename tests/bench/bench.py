@@ -41,6 +41,7 @@ def align(feats: Path, lang_dir: Path, gmm_dir: Path, utterances: int, repeats: 
     from kdtool.features.store import FeatureSet
     from kdtool.gmm.folder import open_gmm, original_ids, used_words
     from kdtool.gmm.shard import viterbi_states
+    from kdtool.graph.engine import K2
     from kdtool.graph.training import GraphBuilder
     from kdtool.graph.viterbi import viterbi
     from kdtool.lang.lang import Lang
@@ -52,19 +53,20 @@ def align(feats: Path, lang_dir: Path, gmm_dir: Path, utterances: int, repeats: 
     inputs = [gmm.front.features(features, u) for u in ids]
     frames, words = sum(map(len, inputs)), sum(map(len, texts))
     audio = frames / FRAMES_A_SECOND
-    took: dict[str, list[float]] = {"graphs": [], "viterbi": [], "with_scoring": []}
+    took: dict[str, list[float]] = {"graphs": [], "viterbi": [], "k2": [], "with_scoring": []}
     for _ in range(repeats):
         seconds, graphs = timed(lambda: [builder.build(words) for words in texts])
         took["graphs"].append(seconds)
         pairs = list(zip(graphs, inputs, strict=True))
         scored = [(g, gmm.model.log_likelihood(x, g.used_pdfs())) for g, x in pairs]
         took["viterbi"].append(timed(lambda todo=scored: [viterbi(g, s) for g, s in todo])[0])
+        took["k2"].append(timed(lambda todo=scored: K2().best_paths(*zip(*todo, strict=True)))[0])
         took["with_scoring"].append(timed(lambda todo=pairs: [viterbi_states(gmm.model, g, x) for g, x in todo])[0])
     seconds = {name: median(values) for name, values in took.items()}
     return {
         "audio_seconds": round(audio, 1), "utterances": len(ids),
         "graphs_a_minute": round(60 * len(ids) / seconds["graphs"]), "words_a_second": round(words / seconds["graphs"]),
-        "viterbi_x_real_time": round(audio / seconds["viterbi"], 1),
+        "viterbi_x_real_time": round(audio / seconds["viterbi"], 1), "k2_against_viterbi": round(seconds["k2"] / seconds["viterbi"], 1),
         "viterbi_and_scoring_x_real_time": round(audio / seconds["with_scoring"], 1),
         "audio_hours_a_minute": round(audio / 60 / (seconds["with_scoring"] + seconds["graphs"]), 2),
     }  # fmt: skip
@@ -90,13 +92,14 @@ def hclg(lang: Path, lm: Path, model: Path, repeats: int) -> dict[str, float]:
 def decode(
     model: Path, feats: Path, graph_dir: Path, utterances: int, repeats: int, beam: float, max_active: int, lm_scale: float
 ) -> dict[str, float]:
-    """One-best search with kdtool and with FasterDecoder, in turns, on the same graph and scores."""
+    """One-best search with kdtool and with FasterDecoder, in turns, on the same graph and scores; k2 in batches."""
     import kaldi_decoder
     import kaldifst
 
     from kdtool.decode.acoustic import load_acoustic
     from kdtool.features.store import FeatureSet
     from kdtool.graph.decoding_graph import DecodingGraph
+    from kdtool.graph.engine import K2
     from kdtool.graph.fst import to_kaldifst
     from kdtool.graph.lattice import best_paths, scale_weights
     from kdtool.graph.search import Beams, Searcher
@@ -104,7 +107,8 @@ def decode(
     features, acoustic, graph = FeatureSet.open(feats), load_acoustic(model), DecodingGraph.load(graph_dir)
     ids = features.ids[:utterances]
     scores = [(acoustic.scores(features, u, 0.75) / lm_scale).astype(np.float32) for u in ids]
-    oracle, searcher = to_kaldifst(graph.as_fst()), Searcher(graph, Beams(beam, 1.0, max_active, min_active=20))
+    beams = Beams(beam, 1.0, max_active, min_active=20)
+    oracle, searcher, batched = to_kaldifst(graph.as_fst()), Searcher(graph, beams), K2().search(graph, beams)
     silent = np.zeros(len(graph.words), bool)
     weights = np.array([scale_weights(0.0, 1.0)])
 
@@ -114,6 +118,10 @@ def decode(
             return [], -np.inf
         path = best_paths(lattice, weights)[0]
         return list(path.words), float(path.parts[:3].sum())
+
+    def in_k2() -> list[Any]:
+        parts = [scores[i : i + K2.batch] for i in range(0, len(scores), K2.batch)]
+        return [one for part in parts for one in batched.lattices(part, None, prior_scale=0.0, lm_scale=1.0, silent=silent)]
 
     def theirs(x: np.ndarray) -> tuple[list[int], float]:
         options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active, min_active=20)
@@ -130,11 +138,13 @@ def decode(
         other.append(median(r[1][0] for r in runs))
         (words, score), (wanted, best) = runs[0][0][1], runs[0][1][1]
         same, apart = same + (words == wanted), max(apart, abs(score - best))
+    in_batches = median(timed(in_k2)[0] for _ in range(repeats))
     audio = sum(map(len, scores)) / FRAMES_A_SECOND
     return {
         "beam": beam, "max_active": max_active, "utterances": len(ids), "audio_seconds": round(audio, 1),
         "rtf": round(sum(own) / audio, 4), "rtf_fasterdecoder": round(sum(other) / audio, 4),
         "ratio": round(sum(own) / sum(other), 3), "same_one_best": same, "largest_score_difference": round(apart, 4),
+        "k2_against_own": round(in_batches / sum(own), 1),
     }  # fmt: skip
 
 

@@ -13,9 +13,8 @@ of the loop, nats per frame.
 Exit status 1 when more than --max-failed of the files could not be aligned; the others are written all the same.
 """
 
-from __future__ import annotations
-
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +24,8 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 
+NAMED = 5  # files named in the summary
+MOST_WORDS = 12  # words of a stretch that are printed
 
 def find_lang(cfg: Config, model: Path) -> Path:
     """The lang folder; whether it fits the model is checked later.
@@ -43,12 +44,11 @@ def find_lang(cfg: Config, model: Path) -> Path:
 
 def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Config, nj: int) -> None:
     """Run all parts; results go into `work`."""
-    from kdtool.aligner.audio import read_staged
-    from kdtool.aligner.doubt import add_fit
     from kdtool.aligner.prepare import prepare
     from kdtool.aligner.report import choose, write_report
     from kdtool.aligner.times import to_aligned
     from kdtool.aligner.write import write_all
+    from kdtool.audio.reader import read
     from kdtool.core.dropped import account, rows_of
     from kdtool.core.jobs import run_array
     from kdtool.core.tables import read_jsonl
@@ -60,33 +60,30 @@ def align_folder(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Conf
     gmm = open_gmm(model)
     temporary = work / "temporary"
     temporary.mkdir()
-    ready = prepare(audio, lang, work, temporary, cfg, gmm.front.kind, nj)
+    utterances, dropped = prepare(audio, lang, work, temporary, cfg, gmm.front.kind, nj)
     features = FeatureSet.open(temporary / "feats")
     check_fits(model, gmm, lang, features)
     nj = min(nj, len(features.by_speaker(features.ids)))
     argv = [str(temporary), str(lang_dir), str(model), "--scale", repr(cfg.posterior_scale), "--min-silence", repr(cfg.min_silence)]
     argv += ["--refine"] * cfg.refine
     run_array("kdtool.aligner.job", argv, nj=nj, log_dir=work / "log", name="align")
-    files, dropped = [], list(ready.faults)
+    files = []
     for row in (r for job in range(1, nj + 1) for r in read_jsonl(temporary / f"part.{job}.jsonl")):
-        one = ready.utterances[row["id"]]
+        one = utterances[row["id"]]
         if "failed" in row:
             dropped.append((one.item.called, row["failed"]))
             continue
         words = [(w.written, w.key) for w in one.words]
         try:
-            aligned = to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.plain_names)
+            files.append(to_aligned(row, one.item.name, str(one.item.audio), one.staged.seconds, words, lang.plain_names))
         except KdError as e:
             dropped.append((one.item.called, str(e)))
-            continue
-        add_fit(aligned, row, lang.plain_names)
-        files.append(aligned)
     files.sort(key=lambda a: a.name)
     if files:
-        write_all(work, files, ready.utterances.values(), states=cfg.states)
-        paths = {u.item.name: u.staged.path for u in ready.utterances.values()}
+        write_all(work, files, utterances.values(), states=cfg.states)
+        paths = {u.item.name: u.staged.path for u in utterances.values()}
         shown = choose(files, cfg.report, cfg.report_files)
-        write_report(work / "report.html", files, shown, rows_of(dropped), lambda name: read_staged(paths[name]))
+        write_report(work / "report.html", files, shown, rows_of(dropped), lambda name: read(paths[name]))
     shutil.rmtree(temporary)
     # Failures decide the exit status only after everything is written, so that the rest can be used.
     account(len(files) + len(dropped), len(files), dropped, max_share=1.0, where="align", work=work)
@@ -102,11 +99,28 @@ def align_and_tidy(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Co
 
 
 def report_failures(out: Path, max_failed: float) -> None:
-    """KdError when more than the allowed share of the files failed; also when the output was up to date."""
+    """Print how many files and words look wrong and name the worst; from the tables, so also when the output was up to date.
+
+    Raises:
+        KdError: more than the allowed share of the files failed.
+    """
+    from kdtool.aligner.times import LOOKS_WRONG
     from kdtool.core.tables import read_lines
 
+    head, *lines = [line.split("\t") for line in read_lines(out / "files.tsv")]
+    rows = [dict(zip(head, line, strict=True)) for line in lines]
+    wrong = sorted((r for r in rows if float(r["fit"]) < LOOKS_WRONG), key=lambda r: (float(r["fit"]), float(r["llr_per_frame"])))
+    words, all_words = (sum(int(r[name]) for r in rows) for name in ("doubtful_words", "words"))
+    print(f"align: {len(wrong)} of {len(rows)} files and {words} of {all_words} words look wrong (fit below {LOOKS_WRONG:g})"
+          + "; the worst:" * bool(wrong), file=sys.stderr)  # fmt: skip
+    for row in wrong[:NAMED]:
+        text = repr(_short(row["worst_words"])) if row["worst_words"] else "no word"
+        print(f"  {row['file']}: fit {row['fit']}; {row['worst_start']} to {row['worst_end']} s, {text}: heard {_short(row['heard'])}",
+              file=sys.stderr)  # fmt: skip
+    if len(wrong) > max(NAMED, len(rows) / 2):
+        print("  most files look wrong: was the model trained on this language and this kind of audio?", file=sys.stderr)
     failed = [line.split("\t", 1) for line in read_lines(out / "dropped.tsv")]
-    total = len(failed) + len(read_lines(out / "files.tsv")) - 1
+    total = len(failed) + len(rows)
     if len(failed) > max_failed * total:
         first = "".join(f"\n  {name}: {reason}" for name, reason in failed[:5])
         raise KdError(
@@ -115,10 +129,16 @@ def report_failures(out: Path, max_failed: float) -> None:
         )
 
 
+def _short(text: str) -> str:
+    """The first and the last words of a long text."""
+    words = text.split()
+    half = MOST_WORDS // 2
+    return text if len(words) <= MOST_WORDS else " ".join([*words[:half], "..", *words[-half:]])
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    from kdtool.aligner.doubt import say_doubts
-    from kdtool.aligner.kaldi_inputs import is_kaldi, kaldi_audio
+    from kdtool.aligner.items import is_kaldi, kaldi_audio
 
     paths, cfg, common = parse_args(
         Config, [("audio", "folder with audio and its text")], argv, prog="kdtool align", description=__doc__ or ""
@@ -145,7 +165,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         doors=[door("model", model, lang=lang), door("lang", lang)],
     )
     if not common.dry_run:
-        say_doubts(out)
         report_failures(out, cfg.max_failed)
 
 

@@ -1,26 +1,21 @@
 """Audio of any rate and number of channels.  In: an audio file.  Out: a 16-bit mono file at the model's rate, its exact length."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kdtool.audio.reader import open_audio, read
+from kdtool.audio.reader import open_audio
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.sound import write_sound
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MIN_SECONDS = 0.03
 
 
 @dataclass(frozen=True)
 class Staged:
-    """The original: sampling rate in Hz, first sample and samples used, samples per channel in all, channels; the staged
-    file and its samples; a note for the user about the original."""
+    """The original: rate in Hz, first sample and samples used, samples per channel in all, channels; the staged file and its samples;
+    notes for the user about the original."""
 
     rate: int
     start: int
@@ -74,12 +69,6 @@ def stage(source: Path, target: Path, rate: int, channel: int | None, part: tupl
     top = max(1.0, float(np.abs(signal).max()))
     write_sound(target, [signal / top], rate)
     return Staged(own, start, length, whole, channels, target, len(signal), audio.sound.notes)
-
-
-def read_staged(path: Path) -> tuple[np.ndarray, int]:
-    """(samples float32 (n,), Hz) of a file that `stage` made."""
-    samples, rate = read(path)
-    return samples[0], rate
 
 
 def resample(signal: Any, old: int, new: int) -> Any:

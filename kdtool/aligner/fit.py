@@ -14,8 +14,6 @@ The limits were set with a SAT model on half of the sample's dev speakers (tests
 transcripts looks wrong. With a monophone model 1 in 30 does, with an unadapted triphone model 3 in 30.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,10 +68,11 @@ def text_fit(loop: PhoneLoop, builder: GraphBuilder, words: Sequence[str], found
     best = scores[frames, path.unit].astype(np.float64)
     lost = best - scores[frames, aligned_units(loop, found.phones)]
     unit = max(float((best - loop.phone_means(scores)).mean()), LEAST_UNIT)
-    free = not_judged(builder, words)
     against = lost / unit
-    for piece in (p for p in found.words if p.id in free):
-        against[piece.start : end(piece)] = 0.0
+    unknown = {n for n, word in enumerate(words) if word == builder.oov}
+    if 2 * len(unknown) <= len(words):  # else most of the text is aligned as spoken noise, which is judged then
+        for piece in (p for p in found.words if p.id in unknown):
+            against[piece.start : end(piece)] = 0.0
     evidence, start, stop = worst_stretch(against)
     mismatch, exchanged = evidence / STRETCH_LIMIT, -1
     orders = [1 + (x / unit - ORDER_LIMIT) / ORDER_SCALE for x in exchange_gains(builder, words, found.words, scores)]
@@ -93,12 +92,6 @@ def _word(loop: PhoneLoop, path: LoopPath, lost: np.ndarray, against: np.ndarray
     part = slice(piece.start, end(piece))
     mismatch = max(float(against[part].mean()) / WORD_LIMIT, order)
     return WordFit(-float(lost[part].mean()), fit(mismatch), heard(loop, path, part.start, part.stop))
-
-
-def not_judged(builder: GraphBuilder, words: Sequence[str]) -> set[int]:
-    """Indices of words that are ignored: no pronunciation, aligned as spoken noise; none if most of the text is such."""
-    unknown = {n for n, word in enumerate(words) if word == builder.oov}
-    return unknown if 2 * len(unknown) <= len(words) else set()
 
 
 def fit(mismatch: float) -> float:
@@ -151,8 +144,6 @@ def _score(builder: GraphBuilder, words: Sequence[str], scores: np.ndarray) -> f
 
 def heard(loop: PhoneLoop, path: LoopPath, start: int, stop: int) -> list[int]:
     """Phones of the loop whose middle lies from frame `start` to before `stop`; else every phone that overlaps it."""
-    first = np.flatnonzero(path.begins)
-    edges = [*first.tolist(), len(path.unit)]
-    spans = [(a, b) for a, b in itertools.pairwise(edges) if start <= (a + b - 1) // 2 < stop]
-    spans = spans or [(a, b) for a, b in itertools.pairwise(edges) if a < stop and b > start]
-    return [int(loop.units.pdf_phone[path.unit[a]]) for a, _ in spans]
+    spans = list(itertools.pairwise([*np.flatnonzero(path.begins).tolist(), len(path.unit)]))
+    inside = [a for a, b in spans if start <= (a + b - 1) // 2 < stop] or [a for a, b in spans if a < stop and b > start]
+    return [int(loop.units.pdf_phone[path.unit[a]]) for a in inside]

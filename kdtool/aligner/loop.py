@@ -4,8 +4,6 @@ The loop has no context: a unit is a state of a phone, whatever its neighbours (
 on a frame is that of its best senone. So the loop is small (a hundred units), the same for every kind of GMM, and exact.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

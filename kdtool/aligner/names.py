@@ -5,12 +5,10 @@ once .TextGrid is added; a name that some disk cannot distinguish from an earlie
 of one accent), so that one output would replace the other; a name whose output is a folder's (a beside a.json/b).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -18,13 +16,11 @@ from kdtool.aligner.items import Item
 from kdtool.core.names import is_plain
 
 SUFFIXES = (".TextGrid", ".json")
-LONGEST_SUFFIX = max(map(len, SUFFIXES))
 TEMPORARY = 64  # bytes added to a path while its file is written
 
 
-def with_output_names(items: Iterable[Item], folder: Path) -> list[Item]:
+def with_output_names(items: Sequence[Item], folder: Path) -> list[Item]:
     """The items with safe names; `given` holds the original name if it changed. folder: the output folder."""
-    items = list(items)
     names = output_names((i.name for i in items), folder)
     recordings = output_names(sorted({i.recording for i in items if i.recording}), folder)
     return [
@@ -38,23 +34,20 @@ def with_output_names(items: Iterable[Item], folder: Path) -> list[Item]:
 
 def output_names(names: Iterable[str], folder: Path) -> dict[str, str]:
     """Output name by input name, in the given order; distinct on every disk."""
-    most = os.pathconf(folder, "PC_NAME_MAX") - LONGEST_SUFFIX
+    most = os.pathconf(folder, "PC_NAME_MAX") - max(map(len, SUFFIXES))
     room = os.pathconf(folder, "PC_PATH_MAX") - len(os.fsencode(os.path.abspath(folder))) - TEMPORARY
-    safe = {name: _fitting(name, most, room) for name in names}
+    safe = {}
+    for name in names:
+        parts = [_part(part, most) for part in name.split("/")]
+        fitting = "/".join(parts)
+        safe[name] = fitting if len(fitting.encode()) <= room else _marked(parts[-1], name, min(most, room))
     folders = {_folded(str(p)) for name in safe.values() for p in PurePosixPath(name).parents}
     taken: set[str] = set()
-    for name, own in safe.items():
-        if _folded(own) in taken or any(_folded(own + suffix) in folders for suffix in SUFFIXES):
-            own = safe[name] = _marked(own, name, most)
-        taken.add(_folded(own))
+    for name, output in safe.items():
+        if _folded(output) in taken or any(_folded(output + suffix) in folders for suffix in SUFFIXES):
+            output = safe[name] = _marked(output, name, most)
+        taken.add(_folded(output))
     return safe
-
-
-def _fitting(name: str, most: int, room: int) -> str:
-    """The name, its parts cut to `most` bytes and the whole to `room` bytes."""
-    parts = [_part(part, most) for part in name.split("/")]
-    fitting = "/".join(parts)
-    return fitting if len(fitting.encode()) <= room else _marked(parts[-1], name, min(most, room))
 
 
 def _part(part: str, most: int) -> str:
@@ -80,11 +73,11 @@ def _folded(name: str) -> str:
 
 def ctm_names(names: Iterable[str]) -> dict[str, str]:
     """A distinct CTM name per name: no blanks (a CTM cannot quote), no leading ';' (a comment)."""
-    found: dict[str, str] = {}
+    table: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
         plain = "_".join(name.split())
         plain = "_" + plain[1:] if plain.startswith(";") else plain
-        found[name] = f"{plain}~{_digest(name)}" if plain in taken else plain
-        taken.add(found[name])
-    return found
+        table[name] = f"{plain}~{_digest(name)}" if plain in taken else plain
+        taken.add(table[name])
+    return table

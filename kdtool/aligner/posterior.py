@@ -6,8 +6,7 @@ exact k2 lattice within `OUTPUT_BEAM` of its best path). All scores are first mu
 are correlated, so unscaled posteriors are nearly 0 or 1. The best path does not depend on the scale.
 """
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,36 +61,24 @@ def align_scores(graph: TrainingGraph, fsa: Any, scores: np.ndarray, scale: floa
         )
         best = best_paths(lattice, dense, "hmm")[0]
         if best is not None:
-            seen = occupancy(lattice, "hmm", "frame")
             own = scores[np.arange(len(scores)), np.searchsorted(graph.used_pdfs(), graph.pdf[best.values]) + 1]
-            return pieces(graph, best.values, seen.frame, seen.value, seen.probability, own, best.score / scale)
+            return Found(*_pieces(graph, best.values, own, occupancy(lattice, "hmm", "frame")), best.score / scale)
     return None
 
 
-def pieces(
-    graph: TrainingGraph, path: np.ndarray, frame: np.ndarray, hmm: np.ndarray, prob: np.ndarray, own: np.ndarray, loglike: float
-) -> Found:
-    """Cut the best path into words and phones.
-
-    path: HMM state of each frame (T,); frame, hmm, prob: occupancies, parallel; own: the path's log-likelihood per frame.
-    """
-    size = len(path)
-    word, phone, instance = graph.word[path], graph.phone[path], graph.instance[path]
+def _pieces(graph: TrainingGraph, path: np.ndarray, own: np.ndarray, seen: Any) -> tuple[list[Piece], list[Piece]]:
+    """The words and phones of the best path; path: HMM state of each frame (T,); own: its log-likelihood; seen: HMM states' occupancies."""
+    frame, hmm = seen.frame, seen.value
+    word, phone = graph.word[path], graph.phone[path]
     in_word = graph.word[hmm] == word[frame]
     in_phone = in_word & (graph.phone[hmm] == phone[frame])
-    word_prob = np.minimum(np.bincount(frame[in_word], prob[in_word], size), 1.0)
-    phone_prob = np.minimum(np.bincount(frame[in_phone], prob[in_phone], size), 1.0)
-    phones = []
-    for a, b in _runs(instance):
-        lengths = np.bincount(graph.state[path[a:b]])
-        phones.append(Piece(int(phone[a]), a, b - a, float(phone_prob[a:b].mean()), float(own[a:b].mean()), int(word[a]),
-                            tuple(int(n) for n in lengths)))  # fmt: skip
-    words = [
-        Piece(int(word[a]), a, b - a, float(word_prob[a:b].mean()), float(own[a:b].mean()), int(word[a]))
-        for a, b in _runs(word)
-        if word[a] != SILENCE_WORD
-    ]
-    return Found(words, phones, loglike)
+    word_prob, phone_prob = (np.minimum(np.bincount(frame[i], seen.probability[i], len(path)), 1.0) for i in (in_word, in_phone))
+
+    def piece(number: int, a: int, b: int, prob: np.ndarray, states: Sequence[int] = ()) -> Piece:
+        return Piece(number, a, b - a, float(prob[a:b].mean()), float(own[a:b].mean()), int(word[a]), tuple(int(n) for n in states))
+
+    words = [piece(int(word[a]), a, b, word_prob) for a, b in _runs(word) if word[a] != SILENCE_WORD]
+    return words, [piece(int(phone[a]), a, b, phone_prob, np.bincount(graph.state[path[a:b]])) for a, b in _runs(graph.instance[path])]
 
 
 def _runs(values: np.ndarray) -> list[tuple[int, int]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +17,12 @@ from kdtool.aligner.inputs import find_items
 from kdtool.aligner.items import Fault, Item
 from kdtool.aligner.job import AUDIO_TABLE
 from kdtool.aligner.names import with_output_names
-from kdtool.aligner.words import Word, guess, read_own, split_words, tell_unknown, write_words
+from kdtool.aligner.words import Word, guess, read_own, split_words, write_words
 from kdtool.audio.faults import tell_audio
 from kdtool.core.dropped import rows_of, write_dropped
 from kdtool.core.errors import KdError
 from kdtool.core.names import escaped
+from kdtool.core.progress import threaded
 from kdtool.core.tables import open_text
 from kdtool.core.walk import file_fault
 from kdtool.features.store import FeatureKind, parse_label
@@ -46,16 +46,13 @@ class Utterance:
     staged: Staged
 
 
-@dataclass
-class Ready:
-    """Utterances by temporary id (a name may hold characters that no file name can); dropped ones with reasons."""
-
-    utterances: dict[str, Utterance]
-    faults: list[Fault]
-
-
-def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, feats: str, nj: int) -> Ready:
+def prepare(
+    audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, feats: str, nj: int
+) -> tuple[dict[str, Utterance], list[Fault]]:
     """Read, check and convert everything; features in TEMPORARY/feats, of the model's kind, rate and band (`feats`: "16 kHz mfcc").
+
+    Returns:
+        Utterances by temporary id (a name may hold characters that no file name can); the others' names with reasons.
 
     Raises:
         KdError: no utterance is left.
@@ -77,18 +74,18 @@ def prepare(audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, f
     usable = [i for i in items if i.name in staged]
     if not usable:
         write_dropped(work / "dropped.tsv", faults)
-        told = "".join(f"\n  {n}: {r}" for n, r in rows_of(faults)[:10])
-        raise KdError(f"{audio}: nothing can be aligned; all {len(faults)} reasons are in {work / 'dropped.tsv'}:{told}")
-    ready = Ready({f"{n:07d}": Utterance(i, words[i.name], staged[i.name]) for n, i in enumerate(usable)}, faults)
-    counts = Counter(w.key for u in ready.utterances.values() for w in u.words)
+        first = "".join(f"\n  {n}: {r}" for n, r in rows_of(faults)[:10])
+        raise KdError(f"{audio}: nothing can be aligned; all {len(faults)} reasons are in {work / 'dropped.tsv'}:{first}")
+    utterances = {f"{n:07d}": Utterance(i, words[i.name], staged[i.name]) for n, i in enumerate(usable)}
+    counts = Counter(w.key for u in utterances.values() for w in u.words)
     guessed = guess([w for w in counts if w not in lexicon], lexicon, temporary, g2p=cfg.g2p, max_words=cfg.g2p_max_words, nj=nj)
     known = {w: lexicon[w] for w in counts if w in lexicon}
     prons: Lexicon = {lang.oov: lexicon[lang.oov], **known, **{w: [p] for w, p in guessed.prons.items()}}
     write_lexicon(temporary / "prons.txt", mark_lexicon(prons) if lang.positions else prons)
-    write_words(work / "words.tsv", counts, guessed)
-    tell_unknown(counts, guessed, f"{cfg.out}/words.tsv")
-    extract_features(ready, temporary, features, nj)
-    return ready
+    write_words(work / "words.tsv", counts, guessed, f"{cfg.out}/words.tsv")
+    for short, reason in extract_features(utterances, temporary, features, nj):
+        faults.append((utterances.pop(short).item.called, reason))
+    return utterances, faults
 
 
 def stage_all(
@@ -106,15 +103,10 @@ def stage_all(
         except (KdError, MemoryError) as e:
             return str(e) or f"{item.audio}: too little memory for it; cut it into parts, or use fewer jobs (--nj)"
 
-    with ThreadPoolExecutor(nj) as pool:
-        try:
-            results = dict(zip((i.name for i in items), pool.map(one, enumerate(items)), strict=True))
-        except OSError:  # e.g. a full disk: the rest would fail as well
-            pool.shutdown(cancel_futures=True)
-            raise
-    staged = {name: r for name, r in results.items() if not isinstance(r, str)}
+    results = list(zip(items, threaded(one, list(enumerate(items)), nj, "align: reading audio"), strict=True))
+    staged = {item.name: result for item, result in results if not isinstance(result, str)}
     tell_audio((str(i.audio), note) for i in items if i.name in staged for note in staged[i.name].notes)
-    return staged, [(i.called, r) for i in items if isinstance(r := results[i.name], str)]
+    return staged, [(item.called, result) for item, result in results if isinstance(result, str)]
 
 
 def write_renamed(path: Path, items: Sequence[Item]) -> None:
@@ -128,8 +120,8 @@ def write_renamed(path: Path, items: Sequence[Item]) -> None:
           f"in capitals or accents only; the first is {changed[0].name}, {RENAMED} names all", file=sys.stderr)  # fmt: skip
 
 
-def extract_features(ready: Ready, temporary: Path, features: FeatureKind, nj: int) -> None:
-    """Features of all utterances; an utterance without features becomes a fault."""
+def extract_features(utterances: dict[str, Utterance], temporary: Path, features: FeatureKind, nj: int) -> list[list[str]]:
+    """Features of all utterances; [id, reason] of those without."""
     from kdtool.audio.reader import Sound
     from kdtool.core.tables import read_lines, write_jsonl
     from kdtool.corpus.manifests import whole_files, write_manifests
@@ -139,13 +131,12 @@ def extract_features(ready: Ready, temporary: Path, features: FeatureKind, nj: i
     rows = [
         (Plain(short, u.item.speaker, u.staged.path, " ".join(w.key for w in u.words)),
          Sound("WAV", u.staged.samples, features.sample_rate, 1))
-        for short, u in ready.utterances.items()
+        for short, u in utterances.items()
     ]  # fmt: skip
     write_manifests(temporary, *whole_files(rows))
     feats = temporary / "feats"
     feats.mkdir()
     extract(temporary, feats, features, [1.0], nj=nj, max_dropped=1.0)
-    staged = ({"id": short, "path": str(u.staged.path), "seconds": u.staged.seconds} for short, u in ready.utterances.items())
+    staged = ({"id": short, "path": str(u.staged.path), "seconds": u.staged.seconds} for short, u in utterances.items())
     write_jsonl(temporary / AUDIO_TABLE, staged)
-    for short, reason in (line.split("\t", 1) for line in read_lines(feats / "dropped.tsv")):
-        ready.faults.append((ready.utterances.pop(short).item.called, reason))
+    return [line.split("\t", 1) for line in read_lines(feats / "dropped.tsv")]

@@ -5,18 +5,13 @@ speech, and the derivatives reach 40 ms further. So these edges (and no others) 
 "pause" is the closure of the next plosive, or an artefact of the HMM; it is given to the phone after it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kdtool.aligner.posterior import Found, Piece
 from kdtool.features.store import FRAME_SHIFT
-
-if TYPE_CHECKING:
-    from kdtool.aligner.posterior import Found, Piece
 
 HOP = 0.001
 WINDOW = 0.010
@@ -27,9 +22,7 @@ MIN_STEP = 1.5  # nepers of power (6.5 dB): smaller steps are ignored
 
 def join_short_silences(found: Found, silence: Collection[int], frames: int) -> Found:
     """Silences between words shorter than `frames` frames join the next phone."""
-    phones: list[Piece] = []
-    words = list(found.words)
-    pending = 0
+    phones, words, pending = list[Piece](), list(found.words), 0
     for n, phone in enumerate(found.phones):
         inside = 0 < n < len(found.phones) - 1
         if inside and phone.word < 0 and phone.id in silence and phone.length < frames and found.phones[n + 1].word >= 0:
@@ -69,9 +62,8 @@ def step(values: np.ndarray, rising: bool) -> int | None:
 
 def edges(phones: Sequence[Piece], silence: Collection[int], samples: np.ndarray, rate: int, duration: float) -> list[float]:
     """Times of all boundaries, from 0 to `duration`: len(phones) + 1, ascending."""
-    times = [0.0, *(p.start * FRAME_SHIFT for p in phones[1:]), duration]
-    energy = log_energy(samples, rate)
-    frames = list(times)
+    frames = [0.0, *(p.start * FRAME_SHIFT for p in phones[1:]), duration]
+    energy, times = log_energy(samples, rate), list(frames)
     for n in range(1, len(phones)):
         before, after = phones[n - 1].id in silence, phones[n].id in silence
         if before == after:

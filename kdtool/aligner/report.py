@@ -4,16 +4,13 @@ Each file is shown with its sound (played by a click), waveform, spectrogram, wo
 look wrong with what was recognised instead. All input text is escaped.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kdtool.aligner.doubt import LOOKS_WRONG, doubtful, ranked
-from kdtool.aligner.times import Aligned, Interval
+from kdtool.aligner.times import LOOKS_WRONG, Aligned, Interval
 from kdtool.core.tables import open_text
 from kdtool.pictures import player
 from kdtool.pictures.page import STYLE, Html, Table, document, esc
@@ -24,13 +21,11 @@ LONGEST = 30.0  # seconds shown and embedded of one file
 DOUBTFUL = 0.9  # confidence below which an interval is marked
 OWN_STYLE = ".bad { color: #b00; font-weight: 600 }"
 
-Sound = tuple[np.ndarray, int]  # samples, rate
-
 
 def choose(files: Sequence[Aligned], count: int, names: Sequence[str]) -> list[Aligned]:
     """The named files, or the `count` files with the worst fit, worst first."""
     if not names:
-        return ranked(files)[:count]
+        return sorted(files, key=lambda a: (a.fit, a.llr, a.name))[:count]
     by_name = {a.name: a for a in files}
     for name in [n for n in names if n not in by_name]:  # a warning only: hours of alignment are not lost over a name
         print(f"note: --report-files {name}: not among the aligned files (named as in files.tsv, without suffix)", file=sys.stderr)
@@ -38,31 +33,28 @@ def choose(files: Sequence[Aligned], count: int, names: Sequence[str]) -> list[A
 
 
 def write_report(
-    path: Path, files: Sequence[Aligned], shown: Sequence[Aligned], failed: Sequence[tuple[str, str]], samples: Callable[[str], Sound]
-) -> None:
-    """Write the page; samples(name) gives a file's (samples, rate)."""
-    seconds = sum(a.duration for a in files)
-    words = sum(len(a.words) for a in files)
+    path: Path, files: Sequence[Aligned], shown: Sequence[Aligned], failed: Sequence[tuple[str, str]],
+    read: Callable[[str], tuple[np.ndarray, int]],
+) -> None:  # fmt: skip
+    """Write the page; read(name) gives a file's (samples (1, n), rate)."""
+    seconds, words = sum(a.duration for a in files), sum(len(a.words) for a in files)
+    wrong, wrong_words = sum(a.wrong is not None for a in files), sum(a.wrong_words for a in files)
     parts = [
         f"<h1>Alignment of {len(files)} files</h1>",
         f'<p class="note">{seconds / 60:.1f} minutes, {words} words, {len(failed)} files failed; '
-        f"{sum(doubtful(a.fit) for a in files)} files and {sum(doubtful(w.fit) for a in files for w in a.words)} words look wrong.</p>",
+        f"{wrong} files and {wrong_words} words look wrong.</p>",
         f'<p class="note">Fit: how well the text fits the audio, from 1 to 0, against a free loop of all phones; what is below '
         f"{LOOKS_WRONG:g} looks wrong and is red. Log-likelihood ratio: of text and loop, nats per frame. Confidence: how certain "
         f"the boundaries are, given the text: mean posterior probability, over a word's frames, that the frame belongs to it; below "
         f"{DOUBTFUL:g} an interval is yellow. A click on a word, a phone or &#9654; plays it, one on the waveform plays from there.</p>",
-        _failures(failed),
+        f"<h2>Not aligned</h2>{Table(['file', 'why'], failed).html()}" if failed else "",
         _index(shown, len(files)),
     ]
-    parts += [_section(number, one, *samples(one.name)) for number, one in enumerate(shown)]
+    for number, one in enumerate(shown):
+        audio, rate = read(one.name)
+        parts.append(_section(number, one, audio[0], rate))
     with open_text(path, "w") as f:
         f.write(document("Alignment report", parts, STYLE + player.STYLE + OWN_STYLE, player.SCRIPT))
-
-
-def _failures(failed: Sequence[tuple[str, str]]) -> str:
-    if not failed:
-        return ""
-    return f"<h2>Not aligned</h2>{Table(['file', 'why'], failed).html()}"
 
 
 def _index(shown: Sequence[Aligned], total: int) -> str:
@@ -71,9 +63,9 @@ def _index(shown: Sequence[Aligned], total: int) -> str:
     for n, a in enumerate(shown):
         line = window(a)
         play = Html(f'<button{player.plays(f"sound{n}", 0.0, line.end - line.start)}>&#9654;</button>')
-        fit = Html(f'<span class="bad">{a.fit:.3f}</span>') if doubtful(a.fit) else f"{a.fit:.3f}"
-        wrong = f"{sum(doubtful(w.fit) for w in a.words)} of {len(a.words)}"
+        fit = Html(f'<span class="bad">{a.fit:.3f}</span>') if a.wrong else f"{a.fit:.3f}"
         name = Html(f'<a href="#file{n}">{esc(a.name)}</a>')
+        wrong = f"{a.wrong_words} of {len(a.words)}"
         rows.append([play, name, f"{a.duration:.2f}", fit, f"{a.llr:.2f}", wrong, f"{a.confidence:.3f}", f"{a.loglike:.2f}"])
     return f"<h2>Shown: {len(shown)} of {total} files</h2>{Table(head, rows, range(2, len(head))).html()}"
 
@@ -81,8 +73,8 @@ def _index(shown: Sequence[Aligned], total: int) -> str:
 def window(one: Aligned) -> Timeline:
     """The part of a file that is shown: all, or LONGEST seconds around the worst fit."""
     start = 0.0
-    if one.duration > LONGEST and one.doubt and doubtful(one.fit):
-        middle = (one.doubt.start + min(one.doubt.end, one.doubt.start + LONGEST)) / 2
+    if one.duration > LONGEST and (doubt := one.wrong):
+        middle = (doubt.start + min(doubt.end, doubt.start + LONGEST)) / 2
         start = round(min(max(middle - LONGEST / 2, 0.0), one.duration - LONGEST), 1)
     return Timeline(min(one.duration, start + LONGEST), PIXELS_A_SECOND, start)
 
@@ -109,12 +101,10 @@ def _section(number: int, one: Aligned, audio: np.ndarray, rate: int) -> str:
 
 def _doubt(one: Aligned, line: Timeline, name: str) -> str:
     """The worst fit of a file, as a sentence."""
-    d = one.doubt
-    if d is None or not doubtful(one.fit):
+    if not (d := one.wrong):
         return ""
     why = ", which fit better the other way round" if d.exchanged else ""
-    attributes = _plays(line, name, d.start, d.end)
-    place = f"<span{attributes}>{d.start:.2f} to {d.end:.2f} s</span>"
+    place = f"<span{_plays(line, name, d.start, d.end)}>{d.start:.2f} to {d.end:.2f} s</span>"
     return f' <span class="bad">Looks wrong</span> from {place}: <b>{esc(d.words or "no word")}</b>{why}; heard <b>{esc(d.heard)}</b>.'
 
 
@@ -126,7 +116,7 @@ def _plays(line: Timeline, name: str, start: float, end: float) -> str:
 
 def _word(word: Interval, line: Timeline, name: str) -> str:
     """One word of the text, as HTML."""
-    bad = ' class="bad"' if doubtful(word.fit) else ""
+    bad = ' class="bad"' if word.wrong else ""
     return f'<span{bad}{_plays(line, name, word.start, word.end)} title="{esc(_about(word))}">{esc(word.label)}</span>'
 
 
@@ -141,6 +131,6 @@ def _marks(items: Sequence[Interval], name: str) -> list[Mark]:
     marks = []
     for item in items:
         silent = item.label == "SIL"
-        fill = "#fff" if silent else "#fbb" if doubtful(item.fit) else "#fd9" if item.confidence < DOUBTFUL else "#eef4fa"
+        fill = "#fff" if silent else "#fbb" if item.wrong else "#fd9" if item.confidence < DOUBTFUL else "#eef4fa"
         marks.append(Mark(item.label, item.start, item.end, _about(item), fill, silent, name))
     return marks

@@ -6,8 +6,6 @@ Scored are the start and the end of every word, and of every phone that the alig
 the lexicon may differ from what the speaker said).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,14 +33,13 @@ def match(truth: Sequence[str], found: Sequence[str]) -> list[tuple[int, int]]:
     cost = [[i + j if not i or not j else 0 for j in range(columns)] for i in range(rows)]
     for i in range(1, rows):
         for j in range(1, columns):
-            change = cost[i - 1][j - 1] + (truth[i - 1] != found[j - 1])
-            cost[i][j] = min(change, cost[i - 1][j] + 1, cost[i][j - 1] + 1)
+            changed = cost[i - 1][j - 1] + (truth[i - 1] != found[j - 1])
+            cost[i][j] = min(changed, cost[i - 1][j] + 1, cost[i][j - 1] + 1)
     pairs, i, j = [], rows - 1, columns - 1
     while i and j:
         if cost[i][j] == cost[i - 1][j - 1] + (truth[i - 1] != found[j - 1]):
             i, j = i - 1, j - 1
-            if truth[i] == found[j]:
-                pairs.append((i, j))
+            pairs += [(i, j)] * (truth[i] == found[j])
         elif cost[i][j] == cost[i - 1][j] + 1:
             i -= 1
         else:
@@ -80,8 +77,7 @@ def figures(values: Sequence[float]) -> dict[str, float]:
 
 def read_truth(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """True times by id."""
-    files = [f for p in paths for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]
-    rows = [row for f in files for row in read_jsonl(f)]
+    rows = [row for p in paths for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p]) for row in read_jsonl(f)]
     if not rows:
         raise KdError(f"{', '.join(map(str, paths))}: no true times (*.jsonl) there; check the path")
     return {row["id"]: row for row in rows}
@@ -89,8 +85,7 @@ def read_truth(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 def compare(folder: Path, truth: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Figures of words and of phones over all files that have both; KdError when an aligned file has no truth."""
-    words: list[float] = []
-    phones: list[float] = []
+    words, phones = list[float](), list[float]()
     files = sorted((folder / "json").rglob("*.json"))
     if not files:
         raise KdError(f"{folder}: no alignment there (json/ is empty or missing); name a folder of kdtool align")
@@ -104,13 +99,6 @@ def compare(folder: Path, truth: dict[str, dict[str, Any]]) -> dict[str, dict[st
     return {"words": figures(words), "phones": figures(phones)}
 
 
-def table(result: dict[str, dict[str, float]]) -> str:
-    """The figures as text."""
-    columns = list(result["words"])
-    lines = ["\t".join(["", *columns])] + ["\t".join([kind, *(f"{row[c]:g}" for c in columns)]) for kind, row in result.items()]
-    return "\n".join(lines).expandtabs(13)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     positionals = [("aligned", "folder of kdtool align"), ("truth...", "true times: *.jsonl files or their folder")]
@@ -120,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if any(cfg.json.resolve() in (p.resolve(), *(f.resolve() for f in p.glob("*.jsonl"))) for p in paths["truth"]):
             raise UsageError(f"--json {cfg.json}: is an input, the true times; choose another name")
     result = compare(paths["aligned"], read_truth(paths["truth"]))
-    print(table(result))
+    rows = [["", *result["words"]], *([kind, *(f"{value:g}" for value in row.values())] for kind, row in result.items())]
+    print("\n".join("\t".join(row) for row in rows).expandtabs(13))
     if cfg.json:
         write_own_text(cfg.json, json_text(result))
 

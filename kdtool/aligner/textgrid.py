@@ -1,7 +1,5 @@
 """Praat TextGrids.  In: tiers of intervals.  Out: a file in Praat's long text format, each tier from 0 to the duration."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,14 +38,10 @@ def write_textgrid(path: Path, duration: float, tiers: Sequence[Tier]) -> None:
         lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(name)}", "        xmin = 0",
                   f"        xmax = {duration!r}", f"        intervals: size = {len(full)}"]  # fmt: skip
         for n, (start, end, label) in enumerate(full, 1):
-            lines += [f"        intervals [{n}]:", f"            xmin = {_number(start)}", f"            xmax = {_number(end)}",
+            lines += [f"        intervals [{n}]:", f"            xmin = {start or 0!r}", f"            xmax = {end!r}",
                       f"            text = {_quoted(label)}"]  # fmt: skip
     with open_text(path, "w") as f:
         f.write("\n".join(lines) + "\n")
-
-
-def _number(value: float) -> str:
-    return "0" if value == 0 else repr(value)
 
 
 def _quoted(text: str) -> str:

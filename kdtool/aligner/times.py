@@ -5,14 +5,17 @@ the derivatives reach equally far on both sides, so the boundary between frames 
 (for silence see refine.py). The end of the audio may shorten the last frame, or stretch it by less than half a frame.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kdtool.core.errors import KdError
+from kdtool.features.store import FRAME_SHIFT
+
+# Fit below which a file or a word looks wrong. With an adapted triphone model this happens for about 1 in 100 words and up to 3 in 100
+# files with a correct transcript (utils/README.md; tests/bench/bench_confidence.py measures it).
+LOOKS_WRONG = 0.5
 
 
 @dataclass
@@ -34,6 +37,11 @@ class Interval:
     fit: float = 1.0
     heard: str = ""
 
+    @property
+    def wrong(self) -> bool:
+        """Whether the word looks wrong."""
+        return self.fit < LOOKS_WRONG
+
 
 @dataclass(frozen=True)
 class Doubt:
@@ -48,10 +56,9 @@ class Doubt:
 
 @dataclass
 class Aligned:
-    """One utterance: a file, or a part of a longer recording.
+    """One utterance: a file, or a part of a longer recording. `llr`, `fit`: as in `fit.TextFit`.
 
-    `phones` (and `states`) cover 0 to `duration` without gap; between `words` there may be silence. `llr`, `fit`: as in
-    `fit.TextFit`.
+    `phones` (and `states`) cover 0 to `duration` without gap; between `words` there may be silence.
     """
 
     name: str
@@ -64,6 +71,16 @@ class Aligned:
     llr: float = 0.0
     fit: float = 1.0
     doubt: Doubt | None = None
+
+    @property
+    def wrong(self) -> Doubt | None:
+        """The worst fit of a file that looks wrong."""
+        return self.doubt if self.fit < LOOKS_WRONG else None
+
+    @property
+    def wrong_words(self) -> int:
+        """Number of words that look wrong."""
+        return sum(w.wrong for w in self.words)
 
     @property
     def confidence(self) -> float:
@@ -93,26 +110,35 @@ def to_aligned(
     Raises:
         KdError: the path does not hold each word once, in order.
     """
-    if [w["id"] for w in row["words"]] != list(range(len(words))):
-        said = [w["id"] for w in row["words"]]
-        raise KdError(f"{name}: the alignment says words {said[:5]}.. of {len(words)}; this is a bug, please report it")
-    edge = row["edges"]  # phone n lies from edge[n] to edge[n + 1]
+    ids = [w["id"] for w in row["words"]]
+    if ids != list(range(len(words))):
+        raise KdError(f"{name}: the alignment says words {ids[:5]}.. of {len(words)}; this is a bug, please report it")
+    edge, phones, judged = row["edges"], row["phones"], row["fit"]  # phone n lies from edge[n] to edge[n + 1]
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    for n, phone in enumerate(row["phones"]):
+    for n, phone in enumerate(phones):
         first.setdefault(phone["word"], n)
         last[phone["word"]] = n
 
     def interval(label: str, piece: dict[str, Any], start: float, end: float, **more: Any) -> Interval:
         return Interval(label, start, end, round(piece["confidence"], 4), round(piece["loglike"], 3), **more)
 
+    def heard(ids: Sequence[int]) -> str:
+        return " ".join(phone_names[p] for p in ids)
+
+    start, stop = judged["start"], judged["stop"]
+    touched = [words[w["id"]][0] for w in row["words"] if w["start"] < stop and w["start"] + w["length"] > start]
     aligned = Aligned(
         name, audio, duration,
-        [interval(words[w["id"]][0], w, edge[first[w["id"]]], edge[last[w["id"]] + 1], key=words[w["id"]][1]) for w in row["words"]],
-        [interval(phone_names[p["id"]], p, edge[n], edge[n + 1], word=p["word"]) for n, p in enumerate(row["phones"])],
-        loglike=round(row["loglike"] / row["frames"], 4),
+        [interval(label, piece, edge[first[n]], edge[last[n] + 1], key=key, llr=round(one["llr"], 3), fit=round(one["fit"], 4),
+                  heard=heard(one["heard"]))
+         for n, ((label, key), piece, one) in enumerate(zip(words, row["words"], judged["words"], strict=True))],
+        [interval(phone_names[p["id"]], p, edge[n], edge[n + 1], word=p["word"]) for n, p in enumerate(phones)],
+        loglike=round(row["loglike"] / row["frames"], 4), llr=round(judged["llr"], 4), fit=round(judged["fit"], 4),
+        doubt=Doubt(min(round(start * FRAME_SHIFT, 3), duration), min(round(stop * FRAME_SHIFT, 3), duration), " ".join(touched),
+                    heard(judged["heard"]), judged["exchanged"] >= 0),
     )  # fmt: skip
-    for n, piece in enumerate(row["phones"]):
+    for n, piece in enumerate(phones):
         inner = _inner_edges(piece["states"], edge[n], edge[n + 1])
         aligned.states += [
             interval(f"{phone_names[piece['id']]}_{number}", piece, start, end, word=piece["word"])
@@ -125,9 +151,5 @@ def to_aligned(
 
 def _inner_edges(lengths: Sequence[int], start: float, end: float) -> list[float]:
     """Divide a phone's time among its states in proportion to their frames; a moved edge of the phone stretches them."""
-    total, done = sum(lengths), 0
-    edges = [start]
-    for length in lengths:
-        done += length
-        edges.append(end if done == total else round(start + (end - start) * done / total, 6))
-    return edges
+    total = sum(lengths)
+    return [start, *(end if done == total else round(start + (end - start) * done / total, 6) for done in itertools.accumulate(lengths))]

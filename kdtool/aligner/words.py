@@ -14,22 +14,20 @@ Words without a pronunciation (symbols, digits: they can be read in too many way
 never left out; a token of punctuation only is left out.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdtool.core.errors import KdError
 from kdtool.core.sound import write_fault
 from kdtool.core.tables import open_text
-from kdtool.lang.lexicon import Pron, read_lexicon
+from kdtool.lang.g2p import pronounce, tell_unknown
+from kdtool.lang.lexicon import Lexicon, Pron, read_lexicon
 from kdtool.text.clean import APOSTROPHES, JOINERS, clean, punctuation, spellings, upper, without_accents, without_joiners
 from kdtool.text.marks import sentence_mark
-from kdtool.text.unknown import unknown_words
 
 DASHES = re.compile("[-\u2010-\u2015\u2212]+")
 NOISE = re.compile(r"\[[^\]\s]*\]|<[^>\s]*>|\([^)\s]*\)")  # [noise] <unk> (laughs): spoken noise, whatever is inside
@@ -138,53 +136,36 @@ class Guessed:
     unknown: dict[str, str]
 
 
-def guess(missing: Collection[str], known: Mapping[str, list[Pron]], work: Path, *, g2p: bool, max_words: int, nj: int) -> Guessed:
+def guess(missing: Collection[str], known: Lexicon, work: Path, *, g2p: bool, max_words: int, nj: int) -> Guessed:
     """Pronunciations for words that the lexicon lacks. `max_words`: number of known words for training G2P, 0 for all."""
-    from kdtool.lang.g2p import SPELLED, G2p, unspelled
-
-    rest = sorted(w for w in set(missing) if not NOISE.fullmatch(w))
-    if not g2p or not any(SPELLED.fullmatch(w) for w in rest):
-        reason = "" if g2p else "not in the lexicon, and G2P is off"
-        return Guessed({}, {w: reason or unspelled(w) for w in rest})
-    model = G2p(work, nj=nj)
+    words = [w for w in missing if not NOISE.fullmatch(w)]
     try:
-        model.train({w: list(p) for w, p in known.items()}, max_words)
-        found, failed = model.apply(rest)
+        prons, failed = pronounce(words, known, work, g2p=g2p, max_words=max_words, nj=nj)
     except KdError as e:
         if fault := write_fault(work / "g2p.corpus"):  # ask for disk space rather than give worse pronunciations
             raise fault from e
         print(f"note: unknown words are aligned as spoken noise, because G2P failed: {e}", file=sys.stderr)
-        return Guessed({}, dict.fromkeys(rest, "not in the lexicon, and G2P failed"))
-    finally:
-        model.clean()
-    return Guessed(found, dict(failed))
+        return Guessed({}, dict.fromkeys(words, "not in the lexicon, and G2P failed"))
+    return Guessed(prons, dict(failed))
 
 
-def read_own(path: Path, phones: Collection[str]) -> dict[str, list[Pron]]:
+def read_own(path: Path, phones: Collection[str]) -> Lexicon:
     """A user's lexicon; KdError when it uses phones that the model does not have."""
-    found = read_lexicon(path, "any")
-    prons = found.prons
-    if found.columns:
+    lexicon = read_lexicon(path, "any")
+    if lexicon.columns:
         print(f"note: {path}: its numbers are not used here: all pronunciations of a word are tried alike", file=sys.stderr)
-    for word, variants in prons.items():
-        strange = sorted({p for v in variants for p in v} - set(phones))
-        if strange:
+    for word, variants in lexicon.prons.items():
+        if strange := sorted({p for v in variants for p in v} - set(phones)):
             raise KdError(f"{path}: {word} uses {strange[0]}, which is no phone of the model; write it with the phones of its phones.txt")
-    return prons
+    return lexicon.prons
 
 
-def tell_unknown(counts: Counter[str], guessed: Guessed, listed: str) -> None:
-    """Print on standard error which words no lexicon has."""
-    by_g2p, noise = "are in no lexicon; G2P guesses their pronunciations", "are without a pronunciation and become spoken noise"
-    for words, fate in ((guessed.prons, by_g2p), (guessed.unknown, noise)):
-        if said := unknown_words("align", counts, words, fate, listed):
-            print(said, file=sys.stderr)
-
-
-def write_words(path: Path, counts: Counter[str], guessed: Guessed) -> None:
-    """One line 'word, count, action' per word that no lexicon has."""
+def write_words(path: Path, counts: Counter[str], guessed: Guessed, listed: str) -> None:
+    """One line 'word, count, action' per word that no lexicon has; and their number on standard error. listed: the file's final path."""
+    tell_unknown("align", counts, guessed.prons, "are in no lexicon; G2P guesses their pronunciations", listed)
+    tell_unknown("align", counts, guessed.unknown, "are without a pronunciation and become spoken noise", listed)
     with open_text(path, "w") as f:
         for word in sorted({*guessed.prons, *guessed.unknown}):
             pron = guessed.prons.get(word)
-            said = f"guessed\t{' '.join(pron)}" if pron else f"spoken noise\t{guessed.unknown[word]}"
-            f.write(f"{word}\t{counts[word]}\t{said}\n")
+            action = f"guessed\t{' '.join(pron)}" if pron else f"spoken noise\t{guessed.unknown[word]}"
+            f.write(f"{word}\t{counts[word]}\t{action}\n")

@@ -6,10 +6,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 EVERY = 10.0  # initial seconds between two lines of a log; later 5% of the elapsed time, at most five minutes
 AT_TERMINAL = 0.5
@@ -71,6 +73,16 @@ def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
             line.share(label, done, total)
     finally:
         line.clear()
+
+
+def threaded(function: Callable[[S], T], items: Sequence[S], threads: int, label: str) -> list[T]:
+    """The function's value for each item, in threads; on the system's error, such as a full disk, the rest is cancelled."""
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            return list(progress(pool.map(function, items), len(items), label))
+        except OSError:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class Watch:

@@ -1,32 +1,32 @@
-"""Fixes a data folder.  In: a data folder with faults.  Out: the same folder with valid manifests, a backup, fixed.tsv.
+"""Fixes a data folder.  In: a data folder with faults.  Out: the same folder with valid manifests, a backup, fixed.tsv; exit status.
 
 Fixed are order, unclean text, upper case, utterances that exceed their recording, and facts that the audio's header contradicts;
 other faults drop the row with a reason. Audio is never touched. Changed files are kept in .backup.<n>; a second run
-has nothing to do.
+has nothing to do. Exit status 0: fixed, or nothing to fix; 1: it cannot be fixed; 2: usage.
 """
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdtool.audio.faults import AudioFault
 from kdtool.audio.reader import header
+from kdtool.core.cli import Parser, cli_main
 from kdtool.core.digest import RECORD
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text, read_jsonl, read_lines, write_jsonl
 from kdtool.core.tensors import file_digest
-from kdtool.corpus.ids import id_fault
-from kdtool.corpus.sources import source_fault
+from kdtool.corpus.manifests import write_digests
 from kdtool.corpus.utterance import Limits
+from kdtool.formats.rows import MANIFESTS, RECORDING, SUPERVISION, id_fault, row_faults, source_fault
+from kdtool.lang.vocab import text_fault
 from kdtool.text.clean import Counts, upper
 from kdtool.text.marks import transcript
 
-MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 FIXED = "fixed.tsv"
+SHOWN = 20
 Row = dict[str, Any]
 
 
@@ -40,18 +40,15 @@ class Changes:
     kept: int = 0
 
 
-def fix_data(folder: Path, faults: Callable[[Any, bool], str]) -> Changes:
+def fix_data(folder: Path) -> Changes:
     """Fix the manifests of a data folder.
-
-    Args:
-    faults: describes what is wrong with the fields of a row (True: a recording, False: an utterance), '' for nothing.
 
     Raises:
         KdError: a manifest is missing or cannot be read to its end, or no row would be left.
     """
     changes = Changes()
-    recordings = _recordings(_rows(folder / MANIFESTS[0]), faults, changes)
-    utterances = _utterances(_rows(folder / MANIFESTS[1]), recordings, faults, changes)
+    recordings = _recordings(_rows(folder / MANIFESTS[0]), changes)
+    utterances = _utterances(_rows(folder / MANIFESTS[1]), recordings, changes)
     if not utterances:
         first = "".join(f"\n  {name}: {what}" for name, what in changes.dropped[:5])
         raise KdError(f"{folder}: no utterance would be left, so nothing was changed:{first}\nprepare the corpus again")
@@ -76,11 +73,11 @@ def _rows(path: Path) -> list[Any]:
         raise KdError(f"{e}\nwhat is cut or missing cannot be fixed: prepare the corpus again") from e
 
 
-def _recordings(rows: list[Any], faults: Callable[[Any, bool], str], changes: Changes) -> dict[str, Row]:
+def _recordings(rows: list[Any], changes: Changes) -> dict[str, Row]:
     """The valid recordings by id; length and rate are taken from the audio."""
     kept: dict[str, Row] = {}
     for number, row in enumerate(rows, 1):
-        name, fault = _name(row, number), faults(row, True)
+        name, fault = _name(row, number), "; ".join(row_faults(row, RECORDING))
         fault = fault or id_fault(row["id"]) or ("the id comes twice" if name in kept else "") or _audio_fault(row)
         if fault:
             changes.dropped.append((name, f"recording: {fault}"))
@@ -89,8 +86,8 @@ def _recordings(rows: list[Any], faults: Callable[[Any, bool], str], changes: Ch
         rate, samples = audio.rate, audio.samples
         facts = {"sampling_rate": rate, "num_samples": samples, "duration": audio.seconds}
         if any(abs(row[k] - v) > (0.01 if k == "duration" else 0) for k, v in facts.items()):
-            said = f"{row['num_samples']} samples at {row['sampling_rate']} Hz, {row['duration']} s"
-            changes.fixed.append((name, f"recording: the manifest said {said}, its audio has {samples} at {rate} Hz"))
+            before = f"{row['num_samples']} samples at {row['sampling_rate']} Hz, {row['duration']} s"
+            changes.fixed.append((name, f"recording: the manifest said {before}, its audio has {samples} at {rate} Hz"))
             changes.other_audio.add(name)
             row = {**row, **facts}
         kept[name] = row
@@ -111,12 +108,10 @@ def _audio_fault(row: Row) -> str:
     return ""
 
 
-def _utterances(rows: list[Any], recordings: dict[str, Row], faults: Callable[[Any, bool], str], changes: Changes) -> list[Row]:
-    from kdtool.lang.vocab import text_fault
-
+def _utterances(rows: list[Any], recordings: dict[str, Row], changes: Changes) -> list[Row]:
     kept: dict[str, Row] = {}
     for number, row in enumerate(rows, 1):
-        name, fault = _name(row, number), faults(row, False)
+        name, fault = _name(row, number), "; ".join(row_faults(row, SUPERVISION))
         if not fault:
             written = " ".join((row.get("text") or "").split())
             text = transcript(written, Counts())
@@ -136,8 +131,9 @@ def _utterances(rows: list[Any], recordings: dict[str, Row], faults: Callable[[A
         if text != upper(text):
             changes.fixed.append((name, "transcript put in upper case"))
             row = {**row, "text": upper(text)}
-        if clipped := _clip(row, recording["duration"]):
-            start, end = clipped
+        start, end, seconds = row["start"], row["start"] + row["duration"], recording["duration"]
+        if start < 0 or row["duration"] <= 0 or end > seconds + 0.01:
+            start, end = max(0.0, start), min(end, seconds)
             if end - start < Limits.min_seconds:
                 changes.dropped.append((name, f"{max(0.0, end - start):.3f} s of it lie inside its recording"))
                 continue
@@ -145,14 +141,6 @@ def _utterances(rows: list[Any], recordings: dict[str, Row], faults: Callable[[A
             row = {**row, "start": start, "duration": round(end - start, 8)}
         kept[name] = row
     return list(kept.values())
-
-
-def _clip(row: Row, seconds: float) -> tuple[float, float] | None:
-    """(start, end) inside the recording; None when the utterance lies inside already."""
-    start, end = row["start"], row["start"] + row["duration"]
-    if start >= 0 and row["duration"] > 0 and end <= seconds + 0.01:
-        return None
-    return max(0.0, start), min(end, seconds)
 
 
 def _name(row: Any, number: int) -> str:
@@ -173,10 +161,38 @@ def _write(folder: Path, tables: dict[str, list[Row]], changes: Changes) -> None
     if (folder / "audio.tsv").is_file():
         digests = dict(line.split("\t", 1) for line in read_lines(folder / "audio.tsv") if "\t" in line)
         audio = {row["id"]: row["sources"][0]["source"] for row in tables[MANIFESTS[0]] if row["id"] in changes.other_audio}
-        with open_text(folder / "audio.tsv", "w") as f:
-            for row in tables[MANIFESTS[1]]:
-                new = file_digest(audio[row["recording_id"]]) if row["recording_id"] in audio else digests.get(row["id"])
-                f.write(f"{row['id']}\t{new}\n" if new else "")
+        for row in tables[MANIFESTS[1]]:
+            if row["recording_id"] in audio:
+                digests[row["id"]] = file_digest(audio[row["recording_id"]])
+        write_digests(folder, {row["id"]: digests[row["id"]] for row in tables[MANIFESTS[1]] if digests.get(row["id"])})
     with open_text(folder / FIXED, "w") as f:
         for kind, items in (("fixed", changes.fixed), ("dropped", changes.dropped)):
             f.writelines("\t".join([kind, *(" ".join(cell.split()) for cell in item)]) + "\n" for item in items)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = Parser(prog="utils/fix_data.sh", description=__doc__, allow_abbrev=False)
+    parser.add_argument("folder", type=Path, help="data folder to fix; changed files are kept in its .backup.<n>")
+    folder = parser.parse_args(sys.argv[1:] if argv is None else argv).folder
+    if not folder.is_dir():
+        raise KdError(f"{folder}: no such folder; check the path")
+    made = (folder / RECORD).is_file()
+    changes = fix_data(folder)
+    for kind, rows in (("fixed", changes.fixed), ("dropped", changes.dropped)):
+        for name, what in rows[:SHOWN]:
+            print(f"{kind}: {name}: {what}")
+        if len(rows) > SHOWN:
+            print(f"{kind}: {len(rows) - SHOWN} more, all in {folder / FIXED}")
+    if not changes.fixed and not changes.dropped:
+        print(f"{folder}: nothing to fix")
+        return
+    print(f"{folder}: {changes.kept} utterances kept, {len(changes.fixed)} changes, {len(changes.dropped)} dropped; "
+          f"what was there before is in {max(folder.glob('.backup.*'), key=lambda p: int(p.suffix[1:]))}")  # fmt: skip
+    if made:
+        print("note: the folder has no record any more, so the stage that made it will not replace it: go on with the stage behind it "
+              "(--stage), or move the folder away and fix the corpus instead")  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli_main(main)

@@ -5,8 +5,6 @@ reading the file; nothing is run. Any other command is refused unless pipes are 
 of the data folder, so that it never runs again.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -20,10 +18,11 @@ from typing import Any
 from kdtool.audio.reader import AudioFile, Sound, check, open_audio
 from kdtool.core.errors import KdError
 from kdtool.core.sound import write_fault, write_sound
-from kdtool.corpus.kaldi_tables import Table
+from kdtool.corpus.kaldi_dir import Table
 
 META = re.compile(r"[$`;&|<>*?~(){}\[\]!#\\\n]")  # characters that a shell changes
 IN_ARCHIVE = re.compile(r"(.+):\d+")
+SPH2PIPE = re.compile(r"(-p\0|-f\0(wav|riff|sph)\0|-c\0[12]\0)*")  # options that change no sample but choose a channel
 SMALL_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"}  # fit into 16 bits
 EXACT = {*SMALL_SUBTYPES, "PCM_24", "PCM_32"}
 
@@ -53,11 +52,9 @@ def _entry(name: str, value: str, where: str, base: Path) -> Entry:
             raise KdError(f"{where}: recording {name} is a place in an archive ({value}); write its audio to a file (wav-copy) first")
         return Entry(name, where, base / value, relative=not Path(value).is_absolute())
     command = value.removesuffix("|").strip()
-    known = recognise(command)
-    if known is None:
+    if (known := recognise(command)) is None:
         return Entry(name, where, None, command=command, relative=True)
-    file, channel = known
-    return Entry(name, where, base / file, channel, command, relative=not Path(file).is_absolute())
+    return Entry(name, where, base / known[0], known[1], command, relative=not Path(known[0]).is_absolute())
 
 
 def recognise(command: str) -> tuple[str, int | None] | None:
@@ -70,30 +67,16 @@ def recognise(command: str) -> tuple[str, int | None] | None:
     if len(words) < 2 or (META.search(command) and shlex.join(words) != command):
         return None
     tool, options, file = words[0].rsplit("/", 1)[-1], words[1:-1], words[-1]
-    if tool == "sph2pipe" and not file.startswith("-"):
-        return _sph2pipe(options, file)
-    whole = (tool == "cat" and not options) or (tool == "flac" and _flac_decodes(options))
-    return (file, None) if whole and not file.startswith("-") else None
-
-
-def _flac_decodes(options: Sequence[str]) -> bool:
-    """Whether the options say 'decode to standard output' and nothing else."""
-    letters = {"--stdout": "c", "--decode": "d", "--silent": "s", "--totally-silent": "s"}
-    said = "".join(letters.get(o, o.removeprefix("-") if re.fullmatch(r"-[cds]+", o) else "?") for o in options)
-    return set(said) <= set("cds") and {"c", "d"} <= set(said)
-
-
-def _sph2pipe(options: Sequence[str], file: str) -> tuple[str, int | None] | None:
-    channel, rest = None, list(options)
-    while rest:
-        word = rest.pop(0)
-        if word == "-f" and rest and rest[0] in ("wav", "riff", "sph"):
-            rest.pop(0)
-        elif word == "-c" and rest and rest[0] in ("1", "2"):
-            channel = int(rest.pop(0)) - 1
-        elif word != "-p":
-            return None
-    return file, channel
+    if file.startswith("-"):
+        return None
+    if tool == "sph2pipe" and SPH2PIPE.fullmatch(text := "".join(f"{o}\0" for o in options)):
+        channels = re.findall(r"-c\0([12])", text)
+        return file, int(channels[-1]) - 1 if channels else None
+    if tool == "flac":  # the options say 'decode to standard output' and nothing else
+        letters = {"--stdout": "c", "--decode": "d", "--silent": "s", "--totally-silent": "s"}
+        short = "".join(letters.get(o, o.removeprefix("-") if re.fullmatch(r"-[cds]+", o) else "?") for o in options)
+        return (file, None) if {"c", "d"} <= set(short) <= set("cds") else None
+    return (file, None) if tool == "cat" and not options else None
 
 
 def refuse_commands(entries: Sequence[Entry]) -> None:
@@ -108,7 +91,7 @@ def refuse_commands(entries: Sequence[Entry]) -> None:
 def run_command(command: str, target: Path, folder: Path) -> str:
     """Run a wav.scp command in `folder` and write its audio to `target` (FLAC, lossless); '' or what went wrong.
 
-Its raw output and its tools' temporary files lie beside `target` meanwhile.
+    Its raw output and its tools' temporary files lie beside `target` meanwhile.
 
     Raises:
         OSError: the disk is full, which is no fault of the recording.
@@ -123,21 +106,17 @@ Its raw output and its tools' temporary files lie beside `target` meanwhile.
         if error := write_fault(raw):  # the command may not have noticed or reported it
             raise error
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-            return f"its command failed with exit status {done.returncode} ({said[0][:200]}); run it by hand: {command[:200]}"
-        return _to_flac(raw, target, command)
-
-
-def _to_flac(raw: Path, target: Path, command: str) -> str:
-    try:
-        sound = check(raw)
-        with open_audio(raw) as audio:
-            subtype = "PCM_16" if sound.coding in SMALL_SUBTYPES else "PCM_24"
-            blocks = _integers(audio, sound, 15 if subtype == "PCM_16" else 23)
-            write_sound(target, blocks, sound.rate, sound.channels, subtype=subtype, kind="FLAC")
-    except KdError as e:
-        said = str(e).replace(f"{raw} ", "")
-        return f"its command wrote {raw.stat().st_size} bytes that are no audio, or not all of it ({said}); run it by hand: {command[:200]}"
+            error_line = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            return f"its command failed with exit status {done.returncode} ({error_line[0][:200]}); run it by hand: {command[:200]}"
+        try:
+            sound = check(raw)
+            with open_audio(raw) as audio:
+                bits = 16 if sound.coding in SMALL_SUBTYPES else 24
+                write_sound(target, _integers(audio, sound, bits - 1), sound.rate, sound.channels, subtype=f"PCM_{bits}", kind="FLAC")
+        except KdError as e:
+            fault = str(e).replace(f"{raw} ", "")
+            return (f"its command wrote {raw.stat().st_size} bytes that are no audio, or not all of it ({fault}); run it by hand: "
+                    f"{command[:200]}")  # fmt: skip
     return ""
 
 

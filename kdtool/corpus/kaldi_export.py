@@ -5,8 +5,6 @@ are rounded up at the ninth decimal: Kaldi truncates to samples, the import roun
 Lhotse's export is not used: its times are a sample off, and it writes an ffmpeg command per FLAC file.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys
@@ -21,9 +19,8 @@ from kdtool.core.errors import KdError
 from kdtool.core.inputs import door
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_jsonl
-from kdtool.corpus.ids import id_fault
+from kdtool.formats.rows import MANIFESTS, id_fault
 
-MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 NANO = Decimal("1e-9")
 # Formats that Kaldi cannot read directly, by their first bytes, and the command of its recipes; the import knows them and runs nothing.
 DECODERS = {b"fLaC": "flac -c -d -s {}", b"NIST": "sph2pipe -f wav {}"}
@@ -51,7 +48,7 @@ class Row:
 
 def read_rows(data: Path, recordings: dict[str, dict[str, Any]], *, prefix: bool) -> list[Row]:
     """All utterances, sorted by id; KdError when Kaldi cannot use an id (the folder has been checked before)."""
-    found: dict[str, Row] = {}
+    rows: dict[str, Row] = {}
     where = data / MANIFESTS[1]
     for row in read_jsonl(where):
         speaker = row.get("speaker") or row["recording_id"]
@@ -63,8 +60,8 @@ def read_rows(data: Path, recordings: dict[str, dict[str, Any]], *, prefix: bool
         start = round(row["start"] * rate)
         end = min(total, start + round(row["duration"] * rate))
         channel = row["channel"][0] if isinstance(row["channel"], list) else row["channel"]
-        found[name] = Row(name, speaker, " ".join((row.get("text") or "").split()), row["recording_id"], start, end, channel)
-    return [found[name] for name in sorted(found)]
+        rows[name] = Row(name, speaker, " ".join((row.get("text") or "").split()), row["recording_id"], start, end, channel)
+    return [rows[name] for name in sorted(rows)]
 
 
 def check_order(rows: list[Row], data: Path, *, prefix: bool) -> None:
@@ -134,13 +131,13 @@ def _segments(rows: list[Row], recordings: dict[str, dict[str, Any]]) -> list[st
     )  # fmt: skip
     if whole:
         return []
-    lines = []
-    for row in rows:
+
+    def line(row: Row) -> str:
         recording = recordings[row.recording]
         times = " ".join(decimal_seconds(at, recording["sampling_rate"]) for at in (row.start, row.end))
-        several = len(recording["sources"][0]["channels"]) > 1
-        lines.append(f"{row.id} {row.recording} {times}" + f" {row.channel}" * several)
-    return lines
+        return f"{row.id} {row.recording} {times}" + f" {row.channel}" * (len(recording["sources"][0]["channels"]) > 1)
+
+    return [line(row) for row in rows]
 
 
 def main(argv: list[str] | None = None) -> None:

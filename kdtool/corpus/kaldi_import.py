@@ -6,11 +6,8 @@ Lhotse's loader is not used: it takes one rate for all recordings, truncates dur
 duplicate ids, and keeps wav.scp's commands in the manifests, where every later reading of the audio would run them.
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +17,14 @@ from kdtool.core.cli import Common, cli_main, parse_args
 from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.names import printable
-from kdtool.core.progress import progress
+from kdtool.core.progress import threaded
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text
 from kdtool.core.tensors import file_digest
 from kdtool.core.walk import file_fault
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands, run_command
-from kdtool.corpus.kaldi_dir import Fault, KaldiDir, read_dir, spans
+from kdtool.corpus.kaldi_dir import KaldiDir, read_dir, spans
 from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
-from kdtool.corpus.manifests import recording, summary, write_manifests
+from kdtool.corpus.manifests import recording, summary, write_digests, write_manifests
 from kdtool.corpus.utterance import Limits, check_audio
 from kdtool.formats.rows import read_utterances
 from kdtool.text.clean import Counts, tell, upper
@@ -67,29 +63,18 @@ def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj:
             if fault := run_command(entry.command, file, base):
                 return Found(f"{entry.where}: {fault}")
         elif fault := file_fault(file):
-            return Found(f"{entry.where}: {_missing(entry, base, fault)}")
+            hint = f"relative paths count from {base}: choose another folder with --relative-to" if entry.relative else (
+                "fix the path, or remove the recording and its utterances")  # fmt: skip
+            missing = fault.startswith("no such file")
+            return Found(f"{entry.where}: " + (f"no such file {file}; {hint}" if missing else f"{printable(str(file))}: {fault}"))
         assert final is not None
         fault, audio = check_audio(file, limits)
         return Found(fault and f"{entry.where}: {fault}", file, final, audio)
 
     if any(entry.file is None for entry in entries):
         (work / AUDIO).mkdir()
-    with ThreadPoolExecutor(nj) as pool:
-        try:
-            results = list(progress(pool.map(read, enumerate(entries, 1)), len(entries), f"import {out.name}: reading audio"))
-        except OSError:  # e.g. a full disk: the rest would fail as well
-            pool.shutdown(cancel_futures=True)
-            raise
+    results = threaded(read, list(enumerate(entries, 1)), nj, f"import {out.name}: reading audio")
     return {entry.id: found for entry, found in zip(entries, results, strict=True)}
-
-
-def _missing(entry: Entry, base: Path, fault: str) -> str:
-    """Message for a file that is missing or unreadable."""
-    if not fault.startswith("no such file"):
-        return f"{printable(str(entry.file))}: {fault}"
-    if not entry.relative:
-        return f"no such file {entry.file}; fix the path, or remove the recording and its utterances"
-    return f"no such file {entry.file}; relative paths count from {base}: choose another folder with --relative-to"
 
 
 def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: Path, cfg: Config, nj: int) -> None:
@@ -101,11 +86,8 @@ def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: 
     channels = {e.id: e.channel for e in entries if e.channel is not None}
     used = {span.recording for span in utterances}
     found = read_recordings([e for e in entries if e.id in used], base, work, out, nj)
-    dropped: list[Fault] = list(faults)
-    supervisions: list[Any] = []
-    cut = 0
+    dropped, supervisions, cut, changed = list(faults), list[Any](), 0, Counts()
     limits = PartLimits(cfg.max_overshoot, cfg.max_chars_per_second)
-    changed = Counts()
     for raw in utterances:
         span, recorded = replace(raw, text=transcript(raw.text, changed)), found[raw.recording]
         try:
@@ -114,12 +96,9 @@ def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: 
             dropped.append((span.id, str(e)))
             continue
         cut += part.cut
-        supervisions.append(
-            SupervisionSegment(
-                id=span.id, recording_id=span.recording, start=part.start / part.rate, duration=(part.end - part.start) / part.rate,
-                channel=part.channel, text=upper(span.text) if cfg.upper else span.text, speaker=span.speaker,
-            )
-        )  # fmt: skip
+        times = part.start / part.rate, (part.end - part.start) / part.rate
+        text = upper(span.text) if cfg.upper else span.text
+        supervisions.append(SupervisionSegment(span.id, span.recording, *times, part.channel, text, speaker=span.speaker))
     notes = [*kaldi.notes, *([f"{cut} segments end after their recording and were cut there"] * (cut > 0))]
     if unused := sorted({e.id for e in entries} - used):
         notes.append(f"{len(unused)} of {len(entries)} recordings have no utterance and are left out, the first is {unused[0]}")
@@ -130,8 +109,7 @@ def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: 
     kept = {s.recording_id: found[s.recording_id] for s in supervisions}
     write_manifests(work, [recording(name, f.final, f.audio) for name, f in sorted(kept.items()) if f.audio], supervisions)
     digests = {name: file_digest(f.file) for name, f in kept.items()}
-    with open_text(work / "audio.tsv", "w") as f:
-        f.writelines(f"{s.id}\t{digests[s.recording_id]}\n" for s in supervisions)
+    write_digests(work, {s.id: digests[s.recording_id] for s in supervisions})
     summary(where, [(s.speaker, s.duration) for s in supervisions])
 
 

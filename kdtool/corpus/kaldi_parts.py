@@ -3,8 +3,6 @@
 Times become samples at the recording's rate, rounded to the nearest. Kaldi's durations are checked against the audio.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +60,9 @@ def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, limits
     if not span.text.split():
         raise Faulty(EMPTY_TEXT.replace("the audio file", f"the utterance ({span.where})"))
     audio = found.audio
-    told = kaldi.duration("reco2dur", span.recording)
-    if told is not None and abs(told - audio.seconds) > MAX_SECONDS_OFF:
-        raise Faulty(f"{span.recording} has {audio.seconds:.3f} s of audio, reco2dur says {told:.3f} s; fetch the audio again, or "
+    announced = kaldi.duration("reco2dur", span.recording)
+    if announced is not None and abs(announced - audio.seconds) > MAX_SECONDS_OFF:
+        raise Faulty(f"{span.recording} has {audio.seconds:.3f} s of audio, reco2dur says {announced:.3f} s; fetch the audio again, or "
                      "remove reco2dur")  # fmt: skip
     start, end, cut = _samples(span, audio, limits.max_overshoot)
     _check_length(span, (end - start) / audio.rate, kaldi, limits)
@@ -74,15 +72,15 @@ def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, limits
 def _samples(span: Span, audio: Sound, max_overshoot: float) -> tuple[int, int, bool]:
     """(first sample, the sample after the last, whether the end was cut)."""
     start = round(span.start * audio.rate)
-    wanted = audio.samples if span.end is None else round(span.end * audio.rate)
-    if start < 0 or wanted <= start or start >= audio.samples:
+    end = audio.samples if span.end is None else round(span.end * audio.rate)
+    if start < 0 or end <= start or start >= audio.samples:
         last = f"{span.end:g} s" if span.end is not None else "its end"
         raise Faulty(f"{span.where}: {span.start:g} s to {last} is no part of {span.recording}, which has {audio.seconds:.3f} s; "
                      "fix the times")  # fmt: skip
-    if wanted - audio.samples > max_overshoot * audio.rate:
+    if end - audio.samples > max_overshoot * audio.rate:
         raise Faulty(f"{span.where}: it ends at {span.end:.3f} s, its recording {span.recording} at {audio.seconds:.3f} s, by more "
                      f"than --max-overshoot {max_overshoot:g}; fix the times, or fetch the audio again")  # fmt: skip
-    return start, min(wanted, audio.samples), wanted > audio.samples
+    return start, min(end, audio.samples), end > audio.samples
 
 
 def _channel(span: Span, found: Found, channel: int | None) -> int:
@@ -101,9 +99,9 @@ def _check_length(span: Span, seconds: float, kaldi: KaldiDir, limits: PartLimit
     shortest = Limits().min_seconds
     if seconds < shortest:
         raise Faulty(f"{span.where}: {seconds:.3f} s, less than {shortest:g} s; fix the times, or remove the utterance")
-    told = kaldi.duration("utt2dur", span.id)
-    # Kaldi's tables do not know about an end that was cut.
-    if told is not None and not -MAX_SECONDS_OFF <= told - seconds <= MAX_SECONDS_OFF + limits.max_overshoot * (span.end is not None):
-        raise Faulty(f"{span.where}: it has {seconds:.3f} s, utt2dur says {told:.3f} s; fetch the audio again, or remove utt2dur")
+    announced = kaldi.duration("utt2dur", span.id)
+    most = MAX_SECONDS_OFF + limits.max_overshoot * (span.end is not None)  # Kaldi's tables do not know about an end that was cut
+    if announced is not None and not -MAX_SECONDS_OFF <= announced - seconds <= most:
+        raise Faulty(f"{span.where}: it has {seconds:.3f} s, utt2dur says {announced:.3f} s; fetch the audio again, or remove utt2dur")
     if fault := text_fault(span.text, seconds, span.recording, Limits(max_chars_per_second=limits.max_chars_per_second)):
         raise Faulty(fault)

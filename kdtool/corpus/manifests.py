@@ -3,11 +3,8 @@
 Every utterance goes into the manifests or, with its reason, into dropped.tsv.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,12 @@ from typing import Any
 from kdtool.audio.faults import tell_audio
 from kdtool.audio.reader import Sound
 from kdtool.core.dropped import account
-from kdtool.core.progress import progress
+from kdtool.core.progress import threaded
 from kdtool.core.tables import open_text, write_jsonl
 from kdtool.core.tensors import file_digest
 from kdtool.core.walk import file_fault
 from kdtool.corpus.utterance import Limits, Utterance, check_utterance
+from kdtool.formats.rows import MANIFESTS
 from kdtool.text.clean import Counts, tell
 from kdtool.text.marks import transcript
 
@@ -48,12 +46,8 @@ def write_set(
     """Check the utterances and write the manifests, sorted by id.
 
     Args:
-        work: folder to write to.
-        utterances: all with an audio file and a transcript; ids are unique.
-        faults: (id, reason) of utterances that lack either.
-        max_dropped: largest share that may be dropped, 0 to 1.
-        nj: decoding threads.
-        where: name of the set, for messages.
+        utterances: all with an audio file and a transcript; ids are unique; faults: (id, reason) of those that lack either.
+        max_dropped: largest share that may be dropped, 0 to 1; nj: decoding threads; where: name of the set, for messages.
 
     Raises:
         KdError: more utterances were dropped than allowed.
@@ -61,28 +55,26 @@ def write_set(
     counts = Counts()
     ordered = [replace(u, text=transcript(u.text, counts)) for u in sorted(utterances, key=lambda u: u.id)]
     tell(where, counts)
-    with ThreadPoolExecutor(nj) as pool:
-        checks = pool.map(lambda u: _check(u, limits), ordered)
-        results = list(progress(checks, len(ordered), f"{where}: reading audio"))
-    dropped = list(faults)
-    kept: list[tuple[Utterance, Sound]] = []
-    for utt, (fault, audio) in zip(ordered, results, strict=True):
-        if audio is None:
-            dropped.append((utt.id, fault))
-        else:
-            kept.append((utt, audio))
+
+    def check(utt: Utterance) -> tuple[str, Sound | None]:
+        fault = file_fault(utt.audio)
+        return (f"{utt.audio}: {fault}", None) if fault else check_utterance(utt, limits)
+
+    results = threaded(check, ordered, nj, f"{where}: reading audio")
+    kept = [(utt, audio) for utt, (_, audio) in zip(ordered, results, strict=True) if audio]
+    dropped = [*faults, *((utt.id, fault) for utt, (fault, audio) in zip(ordered, results, strict=True) if not audio)]
     tell_audio((str(utt.audio), note) for utt, audio in kept for note in audio.notes)
     account(len(ordered) + len(faults), len(kept), dropped, max_share=max_dropped, where=where, work=work)
     write_manifests(work, *whole_files(kept))
-    # The manifests hold paths only: without this table, replaced audio of the same length would leave the features 'up to date'.
-    with open_text(work / "audio.tsv", "w") as f:
-        f.writelines(f"{utt.id}\t{file_digest(utt.audio)}\n" for utt, _ in kept)
+    write_digests(work, {utt.id: file_digest(utt.audio) for utt, _ in kept})
     summary(where, [(utt.speaker, audio.seconds) for utt, audio in kept])
 
 
-def _check(utt: Utterance, limits: Limits) -> tuple[str, Sound | None]:
-    fault = file_fault(utt.audio)
-    return (f"{utt.audio}: {fault}", None) if fault else check_utterance(utt, limits)
+def write_digests(folder: Path, digests: Mapping[str, str]) -> None:
+    """audio.tsv: utterance, digest of its audio. The manifests hold paths only: without this table, replaced audio of the same length
+    would leave the features 'up to date'."""
+    with open_text(folder / "audio.tsv", "w") as f:
+        f.writelines(f"{name}\t{digest}\n" for name, digest in digests.items())
 
 
 def summary(where: str, utterances: Sequence[tuple[str, float]]) -> None:
@@ -95,15 +87,11 @@ def whole_files(utterances: Sequence[tuple[Utterance, Sound]]) -> tuple[list[Any
     """Lhotse recordings and supervisions of utterances that are one file each."""
     from lhotse import SupervisionSegment
 
-    recordings, supervisions = [], []
-    for utt, audio in utterances:
-        recordings.append(recording(utt.id, utt.audio, audio))
-        supervisions.append(
-            SupervisionSegment(
-                id=utt.id, recording_id=utt.id, start=0.0, duration=audio.seconds, channel=0, text=" ".join(utt.text.split()),
-                language="English", speaker=utt.speaker,
-            )
-        )  # fmt: skip
+    recordings = [recording(utt.id, utt.audio, audio) for utt, audio in utterances]
+    supervisions = [
+        SupervisionSegment(utt.id, utt.id, 0.0, audio.seconds, 0, " ".join(utt.text.split()), "English", utt.speaker)
+        for utt, audio in utterances
+    ]
     return recordings, supervisions
 
 
@@ -121,5 +109,5 @@ def write_manifests(work: Path, recordings: Sequence[Any], supervisions: Sequenc
     from lhotse import RecordingSet, SupervisionSet, validate_recordings_and_supervisions
 
     validate_recordings_and_supervisions(RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions))
-    write_jsonl(work / "recordings.jsonl.gz", (r.to_dict() for r in recordings))
-    write_jsonl(work / "supervisions.jsonl.gz", (s.to_dict() for s in supervisions))
+    for name, rows in zip(MANIFESTS, (recordings, supervisions), strict=True):
+        write_jsonl(work / name, (row.to_dict() for row in rows))

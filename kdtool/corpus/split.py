@@ -4,8 +4,6 @@ Everything that is tuned (options, scales, which checkpoint is kept) is tuned on
 unseen. Speakers are drawn by the hash of seed and name, or given by name; all utterances of a speaker go to one side.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -18,9 +16,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.ownership import check_unasked
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, read_lines, write_jsonl
-from kdtool.formats.rows import SUPERVISION, read_rows
-
-MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
+from kdtool.formats.rows import MANIFESTS, SUPERVISION, read_rows
 
 
 @dataclass(frozen=True)
@@ -55,8 +51,8 @@ def write_part(data: Path, work: Path, speakers: set[str]) -> str:
     """The manifests' rows of these speakers, in their order; returns a summary of their amount."""
     supervisions = [row for row in read_rows(data / MANIFESTS[1], SUPERVISION) if row["speaker"] in speakers]
     utterances, recordings = {row["id"] for row in supervisions}, {row["recording_id"] for row in supervisions}
-    write_jsonl(work / "supervisions.jsonl.gz", supervisions)
-    write_jsonl(work / "recordings.jsonl.gz", (r for r in read_rows(data / MANIFESTS[0], {"id": (str,)}) if r["id"] in recordings))
+    write_jsonl(work / MANIFESTS[1], supervisions)
+    write_jsonl(work / MANIFESTS[0], (r for r in read_rows(data / MANIFESTS[0], {"id": (str,)}) if r["id"] in recordings))
     if (data / "audio.tsv").is_file():
         with open_text(work / "audio.tsv", "w") as f:
             f.writelines(f"{line}\n" for line in read_lines(data / "audio.tsv") if line.split("\t")[0] in utterances)

@@ -3,8 +3,6 @@
 An utterance is one audio file, which kdtool.audio reads to its end.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

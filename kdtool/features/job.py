@@ -21,9 +21,9 @@ from kdtool.core.jobs import split
 from kdtool.core.progress import progress
 from kdtool.core.tables import read_jsonl, write_json, write_jsonl
 from kdtool.core.tensors import save_tensors
-from kdtool.corpus.sources import source_fault
 from kdtool.features.cmvn import utterance_sums
 from kdtool.features.store import EDGE, LOW_FREQ
+from kdtool.formats.rows import source_fault
 
 KINDS = {"mfcc": 13, "fbank": 80}
 MAX_SECONDS_OFF = 0.01  # seconds between manifest and audio; Lhotse silently pads up to half a second

@@ -4,8 +4,6 @@ Other programs write manifests, too, so nothing is assumed: a field that is miss
 infinite is a fault. Transcripts are read here, so this module counts as code of the steps that use them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +15,8 @@ from kdtool.core.tables import read_jsonl
 Fields = Mapping[str, tuple[type, ...]]
 NUMBER = (int, float)
 LARGEST = 1 << 53  # integers up to here are exact as floats
+MAX_BYTES = 200  # of an id: file systems allow 255 bytes for a name; suffixes such as '_sp0.9.npy' need room
+MANIFESTS = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 RECORDING: Fields = {"id": (str,), "sources": (list,), "sampling_rate": (int,), "num_samples": (int,), "duration": NUMBER}
 TRANSCRIPT: Fields = {"id": (str,), "text": (str, type(None))}
 SUPERVISION: Fields = {
@@ -56,3 +56,35 @@ def row_faults(row: Any, fields: Fields) -> Iterator[str]:
             yield f"{name} is {type(value).__name__} {str(value)[:40]!r}"
         elif isinstance(value, NUMBER) and not (math.isfinite(value) if isinstance(value, float) else abs(value) < LARGEST):
             yield f"{name} is {value}" if isinstance(value, float) else f"{name} has {value.bit_length()} bits"
+
+
+def id_fault(name: object) -> str:
+    """'' for a good id of an utterance, recording or speaker, else what is wrong with it.
+
+    Ids become file names (features), fields of tables (CTM, TSV, Kaldi's text files) and keys of tensors. An id that breaks one of
+    these is refused when the data is imported: nothing needs escaping later, and no id can lead out of a folder.
+    """
+    if not isinstance(name, str) or not name:
+        return f"{name!r} is no text"
+    if "/" in name or "\\" in name:
+        return f"{name!r} holds a slash, which no file name can"
+    if any(c.isspace() or not c.isprintable() for c in name):
+        return f"{name!r} holds a blank or a control character, which ends a field in tables"
+    if name[0] in ".-":
+        return f"{name!r} begins with '{name[0]}': as a file name it would be hidden, another folder, or an option"
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        return f"{name[:40]!r}.. has more than {MAX_BYTES} bytes, too many for a file name"
+    return ""
+
+
+def source_fault(source: Any) -> str:
+    """'' for a source of a Lhotse recording that is a plain file, else what is wrong.
+
+    Lhotse also runs commands (type 'command' goes to a shell), fetches URLs, and reads some formats through a shell line that holds
+    the file's name. Manifests are foreign input, so only plain files are allowed.
+    """
+    if not isinstance(source, dict) or not isinstance(source.get("source"), str) or not source.get("source"):
+        return "no audio file is named"
+    if source.get("type") != "file":
+        return f"type {source.get('type')!r} ({source['source'][:60]!r}), only 'file' is read; commands are not run, nothing is fetched"
+    return f"{source['source']!r} is no file name" if "\0" in source["source"] else ""

@@ -5,8 +5,6 @@ EM over the whole lexicon takes minutes, so the chunk model is estimated on a sa
 them: CMUdict in 30 s instead of 210 s, word error 26.3% instead of 25.6% on 2,000 held-out words.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import platform
@@ -14,7 +12,8 @@ import random
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kdtool.core.errors import KdError
@@ -25,6 +24,7 @@ from kdtool.lang.tools import run_tool
 SPELLED = re.compile(r"[A-Z']*[A-Z][A-Z']*")
 CHUNKS = ["--seq1_del=false", "--seq2_del=true", "--seq1_max=2", "--seq2_max=2", "--grow=false"]
 EM_ITERATIONS = 8
+SHOWN, SHOWN_LETTERS = 10, 40  # unknown words printed, and letters of each
 LONGEST = 60  # letters of a word; the program's time and memory grow with its square
 
 
@@ -59,6 +59,42 @@ def say(text: str) -> None:
     print(f"G2P: {text}", file=sys.stderr, flush=True)
 
 
+def tell_unknown(what: str, words: Counter[str], unknown: Iterable[str], fate: str, listed: str) -> None:
+    """Print how many of a text's words have no pronunciation, and the most frequent ones; nothing if all have one.
+
+    Args:
+        what: source of the words: "training transcripts".
+        words: count of each word of the text; unknown: those without a pronunciation.
+        fate: what happens to them: "are without a pronunciation and become <UNK>".
+        listed: file that lists all of them.
+    """
+    lost = Counter({w: words[w] for w in set(unknown) if words[w]})
+    if not lost:
+        return
+    total, share = words.total(), 100 * lost.total() / words.total()
+    names = {w: w if len(w) <= SHOWN_LETTERS else w[:SHOWN_LETTERS] + ".." for w in lost}
+    first = ", ".join(f"{names[w]} {n}" for w, n in sorted(lost.items(), key=lambda item: (-item[1], item[0]))[:SHOWN])
+    print(f"{what}: {len(lost)} of {len(words)} words {fate} ({lost.total()} of {total} tokens, {share:.2f}%)\n"
+          f"  {'all' if len(lost) <= SHOWN else 'most frequent'}: {first}; list: {listed}", file=sys.stderr)  # fmt: skip
+
+
+def pronounce(
+    missing: Iterable[str], lexicon: Lexicon, work: Path, *, g2p: bool, max_words: int, nj: int, order: int = 6, seed: int = 0
+) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
+    """Pronunciations of words that the lexicon lacks, and (word, reason) of those without one. Arguments as of `G2p` and its `train`."""
+    words = sorted(missing)
+    if not g2p:
+        return {}, [(w, "not in the lexicon, and G2P is off") for w in words]
+    if not any(SPELLED.fullmatch(w) for w in words):
+        return {}, [(w, unspelled(w)) for w in words]
+    print(f"G2P for {len(words)} words that the lexicon lacks", file=sys.stderr, flush=True)
+    model = G2p(work, order=order, nj=nj, seed=seed)
+    model.train(lexicon, max_words)
+    result = model.apply(words)
+    model.clean()
+    return result
+
+
 class G2p:
     """A converter trained on a lexicon; temporary files and logs go under `work`.
 
@@ -88,14 +124,14 @@ class G2p:
         model = self.temporary / "chunks.fst"
         some = sample_words(words, self.align_words, self.seed)
         say(f"1 of 4, chunks of letters and phones, from {len(some)} words")
-        self._align(some, lexicon, "sample", [f"--iter={EM_ITERATIONS}", f"--write_model={model}"])
+        command = self._align_command(some, lexicon, "sample", [f"--iter={EM_ITERATIONS}", f"--write_model={model}"])
+        run_tool(command, self.log / "g2p_align_sample.log", env=self.env)
         if len(some) < len(words):
             say(f"2 of 4, {len(words)} words of the lexicon aligned with their phones")
             self._align_all(words, lexicon, model)
         else:
             (self.temporary / "sample.corpus").rename(self.temporary / "all.corpus")
-        arpa = self.temporary / "joint.arpa"
-        corpus = self.temporary / "all.corpus"
+        arpa, corpus = self.temporary / "joint.arpa", self.temporary / "all.corpus"
         if not corpus.stat().st_size:
             raise KdError(f"none of the lexicon's {len(words)} words could be aligned to its phones; give a larger one or --g2p false")
         say(f"3 of 4, joint {self.order}-gram model")
@@ -131,9 +167,7 @@ class G2p:
     def _align_all(self, words: Sequence[str], lexicon: Lexicon, model: Path) -> None:
         loaded = ["--load_model=true", f"--model_file={model}"]
         parts = [f"part{j}" for j in range(1, self.nj + 1)]
-        commands = []
-        for j, part in enumerate(parts, 1):
-            commands.append(self._align_command(split(words, j, self.nj), lexicon, part, loaded))
+        commands = [self._align_command(split(words, j, self.nj), lexicon, part, loaded) for j, part in enumerate(parts, 1)]
         logs = [self.log / f"g2p_align_{part}.log" for part in parts]
         # The array runner passes its environment on; env(1) adds the libraries' folder to it.
         library = f"LD_LIBRARY_PATH={self.env['LD_LIBRARY_PATH']}"
@@ -144,9 +178,6 @@ class G2p:
             for part in parts:
                 with open(self.temporary / f"{part}.corpus", "rb") as f:
                     shutil.copyfileobj(f, corpus)
-
-    def _align(self, words: Sequence[str], lexicon: Lexicon, name: str, options: list[str]) -> None:
-        run_tool(self._align_command(words, lexicon, name, options), self.log / f"g2p_align_{name}.log", env=self.env)
 
     def _align_command(self, words: Sequence[str], lexicon: Lexicon, name: str, options: list[str]) -> list[str]:
         source, corpus = self.temporary / f"{name}.tsv", self.temporary / f"{name}.corpus"

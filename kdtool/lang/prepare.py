@@ -18,12 +18,12 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json, write_table
+from kdtool.lang.g2p import pronounce, tell_unknown
 from kdtool.lang.given import given_probs, not_probabilities
 from kdtool.lang.lexicon import SIL, SPN, UNK, Lexicon, LexiconFile, Pron, read_lexicon, write_lexicon
 from kdtool.lang.positions import mark_lexicon, marked_phones, write_positions
 from kdtool.lang.vocab import RESERVED, most_frequent, text_words, transcript_words
 from kdtool.text.clean import spellings
-from kdtool.text.unknown import unknown_words
 
 STATES = 3
 
@@ -80,24 +80,6 @@ def other_spellings(words: Iterable[str], lexicon: Lexicon) -> dict[str, str]:
         if word not in lexicon and (spelled := next((s for s in spellings(word) if s in lexicon), "")):
             found[word] = spelled
     return found
-
-
-def pronounce(missing: Sequence[str], lexicon: Lexicon, work: Path, cfg: Config, nj: int) -> tuple[dict[str, Pron], list[tuple[str, str]]]:
-    """Pronunciations by G2P for the words that the lexicon lacks, and (word, reason) of those without one."""
-    if not missing:
-        return {}, []
-    if not cfg.g2p:
-        return {}, [(w, "not in the lexicon, and G2P is off") for w in sorted(missing)]
-    from kdtool.lang.g2p import SPELLED, G2p, unspelled
-
-    if not any(SPELLED.fullmatch(w) for w in missing):
-        return {}, [(w, unspelled(w)) for w in sorted(missing)]
-    print(f"G2P for {len(missing)} words that the lexicon lacks", file=sys.stderr, flush=True)
-    g2p = G2p(work, order=cfg.g2p_order, nj=nj, seed=cfg.seed)
-    g2p.train(lexicon, cfg.g2p_max_words)
-    found, failed = g2p.apply(missing)
-    g2p.clean()
-    return found, failed
 
 
 def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon, word_position: bool) -> list[str]:
@@ -173,8 +155,7 @@ def report(
     lost = [f"  training word {w} is {UNK}: {reason}" for w, reason in failed if w in chosen.training]
     unknown = {UNK, *(w for w, _ in failed)}
     for what, words in (("training transcripts", chosen.training), ("transcripts to align", chosen.to_align), ("LM text", chosen.text)):
-        if said := unknown_words(what, words, unknown, f"are without a pronunciation and become {UNK}", listed):
-            print(said, file=sys.stderr)
+        tell_unknown(what, words, unknown, f"are without a pronunciation and become {UNK}", listed)
     share = stats["training_oov_tokens"] / max(1, stats["training_tokens"])
     if share > max_oov:
         raise KdError(f"{100 * share:.1f}% of the words in the training transcripts have no pronunciation, more than --max-oov {max_oov}:\n"
@@ -198,7 +179,9 @@ def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, out: Path
         print(f"{len(spelled)} words have the pronunciation of another spelling in the lexicon: {first}", file=sys.stderr)
     in_lexicon: Lexicon = {**{w: source.prons[s] for w, s in spelled.items()}, **source.prons}
     missing = [w for w in (*chosen.vocabulary, *chosen.beyond) if w not in in_lexicon]
-    made, failed = pronounce(missing, source.prons, work, cfg, nj)
+    made, failed = pronounce(
+        missing, source.prons, work, g2p=cfg.g2p, max_words=cfg.g2p_max_words, nj=nj, order=cfg.g2p_order, seed=cfg.seed
+    )
     prons: Lexicon = {**{w: [p] for w, p in made.items()}, **in_lexicon}
     known = {w: prons[w] for w in chosen.vocabulary if w in prons}
     if not known:

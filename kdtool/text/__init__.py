@@ -1,1 +1,1 @@
-"""Text cleaning: characters, marks that are no words, files that are no plain text, unknown words."""
+"""Text cleaning: characters, marks that are no words, files that are no plain text."""

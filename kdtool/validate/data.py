@@ -17,9 +17,7 @@ from kdtool.core.findings import Class, Level, Report
 from kdtool.core.inputs import validate
 from kdtool.core.tables import read_lines
 from kdtool.core.tensors import file_digest
-from kdtool.corpus.ids import id_fault
-from kdtool.corpus.sources import source_fault
-from kdtool.formats.rows import RECORDING, SUPERVISION
+from kdtool.formats.rows import RECORDING, SUPERVISION, id_fault, source_fault
 from kdtool.lang.vocab import text_fault
 from kdtool.validate.checks import BROKEN, BROKEN_CLASS, check_repeated, sound_rows
 

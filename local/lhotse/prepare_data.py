@@ -20,7 +20,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text
-from kdtool.corpus.ids import id_fault
+from kdtool.formats.rows import id_fault
 
 WHOLE = "all"  # the part of a corpus that Lhotse does not divide
 Manifests = dict[str, Any]

@@ -12,8 +12,8 @@ from pathlib import Path
 from kdtool.core.encoding import utf8_lines
 from kdtool.core.errors import KdError
 from kdtool.core.walk import files_below
-from kdtool.corpus.ids import id_fault
 from kdtool.corpus.utterance import Utterance
+from kdtool.formats.rows import id_fault
 
 ID = re.compile(r"\w+-\w+-\w+")
 Fault = tuple[str, str]

@@ -14,7 +14,7 @@ from bad_input_validate import AUDIO, DATA, SUP, UTT, field, source
 
 from kdtool.core.tables import read_jsonl
 
-STEPS["fix"] = ("kdtool.validate.fix", [DATA])
+STEPS["fix"] = ("kdtool.corpus.fix", [DATA])
 
 
 @pytest.fixture(scope="module")

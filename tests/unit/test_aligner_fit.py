@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from kdtool.aligner import fit as fitting
-from kdtool.aligner.doubt import doubtful
 from kdtool.aligner.fit import exchange_gains, heard, text_fit, worst_stretch
 from kdtool.aligner.loop import CHUNK, PhoneLoop
 from kdtool.aligner.posterior import Found, align_scores
+from kdtool.aligner.times import LOOKS_WRONG
 from kdtool.formats.tree import Tree
 from kdtool.gmm.model import DiagGmm
 from kdtool.graph.training import GraphBuilder
@@ -122,7 +122,7 @@ def test_what_is_said_fits_and_is_heard() -> None:
     scores = spoken(loop, WORDS, np.random.default_rng(0))
     found = aligned(loop, WORDS, scores)
     said = text_fit(loop, builder(loop), WORDS, found, scores)
-    assert said.fit > 0.7 and said.exchanged == -1 and not any(doubtful(w.fit) for w in said.words)
+    assert said.fit > 0.7 and said.exchanged == -1 and not any((w.fit < LOOKS_WRONG) for w in said.words)
     assert [w.heard for w in said.words] == [[2, 3], [4], [3, 2], [2, 3]]
     assert heard(loop, loop.best_path(scores), 16, 17) == [2]  # within a phone: that phone
 
@@ -132,13 +132,13 @@ def test_a_wrong_word_and_exchanged_words_are_seen_where_they_are() -> None:
     scores = spoken(loop, ["AB", "BA", "BA", "AB"], np.random.default_rng(1))
     wrong = ["AB", "BA", "C", "AB"]
     said = text_fit(loop, builder(loop), wrong, aligned(loop, wrong, scores), scores)
-    assert doubtful(said.fit) and min(range(4), key=lambda n: said.words[n].fit) in (1, 2)
+    assert (said.fit < LOOKS_WRONG) and min(range(4), key=lambda n: said.words[n].fit) in (1, 2)
     scores = spoken(loop, ["AB", "C", "BA", "AB", "C"], np.random.default_rng(2))
     other = ["AB", "BA", "C", "AB", "C"]
     found = aligned(loop, other, scores)
     assert int(np.argmax(exchange_gains(builder(loop), other, found.words, scores))) == 1
     said = text_fit(loop, builder(loop), other, found, scores)
-    assert doubtful(said.fit) and doubtful(said.words[1].fit) and doubtful(said.words[2].fit)
+    assert (said.fit < LOOKS_WRONG) and (said.words[1].fit < LOOKS_WRONG) and (said.words[2].fit < LOOKS_WRONG)
 
 
 def test_words_that_sound_alike_are_not_exchanged() -> None:
@@ -156,7 +156,7 @@ def test_a_word_without_pronunciation_is_no_evidence_unless_most_are() -> None:
     for words, judged in ((["AB", "<UNK>", "AB", "C"], False), (["AB", "<UNK>", "<UNK>", "<UNK>"], True)):
         found = aligned(loop, words, scores)
         said = text_fit(loop, builder(loop), words, found, scores)
-        assert said.words[1].llr < -2 and doubtful(said.words[1].fit) == judged and doubtful(said.fit) == judged, words
+        assert said.words[1].llr < -2 and (said.words[1].fit < LOOKS_WRONG) == judged and (said.fit < LOOKS_WRONG) == judged, words
         assert exchange_gains(builder(loop), words, found.words, scores)[:2] == [-np.inf, -np.inf]
 
 

@@ -317,10 +317,14 @@ def test_what_is_too_long_for_an_exact_search_is_searched_with_beams(monkeypatch
 
 def test_times_end_with_the_file_and_wrong_ones_are_refused() -> None:
     piece = {"confidence": 0.9, "loglike": -1.0, "word": -1, "states": [1, 1, 1]}
-    row = {"frames": 6, "loglike": -6.0, "edges": [0.0, 0.03, 0.0567], "words": [{**piece, "id": 0, "start": 3, "length": 3, "word": 0}],
+    fit = {"llr": -1.0, "fit": 0.4, "start": 0, "stop": 9, "heard": [2], "exchanged": -1,
+           "words": [{"llr": -2.0, "fit": 0.3, "heard": [2]}]}  # fmt: skip
+    row = {"frames": 6, "loglike": -6.0, "fit": fit, "edges": [0.0, 0.03, 0.0567],
+           "words": [{**piece, "id": 0, "start": 3, "length": 3, "word": 0}],
            "phones": [{**piece, "id": 1, "start": 0, "length": 3}, {**piece, "id": 2, "start": 3, "length": 3, "word": 0}]}  # fmt: skip
     one = to_aligned(row, "a", "a.wav", 0.0567, [("A", "A")], ["<eps>", "SIL", "AA"])
     assert [(p.label, p.start, p.end) for p in one.phones] == [("SIL", 0.0, 0.03), ("AA", 0.03, 0.0567)]
+    assert (one.wrong, one.wrong_words, one.words[0].heard) == (Doubt(0.0, 0.0567, "A", "AA", False), 1, "AA")
     assert [(s.label, s.end) for s in one.states][-3:] == [("AA_0", 0.0389), ("AA_1", 0.0478), ("AA_2", 0.0567)]
     with pytest.raises(KdError, match="says words"):
         to_aligned(row, "a", "a.wav", 0.0567, [("A", "A"), ("B", "B")], ["<eps>", "SIL", "AA"])
@@ -340,7 +344,7 @@ def test_the_report_shows_what_fits_worst_or_the_chosen_files_and_runs_its_own_s
     assert [f.name for f in choose(files, 2, [])] == ['"><script>', "c"]
     assert [f.name for f in choose(files, 2, ["c", "gone", "a"])] == ["c", "a"]
     assert "--report-files gone" in capsys.readouterr().err
-    write_report(tmp_path / "r.html", files, files, [("<i>bad</i>", "no <audio>")], lambda name: (RNG.normal(0, 0.1, 8000), 16000))
+    write_report(tmp_path / "r.html", files, files, [("<i>bad</i>", "no <audio>")], lambda name: (RNG.normal(0, 0.1, (1, 8000)), 16000))
     page = (tmp_path / "r.html").read_text()
     scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
@@ -364,7 +368,7 @@ def test_of_a_long_file_the_report_shows_and_plays_where_the_text_fits_worst(tmp
     line = window(one)
     assert (line.start, line.end) == (55.4, 85.4)
     assert (window(replace(one, fit=0.9)).start, window(replace(one, duration=20.0)).end) == (0.0, 20.0)
-    write_report(tmp_path / "r.html", [one], [one], [], lambda name: (RNG.normal(0, 0.1, 800000), 8000))
+    write_report(tmp_path / "r.html", [one], [one], [], lambda name: (RNG.normal(0, 0.1, (1, 800000)), 8000))
     page = (tmp_path / "r.html").read_text()
     sound = soundfile.info(io.BytesIO(base64.b64decode(re.findall(r"data:audio/flac;base64,([^\"]+)", page)[0])))
     assert sound.frames == 240000 and "Shown: 55.4 to 85.4 s" in page

@@ -20,9 +20,9 @@ from kdtool.core.findings import Level
 from kdtool.core.inputs import validate
 from kdtool.core.tables import read_jsonl, read_lines, write_jsonl
 from kdtool.corpus import kaldi_export, kaldi_import
-from kdtool.corpus.ids import id_fault
 from kdtool.corpus.kaldi_audio import recognise
 from kdtool.corpus.kaldi_export import decimal_seconds
+from kdtool.formats.rows import id_fault
 from kdtool.text.marks import transcript, words_fault
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from kdtool.core.encoding import read_utf8, utf8_lines
 from kdtool.core.errors import KdError
+from kdtool.lang.g2p import tell_unknown
 from kdtool.text.kinds import check_plain, file_kind, plain_fault
 from kdtool.text.marks import NOT_SAID, SENTENCE, UNKNOWN, markup, transcript, without_marks, words_fault
-from kdtool.text.unknown import unknown_words
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\nHello there\n\n2\n00:00:03,000 --> 00:00:04,000\nAgain\n"
 KINDS = {
@@ -135,10 +135,13 @@ def test_encodings_are_named_with_the_command_that_converts_them(tmp_path: Path)
     assert read_utf8(path) == "\ufeffabc\u00e9\n\ufeffd" and utf8_lines(path) == ["abc\u00e9", "d"]
 
 
-def test_the_summary_of_unknown_words() -> None:
+def test_the_summary_of_unknown_words(capsys: pytest.CaptureFixture[str]) -> None:
     counts = Counter({"THE": 90, **{f"W{n:02d}": n for n in range(1, 13)}})
-    said = unknown_words("transcripts", counts, [*(f"W{n:02d}" for n in range(1, 13)), "ELSE"], "become <UNK>", "x/list.tsv")
+    tell_unknown("transcripts", counts, [*(f"W{n:02d}" for n in range(1, 13)), "ELSE"], "become <UNK>", "x/list.tsv")
+    said = capsys.readouterr().err
     assert said.startswith("transcripts: 12 of 13 words become <UNK> (78 of 168 tokens, 46.43%)")
-    assert "most frequent: W12 12, W11 11" in said and "W02" not in said and said.endswith("list: x/list.tsv")
-    assert unknown_words("transcripts", counts, ["ELSE"], "<UNK>", "x") == ""
-    assert "XXXX.. 1" in unknown_words("t", Counter({"X" * 300: 1}), ["X" * 300], "noise", "x")
+    assert "most frequent: W12 12, W11 11" in said and "W02" not in said and said.endswith("list: x/list.tsv\n")
+    tell_unknown("transcripts", counts, ["ELSE"], "<UNK>", "x")
+    assert capsys.readouterr().err == ""
+    tell_unknown("t", Counter({"X" * 300: 1}), ["X" * 300], "noise", "x")
+    assert "XXXX.. 1" in capsys.readouterr().err

@@ -5,18 +5,14 @@ A context gets a state only if a longer n-gram starts with it. So states that ca
 them: 344,000 of 442,000 measured) never appear, which makes the later determinization several times faster.
 """
 
-from __future__ import annotations
-
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text
 from kdtool.graph.fst import FstArrays
+from kdtool.lm.arpa import LOG10, read_ngrams
 
-LOG10 = math.log(10.0)
 _BOS, _EOS = -1, -2
 _NEVER = -90.0  # SRILM and KenLM write log10 probability -99 for <s>
 
@@ -41,48 +37,18 @@ def read_arpa(path: Path, words: Mapping[str, int]) -> Arpa:
         KdError: not an ARPA file, a malformed line (its number is named), counts that do not match the header.
     """
     ids = {**words, "<s>": _BOS, "</s>": _EOS}
-    grams: list[dict[tuple[int, ...], tuple[float, float]]] = []
-    counts: list[int] = []
-    skipped_words: list[str] = []
-    order, skipped, read, ended = 0, 0, 0, False
-    with open_text(path) as lines:
-        for number, line in enumerate(lines, 1):
-            fields = line.split()
-            if not fields:
-                continue
-            if line.startswith("ngram "):
-                counts.append(int(line.split("=")[1]))
-            elif line.startswith("\\"):
-                ended = fields[0] == "\\end\\"
-                if order and read != counts[order - 1]:
-                    raise KdError(f"{path}: {read} {order}-grams, its header says {counts[order - 1]}; train the LM again")
-                order, read = order + (fields[0] != "\\data\\" and not ended), 0
-                if order > len(grams):
-                    grams.append({})
-            elif order:
-                read += 1
-                names, numbers = _parse(fields, order, f"{path}, line {number}")
-                key = tuple(ids.get(w, 0) for w in names)
-                if 0 not in key:
-                    grams[order - 1][key] = numbers
-                    continue
-                skipped += 1
-                if order == 1 and names[0].lower() != "<unk>":
-                    skipped_words.append(names[0])
-    if not grams or not ended or len(grams) != len(counts):
-        raise KdError(f"{path}: not a complete ARPA file (\\data\\ ... \\end\\ expected); train the LM again")
-    return Arpa(grams, skipped, skipped_words)
-
-
-def _parse(fields: list[str], order: int, where: str) -> tuple[list[str], tuple[float, float]]:
-    """Words, log-probability and back-off weight (nats) of one n-gram line."""
-    try:
-        if len(fields) not in (order + 1, order + 2):
-            raise ValueError
-        back_off = float(fields[order + 1]) if len(fields) == order + 2 else 0.0
-        return fields[1 : order + 1], (float(fields[0]) * LOG10, back_off * LOG10)
-    except ValueError:
-        raise KdError(f"{where}: {' '.join(fields)!r} is no {order}-gram line; train the LM again") from None
+    arpa = Arpa([], 0, [])
+    for names, log_prob, back_off in read_ngrams(path):
+        if len(names) > len(arpa.grams):
+            arpa.grams.append({})
+        key = tuple(ids.get(w, 0) for w in names)
+        if 0 not in key:
+            arpa.grams[-1][key] = log_prob * LOG10, back_off * LOG10
+            continue
+        arpa.skipped += 1
+        if len(names) == 1 and names[0].lower() != "<unk>":
+            arpa.skipped_words.append(names[0])
+    return arpa
 
 
 def grammar_fst(arpa: Arpa, back_off_label: int) -> FstArrays:

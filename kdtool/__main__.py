@@ -3,8 +3,6 @@
 Each command is a module with `main(argv)`, imported only when it is called.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Check an environment.  In: the Python that runs this, the folder of KenLM's programs.  Out: exit status 1 and what is missing."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import platform

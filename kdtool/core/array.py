@@ -3,8 +3,6 @@
 Environment variables override the resources of everything that runs below: KD_JOB_MEM=4G, KD_JOB_TIME=8:00:00, KD_JOB_GPU=1.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -3,8 +3,6 @@
 Linux: processes and their parents are read from /proc.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shlex

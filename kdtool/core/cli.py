@@ -4,8 +4,6 @@ Order of precedence: command line, then --config files (YAML; later files win, k
 Nothing is evaluated: YAML is read by the safe loader, and unknown keys are errors.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import errno

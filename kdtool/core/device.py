@@ -4,8 +4,6 @@ A batch is moved to ``Compute.device`` once; nothing else in training names a de
 if there is none.
 """
 
-from __future__ import annotations
-
 import ctypes
 import re
 from contextlib import AbstractContextManager
@@ -29,11 +27,11 @@ DRIVERS = tuple(Path(p) for p in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))  # 
 class Compute:
     """A device and an arithmetic. ``precision``: "float32" or "bfloat16"; a resumed run keeps that of its checkpoint."""
 
-    device: torch.device
+    device: "torch.device"
     precision: str = "float32"
 
     @classmethod
-    def choose(cls, device: str = "auto", precision: str = "float32") -> Compute:
+    def choose(cls, device: str = "auto", precision: str = "float32") -> "Compute":
         """The device of that name and its resolved ``precision``; UsageError for a missing device."""
         chosen = choose_device(device)
         compute = cls(chosen, resolve_precision(precision, chosen.type))
@@ -65,7 +63,7 @@ def check_device(name: str) -> str:
     return name
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> "torch.device":
     """The torch device of a name; 'auto' is cuda:0 if torch sees a CUDA device, else the CPU. UsageError for other devices."""
     import torch
 

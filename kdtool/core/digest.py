@@ -4,8 +4,6 @@ A folder made by a step counts by its completion record (a Merkle tree over the 
 content of all its files. A file whose size and modification time match the record is not read again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 An id may be a file name with any characters: it is escaped as by kdtool.core.names.escaped, so a row stays a row.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Text files that must be UTF-8.  In: a path or the bytes.  Out: the text, or the encoding and the command that converts it."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Versions and git state of this run.  In: nothing.  Out: a dict for the run's record."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

@@ -1,7 +1,5 @@
 """Findings of a validator.  In: one call per faulty item.  Out: a line per class of problem, and a table of all items."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum

@@ -1,7 +1,5 @@
 """Kinds of folders that can be checked.  A new kind is a module with CLASSES, OTHERS and check(), and a line here."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -5,8 +5,6 @@ processes, kdtool.core.pool) or `slurm` (kdtool.core.slurm). Jobs end when the w
 the end of the first log and the command that repeats it are printed; outputs of the other jobs are reused (kdtool.core.parts).
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

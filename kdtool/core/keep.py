@@ -7,8 +7,6 @@ notes, files in log/, hidden files, links. A nested step's folder has a separate
 in its record) is the user's. Files are moved one by one and the record is moved last, so a kill at any moment loses nothing.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import stat

@@ -4,8 +4,6 @@
 command once per value, with the name replaced in each argument; no shell evaluates anything.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Sequence

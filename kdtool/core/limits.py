@@ -3,8 +3,6 @@
 A control group (a container, a batch job) counts where its limit is below the machine's.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator

@@ -6,8 +6,6 @@ this machine is recognised by its pid and start time; one on another machine cou
 Clocks need not be synchronised.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl
@@ -39,7 +37,7 @@ class Lock:
     def __init__(self, path: Path, what: str, wait: float = 0.0) -> None:
         self.path, self.what, self.wait = path, what, wait
 
-    def __enter__(self) -> Lock:
+    def __enter__(self) -> "Lock":
         while True:
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:

@@ -4,8 +4,6 @@ A file name may hold every byte except '/' and NUL: tabs and newlines, which end
 and bytes that are not UTF-8 (Python represents those as lone surrogates).
 """
 
-from __future__ import annotations
-
 import unicodedata
 
 SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}

@@ -5,8 +5,6 @@ In: a graph's arcs and scores as numpy arrays. Out: lattice arcs; for ``viterbi.
 use. CXX selects another compiler than g++.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

@@ -4,8 +4,6 @@ A previous file moves to FILE.backup.N, unless the tool wrote it: `.FILE.made` b
 last version. A file of a step's output is never replaced. A kill in between may leave an extra backup, never a missing one.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

@@ -6,8 +6,6 @@ contain or lie inside an input, except for the toolkit's nesting (data/train/mfc
 A damaged record beside an env.json of the toolkit counts as ours: the step runs, and the whole folder becomes a backup.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

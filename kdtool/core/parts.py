@@ -5,8 +5,6 @@ the array's commands. When the step is run again with the same inputs, options a
 `salvage` empties the work folder except for those files, and `Parts.take` puts them back after comparing their content again.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -3,8 +3,6 @@
 At most as many jobs run in parallel as requested, as there are cores, and as fit into free memory by the array's estimate.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

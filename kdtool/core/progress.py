@@ -1,7 +1,5 @@
 """Progress of long work, with the remaining time: one line rewritten in place on a terminal, occasional lines in a log."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -7,8 +7,6 @@ A new line makes no record stale: the code version of a step (kdtool.core.source
 in its ``code``. So entries are text, not imports, and a registry is a top-level statement of its module.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Generic, TypeVar

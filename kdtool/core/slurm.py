@@ -4,8 +4,6 @@ A job writes its exit status into its status file. If that file is missing, Slur
 counts: cancelled, out of memory, out of time, lost with its node. No accounting is needed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

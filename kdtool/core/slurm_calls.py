@@ -4,8 +4,6 @@ Every array has a unique label (its job name), so that it can be cancelled even 
 the id. A guard process cancels it when the waiting process dies, for any reason.
 """
 
-from __future__ import annotations
-
 import fcntl
 import shutil
 import subprocess

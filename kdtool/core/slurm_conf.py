@@ -7,8 +7,6 @@ Its lines ('#' starts a comment; words are split as in a shell, without evaluati
     option NAME=* [OPTIONS]         options for every other value; $0 in them is the value
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 from dataclasses import dataclass, field

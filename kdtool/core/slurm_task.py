@@ -4,8 +4,6 @@ The job's command comes from a file, not through any shell. The status file is w
 if it is missing, Slurm ended the task. Inside the job KD_BACKEND is local: its own jobs stay in its allocation.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -3,8 +3,6 @@
 libsndfile says 'System error' for every error of the system, and ignores errors on closing a file.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import resource

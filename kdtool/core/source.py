@@ -13,8 +13,6 @@ can grow without making earlier results stale:
   The step's own options count by their values.
 """
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import inspect

@@ -5,8 +5,6 @@ as for a run: nothing is run or written, and no plan is stored that could become
 the step that makes it. A step whose output's place belongs to others is refused, so that a recipe stops before its first stage.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import os

@@ -15,8 +15,6 @@ whoever changes a default keeps the first one, ``metadata={"before": FIRST}``, f
 (tests/unit/test_option_defaults.py checks this). Records of older versions have one digest of all code; they give 'changed: code'.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence

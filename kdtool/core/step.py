@@ -9,8 +9,6 @@ step did not make is refused (kdtool.core.ownership); a user's changes to the ou
     exp/.tri.lock         held while it is made    exp/.tri.backup.1/   the user's changes to it
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import sys

@@ -4,8 +4,6 @@ A file is written under another name and renamed, so a reader never sees half of
 name: equal content gives equal bytes.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

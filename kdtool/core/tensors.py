@@ -1,7 +1,5 @@
 """Arrays on disk as safetensors.  In: arrays by name.  Out: one file that cannot run code and is verified when read."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import struct

@@ -4,8 +4,6 @@ Path.rglob and os.walk silently skip linked folders and unreadable ones: utteran
 be lost with them, and changes there would be missed.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

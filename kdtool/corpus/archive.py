@@ -4,8 +4,6 @@ An interrupted download continues where it stopped. A file gets its name when it
 another name, then removed.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass

@@ -1,7 +1,5 @@
 """Steps that make the sets of a corpus.  In: its utterances by set.  Out: a data folder with Lhotse manifests per set."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path

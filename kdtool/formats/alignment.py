@@ -5,8 +5,6 @@ Out: ``ali.safetensors`` (all utterances, concatenated) and ``index.jsonl`` in o
 ``AlignmentSet``. Frames are 10 ms frames of the original utterance.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections.abc import Iterable
@@ -132,7 +130,7 @@ class AlignmentSet:
         self._rows = {row["id"]: row for row in rows}
 
     @classmethod
-    def open(cls, folder: Path) -> AlignmentSet:
+    def open(cls, folder: Path) -> "AlignmentSet":
         """Open an alignment folder; KdError if its files contradict each other."""
         from kdtool.core.tables import read_json, read_jsonl
         from kdtool.core.tensors import file_digest, load_metadata, load_tensors

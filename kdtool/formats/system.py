@@ -15,8 +15,6 @@ without the file is described from its ``config.yaml`` (``_from_config``, here o
     precision      arithmetic of the training: "float32" or "bfloat16"; null for a GMM
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Speakers' feature transforms on disk.  In: float32 (D, D + 1) by speaker.  Out: one safetensors file; several are read as one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

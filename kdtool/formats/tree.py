@@ -5,8 +5,6 @@ monophone systems, by ``Tree.monophone``. Out: the same table with look-ups, a d
 alignments identify their tree, and the file ``tree.safetensors``.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -69,7 +67,7 @@ class Tree:
         return phone, state
 
     @classmethod
-    def monophone(cls, num_states: Mapping[int, int], family: Mapping[int, int] | None = None) -> Tree:
+    def monophone(cls, num_states: Mapping[int, int], family: Mapping[int, int] | None = None) -> "Tree":
         """One pdf per state of each phone, or family of phones, for all neighbours. num_states: phone id -> states."""
         heads = family or {p: p for p in num_states}
         size, depth = max(num_states) + 1, max(num_states.values())
@@ -108,7 +106,7 @@ class Tree:
                      {"digest": self.digest, **({} if self.topology == HMM else {"topology": self.topology})})  # fmt: skip
 
     @classmethod
-    def load(cls, folder: Path) -> Tree:
+    def load(cls, folder: Path) -> "Tree":
         """Read ``tree.safetensors``; KdError if the table does not match its digest."""
         from kdtool.core.tensors import load_metadata, load_tensors
 

@@ -4,8 +4,6 @@ All levels read every frame, which is cheap; the comparisons with features, lang
 compares each word's phones with its pronunciations.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Checks that validators share.  In: a report and what was read.  Out: findings in the report."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

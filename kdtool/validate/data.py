@@ -4,8 +4,6 @@ DOOR reads the manifests and checks that the audio exists; FULL reads the audio'
 DEEP decodes all audio and reads all features.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 from typing import Any

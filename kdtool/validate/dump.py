@@ -3,8 +3,6 @@
 DOOR checks the tables and the shards' sizes; FULL reads the first shard; DEEP reads and checksums all of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 DOOR and FULL check the tables and the files' sizes; DEEP reads every array.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 DOOR checks every arc; FULL also checks that every state can be reached and can end, and reports arcs with positive scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A language folder: symbol tables, lexicons, topology, subwords.  All of it is small, so every level reads everything."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress

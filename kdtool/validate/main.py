@@ -3,8 +3,6 @@
 Nothing is ever written into the folder. --items writes a table of all faulty items to a file elsewhere.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 DOOR reads the numbers; FULL also builds the model as decoding does.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ A few minutes of synthetic speech for trying the recipe without AN4. Its error r
 nothing else.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -4,8 +4,6 @@ etc/an4_<part>.fileids: one 'an4_clstk/fash/an251-fash-b' per line; etc/an4_<par
 line; wav/<file id>.sph, .wav or .flac. Utterance ids begin with the speaker, 'fash-an251-b', so that they sort by speaker.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ Faults of single utterances (see kdtool.corpus.utterance) are collected over the
 than --max-dropped of them would be dropped, by default when one is.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path

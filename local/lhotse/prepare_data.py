@@ -5,8 +5,6 @@ text and utt2spk with times to the microsecond, and then imported like any Kaldi
 decodes the audio and accounts for each utterance.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import shlex

@@ -3,8 +3,6 @@
 The table covers the reference voice en-us only: another mnemonic is an error, not a guess.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from kdtool.core.errors import KdError

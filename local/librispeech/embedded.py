@@ -5,8 +5,6 @@ A few minutes of synthetic speech in LibriSpeech's layout, for trying the recipe
 only show that the recipe works. No dev sentence is in the training set or in the LM text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice

@@ -3,8 +3,6 @@
 Each speaker has a separate process: espeak keeps state, so a speaker's audio would depend on the previous speakers.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import sys

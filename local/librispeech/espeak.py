@@ -5,8 +5,6 @@ next (phase, random numbers, echo) and seeds itself by the clock: its output is 
 that speaks the same utterances in the same order after `seed`.
 """
 
-from __future__ import annotations
-
 import ctypes
 from dataclasses import dataclass
 from pathlib import Path

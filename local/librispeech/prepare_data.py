@@ -6,8 +6,6 @@ Faults of single utterances (see kdtool.corpus.utterance) are collected over the
 than --max-dropped of them would be dropped, by default when one is: LibriSpeech has no faults, so a fault is a bad copy.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path

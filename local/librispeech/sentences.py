@@ -4,8 +4,6 @@ The grammar is one level deep: a template whose capitalised names are replaced b
 more often (1 / (rank + 3)), so that counts decrease as in real text and n-gram discounts can be estimated.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -6,8 +6,6 @@ belongs to that phone; not after a pause, where the border between pause and clo
 A voice with an echo has no such silence, and so no truth.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

@@ -62,6 +62,10 @@ case ":$PATH:" in
 esac
 # On a bare checkout a step says how to make the environment.
 if [[ ! -x "$KD_PYTHON" ]]; then KD_PYTHON="$KD_ROOT/utils/no_environment.sh"; fi
+if [[ -n "${KD_PLAN:-}" ]]; then
+  printf 'error: %s: a recipe calls scripts by run and each only, or they could not be planned (--dry-run)\n' "$0" >&2
+  exit 1
+fi
 # One thread per process: jobs are processes; on a busy machine two threads are many times slower than one.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # Sets and sorted text have the same order on every machine. Modules come from the toolkit, not from the user's current folder

@@ -38,7 +38,7 @@ plan_stages() {  # plan_stages list|steps|current|places FIRST LAST; places: onl
   if [[ ! -d "$place" ]]; then place="$folder/work" && mkdir -- "$place"; fi
   for name in "${stages[@]}"; do lines+=("$name"$'\t'"${about[$name]}"); done
   set +e  # not '||', which would disable 'set -e' inside the stages
-  (set -e; cd -- "$place"; plan_file="$folder/commands"; for current in "${stages[@]:$2 - 1:$3 - $2 + 1}"; do "$current" >/dev/null; done)
+  (set -e; cd -- "$place"; export KD_PLAN=true; plan_file="$folder/commands"; for current in "${stages[@]:$2 - 1:$3 - $2 + 1}"; do "$current" >/dev/null; done)
   status=$?
   set -e
   if [[ "$what" == current ]] && { ((status)) || [[ -e "$folder/commands.facts" ]]; }; then what=places; fi

@@ -97,6 +97,23 @@ def test_asking_what_would_run_leaves_nothing_behind(recipe: str, tmp_path: Path
         assert not (tmp_path / "w").exists()
 
 
+def test_a_script_that_a_recipe_calls_itself_is_not_run_to_plan_it(tmp_path: Path) -> None:
+    script = tmp_path / "run.sh"
+    script.write_text(f"""#!/bin/bash -p
+here={ROOT}/egs/mini_librispeech
+source "$here/path.sh"
+source "$KD_ROOT/utils/recipe.sh"
+opt=([work]="") stages=(one) about=([one]="a stage")
+one() {{ "$KD_ROOT/utils/launch.sh" N=1 "{tmp_path}/log.N" touch "{tmp_path}/made"; }}
+recipe_options "$@"
+recipe_run
+""")
+    script.chmod(0o755)
+    done = subprocess.run([str(script), "--work", str(tmp_path / "w"), "--dry-run"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "launch.sh: a recipe calls scripts by run and each only" in done.stderr, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["run.sh"]
+
+
 @pytest.mark.parametrize("recipe", [name for name in ALL if name != "lhotse_corpus"])  # which has those of kaldi_dir
 def test_options_in_conf(recipe: str, tmp_path: Path) -> None:
     """No two files are equal, a file says more than what recipes share, and each section of tiny.yaml is laid over a file."""

@@ -20,16 +20,10 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Class:
-    """A class of problem.
+    """A class of problem, or of warning, which is reported but no error."""
 
-    Attributes:
-        meaning: what is wrong, in words.
-        fix: the command or action that fixes it; {folder} is the checked folder.
-        warning: reported, but not an error.
-    """
-
-    meaning: str
-    fix: str
+    meaning: str  # what is wrong, in words
+    fix: str  # the command or action that fixes it; {folder} is the checked folder
     warning: bool = False
 
 
@@ -74,15 +68,12 @@ class Report:
         """Names of the classes that are not only warnings."""
         return [n for n in self.found if not self._classes[n].warning]
 
-    def lines(self, names: list[str] | None = None) -> list[str]:
-        """One line per class: its name, number of items, meaning, first examples, fix."""
-        out = []
-        for name in self.found if names is None else names:
-            kind, items = self._classes[name], self._items[name]
-            first = "; ".join(_flat(str(i)) for i in items[:EXAMPLES]) + ("; .." if len(items) > EXAMPLES else "")
-            head = "warning" if kind.warning else "problem"
-            out.append(f"{head}: {name}: {len(items)} x {kind.meaning}: {first}; fix: {kind.fix.format(folder=self.folder)}")
-        return out
+    def line(self, name: str) -> str:
+        """A class's name, number of items, meaning, first examples, fix."""
+        kind, items = self._classes[name], self._items[name]
+        first = "; ".join(_flat(str(i)) for i in items[:EXAMPLES]) + ("; .." if len(items) > EXAMPLES else "")
+        head = "warning" if kind.warning else "problem"
+        return f"{head}: {name}: {len(items)} x {kind.meaning}: {first}; fix: {kind.fix.format(folder=self.folder)}"
 
     def rows(self) -> list[tuple[str, ...]]:
         """All items as rows of COLUMNS, problems first."""

@@ -51,7 +51,7 @@ def door(kind: str, folder: Path, **others: Path) -> Callable[[], None]:
         report = validate(kind, folder, Level.DOOR, others)
         if report.problems:
             more = "".join(f" --{name} {path}" for name, path in others.items())
-            lines = "\n".join(f"  {line}" for line in report.lines(report.problems))
+            lines = "\n".join(f"  {report.line(name)}" for name in report.problems)
             raise KdError(f"{folder} is not fit to work with:\n{lines}\n"
                           f"all items: utils/validate_{kind}.sh --items FILE.tsv{more} {folder}")  # fmt: skip
 

@@ -102,9 +102,17 @@ class _Made:
     everything: bool = False  # a nested step's interrupted folder
 
     def has(self, path: Path, name: str) -> bool:
-        """Whether the toolkit made this file as it is."""
-        held = path.name.startswith(".") and path.name.endswith(".lock") and is_lock(path)
-        return self.everything or name == RECORD or held or _is_same(path, self.listed.get(name), self.when)
+        """Whether the toolkit made this file as it is. Files unmodified since the record are not read again."""
+        if self.everything or name == RECORD or (path.name.startswith(".") and path.name.endswith(".lock") and is_lock(path)):
+            return True
+        size, mtime, digest = self.listed.get(name, (-1, 0, ""))
+        try:
+            now = path.stat()
+            if not stat.S_ISREG(now.st_mode) or now.st_size != size:
+                return False
+            return (now.st_mtime_ns == mtime and now.st_ctime_ns <= self.when) or file_digest(path) == digest
+        except OSError:  # a broken link or an unreadable file
+            return False
 
 
 def _sort_step(folder: Path, above: str, found: Sorted) -> None:
@@ -133,19 +141,6 @@ def _sort_below(step: Path, folder: Path, above: str, made: _Made | None, found:
             else:
                 left = made and HELPER.fullmatch(entry.name) and is_work(path)
                 _sort_below(step, path, above, _Made(everything=True) if left else made, found)
-
-
-def _is_same(path: Path, row: list[Any] | None, made: int) -> bool:
-    """Whether a file has the recorded content. Files unmodified since the record (`made`) are not read again."""
-    if row is None:
-        return False
-    try:
-        now = path.stat()
-        if not stat.S_ISREG(now.st_mode) or now.st_size != row[0]:
-            return False
-        return (now.st_mtime_ns == row[1] and now.st_ctime_ns <= made) or file_digest(path) == row[2]
-    except OSError:  # a broken link or an unreadable file
-        return False
 
 
 def _new_backup(out: Path) -> Path:

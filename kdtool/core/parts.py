@@ -32,35 +32,33 @@ class Parts:
             raise FileNotFoundError(errno.ENOENT, "a job that went well has not made it", str(missing[0]))
         files = [f for path in made for f in (sorted(path.rglob("*")) if path.is_dir() else [path]) if f.is_file()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self._note(job), {str(f.relative_to(self.work)): file_digest(f) for f in files})
+        write_json(self._places(job)[0], {str(f.relative_to(self.work)): file_digest(f) for f in files})
 
     def take(self, job: int) -> bool:
         """Restore the files of a finished job that `salvage` kept; False if there are none or one was altered."""
-        kept, names = self._kept(job), self._names(job)
+        note, kept = self._places(job)
+        names = self._names(note)
         good = bool(names) and all((kept / n).is_file() and file_digest(kept / n) == digest for n, digest in names.items())
         if good:
             _move(kept, self.work, names)
         else:
-            self._note(job).unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
         shutil.rmtree(kept, ignore_errors=True)
         return good
 
     def keep(self) -> None:
         """Move the files of all finished jobs away, beside the notes."""
         for note in sorted(self.folder.glob("done.*.json")):
-            job = int(note.name.split(".")[1])
-            _move(self.work, self._kept(job), self._names(job))
+            _move(self.work, self._places(int(note.name.split(".")[1]))[1], self._names(note))
 
-    def _note(self, job: int) -> Path:
-        return self.folder / f"done.{job}.json"
+    def _places(self, job: int) -> tuple[Path, Path]:
+        """A job's note, and where its files are kept."""
+        return self.folder / f"done.{job}.json", self.folder / f"kept.{job}"
 
-    def _kept(self, job: int) -> Path:
-        return self.folder / f"kept.{job}"
-
-    def _names(self, job: int) -> dict[str, Any]:
+    def _names(self, note: Path) -> dict[str, Any]:
         """Name in the work folder -> digest; empty if the note is missing, damaged or names files outside."""
         try:
-            noted = read_json(self._note(job))
+            noted = read_json(note)
         except KdError:
             return {}
         inside = isinstance(noted, dict) and not any(os.path.isabs(n) or ".." in Path(n).parts for n in noted)

@@ -19,7 +19,7 @@ from kdtool.core.array import Array, Failure
 from kdtool.core.errors import KdError
 from kdtool.core.progress import Watch
 from kdtool.core.slurm_calls import ALIVE, LABEL, Unreachable, cancel, cancel_and_wait, guarded, remove, settle, states, submit
-from kdtool.core.slurm_conf import load_conf
+from kdtool.core.slurm_conf import sbatch_options
 from kdtool.core.slurm_task import SPEC, write_synced
 
 STATUS_DELAY = 60.0  # seconds until a status file appears on a network file system after its task has ended
@@ -41,7 +41,7 @@ ADVICE = {
 
 def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict[int, Failure]:
     """Run the jobs `todo`; after a failure running jobs finish and no new one starts."""
-    options = load_conf().options(array.needs)
+    options = sbatch_options(array.needs)
     settle(array.folder.parent)
     token = secrets.token_hex(4)
     folder = Path(os.path.abspath(array.folder / token))

@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.tables import read_json, read_jsonl, write_json, write_jsonl
+from kdtool.core.tensors import file_digest, load_metadata, load_tensors, save_tensors
 
+KINDS = {"pdf": np.int32, "state": np.int16, "phone": np.int16, "phone_start": np.int32}
+FIELDS = {"id", "offset", "num_frames", "phone_offset", "phones", "words"}
 ALI_FILE, INDEX_FILE, META_FILE = "ali.safetensors", "index.jsonl", "meta.json"
 
 
@@ -92,9 +96,6 @@ def _lengths(start: np.ndarray, total: int) -> np.ndarray:
 
 def save_alignments(folder: Path, alignments: Iterable[Alignment], meta: dict[str, Any] | None = None) -> int:
     """Write all alignments (checked, in the given order) and ``meta.json`` to ``folder``; returns their number."""
-    from kdtool.core.tables import write_json, write_jsonl
-    from kdtool.core.tensors import file_digest, save_tensors
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept, rows, offset, phone_offset = [], [], 0, 0
@@ -109,11 +110,7 @@ def save_alignments(folder: Path, alignments: Iterable[Alignment], meta: dict[st
         phone_offset += len(ali.phone_start)
     if len({row["id"] for row in rows}) != len(rows):
         raise KdError(f"{folder}: an utterance id occurs twice among {len(rows)} alignments; make ids unique")
-    kinds = {"pdf": np.int32, "state": np.int16, "phone": np.int16, "phone_start": np.int32}
-    tensors = {
-        name: np.concatenate([getattr(a, name) for a in kept] or [np.zeros(0)]).astype(kind)
-        for name, kind in kinds.items()
-    }
+    tensors = {name: np.concatenate([getattr(a, name) for a in kept] or [np.zeros(0)]).astype(kind) for name, kind in KINDS.items()}
     write_jsonl(folder / INDEX_FILE, rows)
     save_tensors(folder / ALI_FILE, tensors, {"utterances": str(len(rows)), "index": file_digest(folder / INDEX_FILE)})
     write_json(folder / META_FILE, meta or {})
@@ -132,26 +129,20 @@ class AlignmentSet:
     @classmethod
     def open(cls, folder: Path) -> "AlignmentSet":
         """Open an alignment folder; KdError if its files contradict each other."""
-        from kdtool.core.tables import read_json, read_jsonl
-        from kdtool.core.tensors import file_digest, load_metadata, load_tensors
-
         folder = Path(folder)
         tensors = load_tensors(folder / ALI_FILE)
         rows = list(read_jsonl(folder / INDEX_FILE))
-        wanted = {"id", "offset", "num_frames", "phone_offset", "phones", "words"}
-        if not all(isinstance(r, dict) and wanted <= set(r) for r in rows):
-            raise KdError(f"{folder / INDEX_FILE}: a line lacks one of {', '.join(sorted(wanted))}; make the alignment again")
+        if not all(isinstance(r, dict) and set(r) >= FIELDS for r in rows):
+            raise KdError(f"{folder / INDEX_FILE}: a line lacks one of {', '.join(sorted(FIELDS))}; make the alignment again")
         frames, phones = sum(r["num_frames"] for r in rows), sum(r["phones"] for r in rows)
-        if set(tensors) != {"pdf", "state", "phone", "phone_start"}:
+        if set(tensors) != set(KINDS):
             raise KdError(f"{folder / ALI_FILE} is not an alignment file; make the alignment again")
         if len(tensors["pdf"]) != frames or len(tensors["phone_start"]) != phones:
-            raise KdError(
-                f"{folder}: {INDEX_FILE} counts {frames} frames and {phones} phones, {ALI_FILE} holds "
-                f"{len(tensors['pdf'])} and {len(tensors['phone_start'])}; make the alignment again"
-            )
-        said, found = load_metadata(folder / ALI_FILE).get("index"), file_digest(folder / INDEX_FILE)
-        if said not in (None, found):  # None: a folder by another program
-            raise KdError(f"{folder / INDEX_FILE}: digest is {found}, {ALI_FILE} was written with {said}; make the alignment again")
+            raise KdError(f"{folder}: {INDEX_FILE} counts {frames} frames and {phones} phones, {ALI_FILE} holds "
+                          f"{len(tensors['pdf'])} and {len(tensors['phone_start'])}; make the alignment again")  # fmt: skip
+        expected, found = load_metadata(folder / ALI_FILE).get("index"), file_digest(folder / INDEX_FILE)
+        if expected not in (None, found):  # None: a folder by another program
+            raise KdError(f"{folder / INDEX_FILE}: digest is {found}, {ALI_FILE} was written with {expected}; make the alignment again")
         return cls(folder, tensors, rows, read_json(folder / META_FILE))
 
     def __len__(self) -> int:
@@ -167,19 +158,11 @@ class AlignmentSet:
         row = self._rows[utterance]
         frames = slice(row["offset"], row["offset"] + row["num_frames"])
         phones = slice(row["phone_offset"], row["phone_offset"] + row["phones"])
-        return Alignment(
-            id=utterance,
-            pdf=self._tensors["pdf"][frames],
-            state=self._tensors["state"][frames],
-            phone=self._tensors["phone"][frames],
-            phone_start=self._tensors["phone_start"][phones],
-            words=[(word, start, length) for word, start, length in row["words"]],
-        )
+        arrays = {name: self._tensors[name][phones if name == "phone_start" else frames] for name in KINDS}
+        return Alignment(id=utterance, words=[(word, start, length) for word, start, length in row["words"]], **arrays)
 
     @functools.cached_property
     def digest(self) -> str:
         """sha256 of the alignment's content (both files)."""
-        from kdtool.core.tensors import file_digest
-
         parts = file_digest(self.folder / ALI_FILE) + file_digest(self.folder / INDEX_FILE)
         return hashlib.sha256(parts.encode()).hexdigest()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
 
 TREE_FILE = "tree.safetensors"
 HMM, CHAIN = "hmm", "chain"
@@ -55,10 +56,8 @@ class Tree:
                 pdfs = pdfs[pdfs >= 0]
                 taken = pdfs[phone[pdfs] >= 0]
                 if np.any((family[phone[taken]] != family[centre]) | (state[taken] != s)):
-                    raise KdError(
-                        f"a pdf of phone {centre}, state {s} also belongs to phone {int(phone[taken].max())}: "
-                        "a tree must not share pdfs between phones or states; build the tree again"
-                    )
+                    raise KdError(f"a pdf of phone {centre}, state {s} also belongs to phone {int(phone[taken].max())}: "
+                                  "a tree must not share pdfs between phones or states; build the tree again")  # fmt: skip
                 new = pdfs[phone[pdfs] < 0]
                 phone[new], state[new] = centre, s
         missing = np.flatnonzero(phone < 0)
@@ -99,8 +98,6 @@ class Tree:
 
     def save(self, folder: Path) -> None:
         """Write ``tree.safetensors`` into ``folder``."""
-        from kdtool.core.tensors import save_tensors
-
         families = {"family": self.family} if self.shared else {}
         save_tensors(Path(folder) / TREE_FILE, {"pdf_map": self.pdf_map, **families},
                      {"digest": self.digest, **({} if self.topology == HMM else {"topology": self.topology})})  # fmt: skip
@@ -108,8 +105,6 @@ class Tree:
     @classmethod
     def load(cls, folder: Path) -> "Tree":
         """Read ``tree.safetensors``; KdError if the table does not match its digest."""
-        from kdtool.core.tensors import load_metadata, load_tensors
-
         path = Path(folder) / TREE_FILE
         tensors = load_tensors(path)
         if "pdf_map" not in tensors:

@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         check_file(args.items)
     others = {name: getattr(args, name) for name in others_of(kind) if getattr(args, name)}
     report = validate(kind, args.folder, Level.DEEP if args.deep else Level.FULL, others)
-    for line in report.lines():
-        print(line)
+    for name in report.found:
+        print(report.line(name))
     if args.items:
         write_items(args.items, report)
     count = sum(len(report.items(n)) for n in report.problems)

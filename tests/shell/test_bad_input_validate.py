@@ -69,4 +69,4 @@ def test_numbers_of_a_dump(name: str, wrong: dict[str, list[float]], words: str)
     for numbers, told in ((sound, ""), ({**sound, **wrong}, words)):
         report = Report(Path("d"), dump.CLASSES)
         dump._check_posteriors(report, "u", UnitPosteriors(**{k: np.array(v) for k, v in numbers.items()}), 6, Path("s"))
-        assert report.problems == ([name] if told else []) and told in "".join(report.lines())
+        assert report.problems == ([name] if told else []) and told in "".join(map(report.line, report.found))

@@ -134,8 +134,8 @@ def test_the_validator_knows_that_a_chain_state_may_be_left_at_once(tmp_path: Pa
     assert not validate("ali", tmp_path / "good", Level.DEEP).problems
     save_alignments(tmp_path / "hmm", kept, {**meta, "topology": "hmm"})
     report = validate("ali", tmp_path / "hmm", Level.DEEP)
-    assert [line for line in report.lines(report.problems) if "HMM states that do not run from a phone's first to its last" in line]
+    assert [line for line in map(report.line, report.problems) if "HMM states that do not run from a phone's first to its last" in line]
     kept[0].pdf[0] += 1
     save_alignments(tmp_path / "other", kept, meta)
     report = validate("ali", tmp_path / "other", Level.DEEP)
-    assert [line for line in report.lines(report.problems) if line.startswith("problem: tree: 1 x")]
+    assert [line for line in map(report.line, report.problems) if line.startswith("problem: tree: 1 x")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,22 @@ from kdtool.core.array import Needs
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.jobs import run_commands
 from kdtool.core.slurm_calls import ranges
-from kdtool.core.slurm_conf import load_conf
+from kdtool.core.slurm_conf import sbatch_options
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> slurm.SlurmConf:
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Callable[[Needs], list[str]]:
     (tmp_path / "slurm.conf").write_text(text)
     monkeypatch.setenv("KD_SLURM_CONF", str(tmp_path / "slurm.conf"))
-    return load_conf()
+    return sbatch_options
 
 
 def test_default_configuration_maps_memory_gpus_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KD_SLURM_CONF", raising=False)
     common = ["--ntasks=1", "--cpus-per-task=1"]
-    assert load_conf().options(Needs()) == [*common, "--mem=2000M"]
-    assert load_conf().options(Needs(4096, 2, "8:00:00")) == [*common, "--mem=4096M", "--gres=gpu:2", "--time=8:00:00"]
+    assert sbatch_options(Needs()) == [*common, "--mem=2000M"]
+    assert sbatch_options(Needs(4096, 2, "8:00:00")) == [*common, "--mem=4096M", "--gres=gpu:2", "--time=8:00:00"]
 
 
 def test_a_sites_own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,8 +48,8 @@ default gpu=0
 default time=1-00
 """)  # fmt: skip
     common = ["--account", "my group", "--comment=$(touch /tmp/never) `id`"]
-    assert own.options(Needs(mem=10)) == [*common, "--mem-per-cpu=10M", "--partition=cpu"]
-    assert own.options(Needs(gpu=1)) == [*common, "--partition", "gpu", "--gres=gpu:1"]
+    assert own(Needs(mem=10)) == [*common, "--mem-per-cpu=10M", "--partition=cpu"]
+    assert own(Needs(gpu=1)) == [*common, "--partition", "gpu", "--gres=gpu:1"]
 
 
 @pytest.mark.parametrize(("line", "says"), [
@@ -58,15 +59,15 @@ default time=1-00
 ])  # fmt: skip
 def test_bad_lines_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: str) -> None:
     with pytest.raises(UsageError, match=rf"slurm\.conf, line 2: .*{says}"):
-        conf(tmp_path, monkeypatch, f"# first\n{line}\n")
+        conf(tmp_path, monkeypatch, f"# first\n{line}\n")(Needs())
 
 
 def test_missing_file_and_missing_option_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"a job needs gpu=1, and there is no line"):
-        conf(tmp_path, monkeypatch, "option mem=* --mem=$0").options(Needs(gpu=1))
+        conf(tmp_path, monkeypatch, "option mem=* --mem=$0")(Needs(gpu=1))
     monkeypatch.setenv("KD_SLURM_CONF", str(tmp_path / "none"))
     with pytest.raises(UsageError, match="KD_SLURM_CONF"):
-        load_conf()
+        sbatch_options(Needs())
 
 
 def test_ranges() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdtool.chain.denominator import Denominator
@@ -22,11 +23,23 @@ from kdtool.chain.denominator import Denominator
 TINY = 1e-30
 
 
+class Sums:
+    """Sums of the rows (N, B) that have the same index (N,), int64: (size, B). On a CPU a tenth of the time of ``index_add_``."""
+
+    def __init__(self, index: Tensor, size: int) -> None:
+        ordered, self.order = index.sort(stable=True)
+        self.begin = torch.searchsorted(ordered, torch.arange(size, device=index.device))
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return F.embedding_bag(self.order, rows, self.begin, mode="sum")
+
+
 class DenseGraph:
     """The HMM's arcs as tensors on one device: G histories, S states, A arcs from histories to states.
 
     ``history`` (S,): of each state; ``stay`` (S, 1): 0.5, or 0 for the begin of an utterance; ``go`` (S, 1): what is left, 0.5 or 1.
     ``src``, ``dst``, ``pdf`` int64 (A,), ``weight`` (A, 1); ``loop`` int64 (S,), ``init`` (S, 1); ``leak``: a factor from 0 up.
+    ``by_history`` sums over states, ``by_src`` and ``by_dst`` over arcs, ``by_pdf`` over arcs and then states.
     """
 
     def __init__(self, den: Denominator, device: torch.device, leak: float = 0.0) -> None:
@@ -42,13 +55,15 @@ class DenseGraph:
             return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
         self.leak = leak
-        self.histories = int(hmm.lm_state.max()) + 1
         self.history, self.loop = tensor(hmm.lm_state), tensor(np.maximum(hmm.loop, 0))
         self.src, self.dst = tensor(hmm.lm_state[hmm.src[own]][order]), tensor(hmm.dst[own][order])
         self.pdf = tensor(hmm.pdf[own][order])
         self.weight = tensor(weight[order].astype(np.float32)[:, None])
         self.stay, self.go = (tensor(x.astype(np.float32)[:, None]) for x in (np.where(begin, 0.0, 0.5), gone))
         self.init = tensor(np.exp(hmm.log_init).astype(np.float32)[:, None])
+        histories, states = int(hmm.lm_state.max()) + 1, len(self.history)
+        self.by_history, self.by_src, self.by_dst = Sums(self.history, histories), Sums(self.src, histories), Sums(self.dst, states)
+        self.by_pdf = Sums(torch.cat([self.pdf, self.loop]), int(den.meta["num_pdfs"]))
 
 
 class _Total(torch.autograd.Function):
@@ -61,9 +76,9 @@ class _Total(torch.autograd.Function):
         total = torch.zeros(logits.shape[2], dtype=torch.float64, device=logits.device)
         for t, y in enumerate(score):
             alpha = alphas[-1]
-            left = torch.zeros(graph.histories, alpha.shape[1], device=alpha.device).index_add_(0, graph.history, alpha * graph.go)
-            new = alpha * graph.stay * y[graph.loop]
-            new.index_add_(0, graph.dst, left[graph.src] * graph.weight * y[graph.pdf])
+            left = graph.by_history(alpha * graph.go).index_select(0, graph.src)
+            new = alpha * graph.stay * y.index_select(0, graph.loop)
+            new += graph.by_dst(left * graph.weight * y.index_select(0, graph.pdf))
             scale = new.sum(0).clamp_(min=TINY)
             total += torch.where(t < lengths, scale.double().log() + top[t, 0].double(), 0.0)
             alphas.append(new.div_(scale).add_(graph.init, alpha=graph.leak) if graph.leak else new.div_(scale))
@@ -82,13 +97,11 @@ class _Total(torch.autograd.Function):
         for t in range(len(score) - 1, -1, -1):
             alpha, y = alphas[t], score[t]
             beta = torch.where(t < lengths - 1, beta, torch.ones_like(beta)) / scales[t]  # all states are final
-            left = torch.zeros(graph.histories, alpha.shape[1], device=alpha.device).index_add_(0, graph.history, alpha * graph.go)
-            moved = graph.weight * y[graph.pdf] * beta[graph.dst]
-            stayed = graph.stay * y[graph.loop] * beta
-            out[t].index_add_(0, graph.pdf, left[graph.src] * moved)
-            out[t].index_add_(0, graph.loop, alpha * stayed)
-            ahead = torch.zeros_like(left).index_add_(0, graph.src, moved)
-            beta = ahead[graph.history] * graph.go + stayed
+            left = graph.by_history(alpha * graph.go).index_select(0, graph.src)
+            moved = graph.weight * y.index_select(0, graph.pdf) * beta.index_select(0, graph.dst)
+            stayed = graph.stay * y.index_select(0, graph.loop) * beta
+            out[t] = graph.by_pdf(torch.cat([left * moved, alpha * stayed]))
+            beta = graph.by_src(moved).index_select(0, graph.history) * graph.go + stayed
             if graph.leak:
                 beta = beta + graph.leak * (graph.init * beta).sum(0)
         inside = torch.arange(len(score), device=score.device)[:, None] < lengths

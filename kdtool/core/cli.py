@@ -124,17 +124,12 @@ def read_config(layer: str) -> dict[str, Any]:
 
 
 def config_file(layer: str) -> tuple[Path | None, str]:
-    """(file, section or '') of a layer; no file if 'FILE?' is missing; UsageError if another one is.
-
-    'tiny/lang.yaml', as it was called when --tiny had a folder of files, is section lang of 'tiny.yaml'.
-    """
+    """(file, section or '') of a layer; no file if 'FILE?' is missing; UsageError if another one is."""
     name, section = layer, ""
     optional = name.endswith("?") and not Path(name).exists()
     name = name.removesuffix("?") if optional else name
     if not Path(name).exists() and ":" in name:
         name, _, section = name.rpartition(":")
-    elif not Path(name).exists() and (whole := Path(f"{Path(name).parent}.yaml")).is_file():
-        name, section = str(whole), Path(name).stem
     if Path(name).is_file():
         return Path(name), section
     if not optional:

@@ -137,12 +137,10 @@ def differences(old: Key, new: Key) -> list[str]:
         before, now = (one["options"].get(n, other.get("defaults", {}).get(n)) for one, other in ((old, new), (new, old)))
         if canonical(before) != canonical(now):
             changes.append(f"option {n} {before} -> {now}")
-    # A switch for developers: source changes that are known not to matter do not repeat hours of work.
-    if not os.environ.get("KD_IGNORE_CODE"):
-        if not isinstance(old["code"], dict):
-            return [*changes, "code"]
-        if parts := changed_parts(old["code"], new["code"]):
-            changes.append(f"code of {parts[0]}" + (f" and {len(parts) - 1} more" if len(parts) > 1 else ""))
+    if not isinstance(old["code"], dict):
+        changes.append("code")
+    elif parts := changed_parts(old["code"], new["code"]):
+        changes.append(f"code of {parts[0]}" + (f" and {len(parts) - 1} more" if len(parts) > 1 else ""))
     return changes
 
 

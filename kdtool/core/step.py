@@ -140,9 +140,9 @@ def _write_record(step: Step, key: Key, sources: Stats, seconds: float) -> None:
     import yaml
 
     work, options = step.work, step.options
-    resolved = dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(options)  # type: ignore[arg-type]
-    resolved = {n: str(v) if isinstance(v, Path) else v for n, v in resolved.items()}
-    (work / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    resolved = dataclasses.asdict(options) if dataclasses.is_dataclass(options) else options  # type: ignore[arg-type]
+    text = yaml.safe_dump({n: str(v) if isinstance(v, Path) else v for n, v in resolved.items()}, sort_keys=False, allow_unicode=True)
+    (work / "config.yaml").write_text(text, encoding="utf-8")
     write_json(work / "env.json", environment())
     forget(work)
     outputs = folder_stats(work, {})
@@ -164,21 +164,17 @@ def _swap(step: Step) -> None:
             os.rename(out, old)
         os.rename(work, out)
     if os.path.lexists(old):
-        _swap_rest(step)
+        _retire_old(step)
 
 
-def _swap_rest(step: Step) -> None:
-    _keep_nested(step.old, step.out)
-    retire(step.name, step.old, step.out)
-
-
-def _keep_nested(old: Path, out: Path) -> None:
-    """Move nested steps' folders along if their inputs are the same."""
-    before, now = read_record(old), read_record(out)
+def _retire_old(step: Step) -> None:
+    """Remove the old output; nested steps' folders come along if their inputs are the same."""
+    before, now = read_record(step.old), read_record(step.out)
     if before and now and before["digest"] == now["digest"]:
-        for child in sorted(old.iterdir()):
-            if child.is_dir() and (child / RECORD).exists() and not (out / child.name).exists():
-                os.rename(child, out / child.name)
+        for child in sorted(step.old.iterdir()):
+            if child.is_dir() and (child / RECORD).exists() and not (step.out / child.name).exists():
+                os.rename(child, step.out / child.name)
+    retire(step.name, step.old, step.out)
 
 
 def _finish_interrupted_swap(step: Step, key: Key) -> None:
@@ -189,4 +185,4 @@ def _finish_interrupted_swap(step: Step, key: Key) -> None:
     elif step.old.exists() and not step.out.exists():
         os.rename(step.old, step.out)
     elif step.old.exists():
-        _swap_rest(step)
+        _retire_old(step)

@@ -64,43 +64,33 @@ def parts_of(manifests: Any, name: str = "") -> Iterator[tuple[str, Manifests]]:
 
 
 def write_part(folder: Path, manifests: Manifests) -> int:
-    """Write one part's Kaldi folder; returns the number of its utterances.
-
-    Raises:
-        KdError: an id that no table can hold, or a recording that is not a file.
-    """
+    """Write one part's Kaldi folder; returns the number of its utterances. KdError: an id for no table, a recording that is no file."""
     folder.mkdir()
+    tables: dict[str, list[str]] = {"wav.scp": [], "segments": [], "text": [], "utt2spk": []}
     channels: dict[str, int] = {}
-    with open_text(folder / "wav.scp", "w") as f:
-        for recording in sorted(manifests["recordings"], key=lambda r: r.id):
-            sources = [s for s in recording.sources if s.type == "file"]
-            if len(sources) != 1 or len(recording.sources) != 1:
-                found = f"{len(recording.sources)} sources, {len(sources)} of them files"
-                raise KdError(f"recording {recording.id}: {found}; one file expected")
-            _check(recording.id)
-            channels[recording.id] = len(sources[0].channels)
-            path = os.path.abspath(sources[0].source)
-            f.write(f"{recording.id} {f'cat {shlex.quote(path)} |' if path.endswith('|') else path}\n")
-    rows = sorted(manifests["supervisions"], key=lambda s: s.id)
-    tables: dict[str, list[str]] = {"segments": [], "text": [], "utt2spk": []}
-    for row in rows:
+    for recording in sorted(manifests["recordings"], key=lambda r: r.id):
+        sources = [s for s in recording.sources if s.type == "file"]
+        if len(sources) != 1 or len(recording.sources) != 1:
+            found = f"{len(recording.sources)} sources, {len(sources)} of them files"
+            raise KdError(f"recording {recording.id}: {found}; one file expected")
+        channels[recording.id] = len(sources[0].channels)
+        path = os.path.abspath(sources[0].source)
+        tables["wav.scp"].append(f"{recording.id} {f'cat {shlex.quote(path)} |' if path.endswith('|') else path}\n")
+    ids = [*channels]
+    for row in sorted(manifests["supervisions"], key=lambda s: s.id):
         speaker = row.speaker or row.recording_id  # Lhotse may not know the speaker
-        _check(row.id, speaker)
+        ids += [row.id, speaker]
         channel = row.channel if isinstance(row.channel, int) else row.channel[0]
         more = f" {channel}" if channels.get(row.recording_id, 1) > 1 else ""
         tables["segments"].append(f"{row.id} {row.recording_id} {row.start:.6f} {row.end:.6f}{more}\n")
         tables["text"].append(f"{row.id} {' '.join((row.text or '').split())}\n")
         tables["utt2spk"].append(f"{row.id} {speaker}\n")
+    if faults := [fault for name in ids if (fault := id_fault(name))]:
+        raise KdError(f"{faults[0]}; Kaldi's tables cannot hold it")
     for name, lines in tables.items():
         with open_text(folder / name, "w") as f:
             f.writelines(lines)
-    return len(rows)
-
-
-def _check(*ids: str) -> None:
-    for name in ids:
-        if fault := id_fault(name):
-            raise KdError(f"{fault}; Kaldi's tables cannot hold it")
+    return len(tables["text"])
 
 
 def prepare(corpus: Path, recipe: Callable[..., Any], cfg: Config, work: Path) -> None:

@@ -66,7 +66,6 @@ class Teacher(ABC):
         """Kinds, by registry name, that training with `options` and `given` trained teachers trains as its parts."""
         return []
 
-    @abstractmethod
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         """log P(. | u_<i), or of a masked teacher P(. | u_<i, u_>i), at each position of one sentence: unit_ids int (N,) ->
         float32 (N, V), natural log.
@@ -74,9 +73,10 @@ class Teacher(ABC):
         Row i depends only on unit_ids[:i], or on all but unit_ids[i]. Rows sum to one; units missing from the training text
         are -inf.
         """
+        return self.log_probs_many([unit_ids])[0]
 
     def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """``log_probs`` of several sentences; overridden by kinds that are faster on batches."""
+        """``log_probs`` of several sentences. A kind defines one of the two; this one if it is faster on batches."""
         return [self.log_probs(ids) for ids in sentences]
 
     def to(self, device: str) -> Teacher:
@@ -125,6 +125,12 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise KdError(f"{folder} is no teacher of this version ({FORMAT}); train it with steps/train_teacher.sh")
     return meta
+
+
+def check_ids(unit_ids: np.ndarray, num_units: int, unit: str) -> None:
+    """KdError when an id is not one of the teacher's units: another table would silently give wrong numbers."""
+    if len(unit_ids) and (unit_ids.min() < 0 or unit_ids.max() >= num_units):
+        raise KdError(f"{unit} {unit_ids.max()} given to a teacher of {num_units}; train it for this unit table")
 
 
 def check_options(cls: type[Any], options: dict[str, Any], kind: str) -> Any:

@@ -5,13 +5,11 @@ position in a word, found by exact string in the tokenizer's vocabulary: "▁the
 "the" (WordPiece); "ing" as "ing" or "##ing"; letter case by option. The LM reads the sentence as our units, one token
 each. A row is the LM's distribution over these tokens only, normalised: it sums to one. Row i of a causal LM depends on the
 units before i only, that of a masked LM on all others, with the mask token at position i.
-Limits: the row is P(token | it is one of ours), so the probability of longer tokens and punctuation is dropped; and an LM
-trained on its own segmentation sees words cut in an unfamiliar way. An LM trained on texts cut by the same
-sentencepiece model (with our table as vocabulary) has neither limit. Units without a token have no probability, and as context they
-are the unknown token; if they exceed `max_lost` of the text the teacher is refused.
+Limits: the row is P(token | it is one of ours), so the probability of longer tokens and punctuation is dropped; and an LM trained on its
+own segmentation sees words cut in an unfamiliar way (not so one trained on text cut by our sentencepiece model). Units without a token have
+no probability, and as context they are the unknown token; if they exceed `max_lost` of the text the teacher is refused.
 
-The folder needs config.json, weights as safetensors and a tokenizer; no code and no pickle is read from it. The teacher keeps a
-copy of configuration and weights.
+The folder needs config.json, weights as safetensors and a tokenizer; no code and no pickle is read. The teacher keeps a copy.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ import numpy as np
 
 from kdtool.core.device import choose_device
 from kdtool.core.errors import KdError, UsageError
-from kdtool.teacher.base import Teacher, TrainingText, check_options
-from kdtool.teacher.ngram import check_ids
+from kdtool.teacher.base import Teacher, TrainingText, check_ids, check_options
 
 CONVENTIONS = ("sentencepiece", "bytes", "wordpiece")
 CASES = ("keep", "lower", "upper")
@@ -122,8 +119,7 @@ class HfTeacher(Teacher):
             first = np.clip(rows - size // 2, 0, len(own) - size)
             inside = own[first[:, None] + np.arange(size)]
             inside[np.arange(len(rows)), rows - first] = self.info["mask"]
-            ends = (np.full((len(rows), 1), self.info[name]) for name in ("first", "last"))
-            begin, end = ends
+            begin, end = (np.full((len(rows), 1), self.info[name]) for name in ("first", "last"))
             yield rows, np.concatenate([begin, inside, end], axis=1), (rows - first)[:, None] + 1
 
     def _probe(self) -> None:
@@ -205,7 +201,7 @@ def _open(folder: Path, context: str) -> tuple[Any, Any, str]:
 
 def _spelled(piece: str, convention: str, case: str) -> str | None:
     """The LM's token string of one of our pieces; None if the convention has none."""
-    text = piece if case == "keep" else piece.lower() if case == "lower" else piece.upper()
+    text = {"keep": piece, "lower": piece.lower(), "upper": piece.upper()}[case]
     if convention == "sentencepiece":
         return text
     if convention == "wordpiece":
@@ -236,6 +232,7 @@ def _tokens(tokenizer: Any, pieces: list[str], counts: np.ndarray, cfg: HfOption
 
 
 def _check_lost(folder: Path, tokens: np.ndarray, counts: np.ndarray, pieces: list[str], most: float) -> None:
+    """KdError when more than the share `most` of the text, or all, has no token."""
     lost = np.where(tokens == NO_TOKEN, counts, 0)
     if lost.sum() > most * counts.sum() or (tokens == NO_TOKEN).all():
         names = ", ".join(pieces[i] for i in np.argsort(-lost, kind="stable")[:8] if lost[i])

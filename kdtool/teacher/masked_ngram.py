@@ -1,9 +1,7 @@
 """Masked n-gram teacher.  In: a causal n-gram.  Out: P(u_i | all other units of the sentence), exact under that model.
 
 By Bayes' rule P(u_i = v | rest) is proportional to P(v | left) times the product of P(u_j | .. v ..) over the n - 1 units that
-follow, whose contexts hold v, including the sentence's end if it is among them. All v are scored at once. The model knows fewer
-contexts with v after every following symbol, so only the (position, v) pairs that are still in a table
-are carried on; for all others the following units have equal probabilities, except for the back-off weights summed before.
+follow, whose contexts hold v, including the sentence's end if it is among them. All v are scored at once.
 """
 
 from __future__ import annotations
@@ -15,14 +13,11 @@ from typing import Any
 import numpy as np
 
 from kdtool.core.errors import UsageError
-from kdtool.teacher.base import Teacher, TrainingText, check_options
-from kdtool.teacher.ngram import NgramTeacher, check_ids
+from kdtool.teacher.base import Teacher, TrainingText, check_ids, check_options
+from kdtool.teacher.ngram import NgramTeacher
 from kdtool.teacher.trie import NgramTrie
 
 PAIRS = 1 << 17  # (place, unit) pairs per block: a few arrays of 1 MB
-
-# Level -> (position * V + v, ascending; nodes of the context of `level` symbols that holds v there).
-Alive = dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -65,80 +60,27 @@ class MaskedNgramTeacher(Teacher):
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         check_ids(unit_ids, self.num_units, self.unit)
-        trie = self.trie
-        states = trie.states(unit_ids)
-        symbols = trie.symbol[unit_ids.astype(np.int64)]
+        states, symbols = self.trie.states(unit_ids), self.trie.symbol[unit_ids.astype(np.int64)]
         if self.end:
-            symbols = np.append(symbols, trie.end)
-        alike = self._without(states, symbols)
+            symbols = np.append(symbols, self.trie.end)
         scores = np.full((len(unit_ids), self.num_units), -np.inf)
         rows = max(1, PAIRS // self.num_units)
         for first in range(0, len(scores), rows):
             here = slice(first, min(first + rows, len(scores)))
-            scores[here, trie.seen] = self._score(states[:, here], symbols[first + 1 :], alike[first + 1 :])[:, trie.seen]
+            scores[here, self.trie.seen] = self._score(states[:, here], symbols[first + 1 :])
         scores -= scores.max(axis=1, initial=-np.inf, keepdims=True)
         scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
         return scores.astype(np.float32)
 
-    def _without(self, states: np.ndarray, symbols: np.ndarray) -> np.ndarray:
-        """float64 (len(symbols), order): log P(symbol | the last k symbols), for k = 0 ..; for <unk> only the contexts' share,
-        as its unigram probability is the same for every v."""
-        trie = self.trie
-        own = np.where(symbols == trie.unknown, 0.0, trie.tensors["logp.1"][symbols])
-        out = np.empty((len(symbols), trie.order))
-        out[:, 0] = own
-        for level in range(1, trie.order):
-            out[:, level] = out[:, level - 1]
-            there = np.flatnonzero(states[level - 1, : len(symbols)] >= 0)
-            self._extend(level, out[:, level], there, states[level - 1, there], symbols[there])
-        return out
-
-    def _extend(self, level: int, scores: np.ndarray, places: np.ndarray, nodes: np.ndarray, symbols: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Add the effect of contexts of `level` symbols on the following symbols to that of shorter ones in `scores`.
-
-        Returns:
-            The positions whose n-gram the model has, and its index in the tables of order level + 1.
-        """
-        tensors = self.trie.tensors
-        scores[places] += tensors[f"backoff.{level}"][nodes]
-        found = self.trie.place(level, nodes, symbols)
-        there = np.flatnonzero(found >= 0)
-        places, found = places[there], found[there]
-        scores[places] = tensors[f"logp.{level + 1}"][found]
-        return places, found
-
-    def _score(self, states: np.ndarray, symbols: np.ndarray, alike: np.ndarray) -> np.ndarray:
-        """Unnormalised log P(v | rest) float64 (N, V) at N positions: `states` before them, the following `symbols`,
-        and `alike`, their log-probabilities as far as contexts do not reach back to v."""
-        trie, size = self.trie, self.num_units
-        scores = trie.raw(states)[:, :size].astype(np.float64)
-        alive = self._contexts(states)
-        for k in range(1, trie.order):
-            rows = min(len(scores), len(symbols) - k + 1)
+    def _score(self, states: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """Unnormalised log P(v | rest) of the seen units, float64 (N, U), at N places: `states` before them, the following `symbols`."""
+        trie, units = self.trie, np.flatnonzero(self.trie.seen)
+        scores = trie.raw(states)[:, units].astype(np.float64)
+        state = trie.step(states.repeat(len(units), axis=1), np.tile(trie.symbol[units], len(scores)))[0]
+        for k in range(trie.order - 1):
+            rows = min(len(scores), len(symbols) - k)
             if rows <= 0:
                 break
-            said = np.repeat(alike[k - 1 : k - 1 + rows, k - 1], size)
-            longer: Alive = {}
-            for level in range(k, trie.order):
-                places, nodes = alive[level]
-                inside = np.searchsorted(places, rows * size)
-                places, nodes = places[:inside], nodes[:inside]
-                longer[level + 1] = self._extend(level, said, places, nodes, symbols[k - 1 :][places // size])  # type: ignore[assignment]
-            alive = longer
-            scores[:rows] += said.reshape(rows, size)
+            state, logp = trie.step(state[:, : rows * len(units)], symbols[k : k + rows].repeat(len(units)))
+            scores[:rows] += logp.reshape(rows, -1)
         return scores
-
-    def _contexts(self, states: np.ndarray) -> Alive:
-        """The contexts that end in v at each position, for every v and length."""
-        trie, size = self.trie, self.num_units
-        units, count = np.flatnonzero(trie.seen), states.shape[1]
-        places = (np.arange(count)[:, None] * size + units).reshape(-1)
-        alive: Alive = {1: (places, np.tile(trie.symbol[units], count))}
-        for level in range(1, trie.order - 1):
-            rows = np.flatnonzero(states[level - 1] >= 0)
-            counts, columns, nodes = trie.continuations(level, states[level - 1, rows])
-            units_only = np.flatnonzero(columns < size)
-            places = np.repeat(rows * size, counts) + columns
-            order = units_only[np.argsort(places[units_only], kind="stable")]
-            alive[level + 1] = (places[order], nodes[order])
-        return alive

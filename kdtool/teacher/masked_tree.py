@@ -13,107 +13,67 @@ is summed exactly, pauses by one forward and one backward pass. Given phone and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from kdtool.core.errors import KdError, UsageError
-from kdtool.formats.tree import Tree
-from kdtool.teacher.base import Teacher, TrainingText, check_options
+from kdtool.core.errors import KdError
+from kdtool.teacher.base import Teacher, check_ids
 from kdtool.teacher.masked_ngram import MaskedNgramTeacher
-from kdtool.teacher.ngram import check_ids
-from kdtool.teacher.senones import EDGE, MISMATCH, Phones, on_tree, read_phones, scatter
+from kdtool.teacher.senones import EDGE, Phones, TreeOptions, TreeTeacher, scatter
 
 
 @dataclass(frozen=True)
-class MaskedTreeOptions:
-    """phone: options of the masked phone n-gram, unused when a trained masked phone teacher is given. smooth: share of the mass
-    that is spread evenly over all senones of the HMM state. neighbours: use the neighbours' senones, not only their phones."""
+class MaskedTreeOptions(TreeOptions):
+    """As of kind tree; neighbours: use the neighbours' senones, not only their phones."""
 
-    phone: dict[str, Any] = field(default_factory=dict)
-    smooth: float = 1e-3
     neighbours: bool = True
 
 
-class MaskedTreeTeacher(Teacher):
-    """P(senone | other phones' senones); `phone` is any masked phone teacher, `pause` float (P,) is P(a pause follows this phone)."""
+class MaskedTreeTeacher(TreeTeacher):
+    """P(senone | other phones' senones) through any masked phone teacher and the tree."""
 
-    kind = "masked_tree"
-    context = "masked"
-
-    def __init__(self, phone: Teacher, tree: Tree, pause: np.ndarray, smooth: float, neighbours: bool) -> None:
-        super().__init__("senone", tree.num_pdfs)
-        self.phone, self.tree, self.smooth, self.neighbours = phone, tree, smooth, neighbours
-        self.pause = pause.astype(np.float64)
-        self.size, self.depth = tree.pdf_map.shape[0], tree.pdf_map.shape[3]
+    kind, context, options, phone_kind = "masked_tree", "masked", MaskedTreeOptions, MaskedNgramTeacher
+    made_from, instead = "masked phone teacher", "masked_ngram, blstm or mix"
+    cfg: MaskedTreeOptions
 
     @classmethod
-    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> MaskedTreeTeacher:
-        cfg: MaskedTreeOptions = check_options(MaskedTreeOptions, options, cls.kind)
-        if text.unit != "senone":
-            raise UsageError(f"kind {cls.kind} is for senones, not {text.unit}s; use masked_ngram, blstm or mix")
-        if not 0 < cfg.smooth < 1:
-            raise UsageError(f"smooth {cfg.smooth}: a share between 0 and 1 is expected")
-        phone = text.extras.get("phone_teacher") or MaskedNgramTeacher.train(text.extras["phone_text"](), cfg.phone, seed=seed, work=work)
-        if phone.context != "masked" or phone.unit != "phone":
-            raise UsageError(f"kind {cls.kind} is made from a masked phone teacher, not from a {phone.context} {phone.unit} "
-                             f"teacher of kind {phone.kind}")  # fmt: skip
-        teacher = cls(phone, text.extras["tree"], text.extras["pause"], cfg.smooth, cfg.neighbours)
-        teacher.info = {"smooth": cfg.smooth, "neighbours": cfg.neighbours, "phone_kind": phone.kind,
-                        "phone_units": phone.num_units, "phone": phone.info}  # fmt: skip
-        return teacher
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        phone = {f"phone.{name}": value for name, value in self.phone.tensors().items()}
-        return {**phone, "pdf_map": self.tree.pdf_map, "pause": self.pause}
-
-    @classmethod
-    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> MaskedTreeTeacher:
-        from kdtool.teacher.registry import KINDS
-
-        own = {name.removeprefix("phone."): value for name, value in tensors.items() if name.startswith("phone.")}
-        phone = KINDS[info["phone_kind"]].from_tensors("phone", info["phone_units"], own, info["phone"])
-        phone.info = info["phone"]
-        return cls(phone, Tree(tensors["pdf_map"]), tensors["pause"], info["smooth"], info["neighbours"])
+    def takes(cls, phone: Teacher) -> bool:
+        return phone.context == "masked"
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         check_ids(unit_ids, self.num_units, self.unit)
         if len(unit_ids) == 0:
             return np.zeros((0, self.num_units), dtype=np.float32)
-        phones = read_phones(self.tree, unit_ids)
+        phones = Phones.read(self.tree, unit_ids)
         states = (phones.senones >= 0).sum(axis=1)
         if states[-1] != self.tree.num_states[phones.ids[-1]]:
             raise KdError(f"the last phone has {states[-1]} senones, its HMM {self.tree.num_states[phones.ids[-1]]} states; align again")
-        left = np.stack([np.append(EDGE, phones.ids[:-1]), np.full(len(states), EDGE)], axis=1)
-        right = np.stack([np.append(phones.ids[1:], EDGE), np.full(len(states), EDGE)], axis=1)
-        weight = self._weights(phones, left, right)
+        left, right = self.lefts(phones.ids), self.lefts(phones.ids[::-1])[::-1]
         # The masked phone has as many states as there are hidden senones.
-        alike = self.tree.num_states == states[:, None]
-        weight *= alike[:, :, None, None]
+        weight = self._weights(phones, left, right) * (self.tree.num_states == states[:, None])[:, :, None, None]
         weight /= weight.sum(axis=(1, 2, 3), keepdims=True)
         out = np.zeros((len(unit_ids), self.num_units))
         table = self.tree.pdf_map[left[:, None, :, None], np.arange(self.size)[:, None, None], right[:, None, None, :]]
         for s in range(self.depth):
             there = np.flatnonzero(states > s)
-            shape = (len(there), 4 * self.size, 1)
-            scatter(out, phones.first[there] + s, table[there, ..., s].reshape(shape), weight[there].reshape(shape))
-        out *= 1.0 - self.smooth
-        for count in np.unique(states):
-            turn = (self.tree.num_states[self.tree.pdf_phone] == count) * (self.tree.pdf_state + 1)
-            for s in range(count):
-                even = np.flatnonzero(turn == s + 1)
-                out[np.ix_(phones.first[states == count] + s, even)] += self.smooth / len(even)
+            scatter(out, phones.first[there] + s, table[there, ..., s], weight[there])
+        # Spread evenly: over all senones of the same HMM state, of phones with as many states.
+        even = (self.tree.num_states[self.tree.pdf_phone] == states.repeat(states)[:, None]) & (
+            self.tree.pdf_state == self.tree.pdf_state[unit_ids][:, None])  # fmt: skip
+        out = out * (1.0 - self.cfg.smooth) + even * (self.cfg.smooth / even.sum(axis=1, keepdims=True))
         with np.errstate(divide="ignore"):
-            return np.log(out, out=out).astype(np.float32)
+            return np.log(out).astype(np.float32)  # type: ignore[no-any-return]
 
     def _weights(self, phones: Phones, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """float64 (J, P, 2, 2), up to a factor per j: P(phone j, no pause or a pause before it, and after it | the rest)."""
         count = len(phones.ids)
-        to_right, to_left = self._likelihoods(phones, left, right)
-        place = np.arange(count)
-        whole = np.stack([to_right[place, :, right[:, 0]], to_right[:, :, EDGE]], axis=2)
+        # P(a phone's senones | its two left contexts, every right one), and (J, P, 2) of every left context and its two right ones.
+        to_right, to_left = np.ones((count, 2, self.size)), np.ones((count, self.size, 2))
+        if self.cfg.neighbours:
+            to_right = phones.likelihood(self.tree.pdf_map[left, phones.ids[:, None]])[..., -1]
+            to_left = phones.likelihood(np.moveaxis(self.tree.pdf_map[:, phones.ids[:, None], right], 0, 1))[..., -1]
+        whole = np.stack([to_right[np.arange(count), :, right[:, 0]], to_right[:, :, EDGE]], axis=2)
         # gap (J, 2): no pause, pause after a phone; a pause is certain at the utterance's end.
         gap = np.stack([1.0 - self.pause[phones.ids], self.pause[phones.ids]], axis=1)
         gap[-1] = [0.0, 1.0]
@@ -134,15 +94,5 @@ class MaskedTreeTeacher(Teacher):
         after[:-1, :, 0] = follows * (1.0 - self.pause)
         after[:-1, :, 1] = follows[:, [EDGE]] * self.pause
         after[-1, :, 0] = 0.0
-        prior = on_tree(self.tree, self.phone.log_probs(phones.ids))
+        prior = self.on_tree(self.phone.log_probs(phones.ids))
         return prior[:, :, None, None] * before[:, :, :, None] * after[:, :, None, :]
-
-    def _likelihoods(self, phones: Phones, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """P(a phone's senones | it and its contexts): (J, 2, P) for its two left contexts (no pause, a pause) and every right
-        context, and (J, P, 2) for every left context and its two right ones."""
-        if not self.neighbours:
-            return np.ones((len(left), 2, self.size)), np.ones((len(left), self.size, 2))
-        tables = self.tree.pdf_map[left, phones.ids[:, None]], np.moveaxis(self.tree.pdf_map[:, phones.ids[:, None], right], 0, 1)
-        seen = phones.senones[:, None, None, :]
-        first, second = (np.where((table == seen) | (seen < 0), 1.0, MISMATCH).prod(axis=3) for table in tables)
-        return first, second

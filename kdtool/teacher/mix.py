@@ -46,8 +46,8 @@ class MixTeacher(Teacher):
         contexts = {KINDS[kind].context for kind in options} | {teacher.context for teacher in given}
         if len(contexts) > 1:
             raise UsageError("a mix is of causal teachers or of masked ones, not of both: they answer different questions")
-        alone = dataclasses.replace(text, extras={n: v for n, v in text.extras.items() if n != "teachers"})
-        made = [KINDS[kind].train(alone, own, seed=seed, work=work) for kind, own in sorted(options.items())]
+        text_alone = dataclasses.replace(text, extras={n: v for n, v in text.extras.items() if n != "teachers"})
+        made = [KINDS[kind].train(text_alone, its_options, seed=seed, work=work) for kind, its_options in sorted(options.items())]
         parts: dict[str, Teacher] = {}
         for part in [*given, *made]:
             again = sum(name.split(".")[0] == part.kind for name in parts)
@@ -73,8 +73,8 @@ class MixTeacher(Teacher):
             return np.log(probs / np.sum(probs, axis=1, keepdims=True)).astype(np.float32)  # type: ignore[no-any-return]
 
     def tensors(self) -> dict[str, np.ndarray]:
-        own = {f"{name}/{tensor}": value for name, part in self.parts.items() for tensor, value in part.tensors().items()}
-        return own | {"weights": self.weights}
+        of_parts = {f"{name}/{tensor}": value for name, part in self.parts.items() for tensor, value in part.tensors().items()}
+        return of_parts | {"weights": self.weights}
 
     @classmethod
     def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> MixTeacher:
@@ -82,8 +82,8 @@ class MixTeacher(Teacher):
 
         parts: dict[str, Teacher] = {}
         for name in sorted(info["weights"]):
-            own = {n.removeprefix(f"{name}/"): v for n, v in tensors.items() if n.startswith(f"{name}/")}
-            parts[name] = KINDS[name.split(".")[0]].from_tensors(unit, num_units, own, info["parts"][name])
+            of_part = {n.removeprefix(f"{name}/"): v for n, v in tensors.items() if n.startswith(f"{name}/")}
+            parts[name] = KINDS[name.split(".")[0]].from_tensors(unit, num_units, of_part, info["parts"][name])
             parts[name].info = info["parts"][name]
         return cls(parts, tensors["weights"])
 
@@ -91,12 +91,9 @@ class MixTeacher(Teacher):
 def _weights(parts: list[Teacher], text: TrainingText) -> np.ndarray:
     """Maximum-likelihood mixture weights by expectation maximisation."""
     columns: list[np.ndarray] = []
-    have = 0
     for ids in text.held_out:
-        own = np.stack([part.log_probs(ids)[np.arange(len(ids)), ids] for part in parts])
-        columns.append(np.exp(own.astype(np.float64)))
-        have += len(ids)
-        if have >= HELD_OUT_UNITS:
+        columns.append(np.exp(np.stack([part.log_probs(ids)[np.arange(len(ids)), ids] for part in parts]).astype(np.float64)))
+        if sum(column.shape[1] for column in columns) >= HELD_OUT_UNITS:
             break
     probs = np.concatenate(columns, axis=1)
     probs = probs[:, probs.sum(axis=0) > 0]

@@ -1,7 +1,6 @@
-"""n-gram teacher.  In: unit sequences.  Out: an interpolated Kneser-Ney model (KenLM's lmplz), held as arrays.
+"""n-gram teacher.  In: unit sequences.  Out: an interpolated Kneser-Ney model (KenLM's lmplz, Heafield et al. 2013), held as arrays.
 
-Heafield et al. 2013, "Scalable Modified Kneser-Ney Language Model Estimation". Units are passed to lmplz as numbers, so that none
-is mistaken for <s> or <unk>.
+Units are passed to lmplz as numbers, so that none is mistaken for <s> or <unk>.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 
 from kdtool.core.errors import KdError, UsageError
 from kdtool.lm.arpa import read_arpa
-from kdtool.teacher.base import Teacher, TrainingText, check_options
+from kdtool.teacher.base import Teacher, TrainingText, check_ids, check_options
 from kdtool.teacher.trie import NgramTrie
 from kdtool.units.text import Sequences
 
@@ -63,9 +62,6 @@ class NgramTeacher(Teacher):
         teacher.info = {"order": order, "prune": prune, "ngrams": teacher.trie.num_ngrams}
         return teacher
 
-    def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
-        return self.log_probs_many([unit_ids])[0]
-
     def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
         for ids in sentences:
             check_ids(ids, self.num_units, self.unit)
@@ -83,12 +79,6 @@ class NgramTeacher(Teacher):
     @classmethod
     def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> NgramTeacher:
         return cls(unit, NgramTrie(tensors))
-
-
-def check_ids(unit_ids: np.ndarray, num_units: int, unit: str) -> None:
-    """KdError when an id is not one of the teacher's units: another table would silently give wrong numbers."""
-    if len(unit_ids) and (unit_ids.min() < 0 or unit_ids.max() >= num_units):
-        raise KdError(f"{unit} {unit_ids.max()} given to a teacher of {num_units}; train it for this unit table")
 
 
 def run_lmplz(options: list[str], text: TrainingText, arpa: Path, log: Path) -> None:

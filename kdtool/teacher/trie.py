@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.teacher.places import RANKED, Places, find
 
 if TYPE_CHECKING:
     from kdtool.lm.arpa import Arpa
 
 BLOCK_BYTES = 1 << 19  # rows per block: fits the processor's cache
 PAIRS_BYTES = 1 << 26  # the largest table of rows after a single symbol
+LARGEST_BITMAP = 1 << 29  # numbers
+SPECIAL = ("<unk>", "<s>", "</s>")
 
 
 class NgramTrie:
@@ -27,7 +28,7 @@ class NgramTrie:
     last, the sentence's begin. Units missing from the text are <unk>, which no context contains.
 
     A state is a matrix (order - 1, N) of node numbers: row k - 1 holds the node of the last k symbols, -1 if the model
-    does not know that context.
+    does not know that context. A node is the index of an n-gram in the tables of its order.
     """
 
     def __init__(self, tensors: dict[str, np.ndarray]) -> None:
@@ -56,23 +57,19 @@ class NgramTrie:
         self._pairs_fit = self.size * len(known) * 4 <= PAIRS_BYTES
         self._column: dict[int, np.ndarray] = {}
         self._first: dict[int, np.ndarray] = {}
-        self._keys: list[np.ndarray] = []
-        self._places: dict[int, Places] = {}
+        self._lookups: dict[int, Lookup] = {}
         for n in range(2, self.order + 1):
             first, words = tensors[f"first.{n}"].astype(np.int64), tensors[f"word.{n}"]
             if not len(words) == len(tensors[f"logp.{n}"]) == first[-1]:
                 raise KdError(f"n-gram tables of order {n} do not fit each other; train the teacher again")
             self._column[n], self._first[n] = column[words], first
-            if n < self.order:
-                self._keys.append(np.repeat(np.arange(len(first) - 1), np.diff(first)) * self.size + words)
 
     @classmethod
     def from_arpa(cls, arpa: Arpa, num_units: int) -> NgramTrie:
         """Build the arrays; KdError when a word is no unit, or an n-gram's context is missing."""
-        special = ("<unk>", "<s>", "</s>")
-        units = {int(w): i for w, i in arpa.vocab.items() if w not in special and w.isdigit()}
-        missing = [w for w in special if w not in arpa.vocab]
-        if missing or len(units) + len(special) != len(arpa.vocab) or max(units, default=0) >= num_units:
+        units = {int(w): i for w, i in arpa.vocab.items() if w not in SPECIAL and w.isdigit()}
+        missing = [w for w in SPECIAL if w not in arpa.vocab]
+        if missing or len(units) + len(SPECIAL) != len(arpa.vocab) or max(units, default=0) >= num_units:
             raise KdError(f"an LM over {len(arpa.vocab)} words is not one over {num_units} units; train the teacher again")
         symbol = np.full(num_units + 1, arpa.vocab["<unk>"])
         symbol[list(units)] = list(units.values())
@@ -102,26 +99,30 @@ class NgramTrie:
         """Number of n-grams of each order."""
         return [len(self.tensors[f"logp.{n}"]) for n in range(1, self.order + 1)]
 
-    def start(self, rows: int = 1) -> np.ndarray:
-        """The state at a sentence's begin, int64 (order - 1, rows)."""
-        state = np.full((self.order - 1, rows), -1, dtype=np.int64)
-        state[:1] = self.symbol[-1]
-        return state
-
     def after_one(self) -> np.ndarray:
         """The states after one symbol only: each unit and, last, the sentence's begin, int64 (order - 1, V + 1)."""
-        state = np.full((self.order - 1, len(self.symbol)), -1, dtype=np.int64)
-        state[:1] = self.symbol
+        return self._after(self.symbol)
+
+    def _after(self, symbols: np.ndarray) -> np.ndarray:
+        state = np.full((self.order - 1, len(symbols)), -1, dtype=np.int64)
+        state[:1] = symbols
         return state
 
-    def advance(self, state: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """The state after one more unit per column."""
-        symbols = self.symbol[ids]
-        new = np.full_like(state, -1)
-        new[:1] = symbols
-        for k in range(1, len(state)):
-            new[k] = self._child(k, state[k - 1], symbols)
-        return new
+    def step(self, state: np.ndarray, symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The state after one more symbol per column, and the symbol's log-probability float64 (N,); <unk>'s unigram counts as 1: it
+        is the same in every context, and may be 0."""
+        new, logp = self._after(symbols), self.tensors["logp.1"][symbols].astype(np.float64)
+        logp[symbols == self.unknown] = 0.0
+        for k in range(1, self.order):
+            there = np.flatnonzero(state[k - 1] >= 0)
+            nodes = state[k - 1, there]
+            logp[there] += self.tensors[f"backoff.{k}"][nodes]
+            longer = self._lookup(k, nodes, symbols[there])
+            there, longer = there[longer >= 0], longer[longer >= 0]
+            logp[there] = self.tensors[f"logp.{k + 1}"][longer]
+            if k < self.order - 1:
+                new[k, there] = longer
+        return new, logp
 
     def states(self, ids: np.ndarray) -> np.ndarray:
         """The states (order - 1, N + 1) before each unit of one sentence and after the last."""
@@ -130,56 +131,19 @@ class NgramTrie:
     def states_before(self, before: np.ndarray) -> np.ndarray:
         """The states (order - 1, N) after each of N units, concatenated sentences, each preceded by num_units for its begin."""
         history = self.symbol[before.astype(np.int64)]
-        state = np.full((self.order - 1, len(history)), -1, dtype=np.int64)
-        state[:1] = history
+        state = self._after(history)
         for k in range(1, len(state)):
-            state[k, 1:] = self._child(k, state[k - 1, :-1], history[1:])
+            there = np.flatnonzero(state[k - 1, :-1] >= 0)
+            state[k, there + 1] = self._lookup(k, state[k - 1, there], history[there + 1])
         return state
 
-    def _child(self, level: int, parents: np.ndarray, symbols: np.ndarray) -> np.ndarray:
-        """Nodes of level + 1 (1-based: `level` counts the parents' symbols), -1 where there is none."""
-        wanted = parents * self.size + symbols
-        if level == 1 and len(self._second):
-            return np.where(parents >= 0, self._second.take(wanted, mode="clip"), -1)
-        found, there = np.full(len(parents), -1, dtype=np.int64), np.flatnonzero(parents >= 0)
-        if len(self._first[level + 1]) * self.size <= 8 * RANKED:
-            found[there] = self.place(level, parents[there], symbols[there])
-        else:
-            found[there] = find(self._keys[level - 1], wanted[there])
-        return found
-
-    @cached_property
-    def _second(self) -> np.ndarray:
-        """Node of each pair of symbols, -1 if unknown, int32 (symbols ** 2,); empty if that is too large."""
-        if not self._pairs_fit:
-            return np.zeros(0, np.int32)
-        table = np.full(self.size * self.size, -1, dtype=np.int32)
-        table[self._keys[0]] = np.arange(len(self._keys[0]))
-        return table
-
-    def place(self, level: int, contexts: np.ndarray, symbols: np.ndarray) -> np.ndarray:
-        """Index of the n-gram of a context of `level` symbols (nodes, none of them -1) plus one symbol in the tables of
-        order level + 1, -1 if the model has none."""
-        if level not in self._places:
+    def _lookup(self, level: int, contexts: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """The node of each context of `level` symbols (nodes, none of them -1) with one more symbol, -1 if the model has none."""
+        if level not in self._lookups:
             first, words = self._first[level + 1], self.tensors[f"word.{level + 1}"]
             keys = np.repeat(np.arange(len(first) - 1), np.diff(first)) * self.size + words
-            self._places[level] = Places(keys, (len(first) - 1) * self.size)
-        return self._places[level](contexts * self.size + symbols)
-
-    def continuations(self, level: int, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All n-grams that continue contexts of `level` symbols (nodes, none of them -1), concatenated.
-
-        Returns:
-            counts (N,) of each context; column (M,) of each one's last symbol in a row of ``raw``; places (M,) in the tables
-            of order level + 1.
-        """
-        first = self._first[level + 1].take(contexts)
-        counts = self._first[level + 1].take(contexts + 1) - first
-        # Start of each context's run in the output, and in the table.
-        ends = np.cumsum(counts)
-        source = np.arange(ends[-1] if len(ends) else 0)
-        source += np.repeat(first - ends + counts, counts)
-        return counts, self._column[level + 1].take(source), source
+            self._lookups[level] = Lookup(keys, (len(first) - 1) * self.size)
+        return self._lookups[level](contexts * self.size + symbols)
 
     def raw(self, state: np.ndarray) -> np.ndarray:
         """Natural-log probabilities float32 (N, V + 2) after each state: of the units, of </s>, of <unk>."""
@@ -191,44 +155,41 @@ class NgramTrie:
     def _fill(self, out: np.ndarray, state: np.ndarray) -> None:
         """Write the longest known contexts' probabilities over those of shorter ones; each row's back-off is summed beforehand,
         so the whole row is touched once for any order."""
-        level = self._start(out, state)
-        backoffs = [self._backoff(k, state[k - 1]) for k in range(level, self.order)]
+        shortest = 1
+        if self.order < 2 or not self._pairs_fit:
+            out[:] = self._single
+        else:
+            np.take(self._pairs, state[0], axis=0, out=out, mode="clip")
+            shortest = 2
+        backoffs = np.zeros((self.order - shortest, len(out)), np.float32)
+        for k in range(shortest, self.order):
+            rows = np.flatnonzero(state[k - 1] >= 0)
+            backoffs[k - shortest, rows] = self.tensors[f"backoff.{k}"][state[k - 1, rows]]
         # For each k: the weight still to be added to probabilities below the k-th context's level.
         above = np.cumsum([np.zeros(len(out), np.float32), *backoffs[::-1]], axis=0, dtype=np.float32)[::-1]
         out += above[0][:, None]
         flat = out.reshape(-1)
-        for k in range(level, self.order):
+        for k in range(shortest, self.order):
             rows = np.flatnonzero(state[k - 1] >= 0)
-            counts, columns, source = self.continuations(k, state[k - 1, rows])
+            nodes = state[k - 1, rows]
+            begin = self._first[k + 1].take(nodes)
+            counts = self._first[k + 1].take(nodes + 1) - begin
+            # All n-grams that continue these contexts, concatenated: their places in the tables of order k + 1.
+            ends = np.cumsum(counts)
+            source = np.arange(ends[-1] if len(ends) else 0)
+            source += np.repeat(begin - ends + counts, counts)
             target = np.repeat(rows * out.shape[1], counts)
-            target += columns
+            target += self._column[k + 1].take(source)
             values = self.tensors[f"logp.{k + 1}"].take(source)
-            values += np.repeat(above[k - level + 1][rows], counts)
+            values += np.repeat(above[k - shortest + 1][rows], counts)
             flat[target] = values
-
-    def _backoff(self, k: int, nodes: np.ndarray) -> np.ndarray:
-        """Back-off weights float32 (N,) of contexts of k symbols, 0 if there is none."""
-        weights = np.zeros(len(nodes), dtype=np.float32)
-        rows = np.flatnonzero(nodes >= 0)
-        weights[rows] = self.tensors[f"backoff.{k}"][nodes[rows]]
-        return weights
-
-    def _start(self, out: np.ndarray, state: np.ndarray) -> int:
-        """Fill in the short contexts' probabilities; returns the number of symbols of the next longer context."""
-        if self.order < 2 or not self._pairs_fit:
-            out[:] = self._single
-            return 1
-        np.take(self._pairs, state[0], axis=0, out=out, mode="clip")
-        return 2
 
     @cached_property
     def _pairs(self) -> np.ndarray:
         """The rows after each single symbol, float32 (symbols, V + 2): most of the work of every row, computed once."""
         self._pairs_fit = False
         table = np.empty((self.size, self.num_units + 2), dtype=np.float32)
-        state = np.full((self.order - 1, self.size), -1, dtype=np.int64)
-        state[0] = np.arange(self.size)
-        self._fill(table, state)
+        self._fill(table, self._after(np.arange(self.size)))
         self._pairs_fit = True
         return table
 
@@ -259,3 +220,48 @@ class NgramTrie:
             top = units.max(axis=1)
             mass[little] = top + np.log(np.exp(units - top[:, None]).sum(axis=1))
         return mass
+
+
+class Lookup:
+    """Indices in `keys`, int64 (M,) strictly ascending, all from 0 to `top` - 1.
+
+    A rank/select bitmap: a bit per number says whether it is a key, and the count of bits before it gives its index. Two memory accesses
+    replace the twenty of a binary search; a missing number, the usual case for n-grams, needs one.
+    """
+
+    def __init__(self, keys: np.ndarray, top: int) -> None:
+        self.keys = keys if top > LARGEST_BITMAP else None
+        if self.keys is None:
+            self.bits = np.zeros(top // 64 + 1, dtype=np.uint64)
+            starts = np.flatnonzero(np.diff(keys >> 6, prepend=-1))
+            if len(starts):
+                self.bits[keys[starts] >> 6] = np.bitwise_or.reduceat(np.uint64(1) << (keys & 63).astype(np.uint64), starts)
+            self.before = (np.cumsum(_ones(self.bits)) - _ones(self.bits)).astype(np.uint32)
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
+        """Indices int64 (N,) of `numbers` int64 (N,), -1 for missing ones."""
+        if self.keys is not None:
+            return find(self.keys, numbers)
+        place, bit = numbers >> 6, np.uint64(1) << (numbers & 63).astype(np.uint64)
+        bits = self.bits[place]
+        out = np.full(len(numbers), -1, dtype=np.int64)
+        there = np.flatnonzero(bits & bit)
+        out[there] = self.before[place[there]] + _ones(bits[there] & (bit[there] - np.uint64(1)))
+        return out
+
+
+def _ones(words: np.ndarray) -> np.ndarray:
+    """Number of bits that are set in each of uint64 (N,): summed in pairs, fours and bytes side by side (Warren 2013, section 5-1)."""
+    one, two, four, top = (np.uint64(n) for n in (1, 2, 4, 56))
+    words = words - (words >> one & np.uint64(0x5555555555555555))
+    words = (words & np.uint64(0x3333333333333333)) + (words >> two & np.uint64(0x3333333333333333))
+    words = (words + (words >> four)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return words * np.uint64(0x0101010101010101) >> top  # type: ignore[no-any-return]
+
+
+def find(keys: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Indices of `numbers` in the sorted `keys` by binary search, -1 for missing ones."""
+    if len(keys) == 0:
+        return np.full(len(numbers), -1, dtype=np.int64)
+    place = np.minimum(np.searchsorted(keys, numbers), len(keys) - 1)
+    return np.where(keys[place] == numbers, place, -1)

@@ -22,6 +22,7 @@ from kdtool.teacher.mix import MixTeacher
 from kdtool.teacher.ngram import NgramTeacher, run_lmplz
 from kdtool.teacher.perplexity import perplexity
 from kdtool.teacher.registry import KINDS, load_teacher
+from kdtool.teacher.senones import TreeOptions
 from kdtool.teacher.tree_senone import TreeSenoneTeacher
 from kdtool.teacher.trie import NgramTrie
 from kdtool.units.table import num_units
@@ -114,15 +115,11 @@ def test_distributions_are_causal_and_sum_to_one(key: tuple[str, str], teachers:
 
 
 @pytest.mark.parametrize("key", TEACHERS)
-def test_sentences_together_get_what_each_gets_alone(key: tuple[str, str], teachers: dict[Any, Teacher], lang: Lang, tree: Tree,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    from kdtool.teacher import tree_senone
-
+def test_sentences_together_get_what_each_gets_alone(key: tuple[str, str], teachers: dict[Any, Teacher], lang: Lang, tree: Tree) -> None:
     teacher = teachers[key]
     text = [np.array(ids) for ids in itertools.islice(material(teacher.unit, lang, tree).held_out, 5)]
     sentences = [text[0][:0], text[1], text[0][:1], text[2][:0], *text[2:], text[0][:0]]
     alone = [teacher.log_probs(ids) for ids in sentences]
-    monkeypatch.setattr(tree_senone, "BLOCK_BYTES", 8 * 7 * teacher.num_units)  # blocks end within sentences
     together = teacher.log_probs_many(sentences)
     assert len(together) == len(sentences)
     for one, other in zip(together, alone, strict=True):
@@ -242,13 +239,13 @@ def spelled_out(teacher: TreeSenoneTeacher, history: list[int], lang_phones: ran
 
 def test_tree_teacher_sums_over_all_that_the_history_leaves_open(teachers: dict[Any, Teacher], lang: Lang, tree: Tree,
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    from kdtool.teacher import tree_senone
+    from kdtool.teacher import senones, tree_senone
 
-    monkeypatch.setattr(tree_senone, "MISMATCH", 0.0)
+    monkeypatch.setattr(senones, "MISMATCH", 0.0)
     monkeypatch.setattr(tree_senone, "NEGLIGIBLE", 0.0)
     trained = teachers["tree", "senone"]
     assert isinstance(trained, TreeSenoneTeacher)
-    teacher = TreeSenoneTeacher(trained.trie, tree, np.linspace(0.1, 0.4, len(PHONES) + 1), 1e-9)
+    teacher = TreeSenoneTeacher(trained.phone, tree, np.linspace(0.1, 0.4, len(PHONES) + 1), TreeOptions(smooth=1e-9))
     t, iy, s, aa, b = (lang.phones[p] for p in ("T", "IY", "S", "AA", "B"))
     context = [0, t, iy, 0, s, iy, b, aa]  # a pause after the second phone
     ids = [int(tree.pdf_map[context[i - 1], context[i], context[i + 1], k]) for i in (1, 2, 4, 5, 6) for k in range(3)]

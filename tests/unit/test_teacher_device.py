@@ -12,7 +12,7 @@ import torch
 
 from kdtool.core.errors import UsageError
 from kdtool.posteriors import make
-from kdtool.teacher import blstm, lstm, train
+from kdtool.teacher import recurrent, train
 from kdtool.teacher.base import Teacher, TrainingText
 from kdtool.teacher.mix import MixTeacher
 from kdtool.teacher.registry import KINDS, load_teacher
@@ -35,8 +35,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return torch.device("cpu")
 
-    for module in (lstm, blstm):
-        monkeypatch.setattr(module, "choose_device", choose)
+    monkeypatch.setattr(recurrent, "choose_device", choose)
     return names
 
 

@@ -17,17 +17,17 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.formats.tree import Tree
 from kdtool.lang.lang import Lang
 from kdtool.lm.arpa import read_arpa
-from kdtool.teacher import masked_ngram, masked_tree, places
+from kdtool.teacher import masked_ngram, trie
+from kdtool.teacher import senones as through_phones
 from kdtool.teacher.base import Teacher, TrainingText
 from kdtool.teacher.blstm import BlstmTeacher
 from kdtool.teacher.masked_ngram import MaskedNgramTeacher
-from kdtool.teacher.masked_tree import MaskedTreeTeacher
+from kdtool.teacher.masked_tree import MaskedTreeOptions, MaskedTreeTeacher
 from kdtool.teacher.mix import MixTeacher
 from kdtool.teacher.ngram import NgramTeacher, run_lmplz
 from kdtool.teacher.perplexity import perplexity
-from kdtool.teacher.places import Places
 from kdtool.teacher.registry import load_teacher
-from kdtool.teacher.trie import NgramTrie
+from kdtool.teacher.trie import Lookup, NgramTrie
 from kdtool.units.table import num_units
 from kdtool.units.text import Sequences, UnitText
 
@@ -111,15 +111,14 @@ def test_unigrams_and_an_unknown_without_probability(tmp_path: Path) -> None:
         np.testing.assert_allclose(probs, [[0, 0, 10**-0.25 / (1 + 10**-0.25), 1 / (1 + 10**-0.25)]] * 3, atol=1e-6)
 
 
-@pytest.mark.parametrize(("ranked", "most"), [(1 << 23, 1 << 26), (0, 1 << 26), (0, 0)])
-def test_places(ranked: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "RANKED", ranked)
-    monkeypatch.setattr(places, "MOST", most)
+@pytest.mark.parametrize("largest", [1 << 29, 0])
+def test_lookup(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trie, "LARGEST_BITMAP", largest)
     rng = np.random.default_rng(0)
     for keys in (np.flatnonzero(rng.random(400) < 0.3), np.arange(400), np.array([0, 399]), np.zeros(0, np.int64)):
         wanted = np.full(400, -1)
         wanted[keys] = np.arange(len(keys))
-        np.testing.assert_array_equal(Places(keys.astype(np.int64), 400)(np.arange(400)), wanted)
+        np.testing.assert_array_equal(Lookup(keys.astype(np.int64), 400)(np.arange(400)), wanted)
 
 
 @pytest.fixture(scope="module")
@@ -181,10 +180,10 @@ def test_both_sides_say_more_than_one(teachers: dict[str, Teacher], lang: Lang, 
 @pytest.mark.parametrize("neighbours", [True, False])
 def test_masked_senones_equal_all_phones_and_pauses_spelled_out(neighbours: bool, teachers: dict[str, Teacher], lang: Lang, tree: Tree,
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr(masked_tree, "MISMATCH", 0.0)
+    monkeypatch.setattr(through_phones, "MISMATCH", 0.0)
     trained = teachers["senone"]
     assert isinstance(trained, MaskedTreeTeacher)
-    teacher = MaskedTreeTeacher(trained.phone, tree, trained.pause, 1e-9, neighbours)
+    teacher = MaskedTreeTeacher(trained.phone, tree, trained.pause, MaskedTreeOptions({}, 1e-9, neighbours))
     said = [lang.phones[p] for p in ("T", "IY", "S", "AA", "B")]
     context = [0, said[0], said[1], 0, *said[2:], 0]  # a pause after the second phone
     ids = [int(tree.pdf_map[context[i - 1], context[i], context[i + 1], k]) for i in (1, 2, 4, 5, 6) for k in range(3)]
@@ -207,7 +206,7 @@ def test_masked_senones_of_phones_with_other_numbers_of_states(teachers: dict[st
     tree = Tree.monophone({p: 5 if p == 1 else 2 if p in (3, 4) else 3 for p in range(1, len(PHONES) + 1)})
     trained = teachers["senone"]
     assert isinstance(trained, MaskedTreeTeacher)
-    teacher = MaskedTreeTeacher(trained.phone, tree, trained.pause, 1e-3, True)
+    teacher = MaskedTreeTeacher(trained.phone, tree, trained.pause, MaskedTreeOptions())
     ids = np.concatenate([tree.pdf_map[0, p, 0][tree.pdf_map[0, p, 0] >= 0] for p in (5, 3, 6)])
     probs = np.exp(teacher.log_probs(ids).astype(np.float64))
     prior = np.exp(trained.phone.log_probs(np.array([5, 3, 6]))[1].astype(np.float64))

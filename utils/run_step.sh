@@ -51,7 +51,7 @@ each() {  # each NAME=VALUES [--mem SIZE] LOG SCRIPT [ARGUMENT ..]: once per val
   start "$KD_ROOT/utils/launch.sh" "${more[@]}" "$name" "$log" "${call[@]}"
 }
 
-told() {  # told [WORD ..]: the command as shown in the tables, files without their folders
+shown_command() {  # shown_command [WORD ..]: the command as shown in the tables, files without their folders
   local name words=("egs/${here##*/}/run.sh" "$@")
   if [[ "${opt[tiny]}" == true ]]; then words+=(--tiny); fi
   for name in corpus train test dev lm-text lexicon; do

@@ -194,7 +194,7 @@ decode_pooled() {  # decode_pooled PLAN GRAPH ..: as decode_students, all of the
 }
 
 results() {
-  run steps/collect_results.sh --command "$(told)" --note "Corpus: $(note)." exp RESULTS.md
+  run steps/collect_results.sh --command "$(shown_command)" --note "Corpus: $(note)." exp RESULTS.md
 }
 
 masked_teachers() {  # for the ablation: teachers that read both sides
@@ -223,7 +223,7 @@ ablation() {
   else
     decode_students SYS=@"$list/names" exp/ablation/log exp/ablation/SYS "${all[@]}"
   fi
-  run steps/collect_ablation.sh --command "$(told --stage ablation)" --note "Corpus: $(note)." exp/ablation ABLATION.md
+  run steps/collect_ablation.sh --command "$(shown_command --stage ablation)" --note "Corpus: $(note)." exp/ablation ABLATION.md
   run steps/make_report.sh --data "data/$dev" --feats "data/$dev/fbank" --ali "exp/$target/ali_dev" --gmm "exp/$target" --lang data/lang \
     exp/ablation/ablation.json exp/report
 }

@@ -19,6 +19,7 @@ from kdtool.core.digest import NOT_CONTENT, RECORD, Stats, read_record, stat_dig
 from kdtool.core.errors import KdError
 from kdtool.core.lock import is_lock
 from kdtool.core.ownership import is_work, shown
+from kdtool.core.parts import clear
 from kdtool.core.state import KEY
 from kdtool.core.tensors import file_digest
 
@@ -76,12 +77,7 @@ def retire(name: str, old: Path, out: Path) -> None:
 
 def remove_work(work: Path) -> None:
     """Delete an interrupted run's folder; its key is deleted last, as it identifies the folder as ours."""
-    for place, folders, files in os.walk(work, topdown=False):
-        for name in [*files, *(n for n in folders if os.path.islink(os.path.join(place, n)))]:
-            if os.path.join(place, name) != str(work / KEY):
-                os.unlink(os.path.join(place, name))
-        if place != str(work):
-            os.rmdir(place)
+    clear(work, lambda name: name == KEY)
     (work / KEY).unlink(missing_ok=True)
     work.rmdir()
 

@@ -37,14 +37,14 @@ def library() -> Path:
     if made.exists():
         return made
     compiler = os.environ.get("CXX") or "g++"
-    own = made.with_suffix(f".{platform.node()}.{os.getpid()}")  # renamed when complete: other processes may compile it, too
+    temporary = made.with_suffix(f".{platform.node()}.{os.getpid()}")  # renamed when complete: other processes may compile it, too
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        command = [*shlex.split(compiler), *FLAGS, "-o", str(own), *map(str, SOURCES)]
+        command = [*shlex.split(compiler), *FLAGS, "-o", str(temporary), *map(str, SOURCES)]
         subprocess.run(command, check=True, capture_output=True, text=True)
-        own.replace(made)
+        temporary.replace(made)
     except subprocess.CalledProcessError as e:
-        own.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise KdError(f"{SOURCES[0].parent}: {compiler} says {e.stderr.strip()[-400:]}; name a compiler of C++11 by CXX") from e
     except OSError as e:
         raise KdError(f"{made}: the search cannot be compiled ({e}); install g++ or name a compiler by CXX, and run utils/setup_env.sh "

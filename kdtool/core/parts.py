@@ -8,7 +8,7 @@ the array's commands. When the step is run again with the same inputs, options a
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,10 @@ def salvage(work: Path, keep: Iterable[str]) -> None:
     jobs = work / "log" / JOBS
     for folder in sorted(jobs.iterdir()) if jobs.is_dir() else []:
         Parts(folder, work).keep()
-        _clear(folder, lambda name: name.startswith(("done.", "kept.")))
-    _clear(work, lambda name: name in {"log", *keep})
+        clear(folder, lambda name: name.startswith(("done.", "kept.")))
+    clear(work, lambda name: name in {"log", *keep})
     if (work / "log").is_dir():
-        _clear(work / "log", lambda name: name == JOBS)
+        clear(work / "log", lambda name: name == JOBS)
 
 
 def forget(work: Path) -> None:
@@ -88,7 +88,8 @@ def forget(work: Path) -> None:
     shutil.rmtree(work / "log" / JOBS, ignore_errors=True)
 
 
-def _clear(folder: Path, stays: Any) -> None:
+def clear(folder: Path, stays: Callable[[str], bool]) -> None:
+    """Delete what is in a folder except for the names that stay."""
     for entry in folder.iterdir():
         if stays(entry.name):
             continue

@@ -16,15 +16,15 @@ from kdtool.core.progress import Watch
 
 def jobs_at_once(array: Array, jobs: int) -> int:
     """Number of jobs to run in parallel; prints a note if memory limits it more than cores do."""
-    wanted = min(array.at_once, cores(), max(jobs, 1))
+    useful = min(array.at_once, cores(), max(jobs, 1))
     if not array.needs.mem:
-        return wanted
+        return useful
     free = free_memory()
     fitting = max(1, free // array.needs.mem)
-    if fitting < wanted:
-        print(f"note: {array.name}: {fitting} instead of {wanted} jobs at once, since each may take {array.needs.mem} MB and {free} MB "
+    if fitting < useful:
+        print(f"note: {array.name}: {fitting} instead of {useful} jobs at once, since each may take {array.needs.mem} MB and {free} MB "
               "are free (KD_JOB_MEM overrides the estimate)", file=sys.stderr)  # fmt: skip
-    return min(wanted, fitting)
+    return min(useful, fitting)
 
 
 def run(array: Array, todo: Sequence[int], ended: Callable[[int], None]) -> dict[int, Failure]:

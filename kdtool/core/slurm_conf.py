@@ -16,7 +16,7 @@ from kdtool.core.errors import UsageError
 
 NAMES = ("mem", "gpu", "time")
 # Options set by the backend, and options that would break the tracking of jobs.
-OWN = {"--array", "-a", "--output", "-o", "--error", "-e", "--input", "-i", "--job-name", "-J", "--wait", "-W", "--wrap", "--parsable",
+RESERVED = {"--array", "-a", "--output", "-o", "--error", "-e", "--input", "-i", "--job-name", "-J", "--wait", "-W", "--wrap", "--parsable",
        "--export", "--chdir", "-D", "--open-mode", "--requeue", "--no-requeue", "--test-only"}  # fmt: skip
 
 
@@ -36,8 +36,8 @@ def sbatch_options(needs: Needs) -> list[str]:
             words = shlex.split(line, comments=True)
         except ValueError as e:
             raise UsageError(f"{where}: {line!r}: {e}") from e
-        if own := [w for w in words[1:] if w.split("=")[0] in OWN]:
-            raise UsageError(f"{where}: {own[0]}: this option is the toolkit's own; take it out")
+        if reserved := [w for w in words[1:] if w.split("=")[0] in RESERVED]:
+            raise UsageError(f"{where}: {reserved[0]}: this option is the toolkit's own; take it out")
         name, _, value = words[1].partition("=") if len(words) > 1 else ("", "", "")
         if words[:2] == ["command", "sbatch"]:
             options += words[2:]

@@ -44,7 +44,7 @@ def code_parts(entries: Iterable[str], options: Any = None) -> Parts:
     entries = [*entries]
     parts = {entry: "" for entry in entries if ":" in entry}
     waiting = [file for entry in entries for file in _files(entry.partition(":")[0])]
-    own = _own(options)
+    excluded = _classes_of(options)
     found: set[Path] = set()
     while waiting:
         file = waiting.pop()
@@ -55,7 +55,7 @@ def code_parts(entries: Iterable[str], options: Any = None) -> Parts:
         name = str(file.relative_to(ROOT))
         parts[name] = digest
         for field, (default, first) in defaults.items():
-            if (file, field.partition(".")[0]) not in own:
+            if (file, field.partition(".")[0]) not in excluded:
                 parts[f"{name}:{field}"] = combine([default])
                 if default != first:
                     parts[f"{name}, no longer {first}: {field}"] = ""
@@ -68,7 +68,7 @@ def changed_parts(old: Parts, new: Parts) -> list[str]:
     return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and (name in old or DEFAULT not in name)]
 
 
-def _own(options: Any) -> set[tuple[Path, str]]:
+def _classes_of(options: Any) -> set[tuple[Path, str]]:
     """File and name of the classes of these options."""
     if not dataclasses.is_dataclass(options):
         return set()
@@ -148,8 +148,8 @@ def _files(name: str) -> list[Path]:
     module = place.with_suffix(".py")
     if not module.exists():
         return []
-    own = [f for suffix in SUFFIXES if (f := place.with_suffix(suffix)).exists()]
-    return [*own, *(p / "__init__.py" for p in module.parents if p != ROOT and (p / "__init__.py").exists() and p.parent != ROOT)]
+    files = [f for suffix in SUFFIXES if (f := place.with_suffix(suffix)).exists()]
+    return [*files, *(p / "__init__.py" for p in module.parents if p != ROOT and (p / "__init__.py").exists() and p.parent != ROOT)]
 
 
 def _named(tree: ast.Module) -> set[str]:

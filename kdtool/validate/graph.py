@@ -65,9 +65,9 @@ def _check_paths(report: Report, graph: DecodingGraph, path: Path) -> None:
 def _check_loops(report: Report, graph: DecodingGraph, path: Path) -> None:
     """Check that a state which is entered by a senone has a self-loop with that senone."""
     loops = graph.src == graph.dst
-    own = np.zeros(graph.num_states, dtype=np.int64)
-    own[graph.src[loops]] = graph.label[loops]
+    repeats = np.zeros(graph.num_states, dtype=np.int64)
+    repeats[graph.src[loops]] = graph.label[loops]
     enters = ~loops & (graph.label > 0)
-    bad = np.flatnonzero(enters)[own[graph.dst[enters]] != graph.label[enters]]
+    bad = np.flatnonzero(enters)[repeats[graph.dst[enters]] != graph.label[enters]]
     for arc in bad[:SHOWN]:
-        report.add("self-loop", f"state {graph.dst[arc]}", path, f"entered by label {graph.label[arc]}, repeats {own[graph.dst[arc]]}")
+        report.add("self-loop", f"state {graph.dst[arc]}", path, f"entered by label {graph.label[arc]}, repeats {repeats[graph.dst[arc]]}")

@@ -48,11 +48,9 @@ def tool_folders() -> tuple[Path, Path]:
                   "again (utils/setup_env.sh), or leave the missing words out with --g2p false")  # fmt: skip
 
 
-def sample_words(words: Sequence[str], wanted: int, seed: int) -> list[str]:
-    """`wanted` words drawn at random, sorted; all if `wanted` is 0 or exceeds their number."""
-    if wanted <= 0 or wanted >= len(words):
-        return sorted(words)
-    return sorted(random.Random(seed).sample(sorted(words), wanted))
+def sample_words(words: Sequence[str], count: int, seed: int) -> list[str]:
+    """`count` words drawn at random, sorted; all if `count` is 0 or exceeds their number."""
+    return sorted(words if count <= 0 or count >= len(words) else random.Random(seed).sample(sorted(words), count))
 
 
 def say(text: str) -> None:
@@ -146,7 +144,7 @@ class G2p:
         """Pronunciations of the words, and (word, reason) of those without one."""
         can = sorted({w for w in words if SPELLED.fullmatch(w) and len(w) <= LONGEST})
         failed = [(w, unspelled(w)) for w in sorted(set(words) - set(can))]
-        found: dict[str, Pron] = {}
+        prons: dict[str, Pron] = {}
         if can:
             listing, output = self.temporary / "words.txt", self.temporary / "prons.tsv"
             listing.write_text("".join(f"{w}\n" for w in can), encoding="utf-8")
@@ -156,9 +154,9 @@ class G2p:
             for line in output.read_text(encoding="utf-8").splitlines():
                 word, _score, phones = [*line.split("\t"), "", ""][:3]
                 if phones.split():
-                    found.setdefault(word, tuple(phones.split()))
-        failed += [(w, "the G2P model found no pronunciation") for w in can if w not in found]
-        return found, sorted(failed)
+                    prons.setdefault(word, tuple(phones.split()))
+        failed += [(w, "the G2P model found no pronunciation") for w in can if w not in prons]
+        return prons, sorted(failed)
 
     def clean(self) -> None:
         """Remove the temporary files."""

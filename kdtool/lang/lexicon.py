@@ -1,12 +1,12 @@
-"""Pronunciation lexicons.  In: a file in CMUdict's, Sphinx's, Kaldi's, MFA's or HTK's format.  Out: words and their phones.
+"""Pronunciation lexicons.  In: a file in CMUdict's, Sphinx's, Kaldi's, MFA's or HTK's format.  Out: words and their phones, numbers.
 
 All are 'WORD P1 P2 ..' lines. CMUdict and Sphinx mark variants as WORD(2), CMUdict comments with ' #' or ';;;'; Kaldi and MFA
-repeat the word and may put 1, 2 or 4 numbers after it (see kdtool.lang.columns); HTK may add an output symbol in
-brackets: 'WORD [OUT] 1.0 P1'. Words become upper-case and composed (NFC), stress digits are removed, equal pronunciations of a word
-count once.
+repeat the word; HTK may add an output symbol in brackets: 'WORD [OUT] 1.0 P1'. Words become upper-case and composed (NFC), stress
+digits are removed, equal pronunciations of a word count once.
+Between word and phones may stand 1 number (Kaldi's lexiconp.txt, HTK, MFA: probability of the pronunciation), 2 (also of the silence
+after it) or 4 (Kaldi's lexiconp_silprob.txt, MFA: also two factors of the silence before it). Their count is decided on the whole file:
+all lines have the same, or the file is refused with two lines that differ.
 """
-
-from __future__ import annotations
 
 import re
 import sys
@@ -17,11 +17,11 @@ from pathlib import Path
 from kdtool.core.encoding import other_encoding
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import first_lines, open_text
-from kdtool.lang.columns import COLUMNS, Entry, Numbers, count_columns
 from kdtool.text.clean import Counts, clean, tell, upper
 from kdtool.text.marks import UNKNOWN_WORD
 
 Pron = tuple[str, ...]
+Numbers = tuple[float, ...]
 Lexicon = dict[str, list[Pron]]
 
 _ARPABET = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
@@ -29,9 +29,32 @@ ARPABET = frozenset(_ARPABET.split())
 PHONE_SETS = ("arpabet", "any")
 SIL, SPN, UNK = "SIL", "SPN", UNKNOWN_WORD
 MAX_BAD_SHARE = 0.01
+COLUMNS = {
+    0: "", 1: "pronunciation probability", 2: "pronunciation probability, silence after",
+    4: "pronunciation probability, silence after, factors of silence and of speech before",
+}  # fmt: skip
 _VARIANT = re.compile(r"\(\d+\)$")
 _PRINTED = re.compile(r"\[.*\]")  # HTK's output symbol
 _STRESS = re.compile(r"[0-2]$")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+_ODD = re.compile(r"[+-]?\d+([.,/]\d+)?%?")  # 0,5, 50% and digits of other scripts are not read as numbers, but are no phones either
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a lexicon: its line number, the word, the fields after it (numbers, then phones)."""
+
+    line: int
+    word: str
+    fields: tuple[str, ...]
+
+    @property
+    def numeric(self) -> int:
+        """Number of leading fields that are numbers."""
+        return next((i for i, f in enumerate(self.fields) if not _is_number(f)), len(self.fields))
+
+    def __str__(self) -> str:
+        return f"'{self.word} {' '.join(self.fields)}'"
 
 
 @dataclass
@@ -48,7 +71,11 @@ class LexiconFile:
     numbers: dict[tuple[str, Pron], Numbers] = field(default_factory=dict)
 
 
-def parse_line(number: int, line: str) -> Entry | None:
+def _is_number(text: str) -> bool:
+    return text[-1:] in "0123456789.fFnN" and _NUMBER.fullmatch(text) is not None
+
+
+def _parse_line(number: int, line: str) -> Entry | None:
     """One line -> its word and the fields after it, None for comments and empty lines.
 
     Raises:
@@ -71,12 +98,6 @@ def parse_line(number: int, line: str) -> Entry | None:
     return Entry(number, word, tuple(fields[1:]))
 
 
-def plain_phone(phone: str) -> str:
-    """The phone without stress digit, for ARPAbet's vowels only: in other phone sets a digit may be a tone."""
-    plain = _STRESS.sub("", phone)
-    return plain if plain in ARPABET else phone
-
-
 def read_lexicon(path: Path, phone_set: str = "arpabet") -> LexiconFile:
     """Read a lexicon (plain or .gz).
 
@@ -90,27 +111,26 @@ def read_lexicon(path: Path, phone_set: str = "arpabet") -> LexiconFile:
         raise UsageError(f"--phone-set {phone_set}: known are {', '.join(PHONE_SETS)}")
     changed = Counts()
     entries = _entries(path, changed)
-    found = LexiconFile(lines=len(entries), columns=count_columns(path, entries))
+    lexicon = LexiconFile(lines=len(entries), columns=_count_columns(path, entries))
     for entry in entries:
-        word, spoken = entry.word, entry.fields[found.columns :]
-        pron = tuple(plain_phone(p.upper() if phone_set == "arpabet" else p) for p in spoken)
+        word, phones = entry.word, entry.fields[lexicon.columns :]
+        phones = tuple(p.upper() for p in phones) if phone_set == "arpabet" else phones
+        # Stress is that of ARPAbet's vowels: in other phone sets a digit may be a tone.
+        pron = tuple(plain if (plain := _STRESS.sub("", p)) in ARPABET else p for p in phones)
         strange = [p for p in pron if p not in ARPABET] if phone_set == "arpabet" else []
         if strange:
-            found.unknown.append((entry.line, word, strange))
+            lexicon.unknown.append((entry.line, word, strange))
             continue
-        variants = found.prons.setdefault(word, [])
-        numbers = tuple(float(x) for x in entry.fields[: found.columns])
+        variants = lexicon.prons.setdefault(word, [])
+        numbers = tuple(float(x) for x in entry.fields[: lexicon.columns])
         if pron not in variants:
             variants.append(pron)
-            found.numbers[word, pron] = numbers
-        elif numbers > found.numbers[word, pron]:
-            found.numbers[word, pron] = numbers
-    _check(path, found)
+        lexicon.numbers[word, pron] = max(lexicon.numbers.get((word, pron), numbers), numbers)
+    _check(path, lexicon)
     tell(str(path), changed)
-    if found.columns:
-        print(f"note: {path}: {found.columns} numeric column{'s' * (found.columns > 1)} behind each word ({COLUMNS[found.columns]})",
-              file=sys.stderr)  # fmt: skip
-    return found
+    if lexicon.columns:
+        print(f"note: {path}: {_columns(lexicon.columns)} behind each word ({COLUMNS[lexicon.columns]})", file=sys.stderr)
+    return lexicon
 
 
 def _entries(path: Path, changed: Counts) -> list[Entry]:
@@ -121,28 +141,53 @@ def _entries(path: Path, changed: Counts) -> list[Entry]:
     with open_text(path) as lines:
         for number, line in enumerate(lines, 1):
             try:
-                entry = parse_line(number, clean(line.rstrip("\r\n"), changed))
+                entry = _parse_line(number, clean(line.rstrip("\r\n"), changed))
             except ValueError as e:
                 raise KdError(f"{path}, line {number}: {line.rstrip()!r}: {e}; fix or remove the line") from e
             # <UNK>, !SIL and the like are defined by us, and a noise word ([NOISE] SPN) is what <UNK> means.
-            if entry and not entry.word.startswith(("<", "!")) and not _noise(entry):
-                entries.append(entry)
+            if entry and not entry.word.startswith(("<", "!")):
+                phones = {p.upper() for p in entry.fields[entry.numeric :]}
+                entries += [entry] * (not phones or not phones <= {SIL, SPN})
     return entries
 
 
-def _noise(entry: Entry) -> bool:
-    phones = entry.fields[entry.numeric :]
-    return bool(phones) and {p.upper() for p in phones} <= {SIL, SPN}
+def _count_columns(path: Path, entries: Sequence[Entry]) -> int:
+    """The number of numeric columns of a lexicon.
+
+    Raises:
+        KdError: lines differ, a line has only numbers, there are 3 or more than 4, or a phone is a number.
+    """
+    if not entries:
+        return 0
+    first, count = entries[0], entries[0].numeric
+    for entry in entries:
+        number = entry.numeric
+        if number == len(entry.fields):
+            raise KdError(f"{path}, line {entry.line}: {entry}: numbers, but no phones; fix or remove the line")
+        if number != count:
+            raise KdError(f"{path}: line {first.line} has {_columns(count)} ({first}), line {entry.line} has {number} ({entry}); give all "
+                          "lines the same, and rename phones that are numbers")  # fmt: skip
+        if odd := next((f for f in entry.fields[count:] if _is_number(f) or _ODD.fullmatch(f)), ""):
+            raise KdError(f"{path}, line {entry.line}: {entry}: the phone {odd} is a number; phones need names: rename it "
+                          "(9 to oe, say), or take the number out")  # fmt: skip
+    if count not in COLUMNS:
+        raise KdError(f"{path}, line {first.line}: {first}: {_columns(count)} behind the word; known are 1 (probability), 2 (and silence "
+                      "after) and 4 (and two factors of the silence before)")  # fmt: skip
+    return count
 
 
-def _check(path: Path, found: LexiconFile) -> None:
-    if not found.lines:
+def _columns(count: int) -> str:
+    return f"{count} numeric column{'s' * (count != 1)}"
+
+
+def _check(path: Path, lexicon: LexiconFile) -> None:
+    if not lexicon.lines:
         raise KdError(f"{path}: no pronunciations in it; name a lexicon such as cmudict.dict or librispeech-lexicon.txt")
-    if len(found.unknown) > MAX_BAD_SHARE * found.lines:
-        number, word, strange = found.unknown[0]
-        raise KdError(f"{path}: {len(found.unknown)} of {found.lines} lines hold phones outside ARPAbet, the first is line "
+    if len(lexicon.unknown) > MAX_BAD_SHARE * lexicon.lines:
+        number, word, strange = lexicon.unknown[0]
+        raise KdError(f"{path}: {len(lexicon.unknown)} of {lexicon.lines} lines hold phones outside ARPAbet, the first is line "
                       f"{number} ({word}: {' '.join(strange)}); if this is the lexicon's own phone set, give --phone-set any")  # fmt: skip
-    for pron in (p for prons in found.prons.values() for p in prons):
+    for pron in (p for prons in lexicon.prons.values() for p in prons):
         if SIL in pron or SPN in pron:
             raise KdError(f"{path}: phone {SIL} or {SPN} inside a word ({' '.join(pron)}); these names are for silence and noise")
 

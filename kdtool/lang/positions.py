@@ -4,8 +4,6 @@ In: pronunciations in plain phones. Out: the same with marks, and ``word_boundar
 a language folder has such phones if this file exists. Silence and noise have no position.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -21,10 +19,7 @@ _PLAIN = (SIL, SPN)
 
 def mark(pron: Pron) -> Pron:
     """A word's pronunciation with its phones' positions."""
-    if len(pron) == 1:
-        marks = ["singleton"]
-    else:
-        marks = ["begin", *["internal"] * (len(pron) - 2), "end"]
+    marks = ["begin", *["internal"] * (len(pron) - 2), "end"] if len(pron) > 1 else ["singleton"]
     return tuple(p if p in _PLAIN else p + MARKS[m] for p, m in zip(pron, marks, strict=True))
 
 
@@ -60,16 +55,16 @@ def read_positions(folder: Path, phones: Mapping[str, int]) -> dict[str, str]:
     path = folder / POSITIONS_FILE
     if not path.exists():
         return {}
-    found: dict[str, str] = {}
+    positions: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
         name, _, kind = line.partition(" ")
         if kind != NONWORD and (kind not in MARKS or not name.endswith(MARKS[kind]) or len(name) < 3):
             raise KdError(f"{path}, line {number}: {line!r} is not 'PHONE {NONWORD}' or 'PHONE_B begin' (_E end, _I internal, "
                           "_S singleton); prepare the lang again")  # fmt: skip
-        found[name] = kind
-    if odd := sorted({*phones} - {"<eps>"} ^ {*found}):
+        positions[name] = kind
+    if odd := sorted({*phones} - {"<eps>"} ^ {*positions}):
         raise KdError(f"{path}: {odd[0]} is in one of {path.name} and phones.txt only; prepare the lang again")
-    return found
+    return positions
 
 
 def plain_name(phone: str, positions: Mapping[str, str]) -> str:

@@ -19,13 +19,15 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text, write_json, write_table
 from kdtool.lang.g2p import pronounce, tell_unknown
-from kdtool.lang.given import given_probs, not_probabilities
-from kdtool.lang.lexicon import SIL, SPN, UNK, Lexicon, LexiconFile, Pron, read_lexicon, write_lexicon
-from kdtool.lang.positions import mark_lexicon, marked_phones, write_positions
+from kdtool.lang.lexicon import SIL, SPN, UNK, Lexicon, LexiconFile, Numbers, Pron, read_lexicon, write_lexicon
+from kdtool.lang.positions import mark, mark_lexicon, marked_phones, write_positions
+from kdtool.lang.probs import LexiconProbs, PronProbs
 from kdtool.lang.vocab import RESERVED, most_frequent, text_words, transcript_words
 from kdtool.text.clean import spellings
 
 STATES = 3
+FLAT_SILENCE = 0.5
+LEAST = 1e-5  # a pronunciation of probability 0 stays possible, as an alignment may need it
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,8 @@ def choose_words(data: Path, lm_text: Path, cfg: Config, more: Iterable[str] = (
 
 def other_spellings(words: Iterable[str], lexicon: Lexicon) -> dict[str, str]:
     """Words that the lexicon lacks -> their spelling there (see kdtool.text.clean.spellings), if it has one."""
-    found = {}
-    for word in words:
-        if word not in lexicon and (spelled := next((s for s in spellings(word) if s in lexicon), "")):
-            found[word] = spelled
-    return found
+    missing = [word for word in words if word not in lexicon]
+    return {word: spelled for word in missing if (spelled := next((s for s in spellings(word) if s in lexicon), ""))}
 
 
 def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon, word_position: bool) -> list[str]:
@@ -99,30 +98,48 @@ def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon, word_position: b
     write_table(work / "words.txt", {w: i for i, w in enumerate(words)})
     write_lexicon(work / "lexicon.txt", {**lexicon, UNK: [(SPN,)]})
     write_lexicon(work / "text_lexicon.txt", beyond)
-    for name, lines in {
-        "silence_phones.txt": [SIL, SPN],
-        "oov.txt": [UNK],
-        "topo.txt": [f"{p} {STATES}" for p in phones],
-    }.items():
+    more = {"silence_phones.txt": [SIL, SPN], "oov.txt": [UNK], "topo.txt": [f"{p} {STATES}" for p in phones]}
+    for name, lines in more.items():
         with open_text(work / name, "w") as f:
             f.writelines(line + "\n" for line in lines)
     return ["<eps>", *phones]
 
 
 def write_given(work: Path, path: Path, source: LexiconFile, known: Lexicon, phones: Sequence[str], word_position: bool) -> None:
-    """Write the lexicon's probabilities, if it has any, and print what happened to its numbers."""
+    """Write the lexicon's probabilities, if it has any, and print what happened to its numbers.
+
+    Its 1, 2 or 4 numbers are the first columns of Kaldi's lexiconp_silprob.txt; missing ones are flat.
+    steps/estimate_lang_probs.sh replaces them by those of an alignment.
+    """
     if not source.columns:
         return
-    if odd := not_probabilities(source):
-        print(f"note: {path}: its numbers are no probabilities ({odd}) and are not used", file=sys.stderr)
-        return
-    probs = given_probs(source, known, phones, word_position)
-    if probs is None:
+    for (word, _), numbers in source.numbers.items():
+        if not all(0 <= x <= 1 for x in numbers[:2]) or not all(0 <= x < float("inf") for x in numbers[2:]):
+            odd = f"{word} {' '.join(f'{x:g}' for x in numbers)}"
+            print(f"note: {path}: its numbers are no probabilities ({odd}) and are not used", file=sys.stderr)
+            return
+    if all(numbers in ((), (1.0,)) for numbers in source.numbers.values()):
         print(f"note: {path}: all its numbers are 1 and say nothing", file=sys.stderr)
         return
-    probs.save(work, phones)
+    ids = {phone: i for i, phone in enumerate(phones)}
+    table: dict[tuple[str, tuple[int, ...]], PronProbs] = {}
+    silences = [n[1] for n in source.numbers.values() if len(n) > 1]
+    overall = _between(0.001, sum(silences) / len(silences), 0.999) if silences else FLAT_SILENCE
+    everything: Lexicon = {**known, UNK: [(SPN,)]}
+    for word, prons in everything.items():
+        rows: list[Numbers] = [source.numbers.get((word, pron)) or (1.0,) for pron in prons]  # flat for words that the lexicon lacks
+        best = max(LEAST, *(row[0] for row in rows))
+        for pron, (first, *rest) in zip(prons, rows, strict=True):
+            sil = _between(0.001, rest[0], 0.999) if rest else overall
+            probs = PronProbs(max(LEAST, max(LEAST, first) / best), sil, *(max(0.01, x) for x in rest[1:]))
+            table[word, tuple(ids[p] for p in (mark(pron) if word_position else pron))] = probs
+    LexiconProbs(table, FLAT_SILENCE, PronProbs(1.0, overall), overall).save(work, phones)
     print(f"note: {path}: its probabilities are used in training and decoding, until steps/estimate_lang_probs.sh puts an alignment's "
           "in their place", file=sys.stderr)  # fmt: skip
+
+
+def _between(low: float, value: float, high: float) -> float:
+    return min(high, max(low, value))
 
 
 def report(

@@ -63,8 +63,8 @@ class LexiconProbs:
 
     def part(self, words: Iterable[str]) -> LexiconProbs:
         """The same for some words only, to be handed to other processes."""
-        wanted = set(words)
-        return LexiconProbs({e: p for e, p in self.prons.items() if e[0] in wanted}, self.start, self.end, self.overall)
+        chosen = set(words)
+        return LexiconProbs({e: p for e, p in self.prons.items() if e[0] in chosen}, self.start, self.end, self.overall)
 
     @property
     def begin(self) -> PronProbs:
@@ -96,34 +96,28 @@ class LexiconProbs:
         path, edges = folder / LEXICON_PROBS, folder / SILENCE_PROBS
         if not path.exists() and not edges.exists():
             return None
-        found = {}
+        table = {}
         for number, line in enumerate(read_lines(path), 1):
             word, *fields = line.split() or [""]
             try:
-                pron = tuple(phones[p] for p in fields[4:])
-                found[word, pron] = _checked(PronProbs(*(float(x) for x in fields[:4])))
+                p = PronProbs(*(float(x) for x in fields[:4]))
+                if not (0 < p.pron <= 1 and 0 < p.sil < 1 and p.after_sil > 0 and p.after_speech > 0):
+                    raise ValueError("out of range")
+                table[word, tuple(phones[p] for p in fields[4:])] = p
             except (KeyError, ValueError, TypeError) as e:
                 raise KdError(f"{path}, line {number}: {line!r} is not 'WORD pron_prob sil_after sil_before nonsil_before PHONES' with "
                               "probabilities above 0; estimate them again (steps/estimate_lang_probs.sh)") from e  # fmt: skip
-        wanted = {(word, pron) for word, variants in prons.items() for pron in variants}
-        if found.keys() != wanted:
-            odd = sorted(found.keys() ^ wanted)[0][0]
-            raise KdError(f"{path} and lexicon.txt have different pronunciations of {odd} ({len(found)} and {len(wanted)} in all); "
+        expected = {(word, pron) for word, variants in prons.items() for pron in variants}
+        if odd := sorted(table.keys() ^ expected):
+            raise KdError(f"{path} and lexicon.txt have different pronunciations of {odd[0][0]} ({len(table)} and {len(expected)} in all); "
                           "estimate them again (steps/estimate_lang_probs.sh)")  # fmt: skip
         start, sil, speech, overall = _read_edges(edges)
-        return cls(found, start, PronProbs(1.0, 0.5, sil, speech), overall)
-
-
-def _checked(p: PronProbs) -> PronProbs:
-    if not (0 < p.pron <= 1 and 0 < p.sil < 1 and p.after_sil > 0 and p.after_speech > 0):
-        raise ValueError("out of range")
-    return p
+        return cls(table, start, PronProbs(1.0, 0.5, sil, speech), overall)
 
 
 def _read_edges(path: Path) -> list[float]:
-    rows = [line.split() for line in read_lines(path) if line.strip()]
     try:
-        values = {name: float(value) for name, value in rows}
+        values = {name: float(value) for name, value in (line.split() for line in read_lines(path) if line.strip())}
         numbers = [values[name] for name in _EDGES]
     except (KeyError, ValueError) as e:
         raise KdError(f"{path}: lines '{' / '.join(_EDGES)} NUMBER' expected; estimate them again (steps/estimate_lang_probs.sh)") from e

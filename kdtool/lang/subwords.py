@@ -1,7 +1,5 @@
 """Subword units.  In: LM text.  Out: a sentencepiece BPE model and its table, byte-identical on every run."""
 
-from __future__ import annotations
-
 import io
 import random
 from collections.abc import Iterator
@@ -20,12 +18,6 @@ def sample_sentences(text: Path, total: int, wanted: int, seed: int) -> Iterator
                 yield line.rstrip("\n")
 
 
-def count_lines(text: Path) -> int:
-    """Number of lines of a text (plain or .gz)."""
-    with open_text(text) as lines:
-        return sum(1 for _ in lines)
-
-
 def train_bpe(text: Path, size: int, sentences: int, seed: int) -> bytes:
     """Train a byte-pair model of `size` pieces on a sample of the text; one thread, for reproducibility.
 
@@ -35,17 +27,13 @@ def train_bpe(text: Path, size: int, sentences: int, seed: int) -> bytes:
     import sentencepiece
 
     model = io.BytesIO()
+    with open_text(text) as lines:
+        total = sum(1 for _ in lines)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sample_sentences(text, count_lines(text), sentences, seed),
-            model_writer=model,
-            model_type="bpe",
-            vocab_size=size,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            num_threads=1,
-            minloglevel=2,
-        )
+            sentence_iterator=sample_sentences(text, total, sentences, seed), model_writer=model, model_type="bpe", vocab_size=size,
+            character_coverage=1.0, normalization_rule_name="identity", num_threads=1, minloglevel=2,
+        )  # fmt: skip
     except (RuntimeError, OSError) as e:
         raise KdError(f"{text}: no BPE model of {size} pieces can be made of it ({e}); lower --bpe-size") from e
     return model.getvalue()

@@ -1,7 +1,5 @@
 """The vocabulary.  In: training transcripts and LM text.  Out: word counts and the words that get into data/lang."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -33,11 +31,7 @@ def text_fault(text: str, lower_too: bool = False) -> str:
 
 
 def transcript_words(data: Path) -> Counter[str]:
-    """Word counts of the transcripts in data/<set>.
-
-    Raises:
-        KdError: no transcripts, or one that is not upper-case or holds a reserved word (the corpus step did not normalise).
-    """
+    """Word counts of the transcripts in data/<set>; KdError when there are none, or one is not normalised."""
     counts: Counter[str] = Counter()
     for row in read_utterances(data):
         text = row.get("text") or ""
@@ -51,10 +45,8 @@ def transcript_words(data: Path) -> Counter[str]:
 
 def text_words(lm_text: Path) -> Counter[str]:
     """Word counts of an LM text folder (text.gz); KdError when it holds no words."""
-    counts: Counter[str] = Counter()
     with open_text(lm_text / "text.gz") as lines:
-        for line in lines:
-            counts.update(line.split())
+        counts = Counter(word for line in lines for word in line.split())
     if not counts:
         raise KdError(f"{lm_text}/text.gz: no words in it; prepare the LM text again (steps/prepare_lm_text.sh)")
     return counts

@@ -28,11 +28,8 @@ NAMED = 5  # files named in the summary
 MOST_WORDS = 12  # words of a stretch that are printed
 
 def find_lang(cfg: Config, model: Path) -> Path:
-    """The lang folder; whether it fits the model is checked later.
-
-    Raises:
-        UsageError: no model folder, or no lang folder at the expected places.
-    """
+    """The lang folder; whether it fits the model is checked later. Raises UsageError: no model folder, or no lang folder at the
+    expected places."""
     if not model.is_dir():
         raise UsageError(f"--model {model}: no such folder; give the GMM folder of a finished recipe, such as WORK/exp/sat")
     places = [cfg.lang] if cfg.lang else [model / "lang", model.absolute().parents[1] / "data" / "lang"]
@@ -99,11 +96,8 @@ def align_and_tidy(audio: Path, model: Path, lang_dir: Path, work: Path, cfg: Co
 
 
 def report_failures(out: Path, max_failed: float) -> None:
-    """Print how many files and words look wrong and name the worst; from the tables, so also when the output was up to date.
-
-    Raises:
-        KdError: more than the allowed share of the files failed.
-    """
+    """Print how many files and words look wrong and name the worst; from the tables, so also when the output was up to date. Raises
+    KdError: more than the allowed share of the files failed."""
     from kdtool.aligner.times import LOOKS_WRONG
     from kdtool.core.tables import read_lines
 

@@ -52,13 +52,8 @@ class Files:
 
 
 def find_items(folder: Path, layout: str = "auto", speaker: str = "file") -> tuple[list[Item], list[Fault]]:
-    """Items and faults (name, reason) of a folder, sorted by name.
-
-    speaker: normalise over each "file" or over all files of a "folder"; LibriSpeech's ids name their speaker.
-
-    Raises:
-        KdError: the folder does not exist, or holds neither audio nor text in it.
-    """
+    """Items and faults (name, reason) of a folder, sorted by name. speaker: normalise over each "file" or over all files of a
+    "folder"; LibriSpeech's ids name their speaker. Raises KdError: the folder does not exist, or holds neither audio nor text in it."""
     if layout not in LAYOUTS or speaker not in SPEAKERS:
         raise UsageError(f"--layout {layout} --speaker {speaker}: known are {', '.join(LAYOUTS)}; {', '.join(SPEAKERS)}")
     if not folder.is_dir():
@@ -196,11 +191,8 @@ def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[
 
 
 def read_text(path: Path) -> str:
-    """A text file's words in one line, otherwise unchanged.
-
-    Raises:
-        KdError: another encoding; subtitles, labels or markup instead of plain text; far too large.
-    """
+    """A text file's words in one line, otherwise unchanged. Raises KdError: another encoding; subtitles, labels or markup instead of
+    plain text; far too large."""
     if (size := path.stat().st_size) > LARGEST_TEXT:
         raise KdError(f"{path}: {size} bytes, more than {LARGEST_TEXT}, are not the text of one recording; is it another file?")
     text = read_utf8(path)

@@ -10,11 +10,8 @@ Tier = tuple[str, Sequence[tuple[float, float, str]]]  # name, (start, end, labe
 
 
 def fill(intervals: Sequence[tuple[float, float, str]], duration: float) -> list[tuple[float, float, str]]:
-    """The intervals, with empty ones filling the gaps, from 0 to `duration`.
-
-    Raises:
-        KdError: an interval overlaps the one before, is empty or leaves the file.
-    """
+    """The intervals, with empty ones filling the gaps, from 0 to `duration`. Raises KdError: an interval overlaps the one before, is
+    empty or leaves the file."""
     full: list[tuple[float, float, str]] = []
     at = 0.0
     for start, end, label in intervals:

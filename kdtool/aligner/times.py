@@ -103,13 +103,8 @@ class Aligned:
 def to_aligned(
     row: dict[str, Any], name: str, audio: str, duration: float, words: Sequence[tuple[str, str]], phone_names: Sequence[str]
 ) -> Aligned:
-    """A line of the job's output as intervals.
-
-    words: (written, key) of each word of the text; duration: seconds, exact.
-
-    Raises:
-        KdError: the path does not hold each word once, in order.
-    """
+    """A line of the job's output as intervals. words: (written, key) of each word of the text; duration: seconds, exact. Raises
+    KdError: the path does not hold each word once, in order."""
     ids = [w["id"] for w in row["words"]]
     if ids != list(range(len(words))):
         raise KdError(f"{name}: the alignment says words {ids[:5]}.. of {len(words)}; this is a bug, please report it")

@@ -73,11 +73,8 @@ def chunks(data: Window, at: int, style: Style) -> Iterator[tuple[bytes, int, in
 
 
 def places(data: Window, at: int, style: Style, *names: bytes) -> dict[bytes, tuple[int, int]]:
-    """First byte and announced size of the named chunks up to the last one, which holds the audio.
-
-    Raises:
-        Broken: the last one is missing.
-    """
+    """First byte and announced size of the named chunks up to the last one, which holds the audio. Raises Broken: the last one is
+    missing."""
     table = {}
     for name, place, size in chunks(data, at, style):
         table[name] = place, size

@@ -77,11 +77,7 @@ def first_frame(data: Window, at: int, last: int, like: Frame | None = None) -> 
 
 
 def mpeg_layout(data: Window, first: int, last: int, kind: str = "") -> Layout:
-    """The layout of the stream from byte `first` to `last`.
-
-    Raises:
-        Broken: it is none.
-    """
+    """The layout of the stream from byte `first` to `last`. Raises Broken: it is none."""
     if last <= first:
         raise Broken("is empty")
     begin = first_frame(data, data.skip_id3(first), last)
@@ -108,11 +104,8 @@ def mpeg_layout(data: Window, first: int, last: int, kind: str = "") -> Layout:
 
 
 def _count(data: Window, at: int, last: int, like: Frame) -> tuple[int, int, int]:
-    """(whole frames, bytes of the last one when it is cut, bytes that belong to no frame). Tags between frames are passed over.
-
-    Raises:
-        Broken: frames of another kind follow, as where two files were joined.
-    """
+    """(whole frames, bytes of the last one when it is cut, bytes that belong to no frame). Tags between frames are passed over. Raises
+    Broken: frames of another kind follow, as where two files were joined."""
     count = lost = 0
     while at < last:
         one = frame(data.get(at, 4))

@@ -39,11 +39,8 @@ class AudioFile:
         self.sound = sound_of(path, decoder, layout)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Samples from `start` to `stop` (None: the end) as float32 (n, channels), block by block.
-
-        Raises:
-            AudioFault: fewer can be decoded; a sample is NaN, infinite or far above full scale.
-        """
+        """Samples from `start` to `stop` (None: the end) as float32 (n, channels), block by block. Raises AudioFault: fewer can be
+        decoded; a sample is NaN, infinite or far above full scale."""
         import soundfile
 
         stop = self.sound.samples if stop is None else min(stop, self.sound.samples)
@@ -107,11 +104,7 @@ class AudioFile:
 
 @contextmanager
 def open_audio(path: Path) -> Iterator[AudioFile]:
-    """Open a file of any name.
-
-    Raises:
-        AudioFault: it cannot be read, is no supported audio, or holds less than it announces.
-    """
+    """Open a file of any name. Raises AudioFault: it cannot be read, is no supported audio, or holds less than it announces."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would block
             raise AudioFault(f"{path} is no file; name an audio file")

@@ -4,8 +4,6 @@ An interrupted download continues where it stopped. A file is checked before it 
 or refused. Only plain files and folders below the expected one are taken from an archive.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os
@@ -104,11 +102,8 @@ def check_unpacked(folder: Path, mark: str, work: Path) -> None:
 
 @contextmanager
 def unpacked(archive: Path, work: Path, top: str, inside: str) -> Iterator[Path]:
-    """The archive's content in the hidden folder `work`, which is removed at the end; see `check_members` for top and inside.
-
-    Raises:
-        KdError: the archive is damaged, or holds unexpected members.
-    """
+    """The archive's content in the hidden folder `work`, which is removed at the end; see `check_members` for top and inside. Raises
+    KdError: the archive is damaged, or holds unexpected members."""
     from lhotse.utils import safe_extract
 
     if work.exists():

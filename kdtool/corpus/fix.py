@@ -41,11 +41,7 @@ class Changes:
 
 
 def fix_data(folder: Path) -> Changes:
-    """Fix the manifests of a data folder.
-
-    Raises:
-        KdError: a manifest is missing or cannot be read to its end, or no row would be left.
-    """
+    """Fix the manifests of a data folder. Raises KdError: a manifest is missing or cannot be read to its end, or no row would be left."""
     changes = Changes()
     recordings = _recordings(_rows(folder / MANIFESTS[0]), changes)
     utterances = _utterances(_rows(folder / MANIFESTS[1]), recordings, changes)

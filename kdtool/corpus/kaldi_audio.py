@@ -89,13 +89,8 @@ def refuse_commands(entries: Sequence[Entry]) -> None:
 
 
 def run_command(command: str, target: Path, folder: Path) -> str:
-    """Run a wav.scp command in `folder` and write its audio to `target` (FLAC, lossless); '' or what went wrong.
-
-    Its raw output and its tools' temporary files lie beside `target` meanwhile.
-
-    Raises:
-        OSError: the disk is full, which is no fault of the recording.
-    """
+    """Run a wav.scp command in `folder` and write its audio to `target` (FLAC, lossless); '' or what went wrong. Its raw output and
+    its tools' temporary files lie beside `target` meanwhile. Raises OSError: the disk is full, which is no fault of the recording."""
     with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as temporary:
         raw = Path(temporary) / "output"
         with open(raw, "wb") as f:

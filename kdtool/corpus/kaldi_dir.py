@@ -153,11 +153,7 @@ class KaldiDir:
 
 
 def read_dir(folder: Path) -> KaldiDir:
-    """Read all tables.
-
-    Raises:
-        KdError: the folder or a table is missing or malformed (see read_table), or spk2utt contradicts utt2spk.
-    """
+    """Read all tables. Raises KdError: the folder or a table is missing or malformed (see read_table), or spk2utt contradicts utt2spk."""
     if not folder.is_dir():
         raise KdError(f"{folder}: no such folder; give a Kaldi data folder, which holds {', '.join(NEEDED)}")
     if not (folder / "utt2spk").exists() and (folder / "text").exists():

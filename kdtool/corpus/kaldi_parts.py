@@ -48,11 +48,8 @@ class Part:
 
 
 def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, limits: PartLimits) -> Part:
-    """The utterance's part of its recording; `channel` comes from wav.scp, None if it has none.
-
-    Raises:
-        Faulty: with the reason and what to do.
-    """
+    """The utterance's part of its recording; `channel` comes from wav.scp, None if it has none. Raises Faulty: with the reason and
+    what to do."""
     if found.audio is None:
         raise Faulty(found.fault)
     if fault := words_fault(span.text):

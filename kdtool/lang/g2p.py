@@ -110,11 +110,8 @@ class G2p:
         self.env = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join([str(libraries), *([inherited] if inherited else [])])}
 
     def train(self, lexicon: Lexicon, max_words: int = 0) -> None:
-        """Train on (a sample of `max_words` of) the words that are spelled with letters.
-
-        Raises:
-            KdError: no such words, or a program fails.
-        """
+        """Train on (a sample of `max_words` of) the words that are spelled with letters. Raises KdError: no such words, or a program
+        fails."""
         words = sample_words([w for w in lexicon if SPELLED.fullmatch(w)], max_words, self.seed)
         if not words:
             raise KdError("the lexicon has no word spelled with A to Z to learn G2P from; give a larger lexicon or --g2p false")

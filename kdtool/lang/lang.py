@@ -45,11 +45,8 @@ class Lang:
 
     @classmethod
     def load(cls, folder: Path | str) -> Lang:
-        """Read and check a language folder.
-
-        Raises:
-            KdError: it is no language folder, or its tables contradict each other; names file and line.
-        """
+        """Read and check a language folder. Raises KdError: it is no language folder, or its tables contradict each other; names file
+        and line."""
         folder = Path(folder)
         if not (folder / "phones.txt").is_file():
             raise KdError(f"{folder}: no language folder (phones.txt is missing); run steps/prepare_lang.sh first")
@@ -97,11 +94,8 @@ class Lang:
 
     @cached_property
     def family(self) -> dict[int, int]:
-        """Phone id -> the smallest id with the same plain phone; itself if phones have no positions.
-
-        Raises:
-            KdError: phones of one family with different numbers of HMM states.
-        """
+        """Phone id -> the smallest id with the same plain phone; itself if phones have no positions. Raises KdError: phones of one
+        family with different numbers of HMM states."""
         first: dict[str, int] = {}
         family = {p: first.setdefault(self.plain_names[p], p) for p in sorted(self.num_states)}
         if odd := [p for p, head in family.items() if self.num_states[p] != self.num_states[head]]:

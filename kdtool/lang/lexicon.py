@@ -76,11 +76,7 @@ def _is_number(text: str) -> bool:
 
 
 def _parse_line(number: int, line: str) -> Entry | None:
-    """One line -> its word and the fields after it, None for comments and empty lines.
-
-    Raises:
-        ValueError: a word without phones.
-    """
+    """One line -> its word and the fields after it, None for comments and empty lines. Raises ValueError: a word without phones."""
     if line.startswith((";;;", "##", "# ", "#\t")) or not line.strip():
         return None
     fields = re.split(r"\s#", line, maxsplit=1)[0].split()
@@ -152,11 +148,8 @@ def _entries(path: Path, changed: Counts) -> list[Entry]:
 
 
 def _count_columns(path: Path, entries: Sequence[Entry]) -> int:
-    """The number of numeric columns of a lexicon.
-
-    Raises:
-        KdError: lines differ, a line has only numbers, there are 3 or more than 4, or a phone is a number.
-    """
+    """The number of numeric columns of a lexicon. Raises KdError: lines differ, a line has only numbers, there are 3 or more than 4,
+    or a phone is a number."""
     if not entries:
         return 0
     first, count = entries[0], entries[0].numeric

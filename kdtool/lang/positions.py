@@ -29,11 +29,8 @@ def mark_lexicon(lexicon: Lexicon) -> Lexicon:
 
 
 def marked_phones(plain: Collection[str]) -> list[str]:
-    """Every plain phone in every position, even if no word has it there: a new word may.
-
-    Raises:
-        KdError: a phone that seems to have a position already.
-    """
+    """Every plain phone in every position, even if no word has it there: a new word may. Raises KdError: a phone that seems to have a
+    position already."""
     if odd := [p for p in sorted(plain) if p.endswith(tuple(MARKS.values()))]:
         raise KdError(f"phone {odd[0]} of the lexicon ends like a position in the word; rename it, or give --word-position false")
     return [p + end for p in sorted(plain) for end in MARKS.values()]
@@ -47,11 +44,8 @@ def write_positions(folder: Path, phones: Collection[str], plain: Collection[str
 
 
 def read_positions(folder: Path, phones: Mapping[str, int]) -> dict[str, str]:
-    """Position of each phone; empty when the folder's phones have none.
-
-    Raises:
-        KdError: a malformed line, or other phones than phones.txt has.
-    """
+    """Position of each phone; empty when the folder's phones have none. Raises KdError: a malformed line, or other phones than
+    phones.txt has."""
     path = folder / POSITIONS_FILE
     if not path.exists():
         return {}

@@ -6,8 +6,6 @@ word_boundary.txt if phones depend on their position in the word, and lexiconp_s
 probabilities.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence

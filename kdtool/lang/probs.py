@@ -88,11 +88,8 @@ class LexiconProbs:
 
     @classmethod
     def load(cls, folder: Path, phones: Mapping[str, int], prons: Mapping[str, Sequence[Pron]]) -> LexiconProbs | None:
-        """Read both tables; None when the folder has neither.
-
-        Raises:
-            KdError: a malformed line, a number that is no probability, or other pronunciations than lexicon.txt has.
-        """
+        """Read both tables; None when the folder has neither. Raises KdError: a malformed line, a number that is no probability, or
+        other pronunciations than lexicon.txt has."""
         path, edges = folder / LEXICON_PROBS, folder / SILENCE_PROBS
         if not path.exists() and not edges.exists():
             return None

@@ -19,11 +19,8 @@ def sample_sentences(text: Path, total: int, wanted: int, seed: int) -> Iterator
 
 
 def train_bpe(text: Path, size: int, sentences: int, seed: int) -> bytes:
-    """Train a byte-pair model of `size` pieces on a sample of the text; one thread, for reproducibility.
-
-    Raises:
-        KdError: the text is too small for `size` pieces.
-    """
+    """Train a byte-pair model of `size` pieces on a sample of the text; one thread, for reproducibility. Raises KdError: the text is
+    too small for `size` pieces."""
     import sentencepiece
 
     model = io.BytesIO()

@@ -1,7 +1,5 @@
 """External programs.  In: a command and a log.  Out: its files, or an error that shows the end of the log."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

@@ -39,11 +39,8 @@ class Arpa:
 
 
 def read_ngrams(path: Path) -> Iterator[tuple[list[str], float, float]]:
-    """(words, log10 probability, log10 back-off weight) of each n-gram, shorter ones first; a weight that the file lacks is 0.
-
-    Raises:
-        KdError: no ARPA file, a truncated one, a malformed line (its number is named), or counts that do not match the header.
-    """
+    """(words, log10 probability, log10 back-off weight) of each n-gram, shorter ones first; a weight that the file lacks is 0. Raises
+    KdError: no ARPA file, a truncated one, a malformed line (its number is named), or counts that do not match the header."""
     counts: list[int] = []
     order, read, ended = 0, 0, False
     with open_text(path) as lines:

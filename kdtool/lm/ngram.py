@@ -4,8 +4,6 @@ The folder: lm.arpa, lm.bin (KenLM's binary), vocab.txt, ppl.json (perplexity an
 lang's vocabulary are <unk>. Modified Kneser-Ney smoothing (Heafield et al. 2013, aclanthology.org/P13-2121).
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence

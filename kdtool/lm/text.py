@@ -6,8 +6,6 @@ Sentences that equal a transcript of a held-out set (--exclude) are left out, so
 are honest.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import sys

@@ -8,8 +8,6 @@ join, and is removed everywhere else. Compatibility forms (full-width letters, l
 fold them (see `spellings`).
 """
 
-from __future__ import annotations
-
 import re
 import sys
 import unicodedata

@@ -4,8 +4,6 @@ Subtitles (SRT, WebVTT, SubStation, LRC), labels with times (HTK, MLF, Audacity,
 XML, RTF, ARPA. A transcript with numbers is not mistaken for these: every line has to match, with ascending times.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Sequence

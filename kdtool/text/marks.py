@@ -5,8 +5,6 @@ unknown word: <unk> in any case, HTK's !!UNK. Tags: [LAUGHTER], <noise>, ++BREAT
 entities, times of subtitles.
 """
 
-from __future__ import annotations
-
 import re
 from html.entities import html5
 

@@ -149,15 +149,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if cfg.layout in ("auto", "kaldi") and is_kaldi(audio):
         inputs.update(kaldi_audio(audio))
     run_step(
-        "align",
-        out=out,
-        inputs=inputs,
-        options=cfg,
-        code=("kdtool.aligner.align",),
+        "align", out=out, inputs=inputs, options=cfg, code=("kdtool.aligner.align",), common=common,
         body=lambda work: align_and_tidy(audio, model, lang, work, cfg, common.nj),
-        common=common,
         doors=[door("model", model, lang=lang), door("lang", lang)],
-    )
+    )  # fmt: skip
     if not common.dry_run:
         report_failures(out, cfg.max_failed)
 

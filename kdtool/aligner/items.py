@@ -12,7 +12,7 @@ from kdtool.core.names import printable
 from kdtool.core.walk import file_fault
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands
 from kdtool.corpus.kaldi_dir import KaldiDir, read_dir, spans
-from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
+from kdtool.corpus.kaldi_parts import Faulty, Found, place
 from kdtool.corpus.utterance import Limits, check_audio
 
 MAX_OVERSHOOT = 0.5  # seconds by which a segment may exceed its recording
@@ -69,7 +69,7 @@ def kaldi_items(folder: Path) -> tuple[list[Item], list[Fault]]:
     for span in utterances:
         recording = recordings[span.recording]
         try:
-            part = place(span, recording, by_id[span.recording].channel, kaldi, PartLimits(MAX_OVERSHOOT, float("inf")))
+            part = place(span, recording, by_id[span.recording].channel, kaldi, MAX_OVERSHOOT, float("inf"))
         except Faulty as e:
             faults.append((span.id, str(e)))
             continue

@@ -149,15 +149,9 @@ def main(argv: list[str] | None = None) -> None:
         if not (data / name).is_file():
             raise KdError(f"{data}: {name} is missing; give a data folder, or prepare the corpus first (local/*/prepare_data.sh)")
     run_step(
-        f"export {data.name}",
-        out=paths["kaldi"],
-        inputs={name: data / name for name in MANIFESTS},
-        options=cfg,
-        code=("kdtool.corpus.kaldi_export",),
-        body=lambda work: write_dir(data, work, cfg),
-        common=common,
-        doors=[door("data", data)],
-    )
+        f"export {data.name}", out=paths["kaldi"], inputs={name: data / name for name in MANIFESTS}, options=cfg, common=common,
+        code=("kdtool.corpus.kaldi_export",), body=lambda work: write_dir(data, work, cfg), doors=[door("data", data)],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from kdtool.core.tensors import file_digest
 from kdtool.core.walk import file_fault
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands, run_command
 from kdtool.corpus.kaldi_dir import KaldiDir, read_dir, spans
-from kdtool.corpus.kaldi_parts import Faulty, Found, PartLimits, place
+from kdtool.corpus.kaldi_parts import Faulty, Found, place
 from kdtool.corpus.manifests import recording, summary, write_digests, write_manifests
 from kdtool.corpus.utterance import Limits, check_audio
 from kdtool.formats.rows import read_utterances
@@ -87,11 +87,10 @@ def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: 
     used = {span.recording for span in utterances}
     found = read_recordings([e for e in entries if e.id in used], base, work, out, nj)
     dropped, supervisions, cut, changed = list(faults), list[Any](), 0, Counts()
-    limits = PartLimits(cfg.max_overshoot, cfg.max_chars_per_second)
     for raw in utterances:
         span, recorded = replace(raw, text=transcript(raw.text, changed)), found[raw.recording]
         try:
-            part = place(span, recorded, channels.get(span.recording), kaldi, limits)
+            part = place(span, recorded, channels.get(span.recording), kaldi, cfg.max_overshoot, cfg.max_chars_per_second)
         except Faulty as e:
             dropped.append((span.id, str(e)))
             continue
@@ -141,15 +140,11 @@ def import_dir(folder: Path, out: Path, cfg: Config, common: Common) -> None:
     inputs.update({f"audio of {e.id}": e.file for e in entries if e.file is not None and not file_fault(e.file)})
     place_counts = str(base) if any(e.relative for e in entries) else ""
     counted = {k: v for k, v in asdict(cfg).items() if k not in ("relative_to", "apart_from")}
+    options = {**counted, "relative_to": place_counts, "out": os.path.abspath(out)}
     run_step(
-        f"import {out.name}",
-        out=out,
-        inputs=inputs,
-        options={**counted, "relative_to": place_counts, "out": os.path.abspath(out)},
-        code=("kdtool.corpus.kaldi_import",),
+        f"import {out.name}", out=out, inputs=inputs, options=options, code=("kdtool.corpus.kaldi_import",), common=common,
         body=lambda work: convert(kaldi, entries, base, work, Path(os.path.abspath(out)), cfg, common.nj),
-        common=common,
-    )
+    )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:

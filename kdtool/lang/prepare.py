@@ -210,29 +210,21 @@ def prepare(lexicon_path: Path, lm_text: Path, data: Path, work: Path, out: Path
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    positionals = [
-        ("lexicon", "lexicon file in CMUdict's, Sphinx', Kaldi's, MFA's or HTK's format"),
-        ("lm_text", "folder with the normalised LM text"),
-        ("data", "training data folder (its transcripts)"),
-        ("out", "language folder to make"),
-    ]
+    positionals = [("lexicon", "lexicon file in CMUdict's, Sphinx', Kaldi's, MFA's or HTK's format"),
+                   ("lm_text", "folder with the normalised LM text"), ("data", "training data folder (its transcripts)"),
+                   ("out", "language folder to make")]  # fmt: skip
     paths, cfg, common = parse_args(Config, positionals, argv, prog="steps/prepare_lang.sh", description=__doc__ or "")
     if cfg.vocab_size < 1 or cfg.min_count < 1 or cfg.bpe_size < 10 or not 2 <= cfg.g2p_order <= 9:
         raise UsageError("--vocab-size and --min-count: at least 1; --bpe-size: at least 10; --g2p-order: 2 to 9")
     if not 0 <= cfg.max_oov <= 1:
         raise UsageError(f"--max-oov {cfg.max_oov}: a share from 0 to 1")
-    transcripts = {"transcripts": paths["data"] / "supervisions.jsonl.gz"}
+    inputs = {"lexicon": paths["lexicon"], "lm_text": paths["lm_text"], "transcripts": paths["data"] / "supervisions.jsonl.gz"}
     if cfg.align_data:
-        transcripts["align_data"] = cfg.align_data / "supervisions.jsonl.gz"
+        inputs["align_data"] = cfg.align_data / "supervisions.jsonl.gz"
     run_step(
-        "language",
-        out=paths["out"],
-        inputs={"lexicon": paths["lexicon"], "lm_text": paths["lm_text"], **transcripts},
-        options=cfg,
-        code=("kdtool.lang.prepare",),
+        "language", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.lang.prepare",), common=common,
         body=lambda work: prepare(paths["lexicon"], paths["lm_text"], paths["data"], work, paths["out"], cfg, common.nj),
-        common=common,
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise, zip_longest
+from itertools import pairwise, takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,8 @@ def estimate(
 ) -> bool:  # fmt: skip
     """Estimate an ARPA file from a text (plain or .gz, one sentence per line); temporary files lie beside `arpa`.
 
-    Args:
-        types: number of unigrams to smooth over, including the sentence end and the unknown word (0: those of the text).
-
-    Returns:
-        True when the text was too small for estimating Kneser-Ney discounts, so that fixed ones were used in some order.
-
-    Raises:
-        KdError: lmplz is missing or fails.
+    types: number of unigrams to smooth over, including the sentence end and the unknown word (0: those of the text). Returns True when
+    the text was too small for estimating Kneser-Ney discounts, so that fixed ones were used. Raises KdError: lmplz is missing or fails.
     """
     lmplz = find_program("lmplz")
     temporary = arpa.parent / "lmplz.tmp"
@@ -135,22 +129,20 @@ def add_unseen(arpa: Path, words: Sequence[str]) -> int:
 
 def perplexity(model: Any, sentences: Iterable[str]) -> Perplexity:
     """Score sentences with a kenlm.Model (sentence start and end included)."""
-    count = words = oov = 0
-    known = all_ = 0.0
+    count = tokens = oov = 0
+    known = total = 0.0
     for sentence in sentences:
         count += 1
         for logp, _length, is_oov in model.full_scores(sentence, bos=True, eos=True):
-            all_ += logp
+            total += logp
             known += 0.0 if is_oov else logp
             oov += is_oov
-            words += 1
-        words -= 1  # the sentence end is a token, not a word
-    tokens = words + count
+            tokens += 1
+    words = tokens - count  # the sentence end is a token, not a word
     if not words:
         raise KdError("perplexity: the set has no words; give a data folder with transcripts")
-    return Perplexity(
-        count, words, oov, oov / words, tokens, known, all_, 10 ** (-known / max(1, tokens - oov)), 10 ** (-all_ / tokens)
-    )  # fmt: skip
+    ppl, ppl_with_oov = 10 ** (-known / max(1, tokens - oov)), 10 ** (-total / tokens)
+    return Perplexity(count, words, oov, oov / words, tokens, known, total, ppl, ppl_with_oov)
 
 
 def transcripts(data: Path) -> list[str]:
@@ -164,10 +156,9 @@ def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None
     import kenlm
 
     words = [w for w in read_table(lang / "words.txt") if w not in NOT_WORDS]
-    vocab = work / "vocab.txt"
+    vocab, arpa, binary = work / "vocab.txt", work / "lm.arpa", work / "lm.bin"
     with open_text(vocab, "w") as f:
         f.writelines(w + "\n" for w in words)
-    arpa, binary = work / "lm.arpa", work / "lm.bin"
     for prune in thresholds(cfg.prune, cfg.order):
         fallback = estimate(
             lm_text / "text.gz", arpa, work / "log" / "lmplz.log", order=cfg.order, prune=parse_prune(prune, cfg.order), vocab=vocab,
@@ -198,43 +189,27 @@ def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None
 
 def ngram_counts(arpa: Path) -> list[int]:
     """The numbers of n-grams in an ARPA file's header."""
-    counts = []
     with open(arpa, encoding="utf-8") as f:
-        for line in f:
-            if line.startswith("ngram "):
-                counts.append(int(line.split("=")[1]))
-            elif line.startswith("\\1-grams"):
-                break
-    return counts
+        head = takewhile(lambda line: not line.startswith("\\1-grams"), f)
+        return [int(line.split("=")[1]) for line in head if line.startswith("ngram ")]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    positionals = [
-        ("lm_text", "folder with the normalised LM text"),
-        ("lang", "language folder (its vocabulary)"),
-        ("dev", "data folder whose transcripts are scored"),
-        ("out", "LM folder to make"),
-    ]
+    positionals = [("lm_text", "folder with the normalised LM text"), ("lang", "language folder (its vocabulary)"),
+                   ("dev", "data folder whose transcripts are scored"), ("out", "LM folder to make")]  # fmt: skip
     paths, cfg, common = parse_args(Config, positionals, argv, prog="steps/train_ngram.sh", description=__doc__ or "")
     if not 2 <= cfg.order <= MAX_ORDER:
         raise UsageError(f"--order {cfg.order}: 2 to {MAX_ORDER}")
     parse_prune(cfg.prune, cfg.order)
     if cfg.max_ngrams < 0:
         raise UsageError(f"--max-ngrams {cfg.max_ngrams}: a number of n-grams, 0 for no limit")
+    inputs = {"lm_text": paths["lm_text"], "vocabulary": paths["lang"] / "words.txt",
+              "dev transcripts": paths["dev"] / "supervisions.jsonl.gz"}  # fmt: skip
     run_step(
-        f"{cfg.order}-gram LM",
-        out=paths["out"],
-        inputs={
-            "lm_text": paths["lm_text"],
-            "vocabulary": paths["lang"] / "words.txt",
-            "dev transcripts": paths["dev"] / "supervisions.jsonl.gz",
-        },
-        options=cfg,
-        code=("kdtool.lm.ngram",),
+        f"{cfg.order}-gram LM", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.lm.ngram",), common=common,
         body=lambda work: train(paths["lm_text"], paths["lang"], paths["dev"], work, cfg),
-        common=common,
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,8 @@ def normalise(line: str, plain: bool = True, changed: Counts | None = None) -> s
     """Upper-case letters A to Z, apostrophes and single spaces; accents are removed, other characters separate words.
 
     plain False only makes the words upper-case, as they are in a lexicon of another language or with other signs.
-    changed: counts the removed characters and marks by kind. Returns '' for lines without a word.
-
-    Raises:
-        Unusable: digits, whose reading is ambiguous; markup; a word of more than LONGEST_WORD characters.
+    changed: counts the removed characters and marks by kind. Returns '' for lines without a word. Raises Unusable: digits, whose
+    reading is ambiguous; markup; a word of more than LONGEST_WORD characters.
     """
     text = line.strip()
     if not PLAIN.fullmatch(text):
@@ -70,18 +69,17 @@ def normalise(line: str, plain: bool = True, changed: Counts | None = None) -> s
         if found := markup(text):
             raise Unusable("markup", found)
         text = without_marks(text, changed, tags=True)
-        text = _plain_letters(text) if plain else spoken(upper(text), changed)
+        if plain:
+            text = unicodedata.normalize("NFKD", text.translate(APOSTROPHES)).upper()
+            text = "".join(c for c in text if not unicodedata.combining(c))
+            if digit := next((c for c in text if c.isdigit()), ""):
+                raise Unusable("digits", digit)
+            text = OTHER.sub(" ", text)
+        else:
+            text = spoken(upper(text), changed)
     if len(text) > LONGEST_WORD and (long := _LONG.search(text)):
         raise Unusable("long_words", f"a word of {len(long[0])} characters")
     return " ".join(word for word in text.split() if not plain or word.strip("'"))
-
-
-def _plain_letters(text: str) -> str:
-    text = unicodedata.normalize("NFKD", text.translate(APOSTROPHES)).upper()
-    text = "".join(c for c in text if not unicodedata.combining(c))
-    if digit := next((c for c in text if c.isdigit()), ""):
-        raise Unusable("digits", digit)
-    return OTHER.sub(" ", text)
 
 
 class Unusable(ValueError):
@@ -138,13 +136,11 @@ def transcripts(data: Path, plain: bool = True) -> set[str]:
     """The normalised transcripts of a data folder."""
     if not (data / TRANSCRIPTS).is_file():
         raise KdError(f"--exclude {data}: no {TRANSCRIPTS} there; prepare that data set first")
-    found = set()
+    texts = set()
     for row in read_utterances(data):
-        try:
-            found.add(normalise(row.get("text") or "", plain))
-        except Unusable:
-            continue  # no sentence can equal it: such lines are dropped
-    return found
+        with suppress(Unusable):  # no sentence can equal it: such lines are dropped
+            texts.add(normalise(row.get("text") or "", plain))
+    return texts
 
 
 def prepare(source: Path, work: Path, cfg: Config) -> None:
@@ -192,15 +188,8 @@ def main(argv: list[str] | None = None) -> None:
     for i, data in enumerate(excluded(cfg)):
         transcripts(data, cfg.plain)  # report a wrong folder before anything is hashed
         inputs[f"exclude {i}" if i else "exclude"] = data / TRANSCRIPTS
-    run_step(
-        "LM text",
-        out=paths["out"],
-        inputs=inputs,
-        options=cfg,
-        code=("kdtool.lm.text",),
-        body=lambda work: prepare(text, work, cfg),
-        common=common,
-    )
+    run_step("LM text", out=paths["out"], inputs=inputs, options=cfg, code=("kdtool.lm.text",), body=lambda work: prepare(text, work, cfg),
+             common=common)  # fmt: skip
 
 
 if __name__ == "__main__":

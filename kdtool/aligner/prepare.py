@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kdtool.aligner.config import Config
     from kdtool.lang.lang import Lang
 
-RENAMED = "renamed.tsv"
+RENAMED = "renamed.tsv"  # 'output name<TAB>name in the folder' per renamed item
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,17 @@ def prepare(
 ) -> tuple[dict[str, Utterance], list[Fault]]:
     """Read, check and convert everything; features in TEMPORARY/feats, of the model's kind, rate and band (`feats`: "16 kHz mfcc").
 
-    Returns:
-        Utterances by temporary id (a name may hold characters that no file name can); the others' names with reasons.
-
-    Raises:
-        KdError: no utterance is left.
+    Returns utterances by temporary id (a name may hold characters that no file name can), and the others' names with reasons. Raises
+    KdError: no utterance is left.
     """
     features = parse_label(feats)
     items, faults = find_items(audio, cfg.layout, cfg.speaker)
     items = with_output_names(items, work)
-    write_renamed(work / RENAMED, items)
+    if renamed := [i for i in items if i.given]:
+        with open_text(work / RENAMED, "w") as f:
+            f.writelines(f"{i.name}\t{escaped(i.given)}\n" for i in renamed)
+        print(f"note: {len(renamed)} files have other names in the output, because theirs are too long, hold control characters, or differ "
+              f"in capitals or accents only; the first is {renamed[0].name}, {RENAMED} names all", file=sys.stderr)  # fmt: skip
     lexicon: Lexicon = {w: [tuple(lang.plain_names[p] for p in v) for v in vs] for w, vs in lang.text_prons.items()}
     if cfg.lexicon:
         lexicon.update(read_own(cfg.lexicon, lang.plain_names))
@@ -78,11 +79,12 @@ def prepare(
         raise KdError(f"{audio}: nothing can be aligned; all {len(faults)} reasons are in {work / 'dropped.tsv'}:{first}")
     utterances = {f"{n:07d}": Utterance(i, words[i.name], staged[i.name]) for n, i in enumerate(usable)}
     counts = Counter(w.key for u in utterances.values() for w in u.words)
-    guessed = guess([w for w in counts if w not in lexicon], lexicon, temporary, g2p=cfg.g2p, max_words=cfg.g2p_max_words, nj=nj)
-    known = {w: lexicon[w] for w in counts if w in lexicon}
-    prons: Lexicon = {lang.oov: lexicon[lang.oov], **known, **{w: [p] for w, p in guessed.prons.items()}}
+    missing = [w for w in counts if w not in lexicon]
+    guessed, unknown = guess(missing, lexicon, temporary, g2p=cfg.g2p, max_words=cfg.g2p_max_words, nj=nj)
+    known = {w: lexicon[w] for w in (lang.oov, *counts) if w in lexicon}
+    prons: Lexicon = {**known, **{w: [p] for w, p in guessed.items()}}
     write_lexicon(temporary / "prons.txt", mark_lexicon(prons) if lang.positions else prons)
-    write_words(work / "words.tsv", counts, guessed, f"{cfg.out}/words.tsv")
+    write_words(work / "words.tsv", counts, guessed, unknown, f"{cfg.out}/words.tsv")
     for short, reason in extract_features(utterances, temporary, features, nj):
         faults.append((utterances.pop(short).item.called, reason))
     return utterances, faults
@@ -107,17 +109,6 @@ def stage_all(
     staged = {item.name: result for item, result in results if not isinstance(result, str)}
     tell_audio((str(i.audio), note) for i in items if i.name in staged for note in staged[i.name].notes)
     return staged, [(item.called, result) for item, result in results if isinstance(result, str)]
-
-
-def write_renamed(path: Path, items: Sequence[Item]) -> None:
-    """'output name<TAB>name in the folder' per renamed item; no file if there is none."""
-    changed = [i for i in items if i.given]
-    if not changed:
-        return
-    with open_text(path, "w") as f:
-        f.writelines(f"{i.name}\t{escaped(i.given)}\n" for i in changed)
-    print(f"note: {len(changed)} files have other names in the output, because theirs are too long, hold control characters, or differ "
-          f"in capitals or accents only; the first is {changed[0].name}, {RENAMED} names all", file=sys.stderr)  # fmt: skip
 
 
 def extract_features(utterances: dict[str, Utterance], temporary: Path, features: FeatureKind, nj: int) -> list[list[str]]:

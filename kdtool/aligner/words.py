@@ -128,25 +128,19 @@ def _trim(token: str, lexicon: Collection[str]) -> str:
     return token.strip("'")
 
 
-@dataclass
-class Guessed:
-    """Words missing from all lexicons: pronunciations by G2P, and (word, reason) of those that stay unknown."""
-
-    prons: dict[str, Pron]
-    unknown: dict[str, str]
-
-
-def guess(missing: Collection[str], known: Lexicon, work: Path, *, g2p: bool, max_words: int, nj: int) -> Guessed:
-    """Pronunciations for words that the lexicon lacks. `max_words`: number of known words for training G2P, 0 for all."""
+def guess(
+    missing: Collection[str], known: Lexicon, work: Path, *, g2p: bool, max_words: int, nj: int
+) -> tuple[dict[str, Pron], dict[str, str]]:
+    """Pronunciations of words that the lexicon lacks, and why others have none. `max_words`: for training G2P, 0 for all."""
     words = [w for w in missing if not NOISE.fullmatch(w)]
     try:
-        prons, failed = pronounce(words, known, work, g2p=g2p, max_words=max_words, nj=nj)
+        prons, unknown = pronounce(words, known, work, g2p=g2p, max_words=max_words, nj=nj)
     except KdError as e:
         if fault := write_fault(work / "g2p.corpus"):  # ask for disk space rather than give worse pronunciations
             raise fault from e
         print(f"note: unknown words are aligned as spoken noise, because G2P failed: {e}", file=sys.stderr)
-        return Guessed({}, dict.fromkeys(words, "not in the lexicon, and G2P failed"))
-    return Guessed(prons, dict(failed))
+        return {}, dict.fromkeys(words, "not in the lexicon, and G2P failed")
+    return prons, dict(unknown)
 
 
 def read_own(path: Path, phones: Collection[str]) -> Lexicon:
@@ -160,12 +154,10 @@ def read_own(path: Path, phones: Collection[str]) -> Lexicon:
     return lexicon.prons
 
 
-def write_words(path: Path, counts: Counter[str], guessed: Guessed, listed: str) -> None:
+def write_words(path: Path, counts: Counter[str], guessed: dict[str, Pron], unknown: dict[str, str], listed: str) -> None:
     """One line 'word, count, action' per word that no lexicon has; and their number on standard error. listed: the file's final path."""
-    tell_unknown("align", counts, guessed.prons, "are in no lexicon; G2P guesses their pronunciations", listed)
-    tell_unknown("align", counts, guessed.unknown, "are without a pronunciation and become spoken noise", listed)
+    tell_unknown("align", counts, guessed, "are in no lexicon; G2P guesses their pronunciations", listed)
+    tell_unknown("align", counts, unknown, "are without a pronunciation and become spoken noise", listed)
+    actions = {w: f"guessed\t{' '.join(p)}" for w, p in guessed.items()} | {w: f"spoken noise\t{why}" for w, why in unknown.items()}
     with open_text(path, "w") as f:
-        for word in sorted({*guessed.prons, *guessed.unknown}):
-            pron = guessed.prons.get(word)
-            action = f"guessed\t{' '.join(pron)}" if pron else f"spoken noise\t{guessed.unknown[word]}"
-            f.write(f"{word}\t{counts[word]}\t{action}\n")
+        f.writelines(f"{word}\t{counts[word]}\t{actions[word]}\n" for word in sorted(actions))

@@ -75,27 +75,6 @@ def voc(data: Window) -> Layout:
     return Layout("VOC", last=layout.last + len(after), held=layout.held, announced=layout.announced)
 
 
-def avr(data: Window) -> Layout:
-    """Audio Visual Research."""
-    channels = 1 if data.get(12, 2) == b"\0\0" else 2
-    return _plain(data, "AVR", 128, data.number(26, "big") * channels * (int.from_bytes(data.get(14, 2), "big") // 8))
-
-
-def mpc2k(data: Window) -> Layout:
-    """Akai MPC 2000."""
-    return _plain(data, "MPC2K", 42, data.number(30) * (4 if data.get(21, 1) == b"\1" else 2))
-
-
-def wve(data: Window) -> Layout:
-    """Psion Series 3."""
-    return _plain(data, "WVE", 32, data.number(18, "big"))
-
-
-def xi(data: Window) -> Layout:
-    """FastTracker instrument."""
-    return _plain(data, "XI", 338, data.number(298) or None)
-
-
 def mat4(data: Window) -> Layout:
     """Matlab 4, as libsndfile writes it: the rate, then a matrix of samples."""
     head = data.get(0, 128)
@@ -118,11 +97,6 @@ def mat5(data: Window) -> Layout:
     return _plain(data, "MAT5", at + 8, data.number(at + 4))
 
 
-def _whole(kind: str, data: Window) -> Layout:
-    """A format without a length: its audio extends to the end of the file."""
-    return Layout(kind, last=data.size)
-
-
 def htk(data: Window) -> Layout | None:
     """HTK waveforms: number of samples, their period in 100 ns, 2 bytes each, kind 0; None for anything else."""
     head = data.get(0, 12)
@@ -142,9 +116,15 @@ def gsm(data: Window) -> Layout | None:
     return Layout("GSM 6.10", last=data.size - part, held=data.size - part, raw=(8000, "GSM610"), notes=cut)
 
 
+ENDLESS = {b" paf": "PAF", b"fap ": "PAF", b"PVF1": "PVF", b"\x64\xa3": "IRCAM", b"\0\1\xa3\x64": "IRCAM", b"\0\2\xa3\x64": "IRCAM"}
 BY_MARK: tuple[tuple[bytes, Callable[[Window], Layout]], ...] = (
-    (b".snd", au), (b"dns.", au), (b"NIST_1A", nist), (b"Creative Voice File", voc), (b"2BIT", avr), (b"\x01\x04", mpc2k),
-    (b"ALawSoundFile", wve), (b"Extended Instrument: ", xi), (b"MATLAB 5.0 MAT-file", mat5), (b"\0\0\0\0\1\0\0\0\1\0\0\0", mat4),
-    (b"\0\0\3\xe8\0\0\0\1\0\0\0\1", mat4), *((mark, partial(_whole, "PAF")) for mark in (b" paf", b"fap ")),
-    (b"PVF1", partial(_whole, "PVF")), *((mark, partial(_whole, "IRCAM")) for mark in (b"\x64\xa3", b"\0\1\xa3\x64", b"\0\2\xa3\x64")),
+    (b".snd", au), (b"dns.", au), (b"NIST_1A", nist), (b"Creative Voice File", voc), (b"MATLAB 5.0 MAT-file", mat5),
+    (b"\0\0\0\0\1\0\0\0\1\0\0\0", mat4), (b"\0\0\3\xe8\0\0\0\1\0\0\0\1", mat4),
+    # Audio Visual Research; Akai MPC 2000; Psion Series 3; FastTracker instruments: the audio's first byte and its length
+    (b"2BIT", lambda d: _plain(d, "AVR", 128, d.number(26, "big") * (2 if d.number(12, "big", 2) else 1) * (d.number(14, "big", 2) // 8))),
+    (b"\x01\x04", lambda d: _plain(d, "MPC2K", 42, d.number(30) * (4 if d.get(21, 1) == b"\1" else 2))),
+    (b"ALawSoundFile", lambda d: _plain(d, "WVE", 32, d.number(18, "big"))),
+    (b"Extended Instrument: ", lambda d: _plain(d, "XI", 338, d.number(298) or None)),
+    # without a length: the audio extends to the end of the file
+    *((mark, partial(lambda kind, d: Layout(kind, last=d.size), kind)) for mark, kind in ENDLESS.items()),
 )  # fmt: skip

@@ -8,7 +8,7 @@ failing network disk, would kill the whole process.
 
 import os
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 BLOCK = 1 << 18
 Patches = tuple[tuple[int, bytes], ...]
@@ -71,9 +71,9 @@ class Window:
             self.step = min(2 * self.step, BLOCK)  # small blocks for a header, large ones for a scan
         return self.block[at - self.start : at - self.start + count]
 
-    def number(self, at: int, order: str = "little") -> int:
-        """The unsigned number in the four bytes from `at`."""
-        return int.from_bytes(self.get(at, 4), "big" if order == "big" else "little")
+    def number(self, at: int, order: Literal["little", "big"] = "little", count: int = 4) -> int:
+        """The unsigned number in `count` bytes from `at`."""
+        return int.from_bytes(self.get(at, count), order)
 
     def find(self, mark: bytes, at: int, last: int) -> int:
         """Position of `mark` between `at` and `last`; -1 if missing."""

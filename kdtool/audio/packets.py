@@ -10,6 +10,7 @@ from kdtool.audio.layout import Broken, Layout, Window
 
 TAILS = (1 << 15, 1 << 21)  # bytes at the end in which the last FLAC frame is searched
 TOTAL = (1 << 36) - 1
+SIZES = (0, 192, *(576 << n for n in range(4)), 0, 0, *(256 << n for n in range(8)))  # samples of a FLAC frame by code
 _TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -52,8 +53,10 @@ def frame_end(head: bytes, block: int, stream: int) -> int | None:
         return None
     ones = f"{head[4]:08b}0".index("0")  # the number is coded as in UTF-8
     more = head[5 : 4 + max(1, ones)]
-    size, at = _block_size(head, 5 + len(more))
-    at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    code, at = head[2] >> 4, 5 + len(more)
+    wide = {6: 1, 7: 2}.get(code, 0)  # bytes that hold the block's size
+    size = int.from_bytes(head[at : at + wide], "big") + 1 if wide else SIZES[code]
+    at += wide + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
     if ones in (1, 8) or any(byte & 0xC0 != 0x80 for byte in more) or size == 0 or head[2] & 15 == 15:
         return None
     if at >= len(head) or _crc8(head[:at]) != head[at]:
@@ -62,14 +65,6 @@ def frame_end(head: bytes, block: int, stream: int) -> int | None:
     for byte in more:
         number = number << 6 | byte & 0x3F
     return number + size if head[1] & 1 else number * block + size
-
-
-def _block_size(head: bytes, at: int) -> tuple[int, int]:
-    """(samples of the frame, the position after it); 0 for a reserved code."""
-    code = head[2] >> 4
-    if code in (6, 7):
-        return int.from_bytes(head[at : at + code - 5], "big") + 1, at + code - 5
-    return (0, at) if code == 0 else (192, at) if code == 1 else (576 << code - 2 if code < 6 else 256 << code - 8, at)
 
 
 def _crc8(data: bytes) -> int:

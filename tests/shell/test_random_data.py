@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from kdtool.core.cli import cli_main
 from kdtool.core.tables import read_jsonl, read_lines, write_jsonl
-from kdtool.corpus import kaldi_import
-from kdtool.validate import fix, main
+from kdtool.corpus import fix, kaldi_import
+from kdtool.validate import main
 from local.librispeech import prepare_data
 
 FEW = settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))

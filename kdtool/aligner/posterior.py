@@ -66,13 +66,13 @@ def align_scores(graph: TrainingGraph, fsa: Any, scores: np.ndarray, scale: floa
     return None
 
 
-def _pieces(graph: TrainingGraph, path: np.ndarray, own: np.ndarray, seen: Any) -> tuple[list[Piece], list[Piece]]:
-    """The words and phones of the best path; path: HMM state of each frame (T,); own: its log-likelihood; seen: HMM states' occupancies."""
-    frame, hmm = seen.frame, seen.value
+def _pieces(graph: TrainingGraph, path: np.ndarray, own: np.ndarray, seen: Sequence[np.ndarray]) -> tuple[list[Piece], list[Piece]]:
+    """The words and phones of the best path; path: HMM state of each frame (T,); own: its log-likelihood; seen: frame, HMM state and posterior of arcs."""
+    frame, hmm, posterior = seen
     word, phone = graph.word[path], graph.phone[path]
     in_word = graph.word[hmm] == word[frame]
     in_phone = in_word & (graph.phone[hmm] == phone[frame])
-    word_prob, phone_prob = (np.minimum(np.bincount(frame[i], seen.probability[i], len(path)), 1.0) for i in (in_word, in_phone))
+    word_prob, phone_prob = (np.minimum(np.bincount(frame[i], posterior[i], len(path)), 1.0) for i in (in_word, in_phone))
 
     def piece(number: int, a: int, b: int, prob: np.ndarray, states: Sequence[int] = ()) -> Piece:
         return Piece(number, a, b - a, float(prob[a:b].mean()), float(own[a:b].mean()), int(word[a]), tuple(int(n) for n in states))

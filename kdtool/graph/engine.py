@@ -17,7 +17,6 @@ import numpy as np
 
 from kdtool.core.errors import UsageError
 from kdtool.graph.decoding_graph import DecodingGraph
-from kdtool.graph.lattice import Lattice
 from kdtool.graph.search import Beams, Search, Searcher
 from kdtool.graph.training import TrainingGraph
 from kdtool.graph.viterbi import viterbi
@@ -51,19 +50,6 @@ class Engine(ABC):
         """The graph, prepared for searching with these beams."""
 
 
-class NativeSearch(Search):
-    """The C++ beam search, one utterance at a time."""
-
-    def __init__(self, graph: DecodingGraph, beams: Beams) -> None:
-        self._searcher = Searcher(graph, beams)
-
-    def lattices(
-        self, acoustic: Sequence[np.ndarray], log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
-    ) -> list[Lattice | None]:
-        scales = {"prior_scale": prior_scale, "lm_scale": lm_scale}
-        return [self._searcher.lattice(scores, log_prior, silent=silent, **scales) for scores in acoustic]
-
-
 class Native(Engine):
     """The toolkit's C++ engine."""
 
@@ -74,7 +60,7 @@ class Native(Engine):
         return [StatePath(*one) if one else None for one in found]
 
     def search(self, graph: DecodingGraph, beams: Beams) -> Search:
-        return NativeSearch(graph, beams)
+        return Searcher(graph, beams)
 
 
 class K2(Engine):

@@ -28,7 +28,6 @@ SCORE_FLOOR = -1.0e4  # nats below a frame's best score; also the epsilon column
 MIN_OUTPUT_BEAM = 1.0
 MOST_STATES = 1_000_000  # active per frame: only the beam limits
 EXACT_LIMIT = 100_000_000  # frames times arcs of a batch: above, an exact search takes gigabytes (a minute of speech: 20 M)
-_INF_BEAM = 1.0e10
 
 
 @functools.lru_cache(maxsize=1)
@@ -81,14 +80,6 @@ def make_fsa(
         if len(values) != len(src):
             raise KdError(f"graph: attribute {name} has {len(values)} values for {len(src)} arcs")
         setattr(fsa, name, torch.from_numpy(np.ascontiguousarray(values, np.int32)))
-    return fsa
-
-
-def with_attribute(fsa: Any, name: str, values: np.ndarray) -> Any:
-    """The Fsa with one more int32 value per arc."""
-    import torch
-
-    setattr(fsa, name, torch.from_numpy(np.ascontiguousarray(values, np.int32)))
     return fsa
 
 
@@ -260,49 +251,14 @@ def within_beam(lattice: Any, beam: float) -> np.ndarray:
     return np.asarray(total >= best - beam)
 
 
-@dataclass(frozen=True)
-class Occupancy:
-    """Probability of each value of an attribute per frame: parallel arrays, sorted by frame, float64."""
+def occupancy(lattice: Any, attr: str, frame_name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frame, value of `attr` and posterior, sorted by frame, of the arcs of one utterance's lattice, without the final ones.
 
-    frame: np.ndarray
-    value: np.ndarray
-    probability: np.ndarray
-
-
-def occupancy(lattice: Any, attr: str, frame_name: str) -> Occupancy:
-    """Arc posteriors of a lattice of one utterance (forward-backward over all its paths), without the final arcs.
-
-    attr: the arc attribute; frame_name: the attribute into which `intersect_dense` put the frames.
+    frame_name: the attribute into which `intersect_dense` put the frames.
     """
     probability = lattice.get_arc_post(use_double_scores=True, log_semiring=True).exp().cpu().numpy()
     inside = (lattice.labels >= 0).cpu().numpy()
     frame = getattr(lattice, frame_name).cpu().numpy()[inside]
     order = np.argsort(frame, kind="stable")
     value = getattr(lattice, attr).cpu().numpy()[inside]
-    return Occupancy(frame[order], value[order], probability[inside][order])
-
-
-def total_scores(lattice: Any, dense: Dense, *, log_semiring: bool) -> np.ndarray:
-    """Score of all paths together (log_semiring) or of the best one, nats, float64 (N,); offsets added back.
-
-    Raises:
-        KdError: an utterance has no path at all.
-    """
-    empty = [i for i, n in enumerate(num_arcs(lattice)) if n == 0]
-    if empty:
-        raise KdError(
-            f"utterance {empty[0]} of the batch ({dense.frames[empty[0]]} frames) has no path through its graph: "
-            "it is too short for its text, or the beam is too narrow"
-        )
-    totals = lattice.get_tot_scores(use_double_scores=True, log_semiring=log_semiring)
-    return totals.detach().cpu().numpy() + dense.offset
-
-
-def total_scores_exact(graphs: Sequence[Any], scores: Sequence[np.ndarray]) -> np.ndarray:
-    """Forward scores (log-sum over all paths, nothing pruned) of each utterance through its graph, nats."""
-    order = sorted(range(len(scores)), key=lambda i: (-len(scores[i]), i))
-    dense = make_dense([scores[i] for i in order])
-    lattice = intersect_dense(make_fsa_vec([graphs[i] for i in order]), dense, output_beam=_INF_BEAM)
-    result = np.empty(len(order))
-    result[order] = total_scores(lattice, dense, log_semiring=True)
-    return result
+    return frame[order], value[order], probability[inside][order]

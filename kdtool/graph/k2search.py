@@ -5,7 +5,7 @@ The k2 engine of kdtool/graph/engine.py; all k2 calls go through kdtool/graph/k2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,7 @@ import numpy as np
 from kdtool.core.errors import KdError
 from kdtool.graph import k2api
 from kdtool.graph.decoding_graph import DecodingGraph
-from kdtool.graph.lattice import Lattice
-from kdtool.graph.search import Beams, Search, lattice_of, scaled_scores
+from kdtool.graph.search import Beams, Search
 from kdtool.graph.training import TrainingGraph
 
 ARC, FRAME = "graph_arc", "frame"
@@ -30,8 +29,7 @@ def state_paths(graphs: Sequence[TrainingGraph], scores: Sequence[np.ndarray], d
     scores: float32 (T, used pdfs); -inf forbids a pdf on a frame.
     """
     dense = k2api.make_dense([np.pad(np.maximum(one, np.float32(-1e30)), ((0, 0), (1, 0))) for one in scores], device)
-    fsas = [k2api.with_attribute(graph.to_fsa(), ARC, np.arange(len(graph.src), dtype=np.int32)) for graph in graphs]
-    batch = k2api.to_device(k2api.make_fsa_vec(fsas), device)
+    batch = k2api.to_device(k2api.make_fsa_vec([graph.to_fsa({ARC: np.arange(len(graph.src))}) for graph in graphs]), device)
     lattice = k2api.intersect_dense(batch, dense, output_beam=k2api.MIN_OUTPUT_BEAM, frame_name=FRAME)
     paths: list[tuple[np.ndarray, float] | None] = []
     for graph, one, arcs in zip(graphs, scores, lattice_arcs(lattice, k2api.MIN_OUTPUT_BEAM), strict=True):
@@ -94,34 +92,25 @@ class K2Search(Search):
     """A decoding graph as a k2 Fsa, searched for batches of utterances."""
 
     def __init__(self, graph: DecodingGraph, beams: Beams, device: str) -> None:
-        self.graph, self.beams, self.device = graph, beams, device
-        fsa = k2api.make_fsa(graph.src, graph.dst, graph.label, graph.score, attrs={ARC: np.arange(graph.num_arcs, dtype=np.int32)})
+        super().__init__(graph, beams)
+        self.device = device
+        fsa = k2api.make_fsa(graph.src, graph.dst, graph.label, graph.score, attrs={ARC: np.arange(graph.num_arcs)})
         self._graphs = k2api.to_device(k2api.make_fsa_vec([fsa]), device)
         self._density: dict[int, float] = {}  # factor of the beam -> most arcs per frame of a lattice so far
 
-    def lattices(
-        self, acoustic: Sequence[np.ndarray], log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
-    ) -> list[Lattice | None]:
-        """As ``Searcher.lattice``, for several utterances at once; None if even four times the beam reaches no final state."""
-        result: list[Lattice | None] = [None] * len(acoustic)
-        for factor in (1, 2, 4):
-            left = sorted((i for i, one in enumerate(result) if one is None), key=lambda i: (-len(acoustic[i]), i))
-            while left:
-                part, left = self._batch(left, acoustic, factor)
-                scores = [scaled_scores(acoustic[i], log_prior, prior_scale, lm_scale, self.graph.num_pdfs) for i in part]
-                for i, arcs in zip(part, self._search(scores, factor), strict=True):
-                    if arcs is not None:
-                        result[i] = lattice_of(self.graph, arcs, acoustic[i], log_prior, silent)
+    def arcs(self, scores: Sequence[np.ndarray], factor: int) -> Iterable[tuple[np.ndarray, ...] | None]:
+        """In batches of as many utterances as have LATTICE_ARCS arcs by those searched before, the first one alone."""
+        result: list[tuple[np.ndarray, ...] | None] = [None] * len(scores)
+        left = sorted(range(len(scores)), key=lambda i: (-len(scores[i]), i))
+        while left:
+            arcs = np.cumsum([len(scores[i]) for i in left]) * self._density.get(factor, np.inf)
+            count = max(1, int(np.searchsorted(arcs, LATTICE_ARCS, side="right")))
+            part, left = left[:count], left[count:]
+            for i, found in zip(part, self._batch([scores[i] for i in part], factor), strict=True):
+                result[i] = found
         return result
 
-    def _batch(self, left: list[int], acoustic: Sequence[np.ndarray], factor: int) -> tuple[list[int], list[int]]:
-        """The first utterances, as many as have LATTICE_ARCS arcs by those searched before (at least one), and the others."""
-        arcs = np.cumsum([len(acoustic[i]) for i in left]) * self._density.get(factor, np.inf)
-        count = max(1, int(np.searchsorted(arcs, LATTICE_ARCS, side="right")))
-        return left[:count], left[count:]
-
-    def _search(self, scores: Sequence[np.ndarray], factor: int) -> list[tuple[np.ndarray, ...] | None]:
-        """(frame, source, target, arc of the graph) of each lattice's arcs, sorted by frame; None for an empty one."""
+    def _batch(self, scores: Sequence[np.ndarray], factor: int) -> list[tuple[np.ndarray, ...] | None]:
         dense = k2api.make_dense([np.pad(one, ((0, 0), (1, 0))) for one in scores], self.device)
         lattice = k2api.intersect_dense(
             self._graphs, dense, output_beam=self.beams.output, search_beam=factor * self.beams.search, frame_name=FRAME,

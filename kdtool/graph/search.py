@@ -8,7 +8,7 @@ fits all models.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,40 +32,48 @@ class Beams:
 class Search(ABC):
     """A decoding graph prepared for an engine."""
 
-    @abstractmethod
+    def __init__(self, graph: DecodingGraph, beams: Beams) -> None:
+        self.graph, self.beams = graph, beams
+
     def lattices(
         self, acoustic: Sequence[np.ndarray], log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
     ) -> list[Lattice | None]:
-        """A lattice per utterance, as ``Searcher.lattice`` describes them."""
-
-
-class Searcher:
-    """A decoding graph loaded for the search; one call per utterance."""
-
-    def __init__(self, graph: DecodingGraph, beams: Beams) -> None:
-        self.graph, self.beams = graph, beams
-        self._search = NativeSearch(graph.src, graph.dst, graph.label, graph.score, num_pdfs=graph.num_pdfs)
-
-    def lattice(
-        self, acoustic: np.ndarray, log_prior: np.ndarray | None, *, prior_scale: float, lm_scale: float, silent: np.ndarray
-    ) -> Lattice | None:
-        """Search one utterance; None if even a beam four times as wide reaches no final state.
+        """A lattice per utterance; None if even a beam four times as wide reaches no final state.
 
         Args:
-            acoustic: float32 (T, num_pdfs), log-likelihoods or log-posteriors.
+            acoustic: float32 (T, num_pdfs) each, log-likelihoods or log-posteriors.
             log_prior: float32 (num_pdfs,) or None; ``prior_scale`` times it is subtracted in the search.
             lm_scale: weight of the graph against the acoustic scores.
             silent: bool (words,): words that do not count for a word penalty (silence in a phone graph).
         """
-        scores = scaled_scores(acoustic, log_prior, prior_scale, lm_scale, self.graph.num_pdfs)
+        result: list[Lattice | None] = [None] * len(acoustic)
         for factor in (1, 2, 4):
-            found = self._search.lattice(
-                scores, search_beam=factor * self.beams.search, output_beam=self.beams.output,
-                max_active=factor**2 * self.beams.max_active, min_active=self.beams.min_active,
-            )  # fmt: skip
-            if found is not None:
-                return lattice_of(self.graph, found, acoustic, log_prior, silent)
-        return None
+            left = [i for i, one in enumerate(result) if one is None]
+            scores = [scaled_scores(acoustic[i], log_prior, prior_scale, lm_scale, self.graph.num_pdfs) for i in left]
+            for i, arcs in zip(left, self.arcs(scores, factor), strict=True):
+                if arcs is not None:
+                    result[i] = lattice_of(self.graph, arcs, acoustic[i], log_prior, silent)
+        return result
+
+    @abstractmethod
+    def arcs(self, scores: Sequence[np.ndarray], factor: int) -> Iterable[tuple[np.ndarray, ...] | None]:
+        """(frame, source, target, arc of the graph) of each lattice's arcs, sorted by frame; None without a path.
+
+        factor: of the search beam; the limit on active states is widened by its square.
+        """
+
+
+class Searcher(Search):
+    """The C++ beam search, one utterance at a time."""
+
+    def __init__(self, graph: DecodingGraph, beams: Beams) -> None:
+        super().__init__(graph, beams)
+        self._search = NativeSearch(graph.src, graph.dst, graph.label, graph.score, num_pdfs=graph.num_pdfs)
+
+    def arcs(self, scores: Sequence[np.ndarray], factor: int) -> Iterable[tuple[np.ndarray, ...] | None]:
+        beams = self.beams
+        limits = {"search_beam": factor * beams.search, "output_beam": beams.output, "min_active": beams.min_active}
+        return (self._search.lattice(one, max_active=factor**2 * beams.max_active, **limits) for one in scores)
 
 
 def scaled_scores(acoustic: np.ndarray, log_prior: np.ndarray | None, prior_scale: float, lm_scale: float, num_pdfs: int) -> np.ndarray:

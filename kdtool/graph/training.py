@@ -57,12 +57,12 @@ class TrainingGraph:
         """Position of each HMM state's pdf in ``used_pdfs()``, int32 (H,)."""
         return np.searchsorted(self.used_pdfs(), self.pdf).astype(np.int32)
 
-    def to_fsa(self) -> Any:
-        """k2 Fsa whose labels are 1 + position in ``used_pdfs()``, -1 on final arcs, with attribute ``hmm`` = target's HMM state."""
+    def to_fsa(self, attrs: Mapping[str, np.ndarray] | None = None) -> Any:
+        """k2 Fsa: labels 1 + position in ``used_pdfs()``, -1 on final arcs; attrs: values per arc, else ``hmm``, the target's state."""
         from kdtool.graph.k2api import make_fsa
 
         label = np.concatenate([[0], self.columns() + 1, [-1]]).astype(np.int32)
-        return make_fsa(self.src, self.dst, label[self.dst], self.score, attrs={"hmm": self.dst - 1})
+        return make_fsa(self.src, self.dst, label[self.dst], self.score, attrs or {"hmm": self.dst - 1})
 
 
 class Words(NamedTuple):

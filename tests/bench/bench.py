@@ -113,7 +113,7 @@ def decode(
     weights = np.array([scale_weights(0.0, 1.0)])
 
     def ours(x: np.ndarray) -> tuple[list[int], float]:
-        lattice = searcher.lattice(x, None, prior_scale=0.0, lm_scale=1.0, silent=silent)
+        lattice = searcher.lattices([x], None, prior_scale=0.0, lm_scale=1.0, silent=silent)[0]
         if lattice is None:
             return [], -np.inf
         path = best_paths(lattice, weights)[0]

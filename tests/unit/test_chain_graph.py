@@ -24,7 +24,7 @@ def test_every_word_sequence_scores_as_by_brute_force(tmp_path: Path, seed: int,
     weights = scale_weights(0.0, 1.0)
     beams = Beams(search=500.0, output=500.0, max_active=100_000)
     silent = np.zeros(len(sample.WORDS), dtype=bool)
-    lattice = Searcher(graph, beams).lattice(scores, None, prior_scale=0.0, lm_scale=1.0, silent=silent)
+    lattice = Searcher(graph, beams).lattices([scores], None, prior_scale=0.0, lm_scale=1.0, silent=silent)[0]
     assert lattice is not None
     found = {p.words: float(p.parts @ weights) for p in nbest(lattice, weights, count=1000, max_tokens=10**6)}
     for words, score in expected.items():

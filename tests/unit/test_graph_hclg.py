@@ -7,6 +7,7 @@ from pathlib import Path
 import graph_samples as sample
 import numpy as np
 import pytest
+from k2_reference import k2_totals
 
 from kdtool.core.errors import KdError
 from kdtool.formats.tree import Tree
@@ -26,7 +27,7 @@ NONE_SILENT = np.zeros(len(sample.WORDS), dtype=bool)
 
 
 def search(graph: DecodingGraph, scores: np.ndarray, lm_scale: float = 1.0):
-    lattice = Searcher(graph, WIDE).lattice(scores, None, prior_scale=0.0, lm_scale=lm_scale, silent=NONE_SILENT)
+    lattice = Searcher(graph, WIDE).lattices([scores], None, prior_scale=0.0, lm_scale=lm_scale, silent=NONE_SILENT)[0]
     assert lattice is not None
     return lattice
 
@@ -55,8 +56,7 @@ def test_best_paths_of_many_scales_equal_k2_shortest_paths(tmp_path: Path) -> No
     paths = best_paths(search(graph, scores), np.array([scale_weights(0.0, s) for s in scales]))
     for scale, path in zip(scales, paths, strict=True):
         fsa = k2api.make_fsa(graph.src, graph.dst, graph.label, scale * graph.score)
-        dense = k2api.make_dense([np.concatenate([np.zeros((30, 1), np.float32), scores], axis=1)])
-        exact = k2api.total_scores(k2api.intersect_dense(k2api.make_fsa_vec([fsa]), dense, output_beam=1e6), dense, log_semiring=False)
+        exact = k2_totals([fsa], [np.concatenate([np.zeros((30, 1), np.float32), scores], axis=1)], log_semiring=False)
         assert path.parts @ scale_weights(0.0, scale) == pytest.approx(float(exact[0]), abs=1e-3)
         assert path.parts[3] == len(path.words)
 
@@ -257,7 +257,7 @@ def test_scores_of_another_tree_are_refused(tmp_path: Path) -> None:
 def test_an_utterance_too_short_for_any_path_has_no_lattice(tmp_path: Path) -> None:
     model = sample.tree(states=3)
     searcher = Searcher(sample.word_graph(tmp_path, model), WIDE)
-    assert searcher.lattice(sample.random_scores(model, 2, 0), None, prior_scale=0.0, lm_scale=1.0, silent=NONE_SILENT) is None
+    assert searcher.lattices([sample.random_scores(model, 2, 0)], None, prior_scale=0.0, lm_scale=1.0, silent=NONE_SILENT)[0] is None
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -44,7 +44,7 @@ def random_scores(seed: int, frames: int, pdfs: int, spread: float = 3.0) -> np.
 
 
 def best(graph: DecodingGraph, scores: np.ndarray, beams: Beams) -> LatticePath | None:
-    lattice = Searcher(graph, beams).lattice(scores, None, prior_scale=0.0, lm_scale=1.0, silent=SILENT)
+    lattice = Searcher(graph, beams).lattices([scores], None, prior_scale=0.0, lm_scale=1.0, silent=SILENT)[0]
     return None if lattice is None else best_paths(lattice, PLAIN)[0]
 
 
@@ -209,7 +209,7 @@ def test_one_search_serves_many_utterances() -> None:
     searcher = Searcher(graph, Beams(9.0, 2.0, 500, 10))
     for seed, frames in enumerate([40, 1, 70, 40]):
         scores = random_scores(seed % 3, frames, 30)
-        lattice = searcher.lattice(scores, None, prior_scale=0.0, lm_scale=1.0, silent=SILENT)
+        lattice = searcher.lattices([scores], None, prior_scale=0.0, lm_scale=1.0, silent=SILENT)[0]
         alone = best(graph, scores, searcher.beams)
         assert (lattice is None) == (alone is None)
         if lattice is not None and alone is not None:

@@ -98,7 +98,7 @@ def test_decoding_graph_scores_as_enumerated(tmp_path: Path, seed: int, correcte
     wanted = sample.brute_force(tmp_path, model, scores, lm_scale=1.0, max_words=3, probs=probs)
     wide = Beams(search=500.0, output=500.0, max_active=100_000)
     silent = np.zeros(len(sample.WORDS), bool)
-    lattice = Searcher(graph, wide).lattice(scores, None, prior_scale=0.0, lm_scale=1.0, silent=silent)
+    lattice = Searcher(graph, wide).lattices([scores], None, prior_scale=0.0, lm_scale=1.0, silent=silent)[0]
     assert lattice is not None
     weights = scale_weights(0.0, 1.0)
     found = {p.words: float(p.parts @ weights) for p in nbest(lattice, weights, count=500, max_tokens=10**6)}

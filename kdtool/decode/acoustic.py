@@ -6,8 +6,9 @@ model's log-priors. A new kind of model is a file with a class and one line in `
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from kdtool.decode.adapt import SpeakerAdapter
 
 
-class AcousticModel(Protocol):
-    """Interface of a model in decoding.
+class Acoustic(ABC):
+    """A loaded model; its scores are checked.
 
     ``tree_digest``: of the pdfs' tree, '' if the model does not say.
     ``log_prior``: float32 (num_pdfs,) to be subtracted with a scale, or None if the scores are likelihoods.
@@ -32,39 +33,22 @@ class AcousticModel(Protocol):
     feature_kind: str
     num_pdfs: int
     tree_digest: str
-    log_prior: np.ndarray | None
-    subsampling: int
+    log_prior: np.ndarray | None = None
+    subsampling: int = 1
     scores_are: str
-    adapter: SpeakerAdapter | None
+    adapter: SpeakerAdapter | None = None
 
-    def __init__(self, folder: Path) -> None: ...
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     @classmethod
     def code(cls, system: System) -> tuple[str, ...]:
         """The system's chosen registry entries, for the code version of a step that decodes with it."""
+        return ()
 
-    def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
-        """float32 (T, num_pdfs), T being the utterance's 10 ms frames, or one in ``subsampling``; nats, no prior subtracted."""
-
-
-# Kinds of models as named in system.json.
-MODELS: Registry[type[AcousticModel]] = Registry("kind of model", {
-    "gmm": "kdtool.decode.gmm_scores:GmmScores",
-    "hybrid": "kdtool.decode.student_scores:StudentScores",
-    "lfmmi": "kdtool.decode.lfmmi_scores:LfmmiScores",
-})  # fmt: skip
-
-
-class Acoustic:
-    """A loaded model with checks of shapes, features and numbers."""
-
-    def __init__(self, folder: Path, model: AcousticModel) -> None:
-        self.folder, self._model = folder, model
-        self.feature_kind, self.num_pdfs, self.log_prior = model.feature_kind, model.num_pdfs, model.log_prior
-        self.tree_digest, self.adapter = model.tree_digest, model.adapter
-        self.subsampling, self.scores_are = model.subsampling, model.scores_are
-        if self.log_prior is not None and not (self.log_prior.shape == (self.num_pdfs,) and np.all(np.isfinite(self.log_prior))):
-            raise KdError(f"{folder}: log-priors of shape {self.log_prior.shape} for {self.num_pdfs} pdfs, or not finite; train it again")
+    @abstractmethod
+    def unchecked(self, features: FeatureSet, utterance: str) -> np.ndarray:
+        """(T, num_pdfs), T being the utterance's 10 ms frames, or one in ``subsampling``; nats, no prior subtracted."""
 
     def check_features(self, features: FeatureSet) -> None:
         """KdError unless the features have the kind of the model's training features."""
@@ -74,10 +58,10 @@ class Acoustic:
 
     def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
         """float32 (T, num_pdfs) without any prior subtracted; KdError when the model returns anything else."""
-        scores = self._model.raw_scores(features, utterance)
-        wanted = (-(-features.info(utterance).num_frames // self.subsampling), self.num_pdfs)
-        if scores.shape != wanted or not np.all(np.isfinite(scores)):
-            raise KdError(f"{self.folder}: utterance {utterance} got scores of shape {scores.shape} instead of {wanted}, or not finite; "
+        scores = self.unchecked(features, utterance)
+        shape = (-(-features.info(utterance).num_frames // self.subsampling), self.num_pdfs)
+        if scores.shape != shape or not np.all(np.isfinite(scores)):
+            raise KdError(f"{self.folder}: utterance {utterance} got scores of shape {scores.shape} instead of {shape}, or not finite; "
                           "the model is damaged or diverged: train it again")  # fmt: skip
         return np.ascontiguousarray(scores, dtype=np.float32)
 
@@ -85,6 +69,14 @@ class Acoustic:
         """float32 (T, num_pdfs) log-likelihoods: log-posteriors minus ``prior_scale`` x log-priors; GMMs ignore the scale."""
         raw = self.raw_scores(features, utterance)
         return raw if self.log_prior is None else raw - np.float32(prior_scale) * self.log_prior
+
+
+# Kinds of models as named in system.json.
+MODELS: Registry[type[Acoustic]] = Registry("kind of model", {
+    "gmm": "kdtool.decode.gmm_scores:GmmScores",
+    "hybrid": "kdtool.decode.student_scores:StudentScores",
+    "lfmmi": "kdtool.decode.student_scores:LfmmiScores",
+})  # fmt: skip
 
 
 def load_acoustic(folder: Path) -> Acoustic:
@@ -96,7 +88,10 @@ def load_acoustic(folder: Path) -> Acoustic:
     folder = Path(folder)
     if not any((folder / name).is_file() for name in MODEL_FILES):
         raise KdError(f"{folder}: no model here (none of {', '.join(MODEL_FILES)}); train it first")
-    return Acoustic(folder, MODELS[read_system(folder).kind](folder))
+    model = MODELS[read_system(folder).kind](folder)
+    if (prior := model.log_prior) is not None and not (prior.shape == (model.num_pdfs,) and np.all(np.isfinite(prior))):
+        raise KdError(f"{folder}: log-priors of shape {prior.shape} for {model.num_pdfs} pdfs, or not finite; train it again")
+    return model
 
 
 def code_of(folder: Path) -> tuple[str, ...]:

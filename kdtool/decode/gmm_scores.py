@@ -5,34 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+from kdtool.decode.acoustic import Acoustic
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kdtool.features.store import FeatureSet
-    from kdtool.formats.system import System
 
 
-class GmmScores:
+class GmmScores(Acoustic):
     """Log-likelihoods of a DiagGmm."""
 
-    log_prior: np.ndarray | None = None
-    subsampling, scores_are = 1, "gmm"
+    scores_are = "gmm"
 
     def __init__(self, folder: Path) -> None:
         from kdtool.decode.adapt import SpeakerAdapter
         from kdtool.gmm.folder import open_gmm
 
+        super().__init__(folder)
         self._gmm = open_gmm(folder)
         self.feature_kind = self._gmm.front.kind
         self.num_pdfs, self.tree_digest = self._gmm.model.num_pdfs, self._gmm.model.tree_digest
         self.adapter = SpeakerAdapter(self._gmm) if self._gmm.front.adapted else None
 
-    @classmethod
-    def code(cls, system: System) -> tuple[str, ...]:
-        """A GMM has no registry entries to choose."""
-        return ()
-
-    def raw_scores(self, features: FeatureSet, utterance: str) -> np.ndarray:
+    def unchecked(self, features: FeatureSet, utterance: str) -> np.ndarray:
         """Log-likelihoods (nats)."""
         if self.adapter:
             return self.adapter.scores(features, utterance)

@@ -72,8 +72,8 @@ class GraphRecogniser(Recogniser):
     """Searches with one model and one graph."""
 
     def __init__(self, model: Path, feats: Path, options: dict[str, Any]) -> None:
-        self.features, self.acoustic, self.options = FeatureSet.open(feats), load_acoustic(model), options
-        self.graph = DecodingGraph.load(options["graph"])
+        super().__init__(model, feats, options)
+        self.acoustic, self.graph = load_acoustic(model), DecodingGraph.load(options["graph"])
         self.rescorer = None
         if options["rescore_lm"]:
             self.rescorer = Rescorer(Path(options["rescore_lm"]), Path(options["graph"]), self.graph.meta["silence_prob"])

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdtool.core.registry import Registry
+from kdtool.features.store import FeatureSet
 from kdtool.formats.system import read_system
 
 if TYPE_CHECKING:
     from kdtool.decode.candidates import Candidate
     from kdtool.decode.config import Config
-    from kdtool.features.store import FeatureSet
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Recogniser(ABC):
     seconds: dict[str, float]
     transforms: dict[str, np.ndarray]
 
-    @abstractmethod
     def __init__(self, model: Path, feats: Path, options: dict[str, Any]) -> None:
         """options: those of ``Setting``."""
+        self.features, self.options = FeatureSet.open(feats), options
 
     @classmethod
     def resolved(cls, cfg: Config) -> Config:

@@ -47,7 +47,7 @@ def inputs_of(folder: Path, rescored: bool) -> dict[str, Path]:
 
 
 def tuned_elsewhere(folder: Path, names: dict[str, Any], lm: str) -> Tuned:
-    """The scales that are best on the whole set decoded in ``folder``.
+    """The scales that are best on the whole set decoded in ``folder``; a pool's own set has one point per half.
 
     Args:
         names: system, set and rescore_lm of this decode.
@@ -56,38 +56,25 @@ def tuned_elsewhere(folder: Path, names: dict[str, Any], lm: str) -> Tuned:
     Raises:
         KdError: the other decode has the same set, another system or another LM; the system is not among the pooled ones.
     """
-    if (folder / POOLED).is_file():
-        return _pooled(folder, names, lm)
-    grid = []
-    for place, wanted in ((folder, lm), (folder / RESCORED, names["rescore_lm"])):
-        if wanted is None:
-            continue
-        score, scales = read_json(place / SCORE), read_json(place / SCALES)
-        own = {"system": names["system"], "first_pass_lm": lm, "lm": wanted}
-        if wrong := [f"{k} {score.get(k)} instead of {own[k]}" for k in own if score.get(k) != own[k]]:
-            raise KdError(f"--scales-from {place}: it is a decode with {', '.join(wrong)}; name one of the same model and LMs")
-        if score["set"] == names["set"]:
-            raise KdError(f"--scales-from {place}: it is a decode of {score['set']} itself; name one of a held-out set")
-        if "whole" not in scales:
-            raise KdError(f"--scales-from {place}: its scales came from another set, so they were not chosen on {score['set']}; "
-                          "name the decode that they come from")  # fmt: skip
-        grid.append({k: float(scales["whole"][k]) for k in POINT})
-    return Tuned(grid, score["set"])
-
-
-def _pooled(folder: Path, names: dict[str, Any], lm: str) -> Tuned:
-    """The same of a folder of pool_scales; for the set that it was chosen on one point per half."""
+    pooled = (folder / POOLED).is_file()
     grid: list[dict[str, float]] = []
-    for place, wanted in ((folder, lm), (folder / RESCORED, names["rescore_lm"])):
-        if wanted is None:
+    for place, rescored in ((folder, lm), (folder / RESCORED, names["rescore_lm"])):
+        if rescored is None:
             continue
-        about, scales = read_json(place / POOLED), read_json(place / SCALES)
-        own = {"first_pass_lm": lm, "lm": wanted}
-        if wrong := [f"{k} {about.get(k)} instead of {own[k]}" for k in own if about.get(k) != own[k]]:
-            raise KdError(f"--scales-from {place}: pooled over decodes with {', '.join(wrong)}; name the pool of the same LMs")
-        if names["system"] not in about["systems"]:
+        about, scales = read_json(place / (POOLED if pooled else SCORE)), read_json(place / SCALES)
+        here, kind, same = {"first_pass_lm": lm, "lm": rescored}, "pooled over decodes", "the pool of the same LMs"
+        if not pooled:
+            here, kind, same = {"system": names["system"], **here}, "it is a decode", "one of the same model and LMs"
+        if wrong := [f"{k} {about.get(k)} instead of {here[k]}" for k in here if about.get(k) != here[k]]:
+            raise KdError(f"--scales-from {place}: {kind} with {', '.join(wrong)}; name {same}")
+        if pooled and names["system"] not in about["systems"]:
             raise KdError(f"--scales-from {place}: {names['system']} is not among the {len(about['systems'])} pooled systems "
                           f"({', '.join(about['systems'][:5])}); pool again with its decode")  # fmt: skip
+        if not pooled and about["set"] == names["set"]:
+            raise KdError(f"--scales-from {place}: it is a decode of {about['set']} itself; name one of a held-out set")
+        if "whole" not in scales:
+            raise KdError(f"--scales-from {place}: its scales came from another set, so they were not chosen on {about['set']}; "
+                          "name the decode that they come from")  # fmt: skip
         points = scales["folds"] if about["set"] == names["set"] else [scales["whole"]]
         grid += [{k: float(point[k]) for k in POINT} for point in points]
-    return Tuned(grid, about["set"], len(points), pooled=True)
+    return Tuned(grid, about["set"], len(points), pooled)

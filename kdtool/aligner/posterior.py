@@ -67,7 +67,7 @@ def align_scores(graph: TrainingGraph, fsa: Any, scores: np.ndarray, scale: floa
 
 
 def _pieces(graph: TrainingGraph, path: np.ndarray, own: np.ndarray, seen: Sequence[np.ndarray]) -> tuple[list[Piece], list[Piece]]:
-    """The words and phones of the best path; path: HMM state of each frame (T,); own: its log-likelihood; seen: frame, HMM state and posterior of arcs."""
+    """The words and phones of the best path; path: HMM state per frame (T,); own: its log-likelihood; seen: as of ``occupancy``."""
     frame, hmm, posterior = seen
     word, phone = graph.word[path], graph.phone[path]
     in_word = graph.word[hmm] == word[frame]

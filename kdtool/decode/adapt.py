@@ -3,8 +3,6 @@
 In: a speaker's lattices. Out: fMLLR statistics, each frame counted for the pdfs of all paths by their posterior.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

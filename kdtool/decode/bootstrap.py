@@ -3,8 +3,6 @@
 In: errors and reference words of each utterance. Out: percentile intervals. Deterministic: the seed is fixed by the caller.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

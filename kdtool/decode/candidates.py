@@ -5,8 +5,6 @@ any scales is linear in the parts, so this file suffices to tune scales:
 total = acoustic - prior_scale * prior + lm_scale * (graph or rescored) + penalty * count, natural logs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

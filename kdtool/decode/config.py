@@ -1,7 +1,5 @@
 """Options of the decode step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -7,8 +7,6 @@ and the candidates of an earlier decode are scored. With --rescore-lm another LM
 n-best list, into ``rescored/``. Scores are acoustic - prior_scale * prior + lm_scale * LM (natural logs).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

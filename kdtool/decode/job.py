@@ -5,8 +5,6 @@ without result, with a reason) and ``seconds.<J>.json`` in the work folder; with
 speakers' transforms, each estimated on all of the speaker's utterances, which are in one job.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

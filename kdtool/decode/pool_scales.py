@@ -10,8 +10,6 @@ Out: ``scales.json`` (the choice and nothing else, so that another system that d
 (the systems, their decodes, the summed errors), and the same in ``rescored/`` where all decodes have it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Scores of another LM.  In: a word graph's paths, a KenLM model.  Out: their scores with this LM in place of the graph's, nats."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Out: ``hyp.tsv`` (utterance, words), ``per_utt.tsv`` (id speaker words sub ins d
 results.json), ``scales.json`` (the grid, its errors on each tuning half, the choices, the best point on the whole set).
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

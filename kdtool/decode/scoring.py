@@ -4,8 +4,6 @@ In: references, and the hypothesis of each utterance at every point of a grid of
 scales that were chosen on other speakers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ A test set is reported at the scales that are best on all of a held-out set, so 
 pooled choice (kdtool.decode.pool_scales) serves its own set as well: each half is reported at the point that is best on the other half.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

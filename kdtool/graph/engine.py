@@ -5,8 +5,6 @@ CPU (kdtool/graph/viterbi.cc, search.cc). Both find the same best path of an utt
 pruning. `auto` is k2 for a CUDA device and native for the CPU. Where k2 cannot be installed, native does everything.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from abc import ABC, abstractmethod

@@ -4,8 +4,6 @@ In: FstArrays whose input labels are pdf + 1 or 0 (epsilon). Out: the same weigh
 output labels are ids into a table of word sequences, and HMM self-loops on its states.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from kdtool.core.errors import KdError

@@ -6,8 +6,6 @@ Labels are senone + 1 (column 0 of the scores is epsilon), -1 on final arcs; aux
 say several words; scores are log-probabilities (nats) of LM and lexicon, and lm_scores the same. The file is written, never read back here.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Sequence

@@ -15,8 +15,6 @@ LG determinized by OpenFst in 2, by k2 in 88, and k2 has no minimization; HCLG m
 and its memory not handed back in between, took 48 s and 0.78 GB (both on a busy machine).
 """
 
-from __future__ import annotations
-
 import ctypes
 import dataclasses
 import resource

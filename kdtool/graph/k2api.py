@@ -12,8 +12,6 @@ load without it. The failures were seen with k2 1.23.4:
 - arcs out of source-state order make an Fsa that is not valid.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 The k2 engine of kdtool/graph/engine.py; all k2 calls go through kdtool/graph/k2api.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ In: arcs by frame with their acoustic score, log-prior, graph score and output. 
 of scales at once, and n-best lists of distinct word sequences. Changing a scale needs no second search. Plain numpy.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -5,8 +5,6 @@ Phone ids are those of the language folder; disambiguation symbols get the ids a
 first. With estimated probabilities L is Kaldi's: words start from one state after speech and from another after silence.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Only words that the LM knows and the lexicon can pronounce are in the graph. The
 answering <UNK> is always wrong. meta.json counts the LM words without pronunciation.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ adds acoustic / lm_scale + graph score, so beams are in units of the graph's sco
 fits all models.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -72,8 +70,8 @@ class Searcher(Search):
 
     def arcs(self, scores: Sequence[np.ndarray], factor: int) -> Iterable[tuple[np.ndarray, ...] | None]:
         beams = self.beams
-        limits = {"search_beam": factor * beams.search, "output_beam": beams.output, "min_active": beams.min_active}
-        return (self._search.lattice(one, max_active=factor**2 * beams.max_active, **limits) for one in scores)
+        limits = {"max_active": factor**2 * beams.max_active, "min_active": beams.min_active}
+        return (self._search.lattice(one, search_beam=factor * beams.search, output_beam=beams.output, **limits) for one in scores)
 
 
 def scaled_scores(acoustic: np.ndarray, log_prior: np.ndarray | None, prior_scale: float, lm_scale: float, num_pdfs: int) -> np.ndarray:

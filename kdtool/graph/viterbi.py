@@ -3,8 +3,6 @@
 In: a TrainingGraph, log-likelihoods of the pdfs that occur in it. Out: an HMM state for each frame, the path's score.
 """
 
-from __future__ import annotations
-
 import ctypes
 
 import numpy as np

@@ -3,8 +3,6 @@
 Writes TEMPORARY/audio, recordings and supervisions, feats, prons.txt, and WORK/words.tsv, WORK/renamed.tsv.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -47,7 +45,7 @@ class Utterance:
 
 
 def prepare(
-    audio: Path, lang: Lang, work: Path, temporary: Path, cfg: Config, feats: str, nj: int
+    audio: Path, lang: "Lang", work: Path, temporary: Path, cfg: "Config", feats: str, nj: int
 ) -> tuple[dict[str, Utterance], list[Fault]]:
     """Read, check and convert everything; features in TEMPORARY/feats, of the model's kind, rate and band (`feats`: "16 kHz mfcc").
 

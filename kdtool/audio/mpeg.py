@@ -4,8 +4,6 @@ Without a Xing header libsndfile estimates the length from the first frame's bit
 variable rate it reads a part. So the frames are counted, and the decoder is shown a Xing header with their number.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from kdtool.audio.faults import CONVERT
@@ -40,7 +38,7 @@ class Frame:
     side_bytes: int
     side: int
 
-    def fits(self, other: Frame) -> bool:
+    def fits(self, other: "Frame") -> bool:
         """Whether both can be of one stream."""
         return (self.rate, self.layer, self.version) == (other.rate, other.layer, other.version)
 

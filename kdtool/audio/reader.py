@@ -4,8 +4,6 @@ The only place that reads audio: import, aligner, features, reports, validation.
 a file with less audio than it announces is never accepted. egs/kaldi_dir/README.md lists the treatment of each case.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterator
@@ -38,7 +36,7 @@ class AudioFile:
         self.path, self.decoder, self._layout, self._float = path, decoder, layout, decoder.subtype in FLOATS
         self.sound = sound_of(path, decoder, layout)
 
-    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+    def blocks(self, start: int = 0, stop: int | None = None) -> "Iterator[np.ndarray]":
         """Samples from `start` to `stop` (None: the end) as float32 (n, channels), block by block. Raises AudioFault: fewer can be
         decoded; a sample is NaN, infinite or far above full scale."""
         import soundfile
@@ -60,7 +58,7 @@ class AudioFile:
         if at < stop:
             raise truncated(self.path, length(at, self.sound.rate), length(self.sound.samples, self.sound.rate))
 
-    def samples(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+    def samples(self, start: int = 0, stop: int | None = None) -> "np.ndarray":
         """The same in one array, float32 (channels, n)."""
         import numpy as np
 
@@ -88,7 +86,7 @@ class AudioFile:
         while before and len(block := self._read(min(before, BLOCK))):
             before -= len(block)
 
-    def _check(self, block: np.ndarray, at: int) -> None:
+    def _check(self, block: "np.ndarray", at: int) -> None:
         import numpy as np
 
         low, high = float(block.min()), float(block.max())
@@ -191,7 +189,7 @@ def check(path: Path) -> Sound:
         return audio.read_through()
 
 
-def read(path: Path, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, int]:
+def read(path: Path, start: int = 0, stop: int | None = None) -> "tuple[np.ndarray, int]":
     """(samples float32 (channels, n), rate in Hz); only from `start` to `stop`, as far as the file goes. Raises as `check`."""
     with open_audio(path) as audio:
         return audio.samples(start, stop), audio.sound.rate

@@ -4,8 +4,6 @@ In: a model folder (GMM or student) and features. Out: per frame and pdf a log-l
 model's log-priors. A new kind of model is a file with a class and one line in ``MODELS``.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +34,7 @@ class Acoustic(ABC):
     log_prior: np.ndarray | None = None
     subsampling: int = 1
     scores_are: str
-    adapter: SpeakerAdapter | None = None
+    adapter: "SpeakerAdapter | None" = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,7 +1,5 @@
 """Scores of a GMM.  In: a GMM folder, features.  Out: per frame and pdf a log-likelihood."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +26,7 @@ class GmmScores(Acoustic):
         self.num_pdfs, self.tree_digest = self._gmm.model.num_pdfs, self._gmm.model.tree_digest
         self.adapter = SpeakerAdapter(self._gmm) if self._gmm.front.adapted else None
 
-    def unchecked(self, features: FeatureSet, utterance: str) -> np.ndarray:
+    def unchecked(self, features: "FeatureSet", utterance: str) -> "np.ndarray":
         """Log-likelihoods (nats)."""
         if self.adapter:
             return self.adapter.scores(features, utterance)

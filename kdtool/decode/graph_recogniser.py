@@ -4,8 +4,6 @@ One search per utterance leaves a lattice. Its best path at each point of the sc
 list. The engine (kdtool/graph/engine.py) searches utterances one by one or in batches.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import time
@@ -44,7 +42,7 @@ LM_SCALES = {
 }
 
 
-def grid_of(cfg: Config, kind: str, model_kind: str) -> list[dict[str, float]]:
+def grid_of(cfg: "Config", kind: str, model_kind: str) -> list[dict[str, float]]:
     """All combinations of scales to choose from."""
     priors = [0.0] if model_kind != "posterior" else cfg.prior_scales
     points = itertools.product(priors, cfg.lm_scales or LM_SCALES[kind, model_kind], cfg.penalties)
@@ -85,19 +83,19 @@ class GraphRecogniser(Recogniser):
         self._clock = time.process_time()
 
     @classmethod
-    def resolved(cls, cfg: Config) -> Config:
+    def resolved(cls, cfg: "Config") -> "Config":
         """The options with the engine of this machine."""
         return dataclasses.replace(cfg, engine=resolve_engine(cfg.engine))
 
     @classmethod
-    def inputs(cls, cfg: Config) -> dict[str, Path]:
+    def inputs(cls, cfg: "Config") -> dict[str, Path]:
         """The graph, and the rescoring LM."""
         if cfg.graph is None:
             raise UsageError("this model is decoded with a graph: give --graph DIR (steps/make_graph.sh, steps/make_phone_graph.sh)")
         return {"graph": cfg.graph, **({"rescore_lm": cfg.rescore_lm / "lm.bin"} if cfg.rescore_lm else {})}
 
     @classmethod
-    def setting(cls, paths: dict[str, Path], cfg: Config) -> Setting:
+    def setting(cls, paths: dict[str, Path], cfg: "Config") -> Setting:
         """See ``Recogniser``; the graph's meta.json says which LM and which kind of unit."""
         graph = cls.inputs(cfg)["graph"]
         features, acoustic, meta = FeatureSet.open(paths["feats"]), load_acoustic(paths["model"]), read_json(graph / META_FILE)
@@ -116,7 +114,7 @@ class GraphRecogniser(Recogniser):
         return Setting(meta, grid, weights, centre, options)
 
     @classmethod
-    def megabytes(cls, cfg: Config) -> int:
+    def megabytes(cls, cfg: "Config") -> int:
         """Libraries, the graph several times over as tensors, the rescoring LM, the lattices of a batch of k2."""
         folders = [(cls.inputs(cfg)["graph"], 5), *([(cfg.rescore_lm, 1)] if cfg.rescore_lm else [])]
         sizes = [times * f.stat().st_size for folder, times in folders for f in folder.iterdir() if f.is_file() and f.suffix != ".arpa"]

@@ -4,8 +4,6 @@ Each kind of system (system.json) has one recogniser: GMMs and hybrid students s
 depend on candidates and ``Setting`` only.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,23 +46,23 @@ class Recogniser(ABC):
         self.features, self.options = FeatureSet.open(feats), options
 
     @classmethod
-    def resolved(cls, cfg: Config) -> Config:
+    def resolved(cls, cfg: "Config") -> "Config":
         """The options as resolved on this machine, for the record; UsageError on a wrong one."""
         return cfg
 
     @classmethod
     @abstractmethod
-    def inputs(cls, cfg: Config) -> dict[str, Path]:
+    def inputs(cls, cfg: "Config") -> dict[str, Path]:
         """Folders and files beside model, features and lang that it reads, by name; UsageError if one is missing."""
 
     @classmethod
     @abstractmethod
-    def setting(cls, paths: dict[str, Path], cfg: Config) -> Setting:
+    def setting(cls, paths: dict[str, Path], cfg: "Config") -> Setting:
         """Check that model, features, lang and the recogniser's inputs fit together; KdError if not."""
 
     @classmethod
     @abstractmethod
-    def megabytes(cls, cfg: Config) -> int:
+    def megabytes(cls, cfg: "Config") -> int:
         """Estimate of the memory of one job."""
 
     @abstractmethod
@@ -72,7 +70,7 @@ class Recogniser(ABC):
         """The utterances in its preferred groups; jobs do not share a group."""
 
     @abstractmethod
-    def recognise(self, group: Sequence[str]) -> Iterator[tuple[str, list[Candidate] | None]]:
+    def recognise(self, group: Sequence[str]) -> "Iterator[tuple[str, list[Candidate] | None]]":
         """Candidates of each utterance of a group, None without result."""
 
 

@@ -1,8 +1,6 @@
 """Scores of a student.  In: a student's folder, features.  Out: per frame and senone a log-posterior and the log-priors; of an LF-MMI
 student one row of scores per 30 ms and no priors, as the criterion was trained beside an LM."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,11 +31,11 @@ class StudentScores(Acoustic):
             self.log_prior = self._model.log_priors.numpy().astype(np.float32)
 
     @classmethod
-    def code(cls, system: System) -> tuple[str, ...]:
+    def code(cls, system: "System") -> tuple[str, ...]:
         """The code of its encoder."""
         return code_of(system)
 
-    def unchecked(self, features: FeatureSet, utterance: str) -> np.ndarray:
+    def unchecked(self, features: "FeatureSet", utterance: str) -> np.ndarray:
         """Log-posteriors (nats)."""
         return self._model.log_posteriors(features.get(utterance))
 
@@ -47,6 +45,6 @@ class LfmmiScores(StudentScores):
 
     subsampling, scores_are = CHAIN_SUBSAMPLING, "mmi"
 
-    def unchecked(self, features: FeatureSet, utterance: str) -> np.ndarray:
+    def unchecked(self, features: "FeatureSet", utterance: str) -> np.ndarray:
         """Outputs (nats, up to a constant for each row)."""
         return self._model.outputs(features.get(utterance))

@@ -4,8 +4,6 @@ In: an FST over pdf labels, or a folder. Out: DecodingGraph; ``graph.safetensors
 folder. ``kdtool.graph.search`` searches it; k2 takes the arrays as they are.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,7 +56,7 @@ class DecodingGraph:
     @classmethod
     def from_fst(
         cls, fst: FstArrays, num_pdfs: int, words: Sequence[str], spelled: tuple[np.ndarray, np.ndarray] | None = None
-    ) -> DecodingGraph:
+    ) -> "DecodingGraph":
         """Remove epsilons, add self-loops and one final state. ``words``: output symbols, index = id; ``spelled``: see add_self_loops."""
         outputs = Outputs(len(words))
         looped = breadth_first(add_self_loops(remove_epsilons(fst, outputs), spelled))
@@ -143,7 +141,7 @@ class DecodingGraph:
         write_json(folder / META_FILE, {**self.meta, **sizes})
 
     @classmethod
-    def load(cls, folder: Path, check: bool = True) -> DecodingGraph:
+    def load(cls, folder: Path, check: bool = True) -> "DecodingGraph":
         """Read a graph folder; missing, corrupt or (unless ``check`` is off) contradictory files are a KdError."""
         folder = Path(folder)
         tensors = load_tensors(folder / GRAPH_FILE)

@@ -6,8 +6,6 @@ second: they go through OpenFst's file formats (adding arcs one by one through t
 are two plain tables.
 """
 
-from __future__ import annotations
-
 import struct
 import tempfile
 from dataclasses import dataclass
@@ -52,7 +50,7 @@ class FstArrays:
     def build(
         cls, src: Any, dst: Any, ilabel: Any, olabel: Any, weight: Any, final: dict[int, float] | np.ndarray,
         start: int = 0, num_states: int | None = None,
-    ) -> FstArrays:  # fmt: skip
+    ) -> "FstArrays":  # fmt: skip
         """Make a transducer from arcs in any order; ``final`` maps final states to their costs."""
         s, d = np.asarray(src, dtype=np.int32), np.asarray(dst, dtype=np.int32)
         if not isinstance(final, np.ndarray):
@@ -64,7 +62,7 @@ class FstArrays:
         i, o, w = np.asarray(ilabel, np.int32), np.asarray(olabel, np.int32), np.asarray(weight, np.float32)
         return cls(s[order], d[order], i[order], o[order], w[order], final.astype(np.float32), start)
 
-    def select(self, keep: np.ndarray) -> FstArrays:
+    def select(self, keep: np.ndarray) -> "FstArrays":
         """The same transducer with a subset (or, given indices, a reordering by source state) of the arcs."""
         return FstArrays(
             self.src[keep], self.dst[keep], self.ilabel[keep], self.olabel[keep], self.weight[keep], self.final, self.start

@@ -5,8 +5,6 @@ phones. With the bigram it measures the acoustic model with almost no language k
 phone follows every other with the same probability, has none except the model's. Step: steps/make_phone_graph.sh.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +99,7 @@ def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path
     write_cost(work, clock)
 
 
-def say_plain(graph: DecodingGraph, lang: Lang) -> None:
+def say_plain(graph: "DecodingGraph", lang: "Lang") -> None:
     """Strip positions in the word from the graph's outputs, in place: error rates compare plain phones."""
     head = np.arange(len(graph.words) + len(graph.sequence_offsets) - 1, dtype=np.int32)
     head[list(lang.family)] = list(lang.family.values())
@@ -109,7 +107,7 @@ def say_plain(graph: DecodingGraph, lang: Lang) -> None:
     graph.words = [lang.plain_names[p] if lang.family.get(p, p) == p else name for p, name in enumerate(graph.words)]
 
 
-def write_cost(work: Path, clock: Clock) -> None:
+def write_cost(work: Path, clock: "Clock") -> None:
     """Write time and memory into the log folder: they vary between runs and are no part of the output."""
     from kdtool.core.tables import write_json
 

@@ -6,8 +6,6 @@ between words and at both edges. Context is expanded on the phone graph, so each
 its neighbours their right context.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -102,7 +100,7 @@ class GraphBuilder:
         self._left, self._right = _context_classes(tree)
 
     @classmethod
-    def of(cls, words: Words, tree: Tree) -> GraphBuilder:
+    def of(cls, words: Words, tree: Tree) -> "GraphBuilder":
         """A builder for a language's words."""
         return cls(words.prons, words.sil, words.oov, tree, words.probs)
 
@@ -125,7 +123,7 @@ class GraphBuilder:
             graph.score = (self.prob_scale * score).astype(np.float32)
         return graph
 
-    def _expand(self, nodes: _PhoneGraph) -> tuple[TrainingGraph, np.ndarray, np.ndarray]:
+    def _expand(self, nodes: "_PhoneGraph") -> tuple[TrainingGraph, np.ndarray, np.ndarray]:
         """Phones to phones in context to HMM states. Also returns each arc's source and target node (-1: start, end)."""
         left, right, phone = self._left, self._right, nodes.phone
         instances: list[tuple[int, int, int]] = []  # node, a left and a right neighbour that represent their classes
@@ -153,7 +151,7 @@ class GraphBuilder:
         return self._states(nodes, np.array(instances, np.int64), np.array(links, np.int64), np.array(starts, np.int64))
 
     def _states(
-        self, nodes: _PhoneGraph, inst: np.ndarray, links: np.ndarray, starts: np.ndarray
+        self, nodes: "_PhoneGraph", inst: np.ndarray, links: np.ndarray, starts: np.ndarray
     ) -> tuple[TrainingGraph, np.ndarray, np.ndarray]:
         """HMM states of each phone in context: self-loop, next state, next phone."""
         phone = np.array(nodes.phone, np.int64)[inst[:, 0]]
@@ -181,7 +179,7 @@ class GraphBuilder:
         )
         return graph, node[src[order]], node[dst[order]]
 
-    def _min_frames(self, nodes: _PhoneGraph) -> int:
+    def _min_frames(self, nodes: "_PhoneGraph") -> int:
         best: list[int] = []
         for n, c in enumerate(nodes.phone):
             before = min(0 if p < 0 else best[p] for p in nodes.preds[n])

@@ -1,7 +1,5 @@
 """Reading data/lang.  In: the folder made by kdtool.lang.prepare.  Out: phones, words, pronunciations, topology, subwords."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,7 +42,7 @@ class Lang:
     subwords: dict[str, int]
 
     @classmethod
-    def load(cls, folder: Path | str) -> Lang:
+    def load(cls, folder: Path | str) -> "Lang":
         """Read and check a language folder. Raises KdError: it is no language folder, or its tables contradict each other; names file
         and line."""
         folder = Path(folder)

@@ -5,8 +5,6 @@ In: ``lexiconp_silprob.txt`` ("WORD pron_prob sil_after sil_before nonsil_before
 silence after a word, and how the silence before it changes them (Chen, Xu, Wang, Povey, Khudanpur, Interspeech 2015).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +51,7 @@ class LexiconProbs:
     overall: float
 
     @classmethod
-    def flat(cls, sil: float) -> LexiconProbs:
+    def flat(cls, sil: float) -> "LexiconProbs":
         """Without estimates: each pronunciation at no cost, silence equally likely everywhere."""
         return cls({}, sil, PronProbs(1.0, sil), sil)
 
@@ -61,7 +59,7 @@ class LexiconProbs:
         """Probabilities of one pronunciation; words beyond the vocabulary get the average of all words."""
         return self.prons.get((word, pron)) or PronProbs(1.0, self.overall)
 
-    def part(self, words: Iterable[str]) -> LexiconProbs:
+    def part(self, words: Iterable[str]) -> "LexiconProbs":
         """The same for some words only, to be handed to other processes."""
         chosen = set(words)
         return LexiconProbs({e: p for e, p in self.prons.items() if e[0] in chosen}, self.start, self.end, self.overall)
@@ -87,7 +85,7 @@ class LexiconProbs:
             f.writelines(f"{name} {value:.6g}\n" for name, value in zip(_EDGES, values, strict=True))
 
     @classmethod
-    def load(cls, folder: Path, phones: Mapping[str, int], prons: Mapping[str, Sequence[Pron]]) -> LexiconProbs | None:
+    def load(cls, folder: Path, phones: Mapping[str, int], prons: Mapping[str, Sequence[Pron]]) -> "LexiconProbs | None":
         """Read both tables; None when the folder has neither. Raises KdError: a malformed line, a number that is no probability, or
         other pronunciations than lexicon.txt has."""
         path, edges = folder / LEXICON_PROBS, folder / SILENCE_PROBS

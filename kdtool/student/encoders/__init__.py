@@ -2,8 +2,6 @@
 
 In: features (B, D, T) of 10 ms frames.  Out: the hidden layers at one frame in ``subsampling``.
 """
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from kdtool.core.errors import UsageError
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
     from kdtool.formats.system import System
     from kdtool.student.encoders.base import Encoder
 
-ENCODERS: Registry[type[Encoder]] = Registry("encoder", {
+ENCODERS: "Registry[type[Encoder]]" = Registry("encoder", {
     "tdnn": "kdtool.student.encoders.tdnn:Tdnn",
     "tdnnf": "kdtool.student.encoders.tdnnf:TdnnF",
     "blstm": "kdtool.student.encoders.blstm:Blstm",
@@ -21,12 +19,12 @@ ENCODERS: Registry[type[Encoder]] = Registry("encoder", {
 })  # fmt: skip
 
 
-def code_of(system: System) -> tuple[str, ...]:
+def code_of(system: "System") -> tuple[str, ...]:
     """Code of a student for a step that uses it: its encoder's; all encoders' if the system does not name it."""
     return ENCODERS.code(*([system.encoder["name"]] if system.encoder else ENCODERS))
 
 
-def make_encoder(name: str, input_dim: int, options: dict[str, Any]) -> Encoder:
+def make_encoder(name: str, input_dim: int, options: dict[str, Any]) -> "Encoder":
     """The encoder ``name`` for features of ``input_dim`` coefficients; UsageError on an unknown name or option."""
     kind = ENCODERS[name]
     try:

@@ -7,8 +7,6 @@ The loss: denominator's less numerator's total per output, plus the cross-entrop
 outputs (l2). The auxiliary heads are those of every student.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +44,7 @@ class Options:
     engine: str = "auto"
 
     @classmethod
-    def of(cls, cfg: StudentConfig) -> Options:
+    def of(cls, cfg: StudentConfig) -> "Options":
         """From the option kind_options; UsageError names what is wrong."""
         known = [f.name for f in dataclasses.fields(cls)]
         if unknown := sorted({*cfg.kind_options} - {*known}):

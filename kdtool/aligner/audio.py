@@ -42,12 +42,8 @@ def parse_channel(text: str) -> int | None:
 
 
 def stage(source: Path, target: Path, rate: int, channel: int | None, part: tuple[int, int] | None = None) -> Staged:
-    """Write one channel of `source` (None: the mean of all) to `target` at `rate`; only `part`, if given.
-
-    Raises:
-        KdError: no such channel, silent or too short audio, and what `open_audio` raises. The message says which and what to do.
-        OSError: `target` cannot be written, as on a full disk.
-    """
+    """Write one channel of `source` (None: the mean of all) to `target` at `rate`; only `part`, if given. Raises KdError: no such
+    channel, silent or too short audio, and as `open_audio`; OSError: `target` cannot be written, as on a full disk."""
     import numpy as np
 
     with open_audio(source) as audio:

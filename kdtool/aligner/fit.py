@@ -59,9 +59,7 @@ class TextFit:
 def text_fit(loop: PhoneLoop, builder: GraphBuilder, words: Sequence[str], found: Found, scores: np.ndarray) -> TextFit:
     """Compare an alignment with the loop, and its words with their neighbours.
 
-    Args:
-        builder: graphs over the loop's units; words: the aligned words, all in its lexicon.
-        scores: float32 (T, units), for the frames of `found`.
+    builder: graphs over the loop's units; words: the aligned words, all in its lexicon; scores: float32 (T, units), of `found`'s frames.
     """
     path = loop.best_path(scores)
     frames = np.arange(len(scores))

@@ -28,11 +28,8 @@ class LoopPath:
 
 
 class PhoneLoop:
-    """The loop over a GMM's phones.
-
-    Attributes:
-        units: the units as a tree: ``units.pdf_map[0, phone, 0, state]`` is a unit, ``units.pdf_phone`` the phone of each unit.
-    """
+    """The loop over a GMM's phones. ``units``: as a tree: ``units.pdf_map[0, phone, 0, state]`` is a unit, ``units.pdf_phone`` the
+    phone of each unit."""
 
     def __init__(self, tree: Tree, num_states: Mapping[int, int], family: Mapping[int, int]) -> None:
         """num_states, family: per phone, as in a lang folder."""
@@ -45,13 +42,9 @@ class PhoneLoop:
         self.entry = -PHONE_WEIGHT * math.log(len(self._first))
 
     def scores(self, model: DiagGmm, feats: np.ndarray, pdfs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log-likelihoods (nats); each senone is scored once.
+        """Log-likelihoods (nats); each senone is scored once. feats: (T, D); pdfs: senones whose scores are returned, too.
 
-        Args:
-            feats: (T, D); pdfs: senones whose scores are returned, too.
-
-        Returns:
-            float32 (T, 1 + len(pdfs)), first column empty, as k2 requires; float32 (T, units).
+        Returns float32 (T, 1 + len(pdfs)), first column empty, as k2 requires; float32 (T, units).
         """
         own = np.zeros((len(feats), 1 + len(pdfs)), np.float32)
         units = np.empty((len(feats), self.units.num_pdfs), np.float32)

@@ -3,6 +3,7 @@
 A file that holds less than it announces, or much more, is refused here.
 """
 
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,8 +74,7 @@ def truncated(path: Path, held: str, announced: str) -> AudioFault:
 
 def undecodable(path: Path, kind: str, error: Exception) -> AudioFault:
     """libsndfile's error about a file, without libsndfile's name for it."""
-    reason = " ".join(str(error).split())
-    reason = reason.split(": ", 1)[1] if reason.startswith("Error opening ") and ": " in reason else reason
+    reason = re.sub(r"^Error opening .*?: ", "", " ".join(str(error).split()))
     return AudioFault(f"{path} cannot be decoded ({kind}: {reason.rstrip('.')}); fetch it again, or convert it: {CONVERT}")
 
 

@@ -47,7 +47,7 @@ class Row:
 
 
 def read_rows(data: Path, recordings: dict[str, dict[str, Any]], *, prefix: bool) -> list[Row]:
-    """All utterances, sorted by id; KdError when Kaldi cannot use an id (the folder has been checked before)."""
+    """All utterances, sorted by id; KdError when Kaldi cannot use an id, or the speakers are not sorted then, as its tools assume."""
     rows: dict[str, Row] = {}
     where = data / MANIFESTS[1]
     for row in read_jsonl(where):
@@ -61,16 +61,13 @@ def read_rows(data: Path, recordings: dict[str, dict[str, Any]], *, prefix: bool
         end = min(total, start + round(row["duration"] * rate))
         channel = row["channel"][0] if isinstance(row["channel"], list) else row["channel"]
         rows[name] = Row(name, speaker, " ".join((row.get("text") or "").split()), row["recording_id"], start, end, channel)
-    return [rows[name] for name in sorted(rows)]
-
-
-def check_order(rows: list[Row], data: Path, *, prefix: bool) -> None:
-    """KdError unless the speakers of the sorted utterances are sorted too, as Kaldi's tools assume."""
-    for before, after in pairwise(rows):
+    ordered = [rows[name] for name in sorted(rows)]
+    for before, after in pairwise(ordered):
         if before.speaker > after.speaker:
             remedy = "rename the speakers" if prefix else "put the speakers before the ids with --prefix-speakers true"
             raise KdError(f"{data}: utterance {before.id} of speaker {before.speaker} sorts before {after.id} of {after.speaker}: Kaldi "
                           f"wants utterances sorted by speaker; {remedy}")  # fmt: skip
+    return ordered
 
 
 def decimal_seconds(samples: int, rate: int) -> str:
@@ -100,7 +97,6 @@ def write_dir(data: Path, work: Path, cfg: Config) -> None:
     rows = read_rows(data, recordings, prefix=cfg.prefix_speakers)
     if not rows:
         raise KdError(f"{data / MANIFESTS[1]}: no utterances; make the set again")
-    check_order(rows, data, prefix=cfg.prefix_speakers)
     used = sorted({row.recording for row in rows})
     rates = {name: recordings[name]["sampling_rate"] for name in used}
     speakers: dict[str, list[str]] = {}

@@ -88,7 +88,8 @@ def spellings(word: str) -> Iterator[str]:
     apostrophes, without joiners, with compatibility forms folded (NFKC), without accents. None is empty."""
     form = upper(word)
     last = ""
-    for change in (str, _plain_apostrophes, without_joiners, _folded, without_accents):
+    for change in (str, lambda w: w.translate(APOSTROPHES), without_joiners, lambda w: upper(unicodedata.normalize("NFKC", w)),
+                   without_accents):  # fmt: skip
         form = change(form)
         if form not in ("", last):
             yield form
@@ -98,14 +99,6 @@ def spellings(word: str) -> Iterator[str]:
 def without_joiners(text: str) -> str:
     """Without ZERO WIDTH (NON-)JOINER."""
     return _JOINERS.sub("", text)
-
-
-def _plain_apostrophes(text: str) -> str:
-    return text.translate(APOSTROPHES)
-
-
-def _folded(text: str) -> str:
-    return upper(unicodedata.normalize("NFKC", text))
 
 
 def punctuation(char: str) -> bool:

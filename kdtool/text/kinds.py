@@ -6,7 +6,7 @@ XML, RTF, ARPA. A transcript with numbers is not mistaken for these: every line 
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdtool.core.encoding import other_encoding
@@ -18,9 +18,9 @@ _CUE = re.compile(r"^\s*(\d+:)?\d{1,2}:\d{2}[,.]\d{1,3}\s*-->\s*(\d+:)?\d{1,2}:\
 _LRC = re.compile(r"\[\d{1,3}:\d{2}([.:]\d{1,3})?\].*|\[[a-z]+:.*\]")
 _NUMBER = r"\d+(?:\.\d+)?"
 _SECONDS = re.compile(r"(\d+\.\d+)\s+(\d+\.\d+)(\s.*)?")
-_CTM = re.compile(rf"\S+\s+\S{{1,2}}\s+({_NUMBER})\s+{_NUMBER}\s+\S+(\s+[\d.eE+-]+(\s+\S+){{0,2}})?")
-_STM = re.compile(rf"\S+\s+\S{{1,2}}\s+\S+\s+({_NUMBER})\s+({_NUMBER})(\s+<[^<>]*>)?\s.*")
-_RTTM = re.compile(r"[A-Z-]+\s+\S+\s+\d+\s+\S+\s+\S+\s+\S+\s+\S+\s+\S+(\s+\S+){0,2}")
+_CTM = re.compile(rf"\S+\s+\S{{1,2}}\s+\d+\.\d+\s+{_NUMBER}\s+\S+(\s+[\d.eE+-]+(\s+\S+){{0,2}})?")
+_STM = re.compile(rf"\S+\s+\S{{1,2}}\s+\S+\s+\d+\.\d+\s+{_NUMBER}(\s+<[^<>]*>)?\s.*")
+_RTTM = re.compile(r"(SPEAKER|SPKR-INFO|LEXEME) \s*\S+\s+\d+\s+\S+\s+\S+\s+\S+\s+\S+\s+\S+(\s+\S+){0,2}")
 _HTK = re.compile(r"(\d+)\s+(\d+)\s+\S.*")
 _SHORTEST = 100_000  # HTK counts in 100 ns: a file that ends before 10 ms is a text with numbers
 ADVICE = "give the words alone, as plain text"
@@ -84,38 +84,26 @@ def _json(text: str) -> bool:
 def _by_lines(lines: Sequence[str]) -> str:
     if cue := _CUE.search("\n".join(lines)):
         return "a subtitle file (SRT)" if "," in cue[0] else "a subtitle file (WebVTT)"
-    if _rising(lines, _HTK, lambda m: (int(m[1]), int(m[2])), _SHORTEST):
+    if _rising(lines, _HTK, _SHORTEST):
         return "an HTK label file (start and end in 100 ns, label)"
-    if _rising(lines, _SECONDS, lambda m: (float(m[1]), float(m[2])), 0):
+    if _rising(lines, _SECONDS, 0):
         return "a label file in seconds (start, end, label, as of Audacity)"
     table = [line for line in lines if not line.startswith(";;")]
+    # Start times have a decimal point: a sentence may hold other numbers.
     kinds = {"a subtitle file (LRC lyrics)": _LRC, "an STM file": _STM, "a CTM file (word times)": _CTM, "an RTTM file": _RTTM}
-    for kind, form in kinds.items():
-        if table and all((found := form.fullmatch(line)) and _times(found, form) for line in table):
-            return kind
-    return ""
+    return next((kind for kind, form in kinds.items() if table and all(map(form.fullmatch, table))), "")
 
 
-def _times(found: re.Match[str], form: re.Pattern[str]) -> bool:
-    """Whether the fields are times and not numbers in a sentence: they have a decimal point, or the line begins like RTTM."""
-    if form is _RTTM:
-        return found[0].startswith(("SPEAKER ", "SPKR-INFO ", "LEXEME "))
-    return form is _LRC or "." in found[1]
-
-
-def _rising(
-    lines: Sequence[str], form: re.Pattern[str], times: Callable[[re.Match[str]], tuple[float, float]], shortest: float
-) -> bool:
+def _rising(lines: Sequence[str], form: re.Pattern[str], shortest: float) -> bool:
     """Whether all lines are consecutive segments that end at `shortest` or later.
 
     A single line must begin at 0: a sentence may begin with two numbers.
     """
     first, last = -1.0, 0.0
     for line in lines:
-        found = form.fullmatch(line)
-        if not found:
+        if not (match := form.fullmatch(line)):
             return False
-        start, end = times(found)
+        start, end = float(match[1]), float(match[2])
         if not last <= start <= end:
             return False
         first, last = start if first < 0 else first, end

@@ -59,11 +59,6 @@ def sentence_mark(token: str) -> bool:
     return _SENTENCE.fullmatch(token) is not None
 
 
-def unknown_mark(token: str) -> bool:
-    """Whether a token represents an unknown word."""
-    return _UNKNOWN.fullmatch(token) is not None
-
-
 def without_marks(text: str, counts: Counts, *, unknown: str = "", tags: bool = False) -> str:
     """A line without sentence marks; single blanks.
 
@@ -80,7 +75,7 @@ def without_marks(text: str, counts: Counts, *, unknown: str = "", tags: bool = 
     for token in _GLUED.sub(r" \1 ", text).split():
         if sentence_mark(token):
             counts[SENTENCE] += 1
-        elif unknown_mark(token):
+        elif _UNKNOWN.fullmatch(token):
             counts[UNKNOWN] += 1
             kept += [unknown] * bool(unknown)
         elif tags and TAGS.fullmatch(token):

@@ -16,7 +16,7 @@ from kdtool.aligner.items import Fault, Item, is_kaldi, kaldi_items
 from kdtool.audio.faults import CONVERT
 from kdtool.audio.kinds import AUDIO, CONVERTED, HEADERLESS
 from kdtool.audio.reader import is_audio
-from kdtool.core.encoding import read_utf8, utf8_lines
+from kdtool.core.encoding import mostly_utf8_lines, read_utf8, utf8_lines
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.names import escaped, is_utf8, printable
 from kdtool.core.walk import file_fault, files_below
@@ -177,15 +177,12 @@ def _transcript_lines(folder: Path, file: Path, faults: dict[str, str]) -> list[
         reason = f"{file}: {file_fault(file) or e.strerror}"
     except KdError as e:
         reason = str(e)
-        good, bad = [], {}
-        for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
-            try:
-                good.append((number, line.decode("utf-8").removeprefix("\ufeff")))
-            except UnicodeDecodeError:
-                bad[line.split()[0].decode(errors="replace")] = f"{file}, line {number}: not UTF-8; {reason.rpartition('; ')[2]}"
-        if len(bad) < len(good) and not any("\0" in line for _, line in good):
-            faults.update(bad)
-            return good
+        if lines := list(enumerate(mostly_utf8_lines(file), 1)):
+            for number, line in lines:
+                if not is_utf8(line):
+                    name = line.split()[0].encode(errors="surrogateescape").decode(errors="replace")
+                    faults[name] = f"{file}, line {number}: not UTF-8; {reason.rpartition('; ')[2]}"
+            return [(number, line) for number, line in lines if is_utf8(line)]
     faults[file.relative_to(folder).as_posix()] = reason
     return []
 

@@ -13,14 +13,15 @@ from typing import Any
 
 from kdtool.aligner.names import ctm_names
 from kdtool.aligner.prepare import Utterance
-from kdtool.aligner.textgrid import Tier, write_textgrid
 from kdtool.aligner.times import Aligned, Interval
+from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text, write_json, write_jsonl
 
 KINDS = ("words", "phones", "states")
 FILE_COLUMNS = ("file", "seconds", "words", "confidence", "loglike_per_frame", "llr_per_frame", "fit", "doubtful_words", "worst_start",
                 "worst_end", "worst_words", "heard")  # fmt: skip
 START = attrgetter("offset")
+Tier = tuple[str, Sequence[tuple[float, float, str]]]  # name, (start, end, label) in seconds
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,42 @@ def write_all(work: Path, files: Sequence[Aligned], utterances: Iterable[Utteran
             f"{w.heard}\n" for one in placed for w in one.aligned.words
         )  # fmt: skip
     write_lhotse(work, placed, kinds)
+
+
+def fill(intervals: Sequence[tuple[float, float, str]], duration: float) -> list[tuple[float, float, str]]:
+    """The intervals, with empty ones filling the gaps, from 0 to `duration`. Raises KdError: an interval overlaps the one before, is
+    empty or leaves the file."""
+    full: list[tuple[float, float, str]] = []
+    at = 0.0
+    for start, end, label in intervals:
+        if not at <= start < end <= duration:
+            raise KdError(f"interval {label!r} from {start} to {end} s follows {at} s in a file of {duration} s")
+        if start > at:
+            full.append((at, start, ""))
+        full.append((start, end, label))
+        at = end
+    if at < duration:
+        full.append((at, duration, ""))
+    return full
+
+
+def write_textgrid(path: Path, duration: float, tiers: Sequence[Tier]) -> None:
+    """Write a TextGrid; gaps in a tier become empty intervals, as Praat requires."""
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {duration!r}",
+             "tiers? <exists>", f"size = {len(tiers)}", "item []:"]  # fmt: skip
+    for number, (name, intervals) in enumerate(tiers, 1):
+        full = fill(intervals, duration)
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(name)}", "        xmin = 0",
+                  f"        xmax = {duration!r}", f"        intervals: size = {len(full)}"]  # fmt: skip
+        for n, (start, end, label) in enumerate(full, 1):
+            lines += [f"        intervals [{n}]:", f"            xmin = {start or 0!r}", f"            xmax = {end!r}",
+                      f"            text = {_quoted(label)}"]  # fmt: skip
+    with open_text(path, "w") as f:
+        f.write("\n".join(lines) + "\n")
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def file_row(a: Aligned) -> list[str]:

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from kdtool.core.errors import KdError
+from kdtool.core.names import is_utf8
 from kdtool.core.walk import file_fault
 
 _MARKS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
@@ -31,6 +32,14 @@ def read_utf8(path: Path) -> str:
 def utf8_lines(path: Path) -> list[str]:
     """As `read_utf8`, a table's lines without their newline and without byte order marks, which joined files have in the middle."""
     return [line.lstrip("\ufeff") for line in read_utf8(path).split("\n")]
+
+
+def mostly_utf8_lines(path: Path) -> list[str]:
+    """The same of a file with some lines in another encoding, whose bytes become lone surrogates; none where most lines are such."""
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    lines = [line.lstrip("\ufeff") for line in text.split("\n")]
+    bad = sum(not is_utf8(line) for line in lines)
+    return [] if "\0" in text or 2 * bad > sum(map(bool, lines)) else lines
 
 
 def other_encoding(path: Path, data: bytes) -> str:

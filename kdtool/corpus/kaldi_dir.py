@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdtool.core.encoding import utf8_lines
+from kdtool.core.encoding import mostly_utf8_lines, utf8_lines
 from kdtool.core.errors import KdError
 from kdtool.core.names import is_utf8, printable
 from kdtool.core.walk import file_fault
@@ -98,20 +98,10 @@ def _lines(path: Path, foreign: bool) -> Iterator[tuple[int, str]]:
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; a Kaldi data folder holds wav.scp, text and utt2spk") from e
     except KdError:
-        lines = _foreign_lines(path) if foreign else []
-        if not lines:
+        lines = mostly_utf8_lines(path) if foreign else []
+        if not lines or not all(is_utf8(_fields(line)[0]) for line in lines):  # or an id is in another encoding
             raise
     yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip(BLANKS))
-
-
-def _foreign_lines(path: Path) -> list[str]:
-    """The lines, bytes that are not UTF-8 as lone surrogates; none where an id or most lines have such: all is in another encoding."""
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
-    lines = [line.lstrip("\ufeff") for line in text.split("\n")]
-    bad = [line for line in lines if not is_utf8(line)]
-    if "\0" in text or 2 * len(bad) > sum(map(bool, lines)) or not all(is_utf8(_fields(line)[0]) for line in bad):
-        return []
-    return lines
 
 
 def seconds(text: str, where: str) -> float:

@@ -27,9 +27,9 @@ from kdtool.aligner.inputs import find_items
 from kdtool.aligner.posterior import align_scores
 from kdtool.aligner.report import choose, window, write_report
 from kdtool.aligner.score import errors, figures, match, single_phones
-from kdtool.aligner.textgrid import fill, write_textgrid
 from kdtool.aligner.times import Aligned, Doubt, Interval, to_aligned
 from kdtool.aligner.words import split_words
+from kdtool.aligner.write import fill, write_textgrid
 from kdtool.core.errors import KdError, UsageError
 from kdtool.formats.tree import Tree
 from kdtool.graph.training import GraphBuilder

@@ -34,8 +34,6 @@ ablation.json; paths are relative to the ablation's folder, rates and intervals 
                 p < 0.05 in 80% of trials, null where no two systems have the same seeds
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

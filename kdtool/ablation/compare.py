@@ -14,8 +14,6 @@ Systems with the same seeds are paired by seed: it fixes the order of the data, 
 between seeds is unknown, and none is added.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -26,8 +26,6 @@ A system is the base, or the system named in ``from``, changed by ``options`` (e
 A system's file depends only on the base and its own entries: another system in the list does not change a byte of it.
 """
 
-from __future__ import annotations
-
 import copy
 import os
 import re

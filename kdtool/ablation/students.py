@@ -3,8 +3,6 @@
 In: the ablation's folder, its plan, an earlier ablation.json.  Out: students and results by system, as ablation.json has them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -80,9 +78,9 @@ class Students:
         """One decode; KdError unless it scores what the others of that set do. place: with the fields of PLACE; whose: for that error."""
         ids = sorted(rows)
         words, decode = [rows[u].words for u in ids], whose + run["decode"]
-        first, known, counts = self.scored.setdefault((place["set"], place["rate"]), (decode, ids, words))
-        if (ids, words) != (known, counts):
-            raise KdError(f"{decode} and {first} score other utterances or references ({len(ids)} and {len(known)}); decode both "
+        first, first_ids, first_words = self.scored.setdefault((place["set"], place["rate"]), (decode, ids, words))
+        if (ids, words) != (first_ids, first_words):
+            raise KdError(f"{decode} and {first} score other utterances or references ({len(ids)} and {len(first_ids)}); decode both "
                           "again on the same set")  # fmt: skip
         run = {**run, "errors": " ".join(str(rows[u].errors) for u in ids)}
         self._runs[system].append(({k: place[k] for k in PLACE}, run))
@@ -99,8 +97,8 @@ class Students:
                           "or collect it again")  # fmt: skip
         for system in (s for s in old["systems"] if s["name"] in self.planned):
             name, made = system["name"], self.made[system["name"]]
-            known = {student["seed"] for student in made}
-            new = {st["seed"]: st for st in system["students"] if st["seed"] not in known and st["options"] in self.planned[name]}
+            seeds = {student["seed"] for student in made}
+            new = {st["seed"]: st for st in system["students"] if st["seed"] not in seeds and st["options"] in self.planned[name]}
             made += new.values()
             made.sort(key=lambda student: int(student["seed"]))
             self.taken = sorted([*self.taken, *(f"{name}_{seed}" for seed in new)])
@@ -153,8 +151,8 @@ def trained_digest(path: Path) -> str:
     from kdtool.core.state import defaults_of
     from kdtool.student.config import StudentConfig
 
-    known = {k: v for k, v in yaml.safe_load(path.read_text(encoding="utf-8")).items() if k in StudentConfig.__dataclass_fields__}
-    return options_digest(StudentConfig(**{**defaults_of(StudentConfig()), **known}))
+    options = {k: v for k, v in yaml.safe_load(path.read_text(encoding="utf-8")).items() if k in StudentConfig.__dataclass_fields__}
+    return options_digest(StudentConfig(**{**defaults_of(StudentConfig()), **options}))
 
 
 def options_digest(cfg: Any) -> str:

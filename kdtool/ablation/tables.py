@@ -1,7 +1,5 @@
 """ablation.json -> the text of ABLATION.md, and tables for the report.  In: its content (kdtool.ablation.collect).  Out: text, tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,10 +37,10 @@ def render(content: Content, made: dict[str, str]) -> str:
     lines = heading(made)
     for text in paragraphs(content):
         lines += ["", text]
-    for name, setting, systems, found in sections(content):
+    for name, setting, systems, places in sections(content):
         end = f", {setting}" if setting else ""
-        lines += ["", f"## {name}{end}", "", *summary(systems, found).markdown()]
-        for place in found:
+        lines += ["", f"## {name}{end}", "", *summary(systems, places).markdown()]
+        for place in places:
             lines += ["", f"### {place_name(place, ', ')}{end}", "", *details(systems, place).markdown()]
             same = {**dict(zip(("set", "lm", "first_pass_lm"), place, strict=False)), "setting": setting}
             points = next((d["points"] for d in content.get("detectable", []) if same.items() <= d.items()), None)
@@ -92,15 +90,15 @@ def sections(content: Content) -> Iterator[tuple[str, str, list[System], list[Pl
     """Set, setting, the setting's systems, the graphs with which the set was decoded; those without a decode are left out."""
     for name in sets(content):
         for setting, systems in by_setting(content).items():
-            if found := places(content, systems, name):
-                yield name, setting, systems, found
+            if places := places_of(content, systems, name):
+                yield name, setting, systems, places
 
 
-def places(content: Content, systems: Sequence[System], name: str) -> list[Place]:
+def places_of(content: Content, systems: Sequence[System], name: str) -> list[Place]:
     """The graphs with which a set was decoded: in the plan's order, others behind."""
     order = {lm: n for n, lm in enumerate(content["graphs"])}
-    found = {(r["set"], r["lm"], r["first_pass_lm"], r["rate"]) for s in systems for r in s["results"] if r["set"] == name}
-    return sorted(found, key=lambda p: (order.get(p[1], len(order)), p[3] == "wer", p[1] != p[2], p))
+    places = {(r["set"], r["lm"], r["first_pass_lm"], r["rate"]) for s in systems for r in s["results"] if r["set"] == name}
+    return sorted(places, key=lambda p: (order.get(p[1], len(order)), p[3] == "wer", p[1] != p[2], p))
 
 
 def place_name(place: Place, between: str = " ") -> str:
@@ -124,14 +122,14 @@ def mean(r: Result) -> str:
     return f"{r['mean']:.2f} [{r['ci95'][0]:.2f}, {r['ci95'][1]:.2f}]"
 
 
-def summary(systems: Sequence[System], found: Sequence[Place], shown: Callable[[Place, Result], str] = lambda _, r: mean(r)) -> Table:
+def summary(systems: Sequence[System], places: Sequence[Place], shown: Callable[[Place, Result], str] = lambda _, r: mean(r)) -> Table:
     """One line per system: its error rates side by side."""
     rows = []
     for s in systems:
-        results = [(p, result_at(s, p)) for p in found]
+        results = [(p, result_at(s, p)) for p in places]
         seeds = sorted({len(r["runs"]) for _, r in results if r})
         rows.append([s["name"], s["about"] or "-", "/".join(map(str, seeds)), *(shown(p, r) if r else "-" for p, r in results)])
-    return Table(["system", "what", "seeds", *(f"{p[3].upper()} {p[1]}" for p in found)], rows, range(2, 3 + len(found)))
+    return Table(["system", "what", "seeds", *(f"{p[3].upper()} {p[1]}" for p in places)], rows, range(2, 3 + len(places)))
 
 
 def details(systems: Sequence[System], place: Place) -> Table:

@@ -3,8 +3,6 @@
 All foreign text goes through ``esc``, except what is marked as ``Html``.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html

@@ -5,8 +5,6 @@ Meanwhile what was clicked has the class "on", and what has the class "now" in t
 (class "wide") around it follows.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 

@@ -3,8 +3,6 @@
 A timeline's x axis has a fixed number of pixels per second, so that parts drawn below one another are aligned.
 """
 
-from __future__ import annotations
-
 import base64
 import itertools
 import struct

@@ -1,14 +1,12 @@
 """Options of make_report, and what it shows in detail.  In: ablation.json's content.  Out: systems, a set, an utterance."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median_high
 from typing import Any
 
-from kdtool.ablation.tables import Content, Place, System, by_setting, places, result_at, sets
+from kdtool.ablation.tables import Content, Place, System, by_setting, places_of, result_at, sets
 from kdtool.core.errors import UsageError
 from kdtool.formats.system import learns_of
 
@@ -49,21 +47,21 @@ class Shown:
     candidates: int = 0
 
     @classmethod
-    def choose(cls, root: Path, content: Content, cfg: Config) -> Shown:
+    def choose(cls, root: Path, content: Content, cfg: Config) -> "Shown":
         """What to show of an ablation."""
-        known, given = sets(content), cfg.feats.resolve().parent.name if cfg.feats else ""
-        name, setting = given if given in known else known[0], setting_of(content)
+        names, given = sets(content), cfg.feats.resolve().parent.name if cfg.feats else ""
+        name, setting = given if given in names else names[0], setting_of(content)
         reference, systems = reference_of(content, setting), by_setting(content).get(setting, [])
         if reference is None:
             return cls(root, content, cfg, name, systems, None, bold=tuple(s["name"] for s in systems[:4]))
         learnt = [s for s in systems if taught(s)]
         kinds = [best(content, group, reference, name) for group in ([s for s in learnt if taught(s) == "main"], learnt)]
-        names = [*(s["name"] for r in content["references"] for s in systems if s["system"] == r), *(s["name"] for s in kinds if s)]
-        return cls(root, content, cfg, name, systems, reference, kinds[1], tuple(dict.fromkeys(names)), len(learnt))
+        bold = [*(s["name"] for r in content["references"] for s in systems if s["system"] == r), *(s["name"] for s in kinds if s)]
+        return cls(root, content, cfg, name, systems, reference, kinds[1], tuple(dict.fromkeys(bold)), len(learnt))
 
     def places(self, name: str, systems: Iterable[System]) -> list[Place]:
         """The graphs with which a set was decoded, in the plan's order."""
-        return places(self.content, list(systems), name)
+        return places_of(self.content, list(systems), name)
 
 
 def heads_of(system: System) -> list[dict[str, Any]]:
@@ -73,15 +71,15 @@ def heads_of(system: System) -> list[dict[str, Any]]:
 
 def taught(system: System) -> str:
     """The head that learns from a teacher: "main", "heads" (auxiliary ones, and perhaps the main head), or "" for none."""
-    known = [student["learns_from"] for student in system["students"] if "learns_from" in student]
+    recorded = [student["learns_from"] for student in system["students"] if "learns_from" in student]
     # An old ablation.json lacks this field: then from the plan's options.
-    learns = known[0] if known else learns_of(system["changed"].get("main") or "ce", heads_of(system))
+    learns = recorded[0] if recorded else learns_of(system["changed"].get("main") or "ce", heads_of(system))
     return learns if learns in ("main", "heads") else ""
 
 
 def relative(content: Content, system: System, reference: System, name: str) -> float | None:
     """Mean over a set's graphs of the error rate divided by the reference's; None if they have no graph in common."""
-    pairs = [(result_at(system, place), result_at(reference, place)) for place in places(content, [reference], name)]
+    pairs = [(result_at(system, place), result_at(reference, place)) for place in places_of(content, [reference], name)]
     shares = [result["mean"] / base["mean"] for result, base in pairs if result and base and base["mean"] > 0]
     return mean(shares) if shares else None
 
@@ -100,24 +98,15 @@ def reference_of(content: Content, setting: str = "") -> System | None:
 
 
 def setting_of(content: Content) -> str:
-    """The setting shown in detail: the first with a reference and a system that learns from a teacher, else with a reference.
-
-    '' (the plain one) if there is none: if the plain systems are missing, a setting with systems is shown instead.
-    """
-    known = {setting: systems for setting, systems in by_setting(content).items() if reference_of(content, setting)}
-    return next((setting for setting, systems in known.items() if any(map(taught, systems))), next(iter(known), ""))
+    """The setting shown in detail: the first with a reference and a system that learns from a teacher, else with a reference, else ''."""
+    settings = {setting: systems for setting, systems in by_setting(content).items() if reference_of(content, setting)}
+    return next((setting for setting, systems in settings.items() if any(map(taught, systems))), next(iter(settings), ""))
 
 
 def utterance(name: str, errors: Mapping[str, tuple[float, int]], lengths: Mapping[str, int]) -> str:
-    """The utterance to show; of several with the same share of errors, the one with the most typical length.
+    """The utterance to show: 'median', 'worst' or an id; of several with the same share of errors, the one with the most typical length.
 
-    Args:
-        name: 'median', 'worst' or an id.
-        errors: id -> (errors, reference words); others count as without errors if none of the candidates is here.
-        lengths: frames of the candidates.
-
-    Raises:
-        UsageError: an id that is no candidate.
+    errors: id -> (errors, reference words), all 0 if no candidate is here; lengths: frames of the candidates. UsageError: not a candidate.
     """
     if name not in RANKED:
         if name not in lengths:

@@ -1,7 +1,5 @@
 """Learning curves.  In: the students' curve.jsonl.  Out: charts and a table, as HTML."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -30,11 +28,11 @@ def section(shown: Shown) -> str:
                   "weights, training losses means over the updates since the previous evaluation. Axes are scaled for the part "
                   f"after the first {100 * FIT:.0f}% of the updates.")]  # fmt: skip
     curves = {s["name"]: read(shown.root, s) for s in shown.content["systems"]}
-    if lacking := [name for name, found in curves.items() if not found]:
+    if lacking := [name for name, seeds in curves.items() if not seeds]:
         parts.append(note(f"No {CURVE} of {', '.join(lacking)}."))
     for setting, systems in by_setting(shown.content).items():
-        if found := {s["name"]: curves[s["name"]] for s in systems if curves[s["name"]]}:
-            parts += [f"<h3>{esc(setting)}</h3>" if setting else "", _charts(found, shown.bold)]
+        if trained := {s["name"]: curves[s["name"]] for s in systems if curves[s["name"]]}:
+            parts += [f"<h3>{esc(setting)}</h3>" if setting else "", _charts(trained, shown.bold)]
     if shown.best is not None and curves[shown.best["name"]]:
         parts.append(_heads(shown.best["name"], curves[shown.best["name"]]))
     return "\n".join([*parts, _ends(shown.content["systems"], curves)])

@@ -4,8 +4,6 @@ An error of a reference token is its substitution or deletion in an alignment wi
 reference token and are counted separately. Counts are means over the seeds.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

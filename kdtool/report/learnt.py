@@ -1,15 +1,10 @@
 """What soft heads learned from their teachers, on held-out speech.  In: students, teachers, features, alignment.
 
-Out: HTML. Three approximations p of the teacher's distributions q are compared by their mean KL(q || p) in nats per frame:
-- one distribution for everything, the mean of q: no context;
-- one per unit, the mean of q over the other occurrences of the unit: the unit is known, its history
-  is not, and no acoustics can blur the identity of the unit;
-- the head's posteriors.
-A head that is nearer than the second recovers from the speech what the teacher knows from the sentence. Otherwise there is no sign of
-it; the head may still be uncertain about the unit itself, which the second knows, so compare heads with easy units.
+Out: HTML. Three approximations p of the teacher's distributions q are compared by their mean KL(q || p) in nats per frame: the mean of q
+(no context); per unit, the mean of q over its other occurrences (the unit is known, its history is not); the head's posteriors. A head
+that is nearer than the second recovers from the speech what the teacher knows from the sentence. Otherwise there is no sign of it: the
+head may still be uncertain about the unit itself, which the second knows, so compare heads with easy units.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,11 +107,11 @@ def section(shown: Shown) -> str:
     rows = []
     for (name, offset), learners in heads.items():
         targets = taught(load_teacher(folders[name]), ali, lang, ids, offset)
-        known = [name if not offset else f"{name}, {offset:+d}", *(f"{x:.3f}" for x in targets.answers())]
+        figures = [name if not offset else f"{name}, {offset:+d}", *(f"{x:.3f}" for x in targets.answers())]
         for s, spec in learners:
             student = shown.root / s["students"][0]["folder"]
             if spec.name in [kept.name for kept in head_specs(student)]:
-                rows.append([*known, s["name"], spec.name, f"{head_divergence(load_with_heads(student), spec.name, feats, targets):.3f}"])
+                rows.append([*figures, s["name"], spec.name, f"{head_divergence(load_with_heads(student), spec.name, feats, targets):.3f}"])
     about = (
         f"Mean KL divergence from the teacher's distribution in nats per frame, over {len(ids)} held-out utterances: for "
         "one distribution for everything; for each unit's mean over its other occurrences, which knows the unit but no context; for "

@@ -6,8 +6,6 @@ its features and alignment, the GMM that made the alignment, and the lang folder
 The page names missing parts, and shows the rest.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ from kdtool.report.choice import Config, Shown, relative, sets
 from kdtool.student.encoders import code_of as encoder_code
 from kdtool.teacher.registry import code_of as teacher_code
 
-PAGE = "index.html"
 STYLE = """
 h2 { border-top: 2px solid #ddd; padding-top: .8em } h3 { font-size: 1em; margin: 1.2em 0 .2em } h4 { font-size: .9em; margin: .8em 0 0 }
 .scroll { overflow-x: auto } table { font-size: 13px } summary { cursor: pointer; color: #0059b3; font-size: 13px }
@@ -87,17 +84,15 @@ def _about(shown: Shown) -> str:
         return "No system that learns from a teacher is decoded yet."
     share = relative(shown.content, best, reference, shown.name)
     change = f"{100 * (share - 1):+.1f}%" if share is not None else "unknown"
-    return (
-        f"Best of those that learn from teachers, by its error rates on {shown.name} relative to {reference['name']}'s "
-        f"(mean over graphs: {change}): {best['name']}, {best['about'] or 'not described'}. "
-        + (f"Chosen from {shown.candidates} on {shown.name}: its figures there flatter it." if shown.candidates > 1 else "")
-    )
+    flatter = f"Chosen from {shown.candidates} on {shown.name}: its figures there flatter it." if shown.candidates > 1 else ""
+    return (f"Best of those that learn from teachers, by its error rates on {shown.name} relative to {reference['name']}'s "
+            f"(mean over graphs: {change}): {best['name']}, {best['about'] or 'not described'}. {flatter}")  # fmt: skip
 
 
 def make(shown: Shown, work: Path) -> None:
     """Write the page into ``work``."""
     text = page(shown)
-    with open_text(work / PAGE, "w") as f:
+    with open_text(work / "index.html", "w") as f:
         f.write(text)
     print(f"make_report: {len(text) / 1e6:.2f} MB", file=sys.stderr)
 

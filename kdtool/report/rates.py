@@ -1,7 +1,5 @@
 """The ablation's tables, and charts of differences, of varied options and of the teachers' perplexity.  Out: HTML."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +50,7 @@ def _forest(reference: System | None, systems: Sequence[System], places: Sequenc
                 about = f"{s['name']}: {versus(v)}"
                 lines.append(Line(about, [Point(n, v["delta"], about, v["low"], v["high"])], colour))
         rows = [""] * len(names) if drawn else names  # the charts beside the first have the same rows
-        left = 7 * max(map(len, rows)) + 8
+        left = 7 * max(map(len, rows)) + 12
         frame = Frame(place_name(place), "", "points", 200 + left, 68 + ROW * len(rows), rows, zero=True, rows=True, left=left)
         drawn.append(chart(frame, lines))
     return note(f"Difference to {reference['name']} in points, below zero is better:") + charts(drawn)
@@ -117,23 +115,24 @@ def teachers(shown: Shown) -> str:
 def _learners(shown: Shown, unit: str) -> list[tuple[str, System]]:
     """(teacher, system) of the systems with a soft head of this unit whose teacher has a perplexity."""
     systems = [s for s in shown.systems if any(h["unit"] == unit and not h.get("posts") for h in _soft(s))]
-    known = {name for name, teacher in shown.content["teachers"].items() if perplexity(teacher)[1] is not None}
-    return [(s["teachers"][unit], s) for s in systems if s["teachers"].get(unit) in known]
+    measured = {name for name, teacher in shown.content["teachers"].items() if perplexity(teacher)[1] is not None}
+    return [(s["teachers"][unit], s) for s in systems if s["teachers"].get(unit) in measured]
 
 
 def _gains(shown: Shown, unit: str, learners: Sequence[tuple[str, System]], places: Sequence[Place]) -> tuple[str, list[list[str]]]:
     """A chart of one unit (points: systems; x: perplexity; y: relative change in percent) and its numbers."""
-    known = {teacher: perplexity(shown.content["teachers"][teacher]) for teacher, _ in learners}
+    perplexities = {teacher: perplexity(shown.content["teachers"][teacher]) for teacher, _ in learners}
     lines = []
     for n, place in enumerate(places):
         points = []
         for teacher, s in learners:
-            x = known[teacher][1]
+            x = perplexities[teacher][1]
             if (v := versus_at(s, place, shown.reference)) and x is not None:
                 points.append(Point(x, v["relative"], f"{s['name']}, {place_name(place)}: {v['relative']:+.1f}% at {x:.3f}"))
         shift = 9 * (n - (len(places) - 1) / 2)
         lines.append(Line(place_name(place), points, COLOURS[n % len(COLOURS)], joined=False, opacity=0.75, shift=shift))
-    rows = [[unit, t, known[t][0], s["name"], *(versus(versus_at(s, place, shown.reference)) for place in places)] for t, s in learners]
+    rows = [[unit, teacher, perplexities[teacher][0], s["name"], *(versus(versus_at(s, place, shown.reference)) for place in places)]
+            for teacher, s in learners]  # fmt: skip
     return chart(Frame(f"{unit} teachers", "perplexity on dev", "change of the error rate, %", zero=True), lines), rows
 
 

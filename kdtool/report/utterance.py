@@ -3,8 +3,6 @@
 In: the ablation, a data set with features and alignment.  Out: HTML with one SVG; all parts have the same time axis.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +47,8 @@ def section(shown: Shown) -> str:
     (feats, ali, lang), tree = speech, Tree.load(cfg.gmm)
     if (other := ali.meta.get("tree_digest")) != tree.digest:
         raise KdError(f"{cfg.ali} was made with tree {other}, {cfg.gmm} has {tree.digest}; give the GMM that aligned it (--gmm)")
-    known = set(feats.ids)
-    lengths = {u: ali.get(u).num_frames for u in ali.ids if u in known}
+    with_features = set(feats.ids)
+    lengths = {u: ali.get(u).num_frames for u in ali.ids if u in with_features}
     if not lengths:
         raise KdError(f"{cfg.ali} and {cfg.feats} have no utterance in common; give those of one data set")
     utt, phones = utterance(cfg.utterance, errors_by_utterance(shown, systems), lengths), Phones(lang, tree)

@@ -5,8 +5,6 @@ folder, and the tables of RESULTS.md, which are printed as well. ``--check`` wri
 results.json.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -4,8 +4,7 @@ In: folders of decodes.  Out: the two files. A comment of the Markdown says how 
 check can render it again. The JSON holds no time, so equal scores give equal bytes.
 """
 
-from __future__ import annotations
-
+import itertools
 import json
 import sys
 import time
@@ -94,10 +93,8 @@ def heading(made: dict[str, str]) -> list[str]:
     """Title, record, note, date and command: the first lines of every generated file."""
     # Escaped, so that the JSON cannot end its comment.
     comment = json.dumps(made, sort_keys=True).replace(">", "\\u003e")
-    lines = [f"# {made['title']}", "", _MARK + comment + " -->", ""]
-    if made["note"]:
-        lines += [made["note"], ""]
-    lines += [f"Generated {made['date']} at commit {made['git']}; do not edit by hand."]
+    lines = [f"# {made['title']}", "", f"{_MARK}{comment} -->", "", *([made["note"], ""] if made["note"] else [])]
+    lines.append(f"Generated {made['date']} at commit {made['git']}; do not edit by hand.")
     return [*lines, "", f"    {made['command']}"] if made["command"] else lines
 
 
@@ -153,11 +150,9 @@ def _text(path: Path) -> str:
 
 def different_line(json_path: Path, markdown: Path, render: Render) -> int:
     """The first line of the Markdown that differs from the JSON and its heading; 0 if none does."""
-    content, text = read_json(json_path), _text(markdown)
-    expected = render(content, parse_made(text, markdown)).split("\n")
-    lines = text.split("\n")
-    differing = (n for n, (a, b) in enumerate(zip(expected, lines, strict=False), 1) if a != b)
-    return 0 if lines == expected else next(differing, min(len(lines), len(expected)) + 1)
+    text = _text(markdown)
+    pairs = itertools.zip_longest(render(read_json(json_path), parse_made(text, markdown)).split("\n"), text.split("\n"))
+    return next((number for number, (expected, line) in enumerate(pairs, 1) if expected != line), 0)
 
 
 def check(json_path: Path, markdown: Path, render: Render, step: str) -> None:

@@ -1,7 +1,5 @@
 """results.json -> the text of RESULTS.md.  In: result objects and the record of their making.  Out: Markdown, deterministic."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from kdtool.ablation.students import KEY, Results, Students
 from kdtool.core.errors import KdError
-from kdtool.decode.bootstrap import RESAMPLES, SEED, resampled
+from kdtool.decode.bootstrap import RESAMPLES, SEED, drawn_rates, percentiles
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,19 @@ class Comparison:
                 raise KdError(f"{name}: errors of {table.shape}, {len(seeds[name])} seeds, {len(words)} utterances with {words.sum()} "
                               "words; decode again")  # fmt: skip
         self.resamples, self.seeds = resamples, {name: list(seeds[name]) for name in errors}
-        sums = resampled(np.concatenate([*errors.values(), words[None]]).T.astype(np.float64), resamples, seed)
-        rates = 100.0 * sums[:, :-1] / np.maximum(sums[:, -1:], 1.0)
-        ends = np.cumsum([len(table) for table in errors.values()])[:-1]
-        self.drawn = dict(zip(errors, np.split(rates, ends, axis=1), strict=True))  # (resamples, S)
+        rates, ends = drawn_rates(np.concatenate([*errors.values()]).T, words, resamples, seed), np.cumsum([*map(len, errors.values())])
+        self.drawn = dict(zip(errors, np.split(rates, ends[:-1], axis=1), strict=True))  # (resamples, S)
         self.each = {name: 100.0 * table.sum(axis=1) / words.sum() for name, table in errors.items()}  # (S,)
         self.t = {name: seed_draws(numbers, resamples, seed) for name, numbers in self.seeds.items()}
 
     def rate(self, name: str) -> Rate:
         """One system's error rate."""
         each = self.each[name]
-        low, high = np.quantile(self._values(name), [0.025, 0.975])
-        low = max(0.0, float(low))  # where seeds differ widely, Student's t reaches below
+        low, high = percentiles(self._values(name))
+        low = max(0.0, low)  # where seeds differ widely, Student's t reaches below
         deviation = float(each.std(ddof=1)) if len(each) > 1 else 0.0
         within, _, between = variances(self.drawn[name], each)
-        return Rate(float(each.mean()), low, float(high), deviation, within**0.5, max(0.0, between) ** 0.5)
+        return Rate(float(each.mean()), low, high, deviation, within**0.5, max(0.0, between) ** 0.5)
 
     def _values(self, name: str) -> np.ndarray:
         return spread(self.drawn[name], self.each[name], self.t[name])
@@ -96,10 +94,9 @@ class Comparison:
         else:
             delta = self._values(name) - self._values(reference)
         delta[np.abs(delta) < 1e-9] = 0.0  # rounding is no difference
-        low, high = np.quantile(delta, [0.025, 0.975])
         p = 2.0 * min(float((delta <= 0).mean()), float((delta >= 0).mean()))
         relative = 100.0 * (mean - base) / base if base else 0.0
-        return Versus(float(mean - base), float(low), float(high), float(relative), min(1.0, max(p, 1.0 / self.resamples)))
+        return Versus(float(mean - base), *percentiles(delta), float(relative), min(1.0, max(p, 1.0 / self.resamples)))
 
     def detectable(self, pairs: Sequence[tuple[str, str]]) -> float | None:
         """The smallest difference in points that these comparisons find (p < 0.05) in 80% of trials; None without a pair of equal seeds.

@@ -15,13 +15,13 @@ from kdtool.core.digest import altered_files, read_record
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_lines
 from kdtool.core.walk import files_below
+from kdtool.decode.tuned import RESCORED, SCORE
 from kdtool.formats.system import GMM, learns_of
 from kdtool.results.generated import Collection, Options, commits
 from kdtool.results.tables import render
 
 ABLATION = "conf/plan.json"  # marks an ablation's folder
 ORDER = ("alignment", "labels", "main", "heads")  # what systems learn from, in the order of the tables
-RESCORED = "rescored"  # where decode puts the scores of its second pass
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def find_scores(roots: list[Path]) -> list[Path]:
         if not root.is_dir():
             raise KdError(f"{root}: no such folder; give the experiment folder (exp)")
         for path in files_below(root, hidden=False):
-            if path.name != "score.json" or any((f / ABLATION).is_file() for f in path.parents if root in f.parents):
+            if path.name != SCORE or any((f / ABLATION).is_file() for f in path.parents if root in f.parents):
                 continue
             place = os.path.realpath(path)
             # If a folder also has a link to it, use the folder's name.

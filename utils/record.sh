@@ -30,7 +30,7 @@ record() {  # record FILE LINE: atomically; FILE is an absolute path. A file alt
 recorded() {  # recorded FILE: the line in it
   local file
   file="$(realpath -ms -- "$1")"
-  if [[ -v "facts[$file]" ]]; then
+  if [[ -n "${facts[$file]:-}" ]]; then
     printf '%s\n' "${facts[$file]}"
   elif [[ -s "$file" ]]; then
     cat -- "$file"

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.cli import cli_main, parse_args, read_config
 from kdtool.core.errors import UsageError
 from kdtool.core.step import run_step
 from kdtool.core.tables import open_text
@@ -61,7 +59,7 @@ def speak_part(work: Path, part: str, source: dict[str, Any], count: int, seed: 
 
 def make(work: Path, cfg: Config, nj: int) -> None:
     """Write everything into `work`."""
-    source = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
+    source = read_config(str(SOURCE))
     (work / "etc").mkdir()
     (work / "log").mkdir()
     with open_text(work / "etc" / "an4.dic", "w") as f:

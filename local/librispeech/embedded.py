@@ -92,8 +92,6 @@ def main() -> None:
         if getattr(cfg, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(cfg, name)}: at least 1")
     source = read_source(SOURCE)
-    if missing := {TRAIN, DEV} - set(source.speakers):
-        raise KdError(f"{SOURCE}: no speakers for {', '.join(sorted(missing))}; restore the file from the repository")
     run_step("embedded corpus", out=paths["out"], inputs={"sentences and speakers": SOURCE}, options=cfg, common=common,
              code=[f"local.librispeech.{m}" for m in MODULES], body=lambda work: make(work, source, cfg, common.nj))  # fmt: skip
 

@@ -9,12 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from kdtool.core.cli import read_config
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text
 
 NAME = re.compile(r"[A-Z]+")
 SHORTEST, LONGEST = 5, 10
@@ -48,26 +45,15 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Read and check embedded.yaml; KdError for one that is not YAML, lacks a section or a list that a template names."""
-    with open_text(path) as f:
-        try:
-            raw: dict[str, Any] = yaml.safe_load(f)
-        except yaml.YAMLError as e:
-            raise KdError(f"{path}: not plain YAML ({e}); restore the file from the repository") from e
-    try:
-        source = Source(
-            templates=[template.split() for template in raw["sentences"]],
-            words={name: [entry.split("_") for entry in text.split()] for name, text in raw["words"].items()},
-            left_out=frozenset(raw["left_out"].split()),
-            pronunciations={word: [tuple(p.split()) for p in prons] for word, prons in raw["pronunciations"].items()},
-            speakers={part: [Speaker(**s) for s in theirs] for part, theirs in raw["speakers"].items()},
-        )
-    except (AttributeError, KeyError, TypeError) as e:
-        raise KdError(f"{path}: not as embedded.yaml should be ({type(e).__name__}: {e}); restore the file from the repository") from e
-    missing = {w for template in source.templates for w in template if NAME.fullmatch(w)} - set(source.words)
-    if missing:
-        raise KdError(f"{path}: sentences name lists that are not under 'words': {', '.join(sorted(missing))}; add them")
-    return source
+    """Read embedded.yaml, a file of the toolkit."""
+    raw = read_config(str(path))
+    return Source(
+        templates=[template.split() for template in raw["sentences"]],
+        words={name: [entry.split("_") for entry in text.split()] for name, text in raw["words"].items()},
+        left_out=frozenset(raw["left_out"].split()),
+        pronunciations={word: [tuple(p.split()) for p in prons] for word, prons in raw["pronunciations"].items()},
+        speakers={part: [Speaker(**s) for s in voices] for part, voices in raw["speakers"].items()},
+    )
 
 
 def draw(source: Source, rng: random.Random) -> str:

@@ -133,20 +133,10 @@ def test_silence_from_the_synthesiser_is_an_error() -> None:
         process(bytes(4000), 1)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("sentences:", "sentenzen:"), "KeyError"),
-        (("  WHO: ", "  WER: "), "lists that are not under 'words': WHO"),
-        (("words:", "words: ["), "YAML"),
-    ],
-)
-def test_broken_sentence_files_are_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
-    broken = tmp_path / "embedded.yaml"
-    broken.write_text(SOURCE.read_text().replace(*change))
-    with pytest.raises(KdError, match=message) as error:
-        read_source(broken)
-    assert str(broken) in str(error.value)
+def test_templates_name_lists_and_both_parts_have_speakers() -> None:
+    source = read_source(SOURCE)
+    assert {word for template in source.templates for word in template if word.isupper()} == set(source.words)
+    assert set(source.speakers) == {"train-clean-5", "dev-clean-2"}
 
 
 def test_frequent_words_come_first() -> None:

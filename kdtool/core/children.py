@@ -99,8 +99,13 @@ def started(pid: int) -> str:
 
 def _stat(pid: int) -> list[str]:
     """State, parent, group, session and so on of a live process, from /proc; [] if it has ended."""
+    fields = system_text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return [] if not fields or fields[0] in "ZX" else fields
+
+
+def system_text(path: Path) -> str:
+    """A small file of the system; '' if it cannot be read."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        return []
-    return [] if fields[0] in "ZX" else fields
+        return ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdtool.core.children import system_text
 from kdtool.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def resolve_precision(precision: str, device: str) -> str:
 
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     # Twice as fast on a processor with bfloat16 arithmetic (AVX512_BF16 or AMX), far slower elsewhere.
-    flags = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.exists() else ""
+    flags = system_text(CPUINFO)
     return "bfloat16" if any(flag in flags for flag in FLAGS) else "float32"
 
 

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from kdtool.core.children import system_text
+
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 MB = 1 << 20
 
@@ -16,9 +18,9 @@ def cores() -> int:
     """Cores that this process may use, at least 1."""
     allowed = [len(os.sched_getaffinity(0))]
     for folder in _groups("cpu"):
-        quota, _, period = _text(folder / "cpu.max").partition(" ")
+        quota, _, period = system_text(folder / "cpu.max").partition(" ")
         if not period:
-            quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+            quota, period = system_text(folder / "cpu.cfs_quota_us"), system_text(folder / "cpu.cfs_period_us")
         if quota.isdigit() and period.isdigit() and int(period):
             allowed.append(math.ceil(int(quota) / int(period)))
     in_slurm = os.environ.get("SLURM_CPUS_ON_NODE", "")
@@ -31,9 +33,9 @@ def free_memory() -> int:
     """MB that new processes can use without swapping or hitting a control group's limit."""
     free = [_fields(PROC / "meminfo").get("MemAvailable:", 0) // 1024]
     for folder in _groups("memory"):
-        limit, used = _text(folder / "memory.max"), _text(folder / "memory.current")
+        limit, used = system_text(folder / "memory.max"), system_text(folder / "memory.current")
         if not used:
-            limit, used = _text(folder / "memory.limit_in_bytes"), _text(folder / "memory.usage_in_bytes")
+            limit, used = system_text(folder / "memory.limit_in_bytes"), system_text(folder / "memory.usage_in_bytes")
         if limit.isdigit() and used.isdigit():
             stat = _fields(folder / "memory.stat")
             cache = stat.get("inactive_file", stat.get("total_inactive_file", 0))
@@ -50,7 +52,7 @@ def memory_kills() -> int:
 
 def _groups(controller: str) -> Iterator[Path]:
     """Folders of this process's control group and its ancestors, of version 2 and of the version 1 `controller`."""
-    for line in _text(PROC / "self/cgroup").splitlines():
+    for line in system_text(PROC / "self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         if names and controller not in names.split(","):
             continue
@@ -63,14 +65,6 @@ def _groups(controller: str) -> Iterator[Path]:
                 break
 
 
-def _text(path: Path) -> str:
-    """A small file's text; '' if it is missing, which means no limit."""
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
-
-
 def _fields(path: Path) -> dict[str, int]:
-    rows = (line.split() for line in _text(path).splitlines())
+    rows = (line.split() for line in system_text(path).splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kdtool.core.children import started
+from kdtool.core.children import started, system_text
 from kdtool.core.errors import KdError, UsageError
 
 Owner = dict[str, Any]
@@ -100,7 +100,7 @@ def myself(pid: int | None = None, command: str | None = None) -> Owner:
     except (KeyError, OSError):  # a user id without a name, as in a container
         user = str(os.getuid())
     return {
-        "host": platform.node(), "boot": _text(BOOT), "pid": pid, "start": started(pid), "user": user,
+        "host": platform.node(), "boot": system_text(BOOT), "pid": pid, "start": started(pid), "user": user,
         "command": words[:300], "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }  # fmt: skip
 
@@ -109,7 +109,7 @@ def is_alive(owner: Owner) -> bool | None:
     """Whether a lock's owner is alive; None if this machine cannot tell."""
     if owner.get("host") != platform.node():
         return None
-    return bool(owner.get("boot") == _text(BOOT) and owner.get("start") and started(int(owner["pid"])) == owner["start"])
+    return bool(owner.get("boot") == system_text(BOOT) and owner.get("start") and started(int(owner["pid"])) == owner["start"])
 
 
 def describe(path: Path, owner: Owner) -> str:
@@ -127,7 +127,7 @@ def describe(path: Path, owner: Owner) -> str:
 def flock_is_local(path: Path, mounts: str | None = None) -> bool:
     """Whether flock on the file's mount is local to this machine, or missing."""
     place, best, options = os.path.realpath(path), "", set[str]()
-    for line in (_text(MOUNTS) if mounts is None else mounts).splitlines():
+    for line in (system_text(MOUNTS) if mounts is None else mounts).splitlines():
         left, _, right = line.partition(" - ")
         point = left.split()[4].replace("\\040", " ")
         if len(point) >= len(best) and (point == "/" or (place + "/").startswith(point + "/")):
@@ -194,14 +194,6 @@ def _read(path: Path) -> Owner:
     except (OSError, ValueError):
         return {}
     return owner if isinstance(owner, dict) and set(owner) >= FIELDS else {}
-
-
-def _text(path: Path) -> str:
-    """A file's text; '' if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def _users_of(path: Path) -> list[int]:

@@ -32,9 +32,6 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
     def check(self, name: str) -> str:
         """``name`` if the entry exists, else UsageError."""
         if name not in self.entries:

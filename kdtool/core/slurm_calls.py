@@ -18,6 +18,7 @@ from kdtool.core.children import held_back
 from kdtool.core.errors import KdError, UsageError
 
 CALL_LIMIT = 120  # seconds for one command
+END_LIMIT = 40  # seconds for the tasks of a cancelled array to end
 LABEL = "label"
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = "import sys; sys.path.insert(0, sys.argv[1]); from kdtool.core.slurm_task import main; sys.exit(main(*sys.argv[2:]))"
@@ -104,10 +105,10 @@ def cancel(label: str, *options: str) -> None:
         print(f"note: the array {label} could not be cancelled ({e}); see to it with: scancel --name={label}", file=sys.stderr)
 
 
-def cancel_and_wait(label: str, limit: float = 40.0) -> None:
+def cancel_and_wait(label: str) -> None:
     """Cancel an array and wait until none of its tasks can write any more."""
     cancel(label)
-    end = time.monotonic() + limit
+    end = time.monotonic() + END_LIMIT
     while time.monotonic() < end:
         try:
             if not any(state in ALIVE for state, _ in states(f"--name={label}").values()):

@@ -33,8 +33,6 @@ def open_text(path: Path | str, mode: str = "r") -> Iterator[IO[str]]:
     if mode == "w":
         yield from _write_whole(path)
         return
-    if mode != "r":
-        raise ValueError(f"mode {mode!r}: 'r' or 'w'")
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as f:
             yield f  # type: ignore[misc]

@@ -114,7 +114,7 @@ def test_a_step_killed_while_it_sorts_the_parts_goes_on(root: Path, monkeypatch:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kdtool.core.parts._clear", die)
+        patch.setattr("kdtool.core.parts.clear", die)
         with pytest.raises(KeyboardInterrupt):
             step(root)
     step(root)

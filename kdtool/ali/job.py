@@ -34,7 +34,7 @@ def align_part(feat_dir: Path, lang_dir: Path, gmm_dir: Path, work: Path, job: i
     options = read_json(work / "log" / "job.json")
     speakers = split_groups(features.by_speaker(original_ids(features)), job, num_jobs)
     ids = [u for group in speakers for u in group]
-    builder = GraphBuilder.of(used_words(lang, features, ids), gmm.tree)
+    builder = GraphBuilder(used_words(lang, features, ids), gmm.tree)
     engine = choose_engine(options.pop("engine"))
     aligner = Aligner(features, builder, gmm, **options, engine=engine)
     groups = speakers if gmm.front.adapted else [ids[i : i + engine.batch] for i in range(0, len(ids), engine.batch)]

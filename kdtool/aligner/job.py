@@ -30,15 +30,15 @@ class Aligner:
         from kdtool.core.tables import read_jsonl
         from kdtool.features.store import FeatureSet
         from kdtool.gmm.folder import open_gmm
-        from kdtool.graph.training import GraphBuilder
+        from kdtool.graph.training import GraphBuilder, Words
         from kdtool.lang.lang import Lang, read_prons
 
         lang, self.features = Lang.load(lang_dir), FeatureSet.open(work / "feats")
         self.options, self.gmm, self.silence = options, open_gmm(gmm_dir), {lang.sil}
         prons = read_prons(work / "prons.txt", lang.phones)
-        probs = lang.probs.part(prons) if lang.probs else None
+        words = Words(prons, lang.sil, lang.oov, lang.probs.part(prons) if lang.probs else None)
         self.loop = PhoneLoop(self.gmm.tree, lang.num_states, lang.family)
-        self.builder, self.units = (GraphBuilder(prons, lang.sil, lang.oov, t, probs) for t in (self.gmm.tree, self.loop.units))
+        self.builder, self.units = (GraphBuilder(words, t) for t in (self.gmm.tree, self.loop.units))
         self.staged = {row["id"]: row for row in read_jsonl(work / AUDIO_TABLE)}
 
     def row(self, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:

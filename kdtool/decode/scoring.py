@@ -44,10 +44,9 @@ def error_rate(counts: Sequence[Counts]) -> float:
 
 
 def halves(utterances: Sequence[str], speakers: Mapping[str, str]) -> tuple[np.ndarray, str]:
-    """Split into two folds, int64 (U,) of 0 and 1, by speaker (sorted, first half and second), so that no speaker is in both.
+    """Two folds, int64 (U,) of 0 and 1, without a speaker in both (sorted, first half and second), and what was split.
 
-    Returns the folds and what was split: 'speakers', or 'utterances' if there is one speaker only, or 'nothing' if there
-    is one utterance only.
+    That is 'speakers', 'utterances' if there is one speaker only, or 'nothing' if there is one utterance only.
     """
     names = sorted({speakers[u] for u in utterances})
     if len(names) > 1:
@@ -66,15 +65,9 @@ def best_point(errors: np.ndarray, preference: Sequence[float]) -> int:
 
 
 def two_fold(errors: np.ndarray, folds: np.ndarray, preference: Sequence[float]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Choose a grid point for each half on the other half.
+    """The grid point used for each utterance, int64 (U,), chosen on the other half; for each fold the errors on its tuning half.
 
-    Args:
-        errors: int (U, G), errors of each utterance at each grid point.
-        folds: (U,) 0 or 1.
-        preference: (G,), the smaller one wins ties.
-
-    Returns:
-        The grid point used for each utterance, int64 (U,), and for each fold the errors on the tuning half.
+    errors: int (U, G); folds: (U,) 0 or 1; preference: (G,), the smaller one wins ties.
     """
     chosen = np.zeros(len(folds), dtype=np.int64)
     notes = []

@@ -81,7 +81,7 @@ class Shard:
 
     def set_tree(self, tree: Tree) -> tuple[list[tuple[str, str]], int]:
         """Build graphs for `tree` from now on. Returns (utterances too short for their transcript, with reason; unknown words)."""
-        self.builder = GraphBuilder.of(self.words, tree)
+        self.builder = GraphBuilder(self.words, tree)
         self._graphs = {}
         unknown = 0
         short = []

@@ -101,13 +101,6 @@ def batches(cells: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]
         yield part
 
 
-def check_engine(name: str) -> str:
-    """`name` if it is an engine's, else UsageError."""
-    if name not in ENGINES:
-        raise UsageError(f"--engine {name}: known are {', '.join(ENGINES)}")
-    return name
-
-
 def choose_engine(name: str, device: str = "cpu") -> Engine:
     """The engine of that name for a device ("cpu", "cuda:0"); if k2 is not installed: native, with a message.
 
@@ -124,7 +117,8 @@ def resolve_engine(name: str, device: str = "cpu") -> str:
     Raises:
         UsageError: no such engine.
     """
-    check_engine(name)
+    if name not in ENGINES:
+        raise UsageError(f"--engine {name}: known are {', '.join(ENGINES)}")
     if name == "native" or (name == "auto" and device == "cpu"):
         return "native"
     if importlib.util.find_spec("k2") is None:

@@ -39,12 +39,12 @@ class Outputs:
         return result
 
 
-def _expand(keys: np.ndarray, first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Join rows with a sorted table: for each key k the pairs (row, table row) with table rows first[k] .. + count[k]."""
-    n = count[keys]
-    rows = np.repeat(np.arange(len(keys)), n)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(n) - n, n)
-    return rows, first[keys][rows] + within
+def _expand(states: np.ndarray, fst: FstArrays) -> tuple[np.ndarray, np.ndarray]:
+    """Join rows with the arcs that leave their states: all pairs (row, arc)."""
+    count = np.bincount(fst.src, minlength=fst.num_states)
+    n = count[states]
+    rows = np.repeat(np.arange(len(states)), n)
+    return rows, (np.cumsum(count) - count)[states][rows] + np.arange(len(rows)) - np.repeat(np.cumsum(n) - n, n)
 
 
 def _best(src: np.ndarray, dst: np.ndarray, aux: np.ndarray, weight: np.ndarray, *more: np.ndarray) -> np.ndarray:
@@ -59,12 +59,10 @@ def _best(src: np.ndarray, dst: np.ndarray, aux: np.ndarray, weight: np.ndarray,
 
 def _closure(eps: FstArrays, outputs: Outputs) -> FstArrays:
     """All (from, to, outputs, cost) that one or more epsilon arcs alone connect."""
-    count = np.bincount(eps.src, minlength=eps.num_states)
-    first = np.cumsum(count) - count
     src, dst, aux, weight = eps.src, eps.dst, eps.olabel, eps.weight
     parts = [(src, dst, aux, weight)]
     for _ in range(_MAX_DEPTH):
-        rows, arcs = _expand(dst, first, count)
+        rows, arcs = _expand(dst, eps)
         if not len(rows):
             break
         src, dst = src[rows], eps.dst[arcs]
@@ -92,36 +90,21 @@ def remove_epsilons(fst: FstArrays, outputs: Outputs) -> FstArrays:
     if not is_eps.any():
         return connect(real)
     behind = _closure(fst.select(is_eps), outputs)
-    full = _from_start(_around(real, behind, outputs), behind, outputs)
+    rows, arcs = _expand(real.dst, behind)
+    aux, weight = outputs.join(real.olabel[rows], behind.olabel[arcs]), real.weight[rows] + behind.weight[arcs]
+    full = _with_arcs(real, real.src[rows], behind.dst[arcs], real.ilabel[rows], aux, weight)
+    first = behind.select(behind.src == full.start)
+    rows, arcs = _expand(first.dst, full)
+    aux, weight = outputs.join(first.olabel[rows], full.olabel[arcs]), first.weight[rows] + full.weight[arcs]
+    full = _with_arcs(full, np.full(len(arcs), full.start), full.dst[arcs], full.ilabel[arcs], aux, weight)
     keep = _best(full.src, full.dst, full.olabel, full.weight, full.ilabel)
     return connect(full.select(np.sort(keep)))
 
 
-def _around(real: FstArrays, behind: FstArrays, outputs: Outputs) -> FstArrays:
-    """`real` with its arcs copied to the states after epsilons."""
-    count = np.bincount(behind.src, minlength=real.num_states)
-    rows, arcs = _expand(real.dst, np.cumsum(count) - count, count)
-    src = np.concatenate([real.src, real.src[rows]])
-    dst = np.concatenate([real.dst, behind.dst[arcs]])
-    label = np.concatenate([real.ilabel, real.ilabel[rows]])
-    aux = np.concatenate([real.olabel, outputs.join(real.olabel[rows], behind.olabel[arcs])])
-    weight = np.concatenate([real.weight, real.weight[rows] + behind.weight[arcs]])
-    return FstArrays.build(src, dst, label, aux, weight, real.final, real.start)
-
-
-def _from_start(full: FstArrays, behind: FstArrays, outputs: Outputs) -> FstArrays:
-    """`full` with a start state that has the arcs of the states after its epsilons."""
-    start = np.flatnonzero(behind.src == full.start)
-    count = np.bincount(full.src, minlength=full.num_states)
-    rows, arcs = _expand(behind.dst[start], np.cumsum(count) - count, count)
-    return FstArrays.build(
-        np.concatenate([full.src, np.full(len(arcs), full.start, dtype=np.int32)]),
-        np.concatenate([full.dst, full.dst[arcs]]),
-        np.concatenate([full.ilabel, full.ilabel[arcs]]),
-        np.concatenate([full.olabel, outputs.join(behind.olabel[start][rows], full.olabel[arcs])]),
-        np.concatenate([full.weight, behind.weight[start][rows] + full.weight[arcs]]),
-        full.final, full.start,
-    )  # fmt: skip
+def _with_arcs(fst: FstArrays, *more: np.ndarray) -> FstArrays:
+    """The transducer with more arcs: their ``columns``."""
+    src, dst, ilabel, olabel, weight = (np.concatenate(pair) for pair in zip(fst.columns(), more, strict=True))
+    return FstArrays.build(src, dst, ilabel, olabel, weight, fst.final, fst.start)
 
 
 def add_self_loops(fst: FstArrays, spelled: tuple[np.ndarray, np.ndarray] | None = None) -> FstArrays:
@@ -141,8 +124,7 @@ def add_self_loops(fst: FstArrays, spelled: tuple[np.ndarray, np.ndarray] | None
     begin = int(np.searchsorted(entered, np.int64(fst.start) * span))
     number = np.arange(len(entered), dtype=np.int32)
     number[begin], number[:begin] = 0, number[:begin] + 1
-    count = np.bincount(fst.src, minlength=fst.num_states)
-    copies, arcs = _expand(state, np.cumsum(count) - count, count)
+    copies, arcs = _expand(state, fst)
     target = np.searchsorted(entered, fst.dst[arcs].astype(np.int64) * span + loop[arcs])
     loops = np.flatnonzero(label > 0)
     zeros = np.zeros(len(loops), dtype=np.int32)

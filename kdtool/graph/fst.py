@@ -17,6 +17,8 @@ import numpy as np
 from kdtool.core.errors import KdError, name_file
 
 _MAGIC = 2125659606
+# Magic, type and arc type with their lengths, version, flags, properties (none known), start, numbers of states and arcs (0: unknown).
+_HEAD, _CONST = struct.Struct("<ii6si8siiQqqq"), struct.Struct("<ii5si8siiQqqq")
 _NO_FINAL = np.float32(np.inf)
 _STATE = np.dtype([("final", "<f4"), ("pos", "<u4"), ("narcs", "<u4"), ("nieps", "<u4"), ("noeps", "<u4")])
 _ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("dst", "<i4")])
@@ -62,20 +64,28 @@ class FstArrays:
         i, o, w = np.asarray(ilabel, np.int32), np.asarray(olabel, np.int32), np.asarray(weight, np.float32)
         return cls(s[order], d[order], i[order], o[order], w[order], final.astype(np.float32), start)
 
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """The arcs' sources, targets, input labels, outputs and weights."""
+        return self.src, self.dst, self.ilabel, self.olabel, self.weight
+
     def select(self, keep: np.ndarray) -> "FstArrays":
         """The same transducer with a subset (or, given indices, a reordering by source state) of the arcs."""
-        return FstArrays(
-            self.src[keep], self.dst[keep], self.ilabel[keep], self.olabel[keep], self.weight[keep], self.final, self.start
-        )
+        src, dst, ilabel, olabel, weight = (column[keep] for column in self.columns())
+        return FstArrays(src, dst, ilabel, olabel, weight, self.final, self.start)
+
+    def with_states(self, order: np.ndarray) -> "FstArrays":
+        """The same transducer with these states in this order, the first one as start, and the arcs between them."""
+        number = np.full(self.num_states, -1, dtype=np.int32)
+        number[order] = np.arange(len(order), dtype=np.int32)
+        fst = self.select((number[self.src] >= 0) & (number[self.dst] >= 0))
+        return FstArrays.build(number[fst.src], number[fst.dst], fst.ilabel, fst.olabel, fst.weight, self.final[order])
 
 
 def to_kaldifst(fst: FstArrays) -> Any:
     """A kaldifst.StdVectorFst with the same states and arcs."""
     import kaldifst
 
-    # Header: magic, type, arc type, version, flags 0, no properties known, start, states, arcs (unknown).
-    head = struct.pack("<i", _MAGIC) + _text("vector") + _text("standard")
-    head += struct.pack("<iiQqqq", 2, 0, 0, fst.start, fst.num_states, 0)
+    head = _HEAD.pack(_MAGIC, 6, b"vector", 8, b"standard", 2, 0, 0, fst.start, fst.num_states, 0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fst"
         try:
@@ -113,43 +123,24 @@ def from_kaldifst(fst: Any) -> FstArrays:
 
 def _read_const(path: Path) -> FstArrays:
     with open(path, "rb") as f:
-        data = f.read(200)  # longer than the header
-    at = 4
-    names = []
-    for _ in range(2):
-        (size,) = struct.unpack_from("<i", data, at)
-        names.append(data[at + 4 : at + 4 + size])
-        at += 4 + size
-    version, flags, _, start, num_states, num_arcs = struct.unpack_from("<iiQqqq", data, at)
-    at += 40
-    if names != [b"const", b"standard"] or version != 2 or flags & 3 or start < 0:
-        raise KdError(f"an unusable graph came back from kaldifst: {names}, version {version}, start state {start}; "
+        _, _, kind, _, arc_type, version, flags, _, start, num_states, num_arcs = _CONST.unpack(f.read(_CONST.size))
+    if (kind, arc_type, version) != (b"const", b"standard", 2) or flags & 3 or start < 0:
+        raise KdError(f"an unusable graph came back from kaldifst: {[kind, arc_type]}, version {version}, start state {start}; "
                       "an empty graph has no start state: check that lexicon and LM share words")  # fmt: skip
-    states = np.fromfile(path, dtype=_STATE, count=num_states, offset=at)
-    arcs = np.fromfile(path, dtype=_ARC, count=num_arcs, offset=at + num_states * _STATE.itemsize)
+    states = np.fromfile(path, dtype=_STATE, count=num_states, offset=_CONST.size)
+    arcs = np.fromfile(path, dtype=_ARC, count=num_arcs, offset=_CONST.size + num_states * _STATE.itemsize)
     src = np.repeat(np.arange(num_states, dtype=np.int32), states["narcs"])
     dst, ilabel, olabel, weight = (np.ascontiguousarray(arcs[name]) for name in ("dst", "ilabel", "olabel", "weight"))
     return FstArrays(src, dst, ilabel, olabel, weight, np.ascontiguousarray(states["final"]), int(start))
 
 
-def _text(value: str) -> bytes:
-    return struct.pack("<i", len(value)) + value.encode()
-
-
 def connect(fst: FstArrays) -> FstArrays:
     """Leave out states that no full path visits; states are renumbered with the start state first."""
-    states = fst.num_states
-    alive = np.logical_and(*live_states(fst.src, fst.dst, fst.start, np.flatnonzero(np.isfinite(fst.final)), states))
+    alive = np.logical_and(*live_states(fst.src, fst.dst, fst.start, np.flatnonzero(np.isfinite(fst.final)), fst.num_states))
     if not alive[fst.start]:
         raise KdError("a graph has no path from its start to an end; check that lexicon, LM and phones share symbols")
-    number = np.full(states, -1, dtype=np.int32)
-    order = np.flatnonzero(alive)
-    order = np.concatenate([[fst.start], order[order != fst.start]])
-    number[order] = np.arange(len(order), dtype=np.int32)
-    keep = alive[fst.src] & alive[fst.dst]
-    return FstArrays.build(
-        number[fst.src[keep]], number[fst.dst[keep]], fst.ilabel[keep], fst.olabel[keep], fst.weight[keep], fst.final[order]
-    )
+    alive[fst.start] = False
+    return fst.with_states(np.concatenate([[fst.start], np.flatnonzero(alive)]))
 
 
 def live_states(src: np.ndarray, dst: np.ndarray, start: int, ends: np.ndarray, states: int) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +166,4 @@ def breadth_first(fst: FstArrays) -> FstArrays:
     from scipy.sparse.csgraph import breadth_first_order
 
     links = csr_matrix((np.ones(fst.num_arcs, np.int8), (fst.src, fst.dst)), shape=(fst.num_states, fst.num_states))
-    order = breadth_first_order(links, fst.start, return_predecessors=False)
-    number = np.empty(fst.num_states, dtype=np.int32)
-    number[order] = np.arange(len(order), dtype=np.int32)
-    return FstArrays.build(number[fst.src], number[fst.dst], fst.ilabel, fst.olabel, fst.weight, fst.final[order])
+    return fst.with_states(breadth_first_order(links, fst.start, return_predecessors=False))

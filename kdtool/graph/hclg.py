@@ -21,10 +21,12 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.tables import write_json
 from kdtool.formats.tree import CHAIN, CHAIN_SUBSAMPLING, Tree
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.graph.fst import FstArrays, from_kaldifst, to_kaldifst
@@ -48,6 +50,11 @@ class Clock:
         self.last, self.cpu = now, cpu
         _return_memory()
 
+    def write(self, work: Path) -> None:
+        """Write time and memory into the log folder: they vary between runs and are no part of the output."""
+        (work / "log").mkdir(exist_ok=True)
+        write_json(work / "log" / "cost.json", self.cost)
+
 
 def _return_memory() -> None:
     """Hand freed memory back to the system: glibc keeps the memory of millions of small states, 150 MB of a graph's peak."""
@@ -59,16 +66,10 @@ def _return_memory() -> None:
 def build_graph(
     grammar: FstArrays, lexicon: LexiconFst | None, tree: Tree, words: Sequence[str], clock: Clock | None = None
 ) -> DecodingGraph:
-    """Compile a decoding graph.
+    """Compile a decoding graph; KdError if nothing is left after composition, or the tree lacks a phone that the lexicon uses.
 
-    Args:
-        grammar: G over word ids (over phone ids when ``lexicon`` is None); it is not changed.
-        lexicon: L and its disambiguation symbols.
-        tree: pdfs by phone context.
-        words: output symbols, index = id; kept in the graph so that a hypothesis can be spelled.
-
-    Raises:
-        KdError: nothing is left after composition, or the tree lacks a phone that the lexicon uses.
+    grammar: G over word ids (over phone ids when ``lexicon`` is None), not changed; lexicon: L and its disambiguation symbols; tree: pdfs
+    by phone context; words: output symbols, index = id, which the graph keeps to spell hypotheses.
     """
     clock = clock or Clock("graph")
     disambig = lexicon.disambig if lexicon else []
@@ -149,11 +150,6 @@ def _pairs(tree: Tree) -> tuple[Tree, np.ndarray, tuple[np.ndarray, np.ndarray]]
     return Tree(table), np.arange(len(pairs)), (first, loop)
 
 
-def is_context_free(tree: Tree) -> bool:
-    """True if no pdf depends on the neighbouring phones (a monophone system)."""
-    return bool((tree.pdf_map == tree.pdf_map[:1, :, :1]).all())
-
-
 def _with_context(fst: FstArrays, tree: Tree, disambig: Sequence[int]) -> tuple[FstArrays, np.ndarray, np.ndarray]:
     """Phones to (left, centre, right) windows.
 
@@ -162,7 +158,7 @@ def _with_context(fst: FstArrays, tree: Tree, disambig: Sequence[int]) -> tuple[
     """
     import kaldifst
 
-    if is_context_free(tree):
+    if (tree.pdf_map == tree.pdf_map[:1, :, :1]).all():  # no pdf depends on the neighbouring phones
         size = max(int(fst.ilabel.max()), tree.pdf_map.shape[0] - 1) + 1
         windows = np.zeros((size, 3), dtype=np.int32)
         windows[:, 1] = np.arange(size)

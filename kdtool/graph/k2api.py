@@ -39,19 +39,12 @@ def require_k2() -> Any:
 
 
 def make_fsa(
-    src: np.ndarray,
-    dst: np.ndarray,
-    label: np.ndarray,
-    score: np.ndarray | None = None,
-    attrs: Mapping[str, np.ndarray] | None = None,
+    src: np.ndarray, dst: np.ndarray, label: np.ndarray, score: np.ndarray | None = None, attrs: Mapping[str, np.ndarray] | None = None
 ) -> Any:
-    """One k2 Fsa from arc arrays of equal length.
+    """One k2 Fsa from arc arrays of equal length; KdError on an order or label that k2 would accept with wrong results.
 
     State 0 is the start, the largest state the final one. Arcs are in rising order of `src`; exactly the arcs into the
     final state have label -1. `attrs`: further values per arc (int32), which intersections and best paths carry along.
-
-    Raises:
-        KdError: an order or label that k2 would accept with wrong results.
     """
     import torch
 
@@ -154,10 +147,8 @@ def make_dense(scores: Sequence[np.ndarray], device: str = "cpu") -> Dense:
 def _check_labels(graphs: Any, dense: Dense) -> None:
     labels = graphs.labels
     if int(labels.max()) >= dense.num_columns:
-        raise KdError(
-            f"graph label {int(labels.max())} but the scores have columns 0 to {dense.num_columns - 1}: "
-            "graph and model belong to different trees; make the graph again from this model"
-        )
+        raise KdError(f"graph label {int(labels.max())} but the scores have columns 0 to {dense.num_columns - 1}: "
+                      "graph and model belong to different trees; make the graph again from this model")  # fmt: skip
     if bool((labels == 0).any()):
         raise KdError("the graph has epsilon arcs, which would eat frames here; remove epsilons first")
 
@@ -207,11 +198,7 @@ def num_arcs(fsa_vec: Any) -> list[int]:
 
 
 def best_paths(lattice: Any, dense: Dense, attr: str) -> list[BestPath | None]:
-    """Best path of each utterance, or None if there is none (graph longer than the utterance, beam too narrow).
-
-    Raises:
-        KdError: a path whose length is not the utterance's.
-    """
+    """Best path of each utterance, or None (graph longer than the utterance, beam too narrow); KdError if its length is another."""
     k2 = require_k2()
     found = num_arcs(lattice)
     if not any(found):  # k2 fails on an empty list
@@ -219,18 +206,14 @@ def best_paths(lattice: Any, dense: Dense, attr: str) -> list[BestPath | None]:
     paths = k2.shortest_path(lattice, use_double_scores=True)
     values = getattr(paths, attr).cpu().numpy()
     scores = paths.scores.detach().double().cpu().numpy()
-    result: list[BestPath | None] = []
-    start = 0
-    for i, length in enumerate(num_arcs(paths)):
-        piece = slice(start, start + length)
-        start += length
-        if length == 0 or found[i] == 0:
-            result.append(None)
-            continue
-        if length != dense.frames[i] + 1:
-            raise KdError(f"best path of utterance {i} has {length - 1} arcs for {dense.frames[i]} frames; are there epsilon arcs?")
-        total = float(scores[piece].sum()) + float(dense.offset[i])
-        result.append(BestPath(values[piece][:-1].copy(), total))
+    result: list[BestPath | None] = [None] * len(found)
+    lengths = num_arcs(paths)
+    for i, (end, length) in enumerate(zip(np.cumsum(lengths), lengths, strict=True)):
+        if length and found[i]:
+            if length != dense.frames[i] + 1:
+                raise KdError(f"best path of utterance {i} has {length - 1} arcs for {dense.frames[i]} frames; are there epsilon arcs?")
+            total = float(scores[end - length : end].sum()) + float(dense.offset[i])
+            result[i] = BestPath(values[end - length : end - 1].copy(), total)
     return result
 
 

@@ -45,18 +45,11 @@ def disambiguate(entries: Sequence[tuple[int, Pron]]) -> list[tuple[int, Pron, i
 def lexicon_fst(
     prons: Mapping[int, Sequence[Pron]], *, num_phones: int, back_off_word: int, sil: int | None, probs: LexiconProbs, words: Sequence[str]
 ) -> LexiconFst:
-    """Build L.
+    """Build L; KdError on a word with an empty pronunciation, or without any word.
 
-    Args:
-        prons: word id -> pronunciations (phone ids).
-        num_phones: the largest phone id; marks are numbered from there on.
-        back_off_word: the word id of #0, which passes through L on a self-loop.
-        sil: silence phone allowed at the start and after each word; None for no optional silence.
-        probs: costs of pronunciations and silences; silence and no silence both cost, as in Kaldi.
-        words: word by id.
-
-    Raises:
-        KdError: a word with an empty pronunciation or no word at all.
+    prons: word id -> pronunciations (phone ids); num_phones: the largest phone id, marks are numbered from there on; back_off_word: id of
+    #0, which passes through L on a self-loop; sil: silence phone allowed at the start and after each word, if any; probs: costs of
+    pronunciations and silences (silence and no silence both cost, as in Kaldi); words: word by id.
     """
     entries = sorted({(word, tuple(pron)) for word, variants in prons.items() for pron in variants})
     if not entries or any(not pron for _, pron in entries):

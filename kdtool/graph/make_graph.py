@@ -38,7 +38,6 @@ def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path)
     from kdtool.graph.arpa import grammar_fst, read_arpa
     from kdtool.graph.hclg import Clock, build_graph
     from kdtool.graph.lexicon_fst import lexicon_fst
-    from kdtool.graph.phone_graph import write_cost
     from kdtool.lang.lang import Lang
     from kdtool.lang.probs import LexiconProbs
 
@@ -72,7 +71,7 @@ def make(lang_dir: Path, lm_dir: Path, model_dir: Path, cfg: Config, work: Path)
     # Rescoring subtracts this LM's score from a path; the rest must be the lexicon's share, or equal for all paths.
     if lang.probs and (lm_dir / LM_FILE).is_file():
         shutil.copyfile(lm_dir / LM_FILE, work / LM_FILE)
-    write_cost(work, clock)
+    clock.write(work)
 
 
 def forecast(ngrams: int, free: int) -> str:

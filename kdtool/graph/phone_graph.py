@@ -20,7 +20,6 @@ from kdtool.graph.fst import FstArrays
 
 if TYPE_CHECKING:
     from kdtool.graph.decoding_graph import DecodingGraph
-    from kdtool.graph.hclg import Clock
     from kdtool.lang.lang import Lang
 
 
@@ -96,7 +95,7 @@ def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path
         phones_left_out=[lang.phone_names[p] for p in rare if p > 0],
     )  # fmt: skip
     graph.save(work)
-    write_cost(work, clock)
+    clock.write(work)
 
 
 def say_plain(graph: "DecodingGraph", lang: "Lang") -> None:
@@ -105,14 +104,6 @@ def say_plain(graph: "DecodingGraph", lang: "Lang") -> None:
     head[list(lang.family)] = list(lang.family.values())
     graph.aux, graph.sequence_words = head[graph.aux], head[graph.sequence_words]
     graph.words = [lang.plain_names[p] if lang.family.get(p, p) == p else name for p, name in enumerate(graph.words)]
-
-
-def write_cost(work: Path, clock: "Clock") -> None:
-    """Write time and memory into the log folder: they vary between runs and are no part of the output."""
-    from kdtool.core.tables import write_json
-
-    (work / "log").mkdir(exist_ok=True)
-    write_json(work / "log" / "cost.json", clock.cost)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -74,35 +74,20 @@ class Words(NamedTuple):
 
 
 class GraphBuilder:
-    """Makes training graphs for one lexicon (as in ``Words``) and one tree. prob_scale: weight of the lexicon's probabilities."""
+    """Makes training graphs for one lexicon and one tree. prob_scale: weight of the lexicon's probabilities."""
 
-    def __init__(
-        self,
-        prons: Mapping[str, Sequence[tuple[int, ...]]],
-        sil: int,
-        oov: str,
-        tree: Tree,
-        probs: LexiconProbs | None = None,
-        prob_scale: float = PROB_SCALE,
-    ) -> None:
+    def __init__(self, words: Words, tree: Tree, prob_scale: float = PROB_SCALE) -> None:
+        self.prons, self.sil, self.oov, self.probs = prons, sil, oov, _ = words
+        self.tree, self.prob_scale = tree, prob_scale
         if oov not in prons:
             raise KdError(f"the lexicon has no pronunciation of {oov}, which stands for unknown words; add one")
         if tree.topology != HMM:
             raise KdError(f"a tree of topology {tree.topology} has no HMMs to align with; take the folder of a GMM")
         highest = max(max(p) for ps in prons.values() for p in ps)
         if max(highest, sil) >= tree.pdf_map.shape[0] or min(tree.num_states[1:]) < 1:
-            raise KdError(
-                f"the lexicon uses phone {highest}, the tree covers {tree.pdf_map.shape[0] - 1} phones: "
-                "they were made from different phone sets; train the model again with this lexicon"
-            )
-        self.prons, self.sil, self.oov, self.tree = prons, sil, oov, tree
-        self.probs, self.prob_scale = probs, prob_scale
+            raise KdError(f"the lexicon uses phone {highest}, the tree covers {tree.pdf_map.shape[0] - 1} phones: "
+                          "they were made from different phone sets; train the model again with this lexicon")  # fmt: skip
         self._left, self._right = _context_classes(tree)
-
-    @classmethod
-    def of(cls, words: Words, tree: Tree) -> "GraphBuilder":
-        """A builder for a language's words."""
-        return cls(words.prons, words.sil, words.oov, tree, words.probs)
 
     def known_words(self, text: str) -> tuple[list[str], int]:
         """The transcript's words, unknown ones replaced by the unknown word, and how many were unknown."""
@@ -245,10 +230,9 @@ def _phone_graph(prons: Sequence[Sequence[tuple[int, ...]]], sil: int) -> _Phone
 
 
 def _context_classes(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
-    """For each centre phone, neighbours that lead to the same pdfs get the same number (the smallest such neighbour).
+    """Left and right class, int64 (P, P), of [centre, neighbour]: the smallest neighbour that leads to the same pdfs.
 
-    Returns left and right class, int64 (P, P), indexed [centre, neighbour]. It keeps graphs small: a monophone tree needs
-    one copy of a phone, whatever its neighbours.
+    They keep graphs small: a monophone tree needs one copy of a phone, whatever its neighbours.
     """
     size = tree.pdf_map.shape[0]
     left, right = np.zeros((size, size), np.int64), np.zeros((size, size), np.int64)

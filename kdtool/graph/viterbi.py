@@ -17,13 +17,8 @@ NO_PATH = -1
 def viterbi(graph: TrainingGraph, scores: np.ndarray) -> tuple[np.ndarray, float] | None:
     """Best HMM state of each frame, int32 (T,), and the score of that path (nats, `graph.score` included, summed in double).
 
-    Nothing is pruned. Ties, also at the end: the source state with the smallest number wins.
-
-    Args:
-        scores: float32 (T, used pdfs), columns as `graph.used_pdfs()`; -inf forbids a pdf on a frame.
-
-    Returns:
-        None without a path: fewer frames than the graph needs, or all paths forbidden.
+    Nothing is pruned. Ties, also at the end: the source state with the smallest number wins. None without a path: fewer frames than the
+    graph needs, or all paths forbidden. scores: float32 (T, used pdfs), columns as `graph.used_pdfs()`; -inf forbids a pdf on a frame.
 
     Raises:
         KdError: scores of another type or shape, NaN or +inf in them; arrays that are no graph; too little memory.

@@ -48,7 +48,7 @@ def align(feats: Path, lang_dir: Path, gmm_dir: Path, utterances: int, repeats: 
 
     features, lang, gmm = FeatureSet.open(feats), Lang.load(lang_dir), open_gmm(gmm_dir)
     ids = original_ids(features)[:utterances]
-    builder = GraphBuilder.of(used_words(lang, features, ids), gmm.tree)
+    builder = GraphBuilder(used_words(lang, features, ids), gmm.tree)
     texts = [builder.known_words(features.info(u).text)[0] for u in ids]
     inputs = [gmm.front.features(features, u) for u in ids]
     frames, words = sum(map(len, inputs)), sum(map(len, texts))

@@ -136,7 +136,7 @@ def cost(folder: Path, model: Path, lang_dir: Path, lexicon: Path | None, count:
     from kdtool.aligner.prepare import prepare
     from kdtool.features.store import FeatureSet
     from kdtool.gmm.folder import open_gmm
-    from kdtool.graph.training import GraphBuilder
+    from kdtool.graph.training import GraphBuilder, Words
     from kdtool.lang.lang import Lang, read_prons
 
     torch.set_num_threads(1)
@@ -147,7 +147,7 @@ def cost(folder: Path, model: Path, lang_dir: Path, lexicon: Path | None, count:
         prepare(folder, lang, work, work / "temporary", Config(lexicon=lexicon, g2p=False), gmm.front.kind, 1)
         features, prons = FeatureSet.open(work / "temporary" / "feats"), read_prons(work / "temporary" / "prons.txt", lang.phones)
         loop, probs = PhoneLoop(gmm.tree, lang.num_states, lang.family), lang.probs.part(prons) if lang.probs else None
-        builder, units = (GraphBuilder(prons, lang.sil, lang.oov, tree, probs) for tree in (gmm.tree, loop.units))
+        builder, units = (GraphBuilder(Words(prons, lang.sil, lang.oov, probs), tree) for tree in (gmm.tree, loop.units))
         adapter, took, frames = adapting.Aligner(features, builder, gmm), {"align": 0.0, "fit": 0.0}, 0
         for u in features.ids[:count]:
             words = builder.known_words(features.info(u).text)[0]

@@ -12,7 +12,7 @@ from kdtool.core.errors import KdError
 from kdtool.formats.tree import Tree
 from kdtool.gmm.flat_start import equal_path, shortest_states
 from kdtool.gmm.shard import contexts
-from kdtool.graph.training import GraphBuilder, TrainingGraph
+from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
 
 SIL, SPN, A, B, C = 1, 2, 3, 4, 5
 STATES = {SIL: 3, SPN: 1, A: 3, B: 2, C: 3}
@@ -31,7 +31,7 @@ def full_context_tree() -> Tree:
 
 
 def builder(tree: Tree) -> GraphBuilder:
-    return GraphBuilder(PRONS, SIL, "<UNK>", tree)
+    return GraphBuilder(Words(PRONS, SIL, "<UNK>"), tree)
 
 
 def all_paths(graph: TrainingGraph) -> list[tuple[int, ...]]:
@@ -111,9 +111,9 @@ def test_unknown_words_are_counted() -> None:
 
 def test_lexicon_and_tree_of_different_phone_sets() -> None:
     with pytest.raises(KdError, match="different phone sets"):
-        GraphBuilder({**PRONS, "X": [(9,)]}, SIL, "<UNK>", full_context_tree())
+        GraphBuilder(Words({**PRONS, "X": [(9,)]}, SIL, "<UNK>"), full_context_tree())
     with pytest.raises(KdError, match="<UNK>"):
-        GraphBuilder({"AB": [(A, B)]}, SIL, "<UNK>", full_context_tree())
+        GraphBuilder(Words({"AB": [(A, B)]}, SIL, "<UNK>"), full_context_tree())
 
 
 def test_path_to_alignment_tells_equal_phones_apart() -> None:

@@ -21,7 +21,7 @@ from kdtool.gmm import train_mono, train_tri, triphone
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import open_gmm, save_gmm, silence_pdfs
 from kdtool.gmm.model import DiagGmm
-from kdtool.graph.training import GraphBuilder
+from kdtool.graph.training import GraphBuilder, Words
 from kdtool.lang.lang import Lang
 
 
@@ -202,7 +202,7 @@ def test_only_the_silence_between_words_is_boosted(corpus: tuple[Path, dict[str,
     """Spoken noise represents unknown words: a factor on it would shorten their neighbours."""
     root, _ = corpus
     lang, features, gmm = Lang.load(root / "lang"), FeatureSet.open(root / "feats"), open_gmm(root / "gmm")
-    model = Aligner(features, GraphBuilder(lang.prons, lang.sil, lang.oov, gmm.tree), gmm, boost_silence=2.0).model
+    model = Aligner(features, GraphBuilder(Words(lang.prons, lang.sil, lang.oov), gmm.tree), gmm, boost_silence=2.0).model
     factor = model.weights / gmm.model.weights
     assert {int(p) for p in gmm.tree.pdf_phone[factor == 2.0]} == {lang.sil} and set(factor) == {1.0, 2.0}
     silence = silence_pdfs(gmm.tree, lang)

@@ -14,7 +14,7 @@ from kdtool.aligner.posterior import Found, align_scores
 from kdtool.aligner.times import LOOKS_WRONG
 from kdtool.formats.tree import Tree
 from kdtool.gmm.model import DiagGmm
-from kdtool.graph.training import GraphBuilder
+from kdtool.graph.training import GraphBuilder, Words
 
 STATES = {1: 3, 2: 3, 3: 2, 4: 1, 5: 3}  # silence, three phones, noise
 OWN = {p: p for p in STATES}
@@ -27,7 +27,7 @@ def make_loop() -> PhoneLoop:
 
 
 def builder(loop: PhoneLoop) -> GraphBuilder:
-    return GraphBuilder(PRONS, 1, "<UNK>", loop.units)
+    return GraphBuilder(Words(PRONS, 1, "<UNK>"), loop.units)
 
 
 def aligned(loop: PhoneLoop, words: list[str], scores: np.ndarray) -> Found:

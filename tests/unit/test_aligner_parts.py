@@ -32,7 +32,7 @@ from kdtool.aligner.words import split_words
 from kdtool.aligner.write import fill, write_textgrid
 from kdtool.core.errors import KdError, UsageError
 from kdtool.formats.tree import Tree
-from kdtool.graph.training import GraphBuilder
+from kdtool.graph.training import GraphBuilder, Words
 from kdtool.pictures import player
 
 LABELS = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=8)
@@ -270,7 +270,7 @@ def brute_force(graph: object, scores: np.ndarray) -> np.ndarray:
 def small_graph() -> object:
     prons = {"AB": [(2, 3)], "BA": [(3, 2), (3, 3, 2)], "<UNK>": [(4,)]}
     tree = Tree.monophone({1: 3, 2: 3, 3: 3, 4: 3})
-    return GraphBuilder(prons, 1, "<UNK>", tree).build(["AB", "BA", "AB"])
+    return GraphBuilder(Words(prons, 1, "<UNK>"), tree).build(["AB", "BA", "AB"])
 
 
 @pytest.mark.parametrize("seed", range(4))

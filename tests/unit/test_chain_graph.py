@@ -13,7 +13,7 @@ from kdtool.decode.graph_recogniser import check_graph, grid_of
 from kdtool.formats.tree import CHAIN, Tree
 from kdtool.graph.lattice import nbest, scale_weights
 from kdtool.graph.search import Beams, Searcher
-from kdtool.graph.training import GraphBuilder
+from kdtool.graph.training import GraphBuilder, Words
 
 
 @pytest.mark.parametrize(("seed", "frames"), [(0, 4)])
@@ -46,7 +46,7 @@ def test_loops_have_the_loops_pdf_and_all_other_arcs_a_first_one(tmp_path: Path)
 
 def test_a_chain_tree_has_no_hmms_to_align_with() -> None:
     with pytest.raises(KdError, match="a tree of topology chain has no HMMs to align with"):
-        GraphBuilder({"<UNK>": [(1,)]}, 1, "<UNK>", sample.chain_tree())
+        GraphBuilder(Words({"<UNK>": [(1,)]}, 1, "<UNK>"), sample.chain_tree())
 
 
 def test_a_graph_of_other_outputs_than_the_models_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from test_ali_graph import all_paths, builder, full_context_tree
 from test_lang_probs import varied
 
 from kdtool.core.errors import KdError
-from kdtool.graph.training import GraphBuilder, TrainingGraph
+from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
 from kdtool.graph.viterbi import viterbi
 
 Path = tuple[np.ndarray, float]
@@ -65,7 +65,7 @@ def random_scores(graph: TrainingGraph, frames: int, seed: int) -> np.ndarray:
 def sample_graph(seed: int, words: list[str], probs: bool = True) -> TrainingGraph:
     """A graph with variants, homophones, silences and contexts; with probabilities of words and silences, or without."""
     prons = {sample.WORDS[w]: ps for w, ps in sample.PRONS.items()}
-    return GraphBuilder(prons, sample.SIL, "D", sample.tree(3, seed), varied(seed) if probs else None).build(words)
+    return GraphBuilder(Words(prons, sample.SIL, "D", varied(seed) if probs else None), sample.tree(3, seed)).build(words)
 
 
 def tangled_graph(seed: int, states: int) -> TrainingGraph:

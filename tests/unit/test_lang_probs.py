@@ -15,7 +15,7 @@ from kdtool.core.errors import KdError
 from kdtool.graph.lattice import nbest, scale_weights
 from kdtool.graph.lexicon_fst import lexicon_fst
 from kdtool.graph.search import Beams, Searcher
-from kdtool.graph.training import GraphBuilder, TrainingGraph
+from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
 from kdtool.graph.viterbi import viterbi
 from kdtool.lang.probs import LEXICON_PROBS, SILENCE_PROBS, LexiconProbs, PronProbs
 
@@ -132,7 +132,7 @@ def paths_with_scores(graph: TrainingGraph) -> dict[tuple[tuple[int, int], ...],
 def test_training_graph_scores_as_enumerated(words: list[str]) -> None:
     probs = varied(3)
     prons = {sample.WORDS[w]: ps for w, ps in sample.PRONS.items()}
-    graph = GraphBuilder(prons, sample.SIL, "D", sample.tree(), probs, prob_scale=1.0).build(words)
+    graph = GraphBuilder(Words(prons, sample.SIL, "D", probs), sample.tree(), 1.0).build(words)
     ids = tuple(sample.IDS[w] for w in words)
     wanted: dict[tuple[tuple[int, int], ...], list[float]] = {}
     for ways in itertools.product(*(sample.PRONS[w] for w in ids)):
@@ -152,7 +152,7 @@ def test_best_way_through_both_graphs_is_the_same(tmp_path: Path) -> None:
     model, probs = sample.tree(seed=4), varied(4)
     words, scores = (4, 1, 2), sample.random_scores(model, 9, 4)
     prons = {sample.WORDS[w]: ps for w, ps in sample.PRONS.items()}
-    graph = GraphBuilder(prons, sample.SIL, "D", model, probs, prob_scale=1.0).build([sample.WORDS[w] for w in words])
+    graph = GraphBuilder(Words(prons, sample.SIL, "D", probs), model, 1.0).build([sample.WORDS[w] for w in words])
     best = viterbi(graph, scores[:, graph.used_pdfs()])
     assert best is not None
     lm = sample.kenlm_model(tmp_path).score("D A B") * np.log(10)
@@ -162,8 +162,8 @@ def test_best_way_through_both_graphs_is_the_same(tmp_path: Path) -> None:
 
 def test_without_probabilities_nothing_is_added() -> None:
     tree = full_context_tree()
-    plain = GraphBuilder(PRONS, SIL, "<UNK>", tree).build(["C", "AA"])
-    flat = GraphBuilder(PRONS, SIL, "<UNK>", tree, LexiconProbs.flat(0.5), prob_scale=1.0).build(["C", "AA"])
+    plain = GraphBuilder(Words(PRONS, SIL, "<UNK>"), tree).build(["C", "AA"])
+    flat = GraphBuilder(Words(PRONS, SIL, "<UNK>", LexiconProbs.flat(0.5)), tree, 1.0).build(["C", "AA"])
     assert plain.score is None and flat.score is not None
     np.testing.assert_array_equal(plain.dst, flat.dst)
     fsa = lexicon_fst(sample.PRONS, num_phones=5, back_off_word=5, sil=1, probs=sample.FLAT, words=sample.WORDS).fst

@@ -119,7 +119,7 @@ def test_decoding_with_adaptation_and_references_of_unknown_words(root: Path, ca
 @pytest.mark.parametrize("error", [MemoryError(), KdError("too little memory to align 99 frames")], ids=["numpy", "search"])
 def test_an_utterance_that_memory_is_too_small_for_ends_no_other(root: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     features, lang, gmm = FeatureSet.open(root / "set" / "feats"), Lang.load(root / "lang"), open_gmm(root / "sat")
-    builder, search = GraphBuilder.of(used_words(lang, features, features.ids), gmm.tree), shard.viterbi_states
+    builder, search = GraphBuilder(used_words(lang, features, features.ids), gmm.tree), shard.viterbi_states
     large = features.info("s0-000").num_frames
 
     def limited(model: object, graph: object, feats: np.ndarray) -> object:

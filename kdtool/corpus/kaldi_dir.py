@@ -53,14 +53,10 @@ class Table:
 
 
 def read_table(path: Path, *, empty: bool = False, foreign: bool = False) -> Table:
-    """Read a table.
+    """Read a table. Raises KdError: it is missing, empty or not UTF-8, or has a line without a value, a repeated id or an unusable id.
 
-    Args:
-        empty: an id may have no value (an empty transcript is the utterance's fault, not the file's).
-        foreign: some values may have bytes that are not UTF-8, kept as lone surrogates (the same: a file name, a transcript).
-
-    Raises:
-        KdError: the file is missing or empty, not UTF-8, or has a line without a value, a repeated id or an unusable id.
+    empty: an id may have no value (an empty transcript is the utterance's fault, not the file's).
+    foreign: some values may have bytes that are not UTF-8, kept as lone surrogates (the same: a file name, a transcript).
     """
     table = Table(path)
     lines = list(_lines(path, foreign))

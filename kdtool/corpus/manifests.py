@@ -11,7 +11,7 @@ from typing import Any
 
 from kdtool.audio.faults import tell_audio
 from kdtool.audio.reader import Sound
-from kdtool.core.dropped import account
+from kdtool.core.dropped import Dropped, account
 from kdtool.core.progress import threaded
 from kdtool.core.tables import open_text, write_jsonl
 from kdtool.core.tensors import file_digest
@@ -34,23 +34,12 @@ def choose(utterances: Sequence[Utterance], count: int) -> list[Utterance]:
 
 
 def write_set(
-    work: Path,
-    utterances: Sequence[Utterance],
-    faults: Sequence[tuple[str, str]],
-    limits: Limits,
-    *,
-    max_dropped: float,
-    nj: int,
-    where: str,
+    work: Path, utterances: Sequence[Utterance], faults: Dropped, limits: Limits, *, max_dropped: float, nj: int, where: str
 ) -> None:
-    """Check the utterances and write the manifests, sorted by id.
+    """Check the utterances and write the manifests, sorted by id. Raises KdError: more were dropped than allowed.
 
-    Args:
-        utterances: all with an audio file and a transcript; ids are unique; faults: (id, reason) of those that lack either.
-        max_dropped: largest share that may be dropped, 0 to 1; nj: decoding threads; where: name of the set, for messages.
-
-    Raises:
-        KdError: more utterances were dropped than allowed.
+    utterances: all with an audio file and a transcript; ids are unique; faults: (id, reason) of those that lack either.
+    max_dropped: largest share that may be dropped, 0 to 1; nj: decoding threads; where: name of the set, for messages.
     """
     counts = Counts()
     ordered = [replace(u, text=transcript(u.text, counts)) for u in sorted(utterances, key=lambda u: u.id)]

@@ -60,11 +60,8 @@ def say(text: str) -> None:
 def tell_unknown(what: str, words: Counter[str], unknown: Iterable[str], fate: str, listed: str) -> None:
     """Print how many of a text's words have no pronunciation, and the most frequent ones; nothing if all have one.
 
-    Args:
-        what: source of the words: "training transcripts".
-        words: count of each word of the text; unknown: those without a pronunciation.
-        fate: what happens to them: "are without a pronunciation and become <UNK>".
-        listed: file that lists all of them.
+    what: "training transcripts"; words: count of each word of the text; unknown: those without a pronunciation; fate: what happens to
+    them: "are without a pronunciation and become <UNK>"; listed: file that lists all of them.
     """
     lost = Counter({w: words[w] for w in set(unknown) if words[w]})
     if not lost:
@@ -94,13 +91,8 @@ def pronounce(
 
 
 class G2p:
-    """A converter trained on a lexicon; temporary files and logs go under `work`.
-
-    Args:
-        order: of the joint n-gram model.
-        align_words: number of words for estimating the chunk model.
-        nj: parallel processes for the alignment (the result does not depend on it).
-    """
+    """A converter trained on a lexicon; temporary files and logs go under `work`. order: of the joint n-gram model; align_words: number of
+    words for estimating the chunk model; nj: parallel processes for the alignment (the result does not depend on it)."""
 
     def __init__(self, work: Path, *, order: int = 6, align_words: int = 20000, nj: int = 1, seed: int = 0) -> None:
         self.temporary, self.log = work / "g2p", work / "log"

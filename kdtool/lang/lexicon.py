@@ -95,14 +95,8 @@ def _parse_line(number: int, line: str) -> Entry | None:
 
 
 def read_lexicon(path: Path, phone_set: str = "arpabet") -> LexiconFile:
-    """Read a lexicon (plain or .gz).
-
-    Args:
-        phone_set: "arpabet": pronunciations with other phones are dropped and reported in `unknown`; "any": all are kept.
-
-    Raises:
-        KdError: a malformed line (its number is named), no entry, or more than 1% of the lines with unknown phones.
-    """
+    """Read a lexicon (plain or .gz). Raises KdError: a malformed line (its number is named), no entry, or more than 1% of the lines with
+    unknown phones. phone_set: "arpabet": pronunciations with other phones are reported in `unknown` only; "any": all are kept."""
     if phone_set not in PHONE_SETS:
         raise UsageError(f"--phone-set {phone_set}: known are {', '.join(PHONE_SETS)}")
     changed = Counts()

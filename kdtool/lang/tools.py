@@ -27,11 +27,8 @@ def run_tool(
 ) -> None:
     """Run a program and wait; its standard error goes to `log`, its output to `stdout` (by default to the log too).
 
-    Args:
-        lines: what to call the program and its expected lines of output, to report its progress.
-
-    Raises:
-        KdError: it cannot be started or fails; the message ends with the last lines of the log.
+    lines: what to call the program and its expected lines of output, to report its progress. Raises KdError: it cannot be started or
+    fails; the message ends with the last lines of the log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:

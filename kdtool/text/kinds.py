@@ -43,12 +43,7 @@ def plain_fault(path: Path, text: str) -> str:
 
 
 def check_plain(path: Path) -> None:
-    """Check the beginning of a large text, plain or .gz.
-
-    Raises:
-        KdError: another encoding, or no plain text; says what it looks like.
-        OSError: it cannot be read.
-    """
+    """Check the beginning of a large text, plain or .gz. Raises KdError: another encoding, or no plain text; says what it looks like."""
     data = first_lines(path, 1 << 16)
     if fault := other_encoding(path, data):
         raise KdError(fault)
@@ -95,10 +90,8 @@ def _by_lines(lines: Sequence[str]) -> str:
 
 
 def _rising(lines: Sequence[str], form: re.Pattern[str], shortest: float) -> bool:
-    """Whether all lines are consecutive segments that end at `shortest` or later.
-
-    A single line must begin at 0: a sentence may begin with two numbers.
-    """
+    """Whether all lines are consecutive segments that end at `shortest` or later. A single one must begin at 0: a sentence may begin with
+    two numbers."""
     first, last = -1.0, 0.0
     for line in lines:
         if not (match := form.fullmatch(line)):

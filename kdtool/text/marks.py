@@ -60,12 +60,8 @@ def sentence_mark(token: str) -> bool:
 
 
 def without_marks(text: str, counts: Counts, *, unknown: str = "", tags: bool = False) -> str:
-    """A line without sentence marks; single blanks.
-
-    Args:
-        unknown: replacement of <unk>, '' to remove it.
-        tags: also remove tags of noises and count them; False leaves them as words.
-    """
+    """A line without sentence marks; single blanks. unknown: replacement of <unk>, '' to remove it; tags: also remove tags of noises and
+    count them; False leaves them as words."""
     if not any(c in text for c in MARKING):
         return " ".join(text.split())
     if sphinx := _SPHINX.fullmatch(text):

@@ -28,12 +28,8 @@ PCM_AIFF = (b"NONE", b"sowt", b"twos", b"in24", b"in32", b"fl32", b"FL32", b"fl6
 
 @dataclass(frozen=True)
 class Style:
-    """How a format writes chunks.
-
-    Attributes:
-        name: bytes of a chunk's name; sizes: struct format of its size; align: chunks begin at multiples of it.
-        inclusive: the size includes the chunk's head; endless: a size below 0 means 'to the end of the file'.
-    """
+    """How a format writes chunks. name: bytes of a chunk's name; sizes: struct format of its size; align: chunks begin at multiples of
+    it; inclusive: the size includes the chunk's head; endless: a size below 0 means 'to the end of the file'."""
 
     name: int
     sizes: str

@@ -1,7 +1,4 @@
-"""A file's header against its bytes.  In: a layout, the decoder.  Out: a Sound with notes, or the fault raised everywhere.
-
-A file that holds less than it announces, or much more, is refused here.
-"""
+"""A file's header against its bytes.  In: a layout, the decoder.  Out: a Sound; a fault if it holds less than announced, or much more."""
 
 import re
 import sys
@@ -26,12 +23,10 @@ class AudioFault(KdError):
 
 @dataclass(frozen=True)
 class Sound:
-    """Contents of an audio file.
+    """Contents of an audio file. kind: format; coding: of the samples, libsndfile's name; samples: per channel; rate: Hz.
 
-    Attributes:
-        kind: format; coding: of the samples, libsndfile's name; samples: per channel; rate: Hz; channels.
-        low, high: smallest and largest sample of all channels, full scale is 1.0 (None before the file was read through).
-        notes: notes for the user about a usable file; they begin with a verb's subject, not with the path.
+    low, high: smallest and largest sample of all channels, full scale is 1.0 (None before the file was read through).
+    notes: notes for the user about a usable file; they begin with a verb's subject, not with the path.
     """
 
     kind: str

@@ -1,7 +1,4 @@
-"""Lhotse manifests of a set.  In: utterances.  Out: recordings.jsonl.gz, supervisions.jsonl.gz, audio.tsv, dropped.tsv.
-
-Every utterance goes into the manifests or, with its reason, into dropped.tsv.
-"""
+"""Lhotse manifests of a set.  In: utterances.  Out: recordings.jsonl.gz, supervisions.jsonl.gz, audio.tsv; others in dropped.tsv."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,4 @@
-"""One utterance of a corpus and its checks.  In: an audio file and its transcript.  Out: a fault or a length.
-
-An utterance is one audio file, which kdtool.audio reads to its end.
-"""
+"""One utterance of a corpus and its checks.  In: an audio file, read to its end, and its transcript.  Out: a fault or a length."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,20 +23,14 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Limits:
-    """Requirements for the audio.
+    """Requirements for the audio."""
 
-    Attributes:
-        sampling_rate: Hz; None: any rate from MIN_RATE on. Where a corpus is known to be 16 kHz, other rates are
-            refused, not resampled: 8 kHz audio lacks the upper half of the band, so the corpus is inconsistent.
-        min_seconds: shortest audio.
-        max_chars_per_second: highest rate of transcript characters; read English has 6 to 20.
-        mono: refuse audio with several channels.
-    """
-
+    # Hz; None: any rate from MIN_RATE on. Where a corpus is known to be 16 kHz, other rates are refused, not resampled: 8 kHz audio
+    # lacks the upper half of the band, so the corpus is inconsistent.
     sampling_rate: int | None = 16000
     min_seconds: float = 0.1
-    max_chars_per_second: float = 30.0
-    mono: bool = True
+    max_chars_per_second: float = 30.0  # transcript characters; read English has 6 to 20
+    mono: bool = True  # refuse audio with several channels
 
 
 def check_utterance(utt: Utterance, limits: Limits) -> tuple[str, Sound | None]:

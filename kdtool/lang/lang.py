@@ -21,12 +21,10 @@ class Lang:
     """A language folder in memory.
 
     Attributes:
-        phones, words, subwords: symbol -> id (phones and words: <eps> is 0; subwords: sentencepiece's ids).
-        phone_names: phone symbol by id.
-        prons: the decoding lexicon: word -> pronunciations as phone ids, <UNK> included.
+        phones, words, subwords: symbol -> id (phones and words: <eps> is 0; subwords: sentencepiece's ids); phone_names: symbol by id.
+        prons: the decoding lexicon: word -> pronunciations as phone ids, <UNK> included; oov: the word for those outside it.
         sil, spn, silence_ids: the silence and spoken-noise phones.
         num_states: HMM states of each phone id (strict left-to-right, self-loop on each).
-        oov: the word that represents words outside the lexicon.
     """
 
     folder: Path
@@ -74,10 +72,8 @@ class Lang:
 
     @cached_property
     def text_prons(self) -> Prons:
-        """Pronunciations of all words of the LM text that have one: `prons` and the words beyond the vocabulary.
-
-        For LMs over phones or senones, which would lose most sentences if one rare word removed the whole sentence.
-        """
+        """Pronunciations of all words of the LM text that have one: `prons` and the words beyond the vocabulary. For LMs over phones or
+        senones, which would lose most sentences if one rare word removed the whole sentence."""
         return {**read_prons(self.folder / "text_lexicon.txt", self.phones), **self.prons}
 
     @cached_property

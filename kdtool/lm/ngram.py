@@ -145,12 +145,6 @@ def perplexity(model: Any, sentences: Iterable[str]) -> Perplexity:
     return Perplexity(count, words, oov, oov / words, tokens, known, total, ppl, ppl_with_oov)
 
 
-def transcripts(data: Path) -> list[str]:
-    """Transcripts of a data folder."""
-    texts = [row.get("text") or "" for row in read_utterances(data)]
-    return [" ".join(t.split()) for t in texts if t.split()]
-
-
 def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None:
     """Make the LM folder in `work`."""
     import kenlm
@@ -177,7 +171,8 @@ def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None
         print("note: the text is too small to estimate Kneser-Ney discounts; KenLM's fallback discounts are used", file=sys.stderr)
     run_tool([find_program("build_binary"), "-T", f"{work}/", "probing", str(arpa), str(binary)], work / "log" / "build_binary.log")
     counts = ngram_counts(arpa)
-    scores = perplexity(kenlm.Model(str(binary)), transcripts(dev))
+    texts = [" ".join((row.get("text") or "").split()) for row in read_utterances(dev)]
+    scores = perplexity(kenlm.Model(str(binary)), filter(None, texts))
     write_json(work / "ppl.json", {"order": cfg.order, "prune": prune, "ngrams": counts, "fallback_discounts": fallback,
                                    "vocabulary": len(words), "dev": {"set": dev.name, **asdict(scores)}})  # fmt: skip
     print(

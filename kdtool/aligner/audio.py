@@ -47,7 +47,7 @@ def stage(source: Path, target: Path, rate: int, channel: int | None, part: tupl
     import numpy as np
 
     with open_audio(source) as audio:
-        own, channels, whole = audio.sound.rate, audio.sound.channels, audio.sound.samples
+        old_rate, channels, whole = audio.sound.rate, audio.sound.channels, audio.sound.samples
         if channel is not None and channel >= channels:
             raise KdError(f"{source} has {channels} channel{'s' * (channels > 1)}, no channel {channel + 1}; choose another --channel")
         start, end = part or (0, whole)
@@ -55,16 +55,16 @@ def stage(source: Path, target: Path, rate: int, channel: int | None, part: tupl
             raise KdError(f"{source} has {whole} samples, {start} to {end} are expected; it was changed meanwhile: start again")
         # Block by block, so that memory holds one channel only.
         signal = np.concatenate([b.mean(axis=1) if channel is None else b[:, channel].copy() for b in audio.blocks(start, end)])
-    if len(signal) < MIN_SECONDS * own:
-        raise KdError(f"{source} has {len(signal)} samples at {own} Hz, less than {MIN_SECONDS:g} s")
+    if len(signal) < MIN_SECONDS * old_rate:
+        raise KdError(f"{source} has {len(signal)} samples at {old_rate} Hz, less than {MIN_SECONDS:g} s")
     if signal.min() == signal.max():
         raise KdError(f"{source} is silent (all {len(signal)} samples are equal)")
     length = len(signal)
-    signal = resample(signal, own, rate)
+    signal = resample(signal, old_rate, rate)
     # Mixed or resampled audio may pass full scale by a little; the features are normalised for level anyway.
     top = max(1.0, float(np.abs(signal).max()))
     write_sound(target, [signal / top], rate)
-    return Staged(own, start, length, whole, channels, target, len(signal), audio.sound.notes)
+    return Staged(old_rate, start, length, whole, channels, target, len(signal), audio.sound.notes)
 
 
 def resample(signal: Any, old: int, new: int) -> Any:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdtool.aligner.loop import LoopPath, PhoneLoop
-from kdtool.aligner.posterior import Found, Piece
+from kdtool.aligner.posterior import BestPath, Piece
 from kdtool.graph.training import GraphBuilder
 from kdtool.graph.viterbi import viterbi
 
@@ -56,32 +56,32 @@ class TextFit:
     words: list[WordFit]
 
 
-def text_fit(loop: PhoneLoop, builder: GraphBuilder, words: Sequence[str], found: Found, scores: np.ndarray) -> TextFit:
+def text_fit(loop: PhoneLoop, builder: GraphBuilder, words: Sequence[str], best_path: BestPath, scores: np.ndarray) -> TextFit:
     """Compare an alignment with the loop, and its words with their neighbours.
 
-    builder: graphs over the loop's units; words: the aligned words, all in its lexicon; scores: float32 (T, units), of `found`'s frames.
+    builder: graphs over the loop's units; words: the aligned words, all in its lexicon; scores: float32 (T, units).
     """
     path = loop.best_path(scores)
     frames = np.arange(len(scores))
     best = scores[frames, path.unit].astype(np.float64)
-    lost = best - scores[frames, aligned_units(loop, found.phones)]
+    lost = best - scores[frames, aligned_units(loop, best_path.phones)]
     unit = max(float((best - loop.phone_means(scores)).mean()), LEAST_UNIT)
     against = lost / unit
     unknown = {n for n, word in enumerate(words) if word == builder.oov}
     if 2 * len(unknown) <= len(words):  # else most of the text is aligned as spoken noise, which is judged then
-        for piece in (p for p in found.words if p.id in unknown):
+        for piece in (p for p in best_path.words if p.id in unknown):
             against[piece.start : end(piece)] = 0.0
     evidence, start, stop = worst_stretch(against)
     mismatch, exchanged = evidence / STRETCH_LIMIT, -1
-    orders = [1 + (x / unit - ORDER_LIMIT) / ORDER_SCALE for x in exchange_gains(builder, words, found.words, scores)]
+    orders = [1 + (x / unit - ORDER_LIMIT) / ORDER_SCALE for x in exchange_gains(builder, words, best_path.words, scores)]
     if orders and max(orders) > mismatch:
         mismatch = max(orders)
         if mismatch >= 1:
             exchanged = int(np.argmax(orders))
-            start, stop = found.words[exchanged].start, end(found.words[exchanged + 1])
+            start, stop = best_path.words[exchanged].start, end(best_path.words[exchanged + 1])
     each = [
         _word(loop, path, lost, against, piece, max([0.0, *(x for x in orders[max(0, n - 1) : n + 1] if x >= 1)]))
-        for n, piece in enumerate(found.words)
+        for n, piece in enumerate(best_path.words)
     ]
     return TextFit(-float(lost.mean()), fit(mismatch), start, stop, heard(loop, path, start, stop), exchanged, each)
 

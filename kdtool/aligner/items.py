@@ -12,7 +12,7 @@ from kdtool.core.names import printable
 from kdtool.core.walk import file_fault
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands
 from kdtool.corpus.kaldi_dir import KaldiDir, read_dir, spans
-from kdtool.corpus.kaldi_parts import Faulty, Found, place
+from kdtool.corpus.kaldi_parts import Faulty, Recorded, place
 from kdtool.corpus.utterance import Limits, check_audio
 
 MAX_OVERSHOOT = 0.5  # seconds by which a segment may exceed its recording
@@ -80,10 +80,10 @@ def kaldi_items(folder: Path) -> tuple[list[Item], list[Fault]]:
     return sorted(items, key=lambda i: i.name), sorted(faults)
 
 
-def _decode(entry: Entry) -> Found:
+def _decode(entry: Entry) -> Recorded:
     assert entry.file is not None  # commands are refused
     if fault := file_fault(entry.file):
         base = f"; relative paths count from {Path.cwd()}" if entry.relative else ""
-        return Found(f"{entry.where}: {printable(str(entry.file))}: {fault}{base}")
+        return Recorded(f"{entry.where}: {printable(str(entry.file))}: {fault}{base}")
     fault, audio = check_audio(entry.file, Limits(sampling_rate=None, mono=False))
-    return Found(fault and f"{entry.where}: {fault}", entry.file, entry.file, audio)
+    return Recorded(fault and f"{entry.where}: {fault}", entry.file, entry.file, audio)

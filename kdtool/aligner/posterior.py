@@ -36,7 +36,7 @@ class Piece:
 
 
 @dataclass
-class Found:
+class BestPath:
     """Words, and phones that cover all frames; log-likelihood of the best path in nats (unscaled, all frames)."""
 
     words: list[Piece]
@@ -44,7 +44,7 @@ class Found:
     loglike: float
 
 
-def align_scores(graph: TrainingGraph, fsa: Any, scores: np.ndarray, scale: float) -> Found | None:
+def align_scores(graph: TrainingGraph, fsa: Any, scores: np.ndarray, scale: float) -> BestPath | None:
     """Best path and posteriors; None if there is no path.
 
     fsa: `graph.to_fsa()`; scores: float32 (T, 1 + used pdfs), log-likelihoods in the columns of the graph's labels.
@@ -62,7 +62,7 @@ def align_scores(graph: TrainingGraph, fsa: Any, scores: np.ndarray, scale: floa
         best = best_paths(lattice, dense, "hmm")[0]
         if best is not None:
             own = scores[np.arange(len(scores)), np.searchsorted(graph.used_pdfs(), graph.pdf[best.values]) + 1]
-            return Found(*_pieces(graph, best.values, own, occupancy(lattice, "hmm", "frame")), best.score / scale)
+            return BestPath(*_pieces(graph, best.values, own, occupancy(lattice, "hmm", "frame")), best.score / scale)
     return None
 
 

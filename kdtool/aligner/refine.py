@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kdtool.aligner.posterior import Found, Piece
+from kdtool.aligner.posterior import BestPath, Piece
 from kdtool.features.store import FRAME_SHIFT
 
 HOP = 0.001
@@ -20,12 +20,12 @@ SPEECH_LEFT = 0.01  # least remaining length of a phone, seconds
 MIN_STEP = 1.5  # nepers of power (6.5 dB): smaller steps are ignored
 
 
-def join_short_silences(found: Found, silence: Collection[int], frames: int) -> Found:
+def join_short_silences(best: BestPath, silence: Collection[int], frames: int) -> BestPath:
     """Silences between words shorter than `frames` frames join the next phone."""
-    phones, words, pending = list[Piece](), list(found.words), 0
-    for n, phone in enumerate(found.phones):
-        inside = 0 < n < len(found.phones) - 1
-        if inside and phone.word < 0 and phone.id in silence and phone.length < frames and found.phones[n + 1].word >= 0:
+    phones, words, pending = list[Piece](), list(best.words), 0
+    for n, phone in enumerate(best.phones):
+        inside = 0 < n < len(best.phones) - 1
+        if inside and phone.word < 0 and phone.id in silence and phone.length < frames and best.phones[n + 1].word >= 0:
             pending = phone.length
             continue
         if pending:
@@ -35,7 +35,7 @@ def join_short_silences(found: Found, silence: Collection[int], frames: int) -> 
             words[phone.word] = replace(word, start=word.start - pending, length=word.length + pending)
             pending = 0
         phones.append(phone)
-    return replace(found, words=words, phones=phones)
+    return replace(best, words=words, phones=phones)
 
 
 def log_energy(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -71,7 +71,7 @@ def edges(phones: Sequence[Piece], silence: Collection[int], samples: np.ndarray
         low = max(frames[n] - REACH, (frames[n - 1] + frames[n]) / 2 if before else times[n - 1] + SPEECH_LEFT)
         high = min(frames[n] + REACH, (frames[n] + frames[n + 1]) / 2 if after else frames[n + 1] - SPEECH_LEFT)
         first = int(np.ceil(low / HOP))
-        found = step(energy[first : int(high / HOP) + 1], rising=before)
-        if found is not None:
-            times[n] = (first + found - 0.5) * HOP
+        place = step(energy[first : int(high / HOP) + 1], rising=before)
+        if place is not None:
+            times[n] = (first + place - 0.5) * HOP
     return [round(t, 6) for t in times[:-1]] + [duration]

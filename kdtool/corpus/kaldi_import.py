@@ -23,7 +23,7 @@ from kdtool.core.tensors import file_digest
 from kdtool.core.walk import file_fault
 from kdtool.corpus.kaldi_audio import Entry, read_entries, refuse_commands, run_command
 from kdtool.corpus.kaldi_dir import KaldiDir, read_dir, spans
-from kdtool.corpus.kaldi_parts import Faulty, Found, place
+from kdtool.corpus.kaldi_parts import Faulty, Recorded, place
 from kdtool.corpus.manifests import recording, summary, write_digests, write_manifests
 from kdtool.corpus.utterance import Limits, check_audio
 from kdtool.formats.rows import read_utterances
@@ -50,31 +50,31 @@ class Config:
     max_chars_per_second: float = field(default=30.0, metadata={"help": "refuse utterances with more transcript characters per second"})
 
 
-def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj: int) -> dict[str, Found]:
+def read_recordings(entries: list[Entry], base: Path, work: Path, out: Path, nj: int) -> dict[str, Recorded]:
     """Decode the recordings to their end; commands are run, their output goes to `work`/audio."""
     limits = Limits(sampling_rate=None, mono=False)
 
-    def read(numbered: tuple[int, Entry]) -> Found:
+    def read(numbered: tuple[int, Entry]) -> Recorded:
         number, entry = numbered
         file = final = entry.file
         if file is None:
             name = f"{number:06d}.flac"  # no file is named after an id, which is foreign input
             file, final = work / AUDIO / name, out / AUDIO / name
             if fault := run_command(entry.command, file, base):
-                return Found(f"{entry.where}: {fault}")
+                return Recorded(f"{entry.where}: {fault}")
         elif fault := file_fault(file):
             hint = f"relative paths count from {base}: choose another folder with --relative-to" if entry.relative else (
                 "fix the path, or remove the recording and its utterances")  # fmt: skip
             missing = fault.startswith("no such file")
-            return Found(f"{entry.where}: " + (f"no such file {file}; {hint}" if missing else f"{printable(str(file))}: {fault}"))
+            return Recorded(f"{entry.where}: " + (f"no such file {file}; {hint}" if missing else f"{printable(str(file))}: {fault}"))
         assert final is not None
         fault, audio = check_audio(file, limits)
-        return Found(fault and f"{entry.where}: {fault}", file, final, audio)
+        return Recorded(fault and f"{entry.where}: {fault}", file, final, audio)
 
     if any(entry.file is None for entry in entries):
         (work / AUDIO).mkdir()
     results = threaded(read, list(enumerate(entries, 1)), nj, f"import {out.name}: reading audio")
-    return {entry.id: found for entry, found in zip(entries, results, strict=True)}
+    return {entry.id: recorded for entry, recorded in zip(entries, results, strict=True)}
 
 
 def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: Path, cfg: Config, nj: int) -> None:
@@ -85,10 +85,10 @@ def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: 
     utterances, faults = spans(kaldi)
     channels = {e.id: e.channel for e in entries if e.channel is not None}
     used = {span.recording for span in utterances}
-    found = read_recordings([e for e in entries if e.id in used], base, work, out, nj)
+    recordings = read_recordings([e for e in entries if e.id in used], base, work, out, nj)
     dropped, supervisions, cut, changed = list(faults), list[Any](), 0, Counts()
     for raw in utterances:
-        span, recorded = replace(raw, text=transcript(raw.text, changed)), found[raw.recording]
+        span, recorded = replace(raw, text=transcript(raw.text, changed)), recordings[raw.recording]
         try:
             part = place(span, recorded, channels.get(span.recording), kaldi, cfg.max_overshoot, cfg.max_chars_per_second)
         except Faulty as e:
@@ -103,9 +103,9 @@ def convert(kaldi: KaldiDir, entries: list[Entry], base: Path, work: Path, out: 
         notes.append(f"{len(unused)} of {len(entries)} recordings have no utterance and are left out, the first is {unused[0]}")
     print(*(f"note: {note}" for note in notes), sep="\n", end="\n" * bool(notes), file=sys.stderr)
     tell(where, changed)
-    tell_audio((str(f.file), note) for f in found.values() if f.audio for note in f.audio.notes)
+    tell_audio((str(f.file), note) for f in recordings.values() if f.audio for note in f.audio.notes)
     account(len(utterances) + len(faults), len(supervisions), dropped, max_share=cfg.max_dropped, where=where, work=work)
-    kept = {s.recording_id: found[s.recording_id] for s in supervisions}
+    kept = {s.recording_id: recordings[s.recording_id] for s in supervisions}
     write_manifests(work, [recording(name, f.final, f.audio) for name, f in sorted(kept.items()) if f.audio], supervisions)
     digests = {name: file_digest(f.file) for name, f in kept.items()}
     write_digests(work, {s.id: digests[s.recording_id] for s in supervisions})

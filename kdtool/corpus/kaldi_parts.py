@@ -19,7 +19,7 @@ class Faulty(Exception):
 
 
 @dataclass
-class Found:
+class Recorded:
     """A recording's audio: its file, its final place, its format and length; or a fault."""
 
     fault: str
@@ -39,14 +39,14 @@ class Part:
     cut: bool
 
 
-def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, overshoot: float, max_chars_per_second: float) -> Part:
+def place(span: Span, recorded: Recorded, channel: int | None, kaldi: KaldiDir, overshoot: float, max_chars_per_second: float) -> Part:
     """The utterance's part of its recording. Raises Faulty: with the reason and what to do.
 
     channel: from wav.scp, None if it has none; overshoot: seconds by which a segment may exceed its recording.
     """
-    audio = found.audio
+    audio = recorded.audio
     if audio is None:
-        raise Faulty(found.fault)
+        raise Faulty(recorded.fault)
     if fault := words_fault(span.text):
         raise Faulty(f"{kaldi.tables['text'].where(span.id)}: {fault}")
     if not span.text.split():
@@ -73,7 +73,7 @@ def place(span: Span, found: Found, channel: int | None, kaldi: KaldiDir, oversh
         raise Faulty(f"{span.where}: it has {seconds:.3f} s, utt2dur says {announced:.3f} s; fetch the audio again, or remove utt2dur")
     if fault := text_fault(span.text, seconds, span.recording, Limits(max_chars_per_second=max_chars_per_second)):
         raise Faulty(fault)
-    return Part(start, last_sample, audio.rate, _channel(span, found.file, audio.channels, channel), end > audio.samples)
+    return Part(start, last_sample, audio.rate, _channel(span, recorded.file, audio.channels, channel), end > audio.samples)
 
 
 def _channel(span: Span, file: Path, channels: int, channel: int | None) -> int:

@@ -9,9 +9,9 @@ from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text, write_table
 
 
-def sample_sentences(text: Path, total: int, wanted: int, seed: int) -> Iterator[str]:
-    """`wanted` of the `total` lines of a text (plain or .gz), drawn at random, in their order; all if `wanted` is 0."""
-    chosen = None if wanted <= 0 or wanted >= total else set(random.Random(seed).sample(range(total), wanted))
+def sample_sentences(text: Path, total: int, count: int, seed: int) -> Iterator[str]:
+    """`count` of the `total` lines of a text (plain or .gz), drawn at random, in their order; all if `count` is 0."""
+    chosen = None if count <= 0 or count >= total else set(random.Random(seed).sample(range(total), count))
     with open_text(text) as lines:
         for number, line in enumerate(lines):
             if chosen is None or number in chosen:

@@ -10,7 +10,7 @@ import pytest
 from kdtool.aligner import fit as fitting
 from kdtool.aligner.fit import exchange_gains, heard, text_fit, worst_stretch
 from kdtool.aligner.loop import CHUNK, PhoneLoop
-from kdtool.aligner.posterior import Found, align_scores
+from kdtool.aligner.posterior import BestPath, align_scores
 from kdtool.aligner.times import LOOKS_WRONG
 from kdtool.formats.tree import Tree
 from kdtool.gmm.model import DiagGmm
@@ -30,7 +30,7 @@ def builder(loop: PhoneLoop) -> GraphBuilder:
     return GraphBuilder(Words(PRONS, 1, "<UNK>"), loop.units)
 
 
-def aligned(loop: PhoneLoop, words: list[str], scores: np.ndarray) -> Found:
+def aligned(loop: PhoneLoop, words: list[str], scores: np.ndarray) -> BestPath:
     graph = builder(loop).build(words)
     found = align_scores(graph, graph.to_fsa(), np.pad(scores[:, graph.used_pdfs()], ((0, 0), (1, 0))), 0.1)
     assert found is not None

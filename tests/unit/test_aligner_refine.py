@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kdtool.aligner.posterior import Found, Piece
+from kdtool.aligner.posterior import BestPath, Piece
 from kdtool.aligner.refine import edges, join_short_silences, step
 from local.librispeech.espeak import OWN_RATE, Espeak
 from local.librispeech.truth import true_times
@@ -23,11 +23,11 @@ def test_a_short_silence_joins_the_phone_after_it_and_a_pause_stays() -> None:
     phones = [phone(SIL, 0, 3), phone(5, 3, 7, 0), phone(SIL, 10, 4), phone(6, 14, 6, 1), phone(SIL, 20, 9), phone(7, 29, 6, 2),
               phone(SIL, 35, 3)]  # fmt: skip
     words = [Piece(0, 3, 7, 0.9, -1.0, 0), Piece(1, 14, 6, 0.9, -1.0, 1), Piece(2, 29, 6, 0.9, -1.0, 2)]
-    found = join_short_silences(Found(words, phones, 0.0), {SIL}, 6)
+    found = join_short_silences(BestPath(words, phones, 0.0), {SIL}, 6)
     assert [(p.id, p.start, p.length) for p in found.phones] == [(1, 0, 3), (5, 3, 7), (6, 10, 10), (1, 20, 9), (7, 29, 6), (1, 35, 3)]
     assert [(w.start, w.length) for w in found.words] == [(3, 7), (10, 10), (29, 6)]
     assert all(sum(p.states) == p.length for p in found.phones)
-    assert join_short_silences(Found(words, phones, 0.0), {SIL}, 0).phones == phones
+    assert join_short_silences(BestPath(words, phones, 0.0), {SIL}, 0).phones == phones
 
 
 @pytest.mark.parametrize("rising", [True, False])

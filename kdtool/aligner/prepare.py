@@ -21,7 +21,7 @@ from kdtool.core.dropped import rows_of, write_dropped
 from kdtool.core.errors import KdError
 from kdtool.core.names import escaped
 from kdtool.core.progress import threaded
-from kdtool.core.tables import open_text
+from kdtool.core.tables import write_lines
 from kdtool.core.walk import file_fault
 from kdtool.features.store import FeatureKind, parse_label
 from kdtool.lang.lexicon import Lexicon, write_lexicon
@@ -56,8 +56,7 @@ def prepare(
     items, faults = find_items(audio, cfg.layout, cfg.speaker)
     items = with_output_names(items, work)
     if renamed := [i for i in items if i.given]:
-        with open_text(work / RENAMED, "w") as f:
-            f.writelines(f"{i.name}\t{escaped(i.given)}\n" for i in renamed)
+        write_lines(work / RENAMED, (f"{i.name}\t{escaped(i.given)}" for i in renamed))
         print(f"note: {len(renamed)} files have other names in the output, because theirs are too long, hold control characters, or differ "
               f"in capitals or accents only; the first is {renamed[0].name}, {RENAMED} names all", file=sys.stderr)  # fmt: skip
     lexicon: Lexicon = {w: [tuple(lang.plain_names[p] for p in v) for v in vs] for w, vs in lang.text_prons.items()}

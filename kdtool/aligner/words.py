@@ -23,7 +23,7 @@ from pathlib import Path
 
 from kdtool.core.errors import KdError
 from kdtool.core.sound import write_fault
-from kdtool.core.tables import open_text
+from kdtool.core.tables import write_lines
 from kdtool.lang.g2p import pronounce, tell_unknown
 from kdtool.lang.lexicon import Lexicon, Pron, read_lexicon
 from kdtool.text.clean import APOSTROPHES, JOINERS, clean, punctuation, spellings, upper, without_accents, without_joiners
@@ -159,5 +159,4 @@ def write_words(path: Path, counts: Counter[str], guessed: dict[str, Pron], unkn
     tell_unknown("align", counts, guessed, "are in no lexicon; G2P guesses their pronunciations", listed)
     tell_unknown("align", counts, unknown, "are without a pronunciation and become spoken noise", listed)
     actions = {w: f"guessed\t{' '.join(p)}" for w, p in guessed.items()} | {w: f"spoken noise\t{why}" for w, why in unknown.items()}
-    with open_text(path, "w") as f:
-        f.writelines(f"{word}\t{counts[word]}\t{actions[word]}\n" for word in sorted(actions))
+    write_lines(path, (f"{word}\t{counts[word]}\t{actions[word]}" for word in sorted(actions)))

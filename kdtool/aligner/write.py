@@ -15,7 +15,7 @@ from kdtool.aligner.names import ctm_names
 from kdtool.aligner.prepare import Utterance
 from kdtool.aligner.times import Aligned, Interval
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text, write_json, write_jsonl
+from kdtool.core.tables import write_json, write_jsonl, write_lines
 
 KINDS = ("words", "phones", "states")
 FILE_COLUMNS = ("file", "seconds", "words", "confidence", "loglike_per_frame", "llr_per_frame", "fit", "doubtful_words", "worst_start",
@@ -72,19 +72,17 @@ def write_all(work: Path, files: Sequence[Aligned], utterances: Iterable[Utteran
         write_textgrid(path, parts[0].duration, tiers_of(parts, kinds))
     plain = ctm_names(sorted(recordings))
     for kind in kinds:
-        with open_text(work / f"{kind}.ctm", "w") as f:
-            for one in (p for name in sorted(recordings) for p in sorted(recordings[name], key=START)):
-                begin = f"{plain[one.recording]} {(one.utterance.item.channel or 0) + 1}"
-                items: list[Interval] = getattr(one.aligned, kind)
-                f.writelines(f"{begin} {one.at(i.start):.3f} {i.end - i.start:.3f} {i.label} {i.confidence:.3f}\n" for i in items)
-    with open_text(work / "files.tsv", "w") as f:
-        f.writelines("\t".join(row) + "\n" for row in (FILE_COLUMNS, *map(file_row, files)))
-    with open_text(work / "word_scores.tsv", "w") as f:
-        f.write("file\tstart\tend\tword\tconfidence\tllr_per_frame\tfit\theard\n")
-        f.writelines(
-            f"{one.aligned.name}\t{one.at(w.start):.3f}\t{one.at(w.end):.3f}\t{w.label}\t{w.confidence:.4f}\t{w.llr:.3f}\t{w.fit:.4f}\t"
-            f"{w.heard}\n" for one in placed for w in one.aligned.words
-        )  # fmt: skip
+        ordered = (p for name in sorted(recordings) for p in sorted(recordings[name], key=START))
+        write_lines(work / f"{kind}.ctm", (
+            f"{plain[one.recording]} {(one.utterance.item.channel or 0) + 1} {one.at(i.start):.3f} {i.end - i.start:.3f} {i.label} "
+            f"{i.confidence:.3f}" for one in ordered for i in getattr(one.aligned, kind)
+        ))  # fmt: skip
+    write_lines(work / "files.tsv", ("\t".join(row) for row in (FILE_COLUMNS, *map(file_row, files))))
+    scores = (
+        f"{one.aligned.name}\t{one.at(w.start):.3f}\t{one.at(w.end):.3f}\t{w.label}\t{w.confidence:.4f}\t{w.llr:.3f}\t{w.fit:.4f}\t{w.heard}"
+        for one in placed for w in one.aligned.words
+    )  # fmt: skip
+    write_lines(work / "word_scores.tsv", ["file\tstart\tend\tword\tconfidence\tllr_per_frame\tfit\theard", *scores])
     write_lhotse(work, placed, kinds)
 
 
@@ -116,8 +114,7 @@ def write_textgrid(path: Path, duration: float, tiers: Sequence[Tier]) -> None:
         for n, (start, end, label) in enumerate(full, 1):
             lines += [f"        intervals [{n}]:", f"            xmin = {start or 0!r}", f"            xmax = {end!r}",
                       f"            text = {_quoted(label)}"]  # fmt: skip
-    with open_text(path, "w") as f:
-        f.write("\n".join(lines) + "\n")
+    write_lines(path, lines)
 
 
 def _quoted(text: str) -> str:

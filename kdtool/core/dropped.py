@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdtool.core.errors import KdError
 from kdtool.core.names import escaped, printable
-from kdtool.core.tables import open_text
+from kdtool.core.tables import write_lines
 
 Dropped = Sequence[tuple[str, str]]
 
@@ -22,8 +22,7 @@ def rows_of(dropped: Dropped) -> list[tuple[str, str]]:
 
 def write_dropped(path: Path | str, dropped: Dropped) -> None:
     """Write the dropped utterances sorted by id; an empty list gives an empty file."""
-    with open_text(path, "w") as f:
-        f.writelines(f"{utterance}\t{reason}\n" for utterance, reason in rows_of(dropped))
+    write_lines(path, (f"{utterance}\t{reason}" for utterance, reason in rows_of(dropped)))
 
 
 def account(total: int, kept: int, dropped: Dropped, *, max_share: float, where: str, work: Path | str) -> None:

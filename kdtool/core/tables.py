@@ -91,6 +91,12 @@ def read_lines(path: Path | str) -> list[str]:
         return [line.rstrip("\n") for line in f]
 
 
+def write_lines(path: Path | str, lines: Iterable[str]) -> None:
+    """Write a text file (gzip too); the lines get their ends."""
+    with open_text(path, "w") as f:
+        f.writelines(line + "\n" for line in lines)
+
+
 def read_table(path: Path | str) -> dict[str, int]:
     """A symbol table, one 'symbol id' per line. KdError names a malformed line, or one that repeats a symbol or id."""
     table: dict[str, int] = {}

@@ -16,7 +16,7 @@ from kdtool.audio.reader import header
 from kdtool.core.cli import Parser, cli_main
 from kdtool.core.digest import RECORD
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text, read_jsonl, read_lines, write_jsonl
+from kdtool.core.tables import read_jsonl, read_lines, write_jsonl, write_lines
 from kdtool.core.tensors import file_digest
 from kdtool.corpus.manifests import write_digests
 from kdtool.corpus.utterance import Limits
@@ -161,9 +161,8 @@ def _write(folder: Path, tables: dict[str, list[Row]], changes: Changes) -> None
             if row["recording_id"] in audio:
                 digests[row["id"]] = file_digest(audio[row["recording_id"]])
         write_digests(folder, {row["id"]: digests[row["id"]] for row in tables[MANIFESTS[1]] if digests.get(row["id"])})
-    with open_text(folder / FIXED, "w") as f:
-        for kind, items in (("fixed", changes.fixed), ("dropped", changes.dropped)):
-            f.writelines("\t".join([kind, *(" ".join(cell.split()) for cell in item)]) + "\n" for item in items)
+    entries = [*(("fixed", *item) for item in changes.fixed), *(("dropped", *item) for item in changes.dropped)]
+    write_lines(folder / FIXED, ("\t".join(" ".join(cell.split()) for cell in entry) for entry in entries))
 
 
 def main(argv: list[str] | None = None) -> None:

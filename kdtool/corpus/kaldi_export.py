@@ -18,7 +18,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
 from kdtool.core.inputs import door
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, read_jsonl
+from kdtool.core.tables import read_jsonl, write_lines
 from kdtool.formats.rows import MANIFESTS, id_fault
 
 NANO = Decimal("1e-9")
@@ -113,8 +113,7 @@ def write_dir(data: Path, work: Path, cfg: Config) -> None:
     if segments := _segments(rows, recordings):
         tables["segments"] = segments
     for name, lines in tables.items():
-        with open_text(work / name, "w") as f:
-            f.writelines(line + "\n" for line in lines)
+        write_lines(work / name, lines)
     print(f"export: {len(rows)} utterances, {len(speakers)} speakers, {len(used)} recordings", file=sys.stderr)
 
 

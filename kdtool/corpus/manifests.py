@@ -10,7 +10,7 @@ from kdtool.audio.faults import tell_audio
 from kdtool.audio.reader import Sound
 from kdtool.core.dropped import Dropped, account
 from kdtool.core.progress import threaded
-from kdtool.core.tables import open_text, write_jsonl
+from kdtool.core.tables import write_jsonl, write_lines
 from kdtool.core.tensors import file_digest
 from kdtool.core.walk import file_fault
 from kdtool.corpus.utterance import Limits, Utterance, check_utterance
@@ -59,8 +59,7 @@ def write_set(
 def write_digests(folder: Path, digests: Mapping[str, str]) -> None:
     """audio.tsv: utterance, digest of its audio. The manifests hold paths only: without this table, replaced audio of the same length
     would leave the features 'up to date'."""
-    with open_text(folder / "audio.tsv", "w") as f:
-        f.writelines(f"{name}\t{digest}\n" for name, digest in digests.items())
+    write_lines(folder / "audio.tsv", (f"{name}\t{digest}" for name, digest in digests.items()))
 
 
 def summary(where: str, utterances: Sequence[tuple[str, float]]) -> None:

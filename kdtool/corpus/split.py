@@ -15,7 +15,7 @@ from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.ownership import check_unasked
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, read_lines, write_jsonl
+from kdtool.core.tables import read_lines, write_jsonl, write_lines
 from kdtool.formats.rows import MANIFESTS, SUPERVISION, read_rows
 
 
@@ -54,8 +54,7 @@ def write_part(data: Path, work: Path, speakers: set[str]) -> str:
     write_jsonl(work / MANIFESTS[1], supervisions)
     write_jsonl(work / MANIFESTS[0], (r for r in read_rows(data / MANIFESTS[0], {"id": (str,)}) if r["id"] in recordings))
     if (data / "audio.tsv").is_file():
-        with open_text(work / "audio.tsv", "w") as f:
-            f.writelines(f"{line}\n" for line in read_lines(data / "audio.tsv") if line.split("\t")[0] in utterances)
+        write_lines(work / "audio.tsv", (f"{line}" for line in read_lines(data / "audio.tsv") if line.split("\t")[0] in utterances))
     seconds = sum(row["duration"] for row in supervisions)
     return f"{len(supervisions)} utterances, {len(speakers)} speakers, {seconds / 60:.1f} minutes"
 

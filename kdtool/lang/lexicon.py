@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kdtool.core.encoding import other_encoding
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.tables import first_lines, open_text
+from kdtool.core.tables import first_lines, open_text, write_lines
 from kdtool.text.clean import Counts, clean, tell, upper
 from kdtool.text.marks import UNKNOWN_WORD
 
@@ -181,7 +181,4 @@ def _check(path: Path, lexicon: LexiconFile) -> None:
 
 def write_lexicon(path: Path, prons: Mapping[str, Sequence[Pron]]) -> None:
     """One 'WORD P1 P2 ..' line per pronunciation, words sorted, variants in their order."""
-    with open_text(path, "w") as f:
-        for word in sorted(prons):
-            for pron in prons[word]:
-                f.write(f"{word} {' '.join(pron)}\n")
+    write_lines(path, (f"{word} {' '.join(pron)}" for word in sorted(prons) for pron in prons[word]))

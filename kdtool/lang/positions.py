@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text, read_lines
+from kdtool.core.tables import read_lines, write_lines
 from kdtool.lang.lexicon import SIL, SPN, Lexicon, Pron
 
 POSITIONS_FILE = "word_boundary.txt"
@@ -39,8 +39,7 @@ def marked_phones(plain: Collection[str]) -> list[str]:
 def write_positions(folder: Path, phones: Collection[str], plain: Collection[str]) -> None:
     """Write word_boundary.txt. phones: in output order; plain: those without a position."""
     kinds = {end: kind for kind, end in MARKS.items()}
-    with open_text(folder / POSITIONS_FILE, "w") as f:
-        f.writelines(f"{p} {NONWORD if p in plain else kinds[p[-2:]]}\n" for p in phones)
+    write_lines(folder / POSITIONS_FILE, (f"{p} {NONWORD if p in plain else kinds[p[-2:]]}" for p in phones))
 
 
 def read_positions(folder: Path, phones: Mapping[str, int]) -> dict[str, str]:

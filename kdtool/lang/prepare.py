@@ -15,7 +15,7 @@ from pathlib import Path
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, write_json, write_table
+from kdtool.core.tables import write_json, write_lines, write_table
 from kdtool.lang.g2p import pronounce, tell_unknown
 from kdtool.lang.lexicon import SIL, SPN, UNK, Lexicon, LexiconFile, Numbers, Pron, read_lexicon, write_lexicon
 from kdtool.lang.positions import mark, mark_lexicon, marked_phones, write_positions
@@ -98,8 +98,7 @@ def write_tables(work: Path, lexicon: Lexicon, beyond: Lexicon, word_position: b
     write_lexicon(work / "text_lexicon.txt", beyond)
     more = {"silence_phones.txt": [SIL, SPN], "oov.txt": [UNK], "topo.txt": [f"{p} {STATES}" for p in phones]}
     for name, lines in more.items():
-        with open_text(work / name, "w") as f:
-            f.writelines(line + "\n" for line in lines)
+        write_lines(work / name, lines)
     return ["<eps>", *phones]
 
 
@@ -149,8 +148,7 @@ def report(
     listed: the final path of the list of failed words. KdError when more than `max_oov` of the training transcripts' words failed.
     """
     for name, rows in (("g2p.tsv", sorted((w, " ".join(p)) for w, p in made.items())), ("oov_failed.tsv", failed)):
-        with open_text(work / name, "w") as f:
-            f.writelines(f"{word}\t{value}\n" for word, value in rows)
+        write_lines(work / name, (f"{word}\t{value}" for word, value in rows))
     in_lexicon = sum(w in source for w in chosen.vocabulary)
     by_g2p = sum(w in made for w in chosen.vocabulary)
     left_out = len(chosen.vocabulary) - in_lexicon - by_g2p

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdtool.core.errors import KdError
-from kdtool.core.tables import open_text, read_lines
+from kdtool.core.tables import open_text, read_lines, write_lines
 
 LEXICON_PROBS, SILENCE_PROBS = "lexiconp_silprob.txt", "silprob.txt"
 _EDGES = ("<s>", "</s>_s", "</s>_n", "overall")
@@ -81,8 +81,7 @@ class LexiconProbs:
                 numbers = " ".join(f"{x:.6g}" for x in (p.pron, p.sil, p.after_sil, p.after_speech))
                 f.write(f"{word} {numbers} {' '.join(names[n] for n in pron)}\n")
         values = (self.start, self.end.after_sil, self.end.after_speech, self.overall)
-        with open_text(folder / SILENCE_PROBS, "w") as f:
-            f.writelines(f"{name} {value:.6g}\n" for name, value in zip(_EDGES, values, strict=True))
+        write_lines(folder / SILENCE_PROBS, (f"{name} {value:.6g}" for name, value in zip(_EDGES, values, strict=True)))
 
     @classmethod
     def load(cls, folder: Path, phones: Mapping[str, int], prons: Mapping[str, Sequence[Pron]]) -> "LexiconProbs | None":

@@ -15,7 +15,7 @@ from typing import Any
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text, read_table, write_json
+from kdtool.core.tables import open_text, read_table, write_json, write_lines
 from kdtool.formats.rows import read_utterances
 from kdtool.lang.tools import run_tool
 
@@ -151,8 +151,7 @@ def train(lm_text: Path, lang: Path, dev: Path, work: Path, cfg: Config) -> None
 
     words = [w for w in read_table(lang / "words.txt") if w not in NOT_WORDS]
     vocab, arpa, binary = work / "vocab.txt", work / "lm.arpa", work / "lm.bin"
-    with open_text(vocab, "w") as f:
-        f.writelines(w + "\n" for w in words)
+    write_lines(vocab, words)
     for prune in thresholds(cfg.prune, cfg.order):
         fallback = estimate(
             lm_text / "text.gz", arpa, work / "log" / "lmplz.log", order=cfg.order, prune=parse_prune(prune, cfg.order), vocab=vocab,

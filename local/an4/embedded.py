@@ -12,7 +12,7 @@ from typing import Any
 from kdtool.core.cli import cli_main, parse_args, read_config
 from kdtool.core.errors import UsageError
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text
+from kdtool.core.tables import open_text, write_lines
 from local.librispeech.embedded_speaker import run_speakers
 
 SOURCE = Path(__file__).with_name("embedded.yaml")
@@ -53,8 +53,7 @@ def speak_part(work: Path, part: str, source: dict[str, Any], count: int, seed: 
         lines += [f"<s> {words} </s> ({utterance})" for utterance, words in spoken]
     run_speakers(jobs, f"made-up corpus, {part}", nj)
     for name, rows in (("fileids", ids), ("transcription", lines)):
-        with open_text(work / "etc" / f"an4_{part}.{name}", "w") as f:
-            f.writelines(row + "\n" for row in rows)
+        write_lines(work / "etc" / f"an4_{part}.{name}", rows)
 
 
 def make(work: Path, cfg: Config, nj: int) -> None:

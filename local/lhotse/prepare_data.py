@@ -17,7 +17,7 @@ from typing import Any
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text
+from kdtool.core.tables import write_lines
 from kdtool.formats.rows import id_fault
 
 WHOLE = "all"  # the part of a corpus that Lhotse does not divide
@@ -75,21 +75,20 @@ def write_part(folder: Path, manifests: Manifests) -> int:
             raise KdError(f"recording {recording.id}: {found}; one file expected")
         channels[recording.id] = len(sources[0].channels)
         path = os.path.abspath(sources[0].source)
-        tables["wav.scp"].append(f"{recording.id} {f'cat {shlex.quote(path)} |' if path.endswith('|') else path}\n")
+        tables["wav.scp"].append(f"{recording.id} {f'cat {shlex.quote(path)} |' if path.endswith('|') else path}")
     ids = [*channels]
     for row in sorted(manifests["supervisions"], key=lambda s: s.id):
         speaker = row.speaker or row.recording_id  # Lhotse may not know the speaker
         ids += [row.id, speaker]
         channel = row.channel if isinstance(row.channel, int) else row.channel[0]
         more = f" {channel}" if channels.get(row.recording_id, 1) > 1 else ""
-        tables["segments"].append(f"{row.id} {row.recording_id} {row.start:.6f} {row.end:.6f}{more}\n")
-        tables["text"].append(f"{row.id} {' '.join((row.text or '').split())}\n")
-        tables["utt2spk"].append(f"{row.id} {speaker}\n")
+        tables["segments"].append(f"{row.id} {row.recording_id} {row.start:.6f} {row.end:.6f}{more}")
+        tables["text"].append(f"{row.id} {' '.join((row.text or '').split())}")
+        tables["utt2spk"].append(f"{row.id} {speaker}")
     if faults := [fault for name in ids if (fault := id_fault(name))]:
         raise KdError(f"{faults[0]}; Kaldi's tables cannot hold it")
     for name, lines in tables.items():
-        with open_text(folder / name, "w") as f:
-            f.writelines(lines)
+        write_lines(folder / name, lines)
     return len(tables["text"])
 
 

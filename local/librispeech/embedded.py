@@ -13,7 +13,7 @@ from pathlib import Path
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.step import run_step
-from kdtool.core.tables import open_text
+from kdtool.core.tables import write_lines
 from local.librispeech.arpabet import to_arpabet
 from local.librispeech.embedded_speaker import run_speakers
 from local.librispeech.espeak import Espeak
@@ -73,10 +73,8 @@ def make(work: Path, source: Source, cfg: Config, nj: int) -> None:
     """Write everything into `work`."""
     parts, text = choose_sentences(source, cfg)
     lexicon = make_lexicon(source)
-    with open_text(work / "lexicon.txt", "w") as f:
-        f.writelines(f"{word} {' '.join(pron)}\n" for word in sorted(lexicon) for pron in lexicon[word])
-    with open_text(work / "lm-text.txt.gz", "w") as f:
-        f.writelines(sentence.upper() + "\n" for sentence in text)
+    write_lines(work / "lexicon.txt", (f"{word} {' '.join(pron)}" for word in sorted(lexicon) for pron in lexicon[word]))
+    write_lines(work / "lm-text.txt.gz", (sentence.upper() for sentence in text))
     for part, sentences in parts.items():
         speak_part(work, part, source.speakers[part], sentences, cfg.seed, nj)
     print(

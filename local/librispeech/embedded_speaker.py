@@ -16,7 +16,7 @@ import numpy as np
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError
 from kdtool.core.jobs import run_commands
-from kdtool.core.tables import open_text, read_json, write_json, write_jsonl
+from kdtool.core.tables import read_json, write_json, write_jsonl, write_lines
 from local.librispeech.espeak import ADVICE, OWN_RATE, Espeak
 from local.librispeech.truth import true_times
 
@@ -92,8 +92,8 @@ def speak(job: dict[str, Any], chapter: Path) -> None:
         soundfile.write(chapter / f"{utt}.flac", signal, RATE, subtype="PCM_16", format="FLAC")
     if not espeak.has_echo(job["voice"]):
         write_jsonl(job["truth"], truth)
-    with open_text(chapter / f"{job['utterances'][0][0].rpartition('-')[0]}.trans.txt", "w") as f:
-        f.writelines(f"{utt} {text.upper()}\n" for utt, text in job["utterances"])
+    name = job["utterances"][0][0].rpartition("-")[0]
+    write_lines(chapter / f"{name}.trans.txt", (f"{utt} {text.upper()}" for utt, text in job["utterances"]))
 
 
 if __name__ == "__main__":

@@ -47,10 +47,20 @@ class Step:
         """Steps of one kind may replace each other's output."""
         return SAME_NAME.get(next(iter(self.code), ""), kind_of(self.name))
 
-    # Where the output is written until it is complete; where the old one is kept while the new one takes its place; the lock file.
-    work = property(lambda self: hidden(self.out, "work"))
-    old = property(lambda self: hidden(self.out, "old"))
-    lock = property(lambda self: hidden(self.out, "lock"))
+    @property
+    def work(self) -> Path:
+        """Where the output is written until it is complete."""
+        return hidden(self.out, "work")
+
+    @property
+    def old(self) -> Path:
+        """Where the old output is kept while the new one takes its place."""
+        return hidden(self.out, "old")
+
+    @property
+    def lock(self) -> Path:
+        """The lock file of the output."""
+        return hidden(self.out, "lock")
 
     def key(self, sources: Stats) -> Key:
         """What the output is made from; `sources` caches digests of plain input files, and is updated."""

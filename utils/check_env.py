@@ -8,36 +8,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-MODULES = {
-    "torch": "torch",
-    "k2": "k2, built for the torch that is installed",
-    "lhotse": "lhotse",
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "yaml": "PyYAML",
-    "urllib3": "urllib3",
-    "soundfile": "soundfile",
-    "sentencepiece": "sentencepiece",
-    "safetensors": "safetensors",
-    "kaldilm": "kaldilm",
-    "kaldifst": "kaldifst",
-    "kaldi_decoder": "kaldi-decoder",
-    "kaldialign": "kaldialign",
-    "kenlm": "kenlm",
-    "phonetisaurus": "phonetisaurus",
-    "espeakng_loader": "espeakng-loader",
-}
+MODULES = ("torch", "k2", "lhotse", "numpy", "scipy", "yaml", "urllib3", "soundfile", "sentencepiece", "safetensors", "kaldilm",
+           "kaldifst", "kaldi_decoder", "kaldialign", "kenlm", "phonetisaurus", "espeakng_loader")  # fmt: skip
+# Packages with another name than their module.
+PACKAGES = {"k2": "k2, built for the torch that is installed", "yaml": "PyYAML", "kaldi_decoder": "kaldi-decoder",
+            "espeakng_loader": "espeakng-loader"}  # fmt: skip
 
 
 def module_faults() -> list[str]:
     version = platform.python_version()
     faults = [] if tuple(map(int, version.split(".")[:2])) >= (3, 10) else [f"Python is {version}, at least 3.10 is needed"]
-    for module, package in MODULES.items():
+    for module in MODULES:
         try:
             importlib.import_module(module)
         except Exception as e:  # a broken binary may raise anything
             reason = str(e).splitlines()[0] if str(e) else ""
-            faults.append(f"import {module}: {type(e).__name__}: {reason} (package {package})")
+            faults.append(f"import {module}: {type(e).__name__}: {reason} (package {PACKAGES.get(module, module)})")
     return faults
 
 

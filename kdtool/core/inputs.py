@@ -8,16 +8,8 @@ from typing import Any
 from kdtool.core.errors import KdError
 from kdtool.core.findings import UNREADABLE, Level, Report
 
-# Named, not imported: `--help` and the start of a step must not load all of them.
-KINDS = {
-    "data": "kdtool.validate.data",
-    "features": "kdtool.validate.features",
-    "lang": "kdtool.validate.lang",
-    "ali": "kdtool.validate.ali",
-    "model": "kdtool.validate.model",
-    "graph": "kdtool.validate.graph",
-    "dump": "kdtool.validate.dump",
-}
+# Modules of kdtool.validate, imported when they are needed: `--help` and the start of a step must not load all of them.
+KINDS = ("data", "features", "lang", "ali", "model", "graph", "dump")
 
 
 def others_of(kind: str) -> dict[str, str]:
@@ -26,11 +18,7 @@ def others_of(kind: str) -> dict[str, str]:
 
 
 def validate(kind: str, folder: Path, level: Level, others: Mapping[str, Path] | None = None) -> Report:
-    """Check a folder and return the report. Nothing is written.
-
-    Raises:
-        KdError: the folder does not exist.
-    """
+    """Check a folder and return the report; nothing is written. KdError if there is no such folder."""
     if not folder.is_dir():
         raise KdError(f"{folder}: no such folder; check the path, or run the stage that makes it first (--list-stages shows them)")
     module = _module(kind)
@@ -59,4 +47,4 @@ def door(kind: str, folder: Path, **others: Path) -> Callable[[], None]:
 
 
 def _module(kind: str) -> Any:
-    return importlib.import_module(KINDS[kind])
+    return importlib.import_module(f"kdtool.validate.{kind}")

@@ -35,17 +35,9 @@ planner: Callable[[Step], None] | None = None
 
 
 def run_step(
-    name: str,
-    *,
-    out: Path,
-    inputs: Mapping[str, Path],
-    options: Any,
-    code: Sequence[str],
-    body: Callable[[Path], None],
-    common: Common,
-    resumable: bool = False,
-    doors: Sequence[Callable[[], None]] = (),
-) -> bool:
+    name: str, *, out: Path, inputs: Mapping[str, Path], options: Any, code: Sequence[str], body: Callable[[Path], None],
+    common: Common, resumable: bool = False, doors: Sequence[Callable[[], None]] = (),
+) -> bool:  # fmt: skip
     """Make `out` by calling `body(work)`, unless it is up to date.
 
     Args:
@@ -60,8 +52,7 @@ def run_step(
         resumable: hand an interrupted run's folder back to `body` if nothing changed, instead of an empty one.
         doors: checks of the inputs (kdtool.core.inputs.door), called only if the step runs, before anything is made.
 
-    Returns:
-        True when it ran, False when it was up to date.
+    Returns True when it ran, False when it was up to date.
 
     Raises:
         UsageError: the output was not made by this kind of step, or the output is, contains or lies inside an input.

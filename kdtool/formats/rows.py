@@ -30,11 +30,7 @@ def read_utterances(data: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(path: Path, fields: Fields) -> Iterator[dict[str, Any]]:
-    """The rows of a data folder's manifest.
-
-    Raises:
-        KdError: the file is missing, or a line lacks one of the `fields`.
-    """
+    """The rows of a data folder's manifest. KdError if the file is missing, or a line lacks one of the `fields`."""
     if not path.is_file():
         raise KdError(f"{path}: no such file; prepare the corpus first (local/*/prepare_data.sh)")
     for number, row in enumerate(read_jsonl(path), 1):

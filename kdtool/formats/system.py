@@ -106,11 +106,7 @@ def head(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_system(folder: Path) -> System:
-    """The description of a folder's model.
-
-    Raises:
-        KdError: system.json is damaged or of another version, or config.yaml is not readable.
-    """
+    """The description of a folder's model. KdError: system.json is damaged or of another version, or config.yaml is not readable."""
     path = Path(folder) / FILE
     if not path.is_file():
         return _from_config(Path(folder))

@@ -1,9 +1,8 @@
 """Step decode: model + features -> hypotheses and error rates.
 
-One search per utterance leaves candidates with their cost parts. LM scale, prior scale and word penalty are then chosen on
-half of the speakers and applied to the other half, and vice versa; with --scales-from they are those that were best on
-another set or, for several systems together, by steps/pool_scales.sh (kdtool.decode.tuned); with --candidates-from no search is made,
-and the candidates of an earlier decode are scored. With --rescore-lm another LM also re-ranks the
+One search per utterance leaves candidates with their cost parts. LM scale, prior scale and word penalty are then chosen on half of the
+speakers for the other half; with --scales-from they are those that were best on another set or, for several systems together, by
+steps/pool_scales.sh; with --candidates-from the candidates of an earlier decode are scored. With --rescore-lm another LM also re-ranks the
 n-best list, into ``rescored/``. Scores are acoustic - prior_scale * prior + lm_scale * LM (natural logs).
 """
 

@@ -1,8 +1,7 @@
 """One job of a decode array: recognise a part of the utterances.
 
 In: model, features, an options file written by ``kdtool.decode.decode``. Out: ``candidates.<J>.tsv.gz``, ``failed.<J>.tsv`` (utterances
-without result, with a reason) and ``seconds.<J>.json`` in the work folder; with a model of speaker-adapted features also the
-speakers' transforms, each estimated on all of the speaker's utterances, which are in one job.
+without result, with a reason), ``seconds.<J>.json``; the transforms of the speakers, each of whom is in one job, if the model adapts.
 """
 
 import argparse

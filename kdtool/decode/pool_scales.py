@@ -1,13 +1,11 @@
-"""Step pool_scales: one choice of scales for several systems.
+"""Step pool_scales: one choice of scales for several systems, whose own choices on a small set differ by chance.
 
 In: their decodes of one set with one graph and one grid of scales.  Out: a folder for --scales-from of steps/decode.sh.
 
-Scales that each system chooses by itself on a small set differ by chance, and so do the error rates. Here the errors of all systems are
-added up at each point of the grid, and one point is chosen: on all of the set (``whole``, for other sets), and on each half of the
-speakers for the other half (``folds``, for this very set). Equal errors: the LM scale nearest to the middle of the grid.
-
-Out: ``scales.json`` (the choice and nothing else, so that another system that does not change it makes nothing stale), ``pooled.json``
-(the systems, their decodes, the summed errors), and the same in ``rescored/`` where all decodes have it.
+The errors of all systems are added up at each point of the grid, and one point is chosen: on all of the set (``whole``, for other sets),
+and on each half of the speakers for the other half (``folds``, for this very set). Equal errors: the LM scale nearest to the grid's middle.
+Out: ``scales.json`` (nothing but the choice, so that a system that does not change it makes nothing stale), ``pooled.json`` (the systems,
+their decodes, the summed errors), and the same in ``rescored/`` where all decodes have it.
 """
 
 from dataclasses import dataclass

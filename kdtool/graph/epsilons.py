@@ -1,7 +1,7 @@
 """Removes arcs without input labels from a transducer, and adds self-loops; plain numpy.
 
-In: FstArrays whose input labels are pdf + 1 or 0 (epsilon). Out: the same weighted relation without epsilons, output
-output labels are ids into a table of word sequences, and HMM self-loops on its states.
+In: FstArrays whose input labels are pdf + 1 or 0 (epsilon). Out: the same weighted relation without epsilons, whose output labels are
+ids into a table of word sequences, and HMM self-loops on its states.
 """
 
 import numpy as np

@@ -1,9 +1,7 @@
 """Weighted transducers as flat arrays, converted to kaldifst and back.
 
-In: arcs as numpy arrays, or a kaldifst transducer. Out: the other form. A million arcs take a fraction of a
-second: they go through OpenFst's file formats (adding arcs one by one through the binding takes seconds per million):
-'vector' to kaldifst, which reads it without a second copy in memory, 'const' from kaldifst, where states and arcs
-are two plain tables.
+In: arcs as numpy arrays, or a kaldifst transducer. Out: the other form. They go through OpenFst's file formats ('vector' to kaldifst,
+'const' from it), as adding arcs one by one through the binding takes seconds per million.
 """
 
 import struct

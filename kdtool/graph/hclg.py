@@ -1,18 +1,14 @@
 """Word (or phone) graph + lexicon + tree -> decoding graph over pdfs, in the manner of Kaldi's HCLG.
 
-In: a grammar G, a lexicon L (None when G is over phones already), a Tree. Out: a DecodingGraph without epsilons, in which
-every frame consumes one arc labelled pdf + 1. All transition probabilities of the HMMs are the same constant, so the
-graph carries LM and silence costs only.
+In: a grammar G, a lexicon L (None when G is over phones already), a Tree. Out: a DecodingGraph without epsilons, in which every frame
+consumes one arc labelled pdf + 1. All transition probabilities are the same constant, so the graph carries LM and silence costs only.
 
-Route (Mohri, Pereira & Riley 2002, with Kaldi's order of operations): LG composed, determinized and minimized with
-disambiguation symbols in place; triphone context; each context-dependent phone spelled as its pdfs; determinized and
-minimized again; marks and epsilons removed; self-loops added last, when they cost no determinization time. With a chain tree (LF-MMI)
-a phone in context has one label, which becomes its first pdf, and on self-loops its other one, in the last step.
+Route (Mohri, Pereira & Riley 2002): LG composed, determinized and minimized with disambiguation symbols in place; triphone context; each
+phone in context spelled as its pdfs; determinized and minimized again; marks and epsilons removed; self-loops added last, when they cost
+no determinization time. With a chain tree (LF-MMI) a phone in context has one label until the last step.
 
-Why OpenFst (through kaldifst) and numpy, and k2 only for the search, on 20,000 words and a 3-gram pruned 0 3 5, CPU seconds:
-LG determinized by OpenFst in 2, by k2 in 88, and k2 has no minimization; HCLG minimized by OpenFst in 13 to 18, by
-`kdtool.graph.minimize` in 1.5 to the same number of states. All in all 31 s and 0.65 GB, where OpenFst's minimization,
-and its memory not handed back in between, took 48 s and 0.78 GB (both on a busy machine).
+Why OpenFst (through kaldifst) and numpy, and k2 only for the search: with 20,000 words and 0.3 million n-grams OpenFst determinizes LG in
+2 CPU seconds, k2 in 88, and k2 has no minimization; that of HCLG takes OpenFst 13 to 18, `kdtool.graph.minimize` 1.5. In all 31 s, 0.65 GB.
 """
 
 import ctypes

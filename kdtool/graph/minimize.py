@@ -1,9 +1,8 @@
 """Minimization of large transducers by merging states with equal arcs; plain numpy.
 
-In: FstArrays. Out: an equivalent transducer with fewer states. Two states with the same arcs (weights rounded to 1/1024 for
-the comparison, as in OpenFst) into the same states become one, which may make their predecessors equal, and so on.
-Measured on a determinized HCLG of 1,490,441 states: 1,077,080 are left. OpenFst's partition refinement leaves 1,077,074 and
-takes nine times as long: here only the predecessors of merged states are compared again.
+In: FstArrays. Out: an equivalent transducer with fewer states. Two states with the same arcs (weights rounded to 1/1024 for the comparison,
+as in OpenFst) into the same states become one, which may make their predecessors equal: only these are compared again. Measured on a
+determinized HCLG of 1,490,441 states: 1,077,080 are left; OpenFst's partition refinement leaves 1,077,074 and takes nine times as long.
 """
 
 import numpy as np

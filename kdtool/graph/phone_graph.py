@@ -1,8 +1,7 @@
 """Phone bigram or free phone loop -> decoding graph for phone error rates.
 
-In: alignments (their phones, silence being a phone like any other) and the tree. Out: a DecodingGraph whose outputs are
-phones. With the bigram it measures the acoustic model with almost no language knowledge; the loop (--order 0), where every
-phone follows every other with the same probability, has none except the model's. Step: steps/make_phone_graph.sh.
+In: alignments (their phones, silence being a phone like any other) and the tree. Out: a DecodingGraph whose outputs are phones. With the
+bigram it measures the acoustic model with almost no language knowledge, with the loop (--order 0) with none but the model's.
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,7 @@
-"""Beam search of a decoding graph in C++ (``search.cc``), pruned like Kaldi's FasterDecoder.
+"""Beam search of a decoding graph: what the engines share, and the one in C++ (``search.cc``), pruned like Kaldi's FasterDecoder.
 
-In: a DecodingGraph and an utterance's acoustic scores. Out: a Lattice with separate acoustic and graph scores. The search
-adds acoustic / lm_scale + graph score, so beams are in units of the graph's scores (nats of the LM) and the same beam
-fits all models.
+In: a DecodingGraph and utterances' acoustic scores. Out: Lattices with separate acoustic and graph scores. The search adds acoustic /
+lm_scale + graph score, so beams are in units of the graph's scores (nats of the LM) and the same beam fits all models.
 """
 
 from abc import ABC, abstractmethod

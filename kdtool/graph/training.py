@@ -1,9 +1,8 @@
 """Training graphs: all pronunciations of one transcript as HMM states.
 
-In: words, the lexicon's pronunciations and their probabilities if given, the tree. Out: a ``TrainingGraph``: HMM
-states with their phone and word, and the arcs between them. Pronunciation variants are alternatives; silence is allowed
-between words and at both edges. Context is expanded on the phone graph, so each variant and each optional silence gives
-its neighbours their right context.
+In: words, the lexicon's pronunciations and their probabilities if given, the tree. Out: a ``TrainingGraph``. Pronunciation variants are
+alternatives; silence is allowed between words and at both edges. Context is expanded on the phone graph, so each variant and each optional
+silence gives its neighbours their right context.
 """
 
 from collections.abc import Mapping, Sequence

@@ -85,7 +85,11 @@ class GraphRecogniser(Recogniser):
     @classmethod
     def resolved(cls, cfg: "Config") -> "Config":
         """The options with the engine of this machine."""
-        return dataclasses.replace(cfg, engine=resolve_engine(cfg.engine))
+        cfg = dataclasses.replace(cfg, engine=resolve_engine(cfg.engine))
+        if cfg.engine == "k2" and not (cfg.search_beam > 0 and cfg.output_beam >= 0 and 0 <= cfg.min_active < cfg.max_active):
+            raise UsageError(f"--search-beam {cfg.search_beam:g}, --output-beam {cfg.output_beam:g}, --min-active {cfg.min_active}, "
+                             f"--max-active {cfg.max_active}: k2 needs a beam above 0 and --min-active below --max-active")  # fmt: skip
+        return cfg
 
     @classmethod
     def inputs(cls, cfg: "Config") -> dict[str, Path]:

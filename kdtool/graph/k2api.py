@@ -154,15 +154,9 @@ def _check_labels(graphs: Any, dense: Dense) -> None:
 
 
 def intersect_dense(
-    graphs: Any,
-    dense: Dense,
-    *,
-    output_beam: float,
-    search_beam: float | None = None,
-    frame_name: str | None = None,
-    min_active: int = 0,
+    graphs: Any, dense: Dense, *, output_beam: float, search_beam: float | None = None, frame_name: str | None = None, min_active: int = 0,
     max_active: int = MOST_STATES,
-) -> Any:
+) -> Any:  # fmt: skip
     """Lattice of `graphs` (an FsaVec, one graph for each utterance; one graph for all works with a search beam) and scores.
 
     Exact without `search_beam`, else pruned to `search_beam` nats and `max_active` states per frame (at least `min_active`).

@@ -137,6 +137,8 @@ FEATURES = [
 
 DECODES = [
     ("scales from nowhere", ["--scales-from", "nowhere"], 1, ["--scales-from nowhere: no scales.json there"]),
+    ("limits on k2's active states that cross", ["--engine", "k2", "--max-active", "30"], 2,
+     ["--min-active 30, --max-active 30: k2 needs a beam above 0 and --min-active below --max-active"]),
     ("candidates from nowhere", ["--candidates-from", "nowhere"], 1, ["nowhere: missing; check the path"]),
 ]
 

@@ -123,27 +123,19 @@ def told_apart(tree: Tree) -> tuple[Tree, np.ndarray, tuple[np.ndarray, np.ndarr
     has no deterministic form. For a chain tree: a tree of one state, whose pdfs are pairs of a phone's first pdf and its loop's, and the
     final labels of these pairs, see ``add_self_loops``.
     """
-    if tree.topology == CHAIN:
-        return _pairs(tree)
-    if not tree.shared:
+    chain = tree.topology == CHAIN
+    if not (chain or tree.shared):
         return tree, np.arange(tree.num_pdfs), None
-    used = tree.pdf_map >= 0
-    centre = np.broadcast_to(np.arange(len(tree.pdf_map))[None, :, None, None], tree.pdf_map.shape)
-    pairs, own = np.unique(centre[used].astype(np.int64) * tree.num_pdfs + tree.pdf_map[used], return_inverse=True)
-    table = np.full_like(tree.pdf_map, -1)
+    pdfs = tree.pdf_map[..., None, :] if chain else tree.pdf_map[..., None]  # (P, P, P, states, pdfs of a state)
+    used = pdfs[..., 0] >= 0
+    centre = np.broadcast_to(np.arange(len(pdfs))[:, None, None], used.shape)
+    kinds, own = np.unique(np.column_stack([centre[used], pdfs[used]]), axis=0, return_inverse=True)
+    table = np.full(used.shape, -1, dtype=np.int32)
     table[used] = own.reshape(-1)
-    return Tree(table), pairs % tree.num_pdfs, None
-
-
-def _pairs(tree: Tree) -> tuple[Tree, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    used = tree.pdf_map[..., 0] >= 0
-    centre = np.broadcast_to(np.arange(len(tree.pdf_map))[None, :, None], used.shape)
-    kinds = np.stack([centre[used], tree.pdf_map[used][:, 0], tree.pdf_map[used][:, 1]], axis=1)
-    pairs, own = np.unique(kinds, axis=0, return_inverse=True)
-    table = np.full((*used.shape, 1), -1, dtype=np.int32)
-    table[used, 0] = own.reshape(-1)
-    first, loop = (np.concatenate([[0], pairs[:, n] + 1]).astype(np.int32) for n in (1, 2))
-    return Tree(table), np.arange(len(pairs)), (first, loop)
+    if not chain:
+        return Tree(table), kinds[:, 1], None
+    first, loop = (np.concatenate([[0], kinds[:, n] + 1]).astype(np.int32) for n in (1, 2))
+    return Tree(table), np.arange(len(kinds)), (first, loop)
 
 
 def _with_context(fst: FstArrays, tree: Tree, disambig: Sequence[int]) -> tuple[FstArrays, np.ndarray, np.ndarray]:

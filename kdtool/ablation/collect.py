@@ -5,33 +5,26 @@ there, ABLATION.md where the user says. What is not made yet is left out and nam
 does not match ablation.json.
 
 ablation.json; paths are relative to the ablation's folder, rates and intervals in percent:
-    scales                        "pooled" if one point per graph was chosen for all students; else missing
-    references, graphs, sweeps    as in ablation.yaml (kdtool.ablation.plan); sweeps: {axis: [[value, system name], ..]}
-    resamples                     of the bootstrap
+    references, graphs, sweeps, scales    as in ablation.yaml (kdtool.ablation.plan); scales only if "pooled"
+    resamples     of the bootstrap
     teachers      {folder name: {folder, ppl}}; ppl: the content of its ppl.json, or null
-    missing       [name, ..]: SYSTEM_SEED of the plan that is not trained, or not decoded
-    stale         [name, ..]: trained with other options than the plan has now; not in the table
-    earlier       [name, ..]: taken over from an earlier ablation.json (kdtool.ablation.students)
+    missing, stale, earlier    [SYSTEM_SEED, ..] of the plan that are not trained or not decoded; that were trained with other options
+                  than the plan has now, so not in the table; that were taken over from an earlier ablation.json
     scored        {"SET RATE": {ids, words}}: the utterances and their reference words (phones, for per), space-separated
-    systems       list, in the plan's order, one object per system:
-      name, system, setting       "hmt-10min", "hmt", "10min" (setting: "" for none)
-      about, changed              a line for readers; the options that differ from the base's
-      teachers                    {unit: folder name}
-      references                  names of the systems that it is compared with: the plan's, in the same setting
+    systems       one object per system, in the plan's order: name ("hmt-10min"), system ("hmt"), setting ("10min", or ""), about,
+                  changed (options that differ from the base's), teachers {unit: folder name}, references (systems to compare with), and
       students    one object per seed: seed, folder (with curve.jsonl), about (the content of student.json), seconds, git, learns_from
                   (kdtool.formats.system), options (digest of the training's options without the seed)
-      results     one object per set and graph:
-        set, lm, first_pass_lm    lm is the graph's LM, or that of the rescoring; rate: "per" or "wer"
+      results     one object per set and graph: set, lm (of the graph or the rescoring), first_pass_lm, rate ("per" or "wer"), words and
+                  utterances of the references, means over seeds of sub, ins, del, failed, and
         mean, ci95, deviation     over seeds; bootstrap over utterances and seeds; standard deviation of the seeds' rates
         within, between           standard deviation of one seed's rate over redrawn utterances; that of the seeds beyond it
-        words, utterances         of the references
-        sub, ins, del, failed     means over seeds
         runs      one object per seed: seed, decode (folder, with per_utt.tsv), value (its rate), sub, ins, del, failed, empty, scales,
                   errors (of each utterance of ``scored``, space-separated)
         versus    {name of a reference: {delta, low, high, relative, p, holm, seeds}}, see kdtool.ablation.compare; relative: percent of
                   the reference; holm: p corrected for all comparisons of one set, graph and setting; seeds: number of the reference's
-    detectable  one object per set, graph and setting: set, lm, first_pass_lm, setting, points: the smallest difference that is found at
-                p < 0.05 in 80% of trials, null where no two systems have the same seeds
+    detectable    one object per set, graph and setting: set, lm, first_pass_lm, setting, points: the smallest difference that is found
+                  at p < 0.05 in 80% of trials, null where no two systems have the same seeds
 """
 
 from dataclasses import dataclass, field

@@ -189,9 +189,10 @@ class Waiter:
         if not self.failed:
             cancel(self.label, "--state=PENDING")
         self.waiting.remove(index)
-        state = "OUT_OF_MEMORY" if self.slurm_says(index, OVER_MEMORY) else self.known.get(index, ("", ""))[0]
+        over = bool(self.slurm_says(index, OVER_MEMORY))
+        state = "OUT_OF_MEMORY" if over else self.known.get(index, ("", ""))[0]
         notes = ["".join([note, *(f"\n  {line}" for line in self.slurm_says(index)[-5:])])]
-        if state == "OUT_OF_MEMORY" or ((status is None or status < 0) and state in KILLED):
+        if over or ((status is None or status < 0) and state in KILLED):
             limit = f" of {self.array.needs.mem} MB" if state == "OUT_OF_MEMORY" and self.array.needs.mem else ""
             self.failed[index] = Failure(KILLED[state] + limit, [*notes, *filter(None, [ADVICE.get(state)])])
         elif status is None:

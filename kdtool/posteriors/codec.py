@@ -10,8 +10,6 @@ mass and less than 0.01 nat lost per unit (levels sorted by a coarser prior and 
   ``kdtool.posteriors.rans`` codes the levels with it.
 """
 
-from __future__ import annotations
-
 import lzma
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,7 +69,7 @@ class Coder:
     @classmethod
     def fit(
         cls, log_probs: np.ndarray, before: np.ndarray, *, mass: float, top_k: int, step: float, after_one: np.ndarray | None = None
-    ) -> Coder:
+    ) -> "Coder":
         """Choose the floor that keeps ``mass`` on average, and estimate levels' values, prior and tables, from a sample of rows.
 
         Args:
@@ -81,11 +79,9 @@ class Coder:
         """
         if top_k < 0 or not 0.0 < mass <= 1.0 or not 0.0 < step <= 1.0:
             raise KdError(f"top_k {top_k}, mass {mass}, step {step}: a top_k of at least 0, mass and step above 0 and up to 1 are expected")
-        size = log_probs.shape[1]
-        probs = np.exp(log_probs)
+        size, probs = log_probs.shape[1], np.exp(log_probs)
         contexts = size + 1 if size <= CONTEXTS else 1
-        context = np.minimum(before, contexts - 1)
-        floor = _floor(probs, mass)
+        context, floor = np.minimum(before, contexts - 1), _floor(probs, mass)
         coder = cls(floor, step, top_k, np.zeros(0, np.float32), LevelCode.empty(_bins(_means(probs, context, contexts), floor)))
         coder.value = coder._values(probs)
         log_value = np.log(np.maximum(coder.value, LEAST))
@@ -96,16 +92,15 @@ class Coder:
         priors = [coder.code.bins]
         if after_one is not None and contexts > 1:
             priors.append(_bins(np.exp(after_one), coder.floor))
-        coder.code = min((learn(bins, rounded, levels, context) for bins in priors), key=lambda found: found[1])[0]
+        coder.code = min((learn(bins, rounded, levels, context) for bins in priors), key=lambda learned: learned[1])[0]
         return coder
 
     def _values(self, probs: np.ndarray) -> np.ndarray:
         """The mean probability of each level in the sample; the level's middle if the sample has none."""
-        count = self._count
-        middle = (self._start + (np.arange(count) - 0.5) * self.step) / 2.0
+        middle = (self._start + (np.arange(self._count) - 0.5) * self.step) / 2.0
         kept = probs[probs > self.floor]
         level = self._level(kept)
-        sums, number = np.bincount(level, weights=kept, minlength=count), np.bincount(level, minlength=count)
+        sums, number = (np.bincount(level, weights=w, minlength=self._count) for w in (kept, None))
         return np.where(number > 0, sums / np.maximum(number, 1), middle**2).astype(np.float32)
 
     def _level(self, probs: np.ndarray) -> np.ndarray:
@@ -118,17 +113,17 @@ class Coder:
         levels = Levels(np.zeros(log_probs.shape, self.level_type), np.zeros(len(log_probs)))
         rows = max(1, BLOCK_BYTES // (4 * self.num_units))
         for first in range(0, len(log_probs), rows):
-            own = slice(first, first + rows)
-            probs = np.exp(log_probs[own])
+            block = slice(first, first + rows)
+            probs = np.exp(log_probs[block])
             total = probs.sum(axis=1)
             bad = np.flatnonzero(~(np.abs(total - 1.0) < 1e-3))
             if bad.size:
                 raise KdError(f"row {first + bad[0]} of a teacher's output sums to {total[bad[0]]:.6f}, not 1; "
                               "the teacher is broken, train it again")  # fmt: skip
-            level = levels.level[own]
+            level = levels.level[block]
             self._keep(probs, level)
             probs.reshape(-1)[np.flatnonzero(level > 0)] = 0.0  # NumPy finds true entries four times as fast as non-zero ones
-            levels.left[own] = probs.sum(axis=1, dtype=np.float64)
+            levels.left[block] = probs.sum(axis=1, dtype=np.float64)
         return levels
 
     @property
@@ -138,8 +133,8 @@ class Coder:
 
     def _keep(self, probs: np.ndarray, level: np.ndarray) -> None:
         """Write levels (N, V) of the kept entries: above the floor, always the likeliest, at most the ``top_k`` likeliest."""
-        # Few entries of a wide row are kept: only those are worked on.
         rows = np.arange(len(probs))
+        # Few entries of a wide row are kept: only those are worked on.
         kept = np.flatnonzero(probs > self.floor)
         level.reshape(-1)[kept] = self._level(probs.reshape(-1)[kept])
         best = probs.argmax(axis=1)
@@ -155,8 +150,8 @@ class Coder:
         exact = log_probs.reshape(-1)[place].astype(np.float64)
         kept, rest = self._read(row, levels.level.reshape(-1)[place], _rest(levels.left))
         lost = np.bincount(row, weights=np.exp(exact) * (exact - kept), minlength=len(rest)).astype(np.float64)  # no entries: whole numbers
-        there = levels.left > 0
-        lost[there] += levels.left[there] * (np.log(levels.left[there]) - rest[there])
+        some = levels.left > 0
+        lost[some] += levels.left[some] * (np.log(levels.left[some]) - rest[some])
         return lost
 
     def _read(self, row: np.ndarray, level: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -219,8 +214,7 @@ class Coder:
                 "limits": np.array([self.floor, self.step, self.top_k], np.float64)}  # fmt: skip
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, np.ndarray]) -> Coder:
-        """The coder of these ``tensors``."""
+    def from_tensors(cls, tensors: dict[str, np.ndarray]) -> "Coder":
         floor, step, top_k = tensors["limits"].tolist()
         bins = np.ascontiguousarray(unpack(tensors["prior"]).astype(np.uint8).reshape(tensors["shape"][::-1].tolist()).T)
         freq = unpack(tensors["tables"]).astype(np.uint16).reshape(-1, SYMBOLS)

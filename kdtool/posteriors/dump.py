@@ -8,19 +8,18 @@ One row covers one unit, that is all the frames of its segment, and frames of si
 one frame, silence included (rows "frame", one every ``frame_shift`` seconds). ``kdtool.posteriors.codec`` codes the rows.
 """
 
-from __future__ import annotations
-
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.tables import read_json, read_jsonl, write_json, write_jsonl
+from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.formats.alignment import Segments
 from kdtool.posteriors.codec import Coder, Levels, before_units, pack, unpack
 
@@ -35,10 +34,9 @@ class UnitPosteriors:
     """One utterance: N units, M kept entries.
 
     ``unit_ids``, ``start``, ``length`` int32 (N,): the unit itself and its 10 ms frames in the original utterance. In a dump of rows by
-    frame the unit is the label that the writer gave the row, by default the likeliest one.
-    Entries ``offsets[i]:offsets[i + 1]`` of ``ids`` int32 (M,) and ``logp`` float32 (M,) are the kept units of row i
-    and their log-probabilities (nats), the likeliest first; ``rest_logp`` float32 (N,) is the log mass of all units
-    not kept, -inf if none is left.
+    frame the unit is the label that the writer gave the row, by default the likeliest one. Entries ``offsets[i]:offsets[i + 1]`` of ``ids``
+    int32 (M,) and ``logp`` float32 (M,) are the kept units of row i and their log-probabilities (nats), the likeliest first; ``rest_logp``
+    float32 (N,) is the log mass of all units not kept, -inf if none is left.
     """
 
     unit_ids: np.ndarray
@@ -52,19 +50,10 @@ class UnitPosteriors:
     def __len__(self) -> int:
         return len(self.unit_ids)
 
-    def padded(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int64 (N, k) padded with 0, logp float32 (N, k) padded with -inf): the k likeliest entries of each row.
-
-        Entries beyond k are dropped and not added to ``rest_logp``; with ``k >= most_kept`` none is lost.
-        """
-        counts = np.minimum(np.diff(self.offsets), k)
-        columns = np.arange(k)
-        filled = columns < counts[:, None]
-        source = (self.offsets[:-1, None] + columns)[filled]
-        ids = np.zeros((len(self), k), dtype=np.int64)
-        logp = np.full((len(self), k), -np.inf, dtype=np.float32)
-        ids[filled], logp[filled] = self.ids[source], self.logp[source]
-        return ids, logp
+    @property
+    def end(self) -> int:
+        """The 10 ms frame after the last one that has a row."""
+        return int((self.start + self.length).max(initial=0))
 
     def dense(self, num_units: int) -> np.ndarray:
         """Log-probabilities float32 (N, num_units), each row summing to one: the rest is spread evenly over units not kept."""
@@ -78,23 +67,20 @@ class UnitPosteriors:
     def frame_rows(self, num_frames: int, name: str) -> np.ndarray:
         """Row of each 10 ms frame, int32 (num_frames,), -1 without a unit; KdError, naming ``name``, when the units exceed the frames."""
         frames = np.full(num_frames, -1, dtype=np.int32)
-        end = int((self.start + self.length).max(initial=0))
-        if end > num_frames:
-            raise KdError(f"{name} ends at frame {end} of {num_frames}: the dump is of other audio; dump again")
+        if self.end > num_frames:
+            raise KdError(f"{name} ends at frame {self.end} of {num_frames}: the dump is of other audio; dump again")
         begin = np.cumsum(self.length) - self.length
         frames[np.repeat(self.start - begin, self.length) + np.arange(self.length.sum())] = np.repeat(np.arange(len(self)), self.length)
         return frames
 
-    @property
-    def most_kept(self) -> int:
-        """The largest number of entries in a row (0 without units)."""
-        return int(np.diff(self.offsets).max(initial=0))
+    def dense_frames(self, num_units: int, rows: np.ndarray, dtype: Any) -> np.ndarray:
+        """Log-probabilities (T, V) of frames with these ``rows`` (-1 for none: all -inf)."""
+        table = np.concatenate([self.dense(num_units), np.full((1, num_units), -np.inf, np.float32)]).astype(dtype)
+        return table[rows]  # type: ignore[no-any-return]
 
 
 def write_shard(path: Path, coder: Coder, utterances: Iterable[tuple[str, Segments, Levels]]) -> list[dict[str, Any]]:
     """Write some utterances to one shard; returns their index rows (without the shard's number)."""
-    from kdtool.core.tensors import save_tensors
-
     rows: list[dict[str, Any]] = []
     # Start with zero units, so that a shard whose utterances were all dropped has no rows.
     none = np.zeros(0, np.int32)
@@ -110,15 +96,12 @@ def write_shard(path: Path, coder: Coder, utterances: Iterable[tuple[str, Segmen
         parts.append((coder.ranks(segments.ids, before), gap, segments.length, before, levels.level, levels.left))
         rows.append({"id": utterance, "units": len(segments), "entries": int((levels.level > 0).sum())})
     rank, gap, length, before, level, left = (np.concatenate(p) for p in zip(*parts, strict=True))
-    columns = {"rank": pack(rank), "gap": pack(gap), "length": pack(length), **coder.encode(Levels(level, left), before)}
-    save_tensors(path, columns)
+    save_tensors(path, {"rank": pack(rank), "gap": pack(gap), "length": pack(length), **coder.encode(Levels(level, left), before)})
     return rows
 
 
 def save_coder(folder: Path, coder: Coder) -> None:
     """Write the coder that all shards of a dump share."""
-    from kdtool.core.tensors import save_tensors
-
     save_tensors(Path(folder) / CODER_FILE, coder.tensors())
 
 
@@ -129,14 +112,10 @@ def dump_name(folder: Path) -> str:
 
 def sha256(path: Path) -> str:
     """sha256 of a file's content, 64 hex digits; KdError if the file does not exist."""
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as f:
-            while block := f.read(1 << 20):
-                digest.update(block)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError as e:
         raise KdError(f"{path}: no such file; make {Path(path).parent} again") from e
-    return digest.hexdigest()
 
 
 def finish_dump(folder: Path, shards: Sequence[tuple[str, list[dict[str, Any]]]], meta: dict[str, Any]) -> dict[str, Any]:
@@ -146,8 +125,6 @@ def finish_dump(folder: Path, shards: Sequence[tuple[str, list[dict[str, Any]]]]
         shards: (file name, its index rows) in order.
         meta: facts of teacher, units and alignment; counts and checksums are added.
     """
-    from kdtool.core.tables import write_json, write_jsonl
-
     folder = Path(folder)
     rows = [{**row, "shard": number} for number, (_, rows) in enumerate(shards) for row in rows]
     if len({row["id"] for row in rows}) != len(rows):
@@ -183,46 +160,35 @@ class PosteriorDump:
             before = self._lengths.setdefault(row["shard"], [])
             row["first"] = sum(before)
             before.append(row["units"])
-        self._cache_size = cache
-        self._cache: OrderedDict[int, UnitPosteriors] = OrderedDict()
+        self._shard = lru_cache(cache)(self._read_shard)
 
     @classmethod
-    def open(
-        cls, folder: Path | str, *, units_digest: str | None = None, alignment_digest: str | None = None, cache: int = 1024
-    ) -> PosteriorDump:
+    def open(cls, folder: Path | str, *, alignment_digest: str | None = None, cache: int = 1024) -> "PosteriorDump":
         """Open a dump.
 
         Args:
-            units_digest: digest of the reader's unit table (``kdtool.units.table.units_digest``).
             alignment_digest: digest of the reader's alignment (``AlignmentSet.digest``).
             cache: shards kept in memory.
 
         Raises:
-            KdError: not a dump, or made for other units or another alignment (names both digests). A dump of rows by frame that
-                was made without an alignment fits any with as many frames as rows.
+            KdError: not a dump, or made for another alignment (names both digests). A dump of rows by frame that was made without
+                an alignment fits any with as many frames as rows.
         """
-        from kdtool.core.tables import read_json, read_jsonl
-
         folder = Path(folder)
         meta = read_json(folder / META_FILE)
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise KdError(f"{folder / META_FILE} does not describe a dump of this version ({FORMAT}); dump again")
         if meta.get("rows", UNIT) not in (UNIT, FRAME):
             raise KdError(f"{folder / META_FILE}: rows {meta['rows']!r}, known are {UNIT} and {FRAME}; dump again")
-        for what, wanted in (("units_digest", units_digest), ("alignment_digest", alignment_digest)):
-            free = meta.get("rows") == FRAME and not meta[what]
-            if wanted is not None and meta[what] != wanted and not free:
-                raise KdError(
-                    f"{folder} was dumped for {what.replace('_digest', '')} {meta[what][:16]}, yours is {wanted[:16]}; "
-                    "dump this teacher again for your alignment (steps/dump_posteriors.sh)"
-                )
+        of, free = meta["alignment_digest"], meta.get("rows") == FRAME and not meta["alignment_digest"]
+        if alignment_digest is not None and of != alignment_digest and not free:
+            raise KdError(f"{folder} was dumped for alignment {of[:16]}, yours is {alignment_digest[:16]}; "
+                          "dump this teacher again for your alignment (steps/dump_posteriors.sh)")  # fmt: skip
         rows = list(read_jsonl(folder / INDEX_FILE))
         units = sum(r.get("units", 0) for r in rows)
         if len(rows) != meta["utterances"] or units != meta["units"]:
-            raise KdError(
-                f"{folder}: {INDEX_FILE} lists {len(rows)} utterances and {units} units, "
-                f"{META_FILE} {meta['utterances']} and {meta['units']}; dump again"
-            )
+            raise KdError(f"{folder}: {INDEX_FILE} lists {len(rows)} utterances and {units} units, {META_FILE} {meta['utterances']} and "
+                          f"{meta['units']}; dump again")  # fmt: skip
         _check(folder, meta["index"])
         return cls(folder, meta, rows, cache)
 
@@ -233,11 +199,7 @@ class PosteriorDump:
         return utterance in self._rows
 
     def get(self, source_id: str) -> UnitPosteriors:
-        """The posteriors of one utterance.
-
-        Raises:
-            KdError: an utterance that the dump lacks, or an altered shard.
-        """
+        """The posteriors of one utterance. Raises KdError: an utterance that the dump lacks, or an altered shard."""
         row = self._rows.get(source_id)
         if row is None:
             raise KdError(f"{self.folder} has no posteriors of {source_id}; see dropped.tsv there, or dump its alignment")
@@ -250,26 +212,14 @@ class PosteriorDump:
         return UnitPosteriors(shard.unit_ids[units], end - length, length, offsets - offsets[0], shard.ids[entries],
                               shard.logp[entries], shard.rest_logp[units])  # fmt: skip
 
-    def verify(self) -> None:
-        """Check every shard; KdError names the first bad one."""
-        for number in range(len(self.meta["shards"])):
-            self._shard(number)
-
-    def _shard(self, number: int) -> UnitPosteriors:
+    def _read_shard(self, number: int) -> UnitPosteriors:
         """A shard's utterances, concatenated; ``start`` holds the gap before each unit, which does not depend on the utterance's begin."""
-        if number in self._cache:
-            self._cache.move_to_end(number)
-            return self._cache[number]
         packed = self._tensors(self.meta["shards"][number])
         if set(packed) != _ARRAYS:
             raise KdError(f"{self.folder}, shard {number} holds {sorted(packed)}, not {sorted(_ARRAYS)}; dump again")
         ids, before = self.coder.from_ranks(unpack(packed["rank"]), np.array(self._lengths.get(number, []), np.int64))
         gap, length = (unpack(packed[name]).astype(np.int32) for name in ("gap", "length"))
-        shard = UnitPosteriors(ids.astype(np.int32), gap, length, *self.coder.decode(packed, before))
-        self._cache[number] = shard
-        while len(self._cache) > self._cache_size:
-            self._cache.popitem(last=False)
-        return shard
+        return UnitPosteriors(ids.astype(np.int32), gap, length, *self.coder.decode(packed, before))
 
     @cached_property
     def coder(self) -> Coder:
@@ -278,8 +228,6 @@ class PosteriorDump:
 
     def _tensors(self, entry: dict[str, Any]) -> dict[str, np.ndarray]:
         """A file's tensors; KdError when it was altered."""
-        from kdtool.core.tensors import load_tensors
-
         _check(self.folder, entry)
         return load_tensors(self.folder / entry["file"])
 

@@ -3,15 +3,12 @@
 A teacher that runs as an array of jobs uses kdtool.posteriors.make: it has a ``FrameRows`` in each job.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from kdtool.core.dropped import account
-from kdtool.posteriors.dump import finish_dump, save_coder, write_shard
-from kdtool.posteriors.job import Tally, posteriors, shard_name, shard_plan
-from kdtool.posteriors.make import Config, kept_meta, learn_coder, tally_meta
+from kdtool.posteriors.dump import save_coder
+from kdtool.posteriors.job import shard_plan, write_part
+from kdtool.posteriors.make import Config, finish, learn_coder
 from kdtool.posteriors.source import FrameRows
 
 
@@ -33,16 +30,5 @@ def write_frame_dump(folder: Path, source: FrameRows, facts: dict[str, Any], cfg
     folder.mkdir(parents=True, exist_ok=True)
     coder = learn_coder(source, cfg)
     save_coder(folder, coder)
-    shards, tallies = [], []
-    for number, ids in shard_plan(source.ids, cfg.shard_size):
-        tally = Tally()
-        rows = write_shard(folder / shard_name(number), coder, posteriors(source, coder, ids, cfg.temperature, tally))
-        shards.append((shard_name(number), rows))
-        tallies.append(tally)
-    dropped = [entry for tally in tallies for entry in tally.dropped]
-    kept = sum(len(rows) for _, rows in shards)
-    account(len(source.ids), kept, dropped, max_share=cfg.max_dropped, where=f"{source.unit} posteriors", work=folder)
-    return finish_dump(folder, shards, {
-        "unit": source.unit, "num_units": source.num_units, "units_digest": "", "alignment_digest": "", **facts,
-        **kept_meta(source, cfg), **tally_meta([vars(t) for t in tallies]),
-    })  # fmt: skip
+    parts = [write_part(folder, number, source, coder, ids, cfg.temperature) for number, ids in shard_plan(source.ids, cfg.shard_size)]
+    return finish(folder, source, cfg, parts, {"units_digest": "", "alignment_digest": "", **facts})

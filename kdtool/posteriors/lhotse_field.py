@@ -6,8 +6,6 @@ without a unit (silence, or outside of a supervision) are all -inf. Stored as pl
 itself, or left in the dump, 1% of the size: then a program must import this module once, so that Lhotse can read it.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import re
@@ -21,7 +19,6 @@ from lhotse.array import Array, TemporalArray, seconds_to_frames
 from lhotse.features.io import FeaturesReader, NumpyFilesWriter, register_reader
 
 from kdtool.core.errors import KdError
-from kdtool.posteriors.dense import dense_frames
 from kdtool.posteriors.dump import PosteriorDump, dump_name
 
 FRAME = 0.01
@@ -37,9 +34,9 @@ def frame_array(dump: PosteriorDump, num_frames: int, spans: Spans, dtype: np.dt
     out = np.full((num_frames, dump.num_units), -np.inf, dtype=dtype)
     for name, start in spans:
         post = dump.get(name)
-        rows = post.frame_rows(int((post.start + post.length).max(initial=0)), name)[max(-start, 0) : max(num_frames - start, 0)]
-        there = np.flatnonzero(rows >= 0)
-        out[there + max(start, 0)] = dense_frames(post, dump.num_units, rows[there], dtype)
+        rows = post.frame_rows(post.end, name)[max(-start, 0) : max(num_frames - start, 0)]
+        spoken = np.flatnonzero(rows >= 0)
+        out[spoken + max(start, 0)] = post.dense_frames(dump.num_units, rows[spoken], dtype)
     return out
 
 
@@ -79,11 +76,7 @@ def load_cuts(data: Path) -> Any:
 
 
 def field_names(dumps: Sequence[PosteriorDump]) -> list[str]:
-    """The name of each dump's field: its unit, or its teacher if another dump has the same unit.
-
-    Raises:
-        KdError: two dumps with the same unit and the same teacher name.
-    """
+    """The name of each dump's field: its unit, or its teacher if another dump has the same unit; KdError if that is equal, too."""
     units = [d.unit for d in dumps]
     names = [d.unit if units.count(d.unit) == 1 else re.sub(r"\W", "_", dump_name(d.folder.absolute())) for d in dumps]
     if doubled := [n for n in names if names.count(n) > 1]:
@@ -106,9 +99,9 @@ def write_cuts(dumps: Sequence[PosteriorDump], data: Path, work: Path, out: Path
             left_out += 1
             continue
         for dump, name in zip(dumps, names, strict=True):
-            ends = (start + int((p.start + p.length).max(initial=0)) for start, p in ((start, dump.get(n)) for n, start in spans))
+            end = max(start + dump.get(n).end for n, start in spans)
             # Rounding may make a cut a frame shorter than its features.
-            frames = max(seconds_to_frames(cut.duration, frame_shift=FRAME), min(max(ends), 1 + round(cut.duration / FRAME)))
+            frames = max(seconds_to_frames(cut.duration, frame_shift=FRAME), min(end, 1 + round(cut.duration / FRAME)))
             if storage == "dump":
                 place = ("kdtool_posteriors", str(dump.folder.resolve()), json.dumps([frames, spans]))
             else:

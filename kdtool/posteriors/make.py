@@ -3,16 +3,16 @@
 The folder: coder.safetensors, shard-*.safetensors, index.jsonl.gz, meta.json (see kdtool.posteriors.dump), dropped.tsv.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.device import DEVICE_HELP, check_device
@@ -22,12 +22,15 @@ from kdtool.core.inputs import door
 from kdtool.core.jobs import run_array, split
 from kdtool.core.step import run_step
 from kdtool.core.tables import read_json
-from kdtool.posteriors.source import FRAME_SHIFT
-from kdtool.teacher.registry import code_of
-
-if TYPE_CHECKING:
-    from kdtool.posteriors.codec import Coder
-    from kdtool.posteriors.source import RowSource
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.lang.lang import Lang
+from kdtool.posteriors.codec import Coder, before_units, temper
+from kdtool.posteriors.dump import finish_dump, save_coder
+from kdtool.posteriors.job import part_file, shard_name, shard_plan
+from kdtool.posteriors.source import FRAME_SHIFT, RowSource, UnitRows
+from kdtool.teacher.base import NAMES, meta_digest, read_meta
+from kdtool.teacher.registry import code_of, load_teacher
+from kdtool.units.table import units_digest
 
 JOB_MB = 1000  # per job: libraries, one utterance's distributions; plus twice the teacher's file (as read and in memory)
 
@@ -49,8 +52,7 @@ class Config:
 def check(cfg: Config) -> None:
     """UsageError for invalid values."""
     check_device(cfg.device)
-    fits = cfg.temperature > 0 and cfg.top_k >= 0 and 0 < cfg.mass <= 1 and 0 <= cfg.step <= 1 and cfg.shard_size >= 1 and cfg.sample >= 1
-    if not fits:
+    if not (cfg.temperature > 0 <= cfg.top_k and 0 < cfg.mass <= 1 and 0 <= cfg.step <= 1 and min(cfg.shard_size, cfg.sample) >= 1):
         given = f"--temperature {cfg.temperature} --top-k {cfg.top_k} --mass {cfg.mass} --step {cfg.step} --sample {cfg.sample}"
         raise UsageError(f"{given} --shard-size {cfg.shard_size}: expected a temperature above 0, a top-k of at least 0, a mass above 0 "
                          "and up to 1, a step from 0 to 1, a sample and a shard size of at least 1")  # fmt: skip
@@ -58,27 +60,17 @@ def check(cfg: Config) -> None:
 
 def check_fit(teacher: dict[str, Any], ali_meta: dict[str, Any], lang: Any, where: dict[str, Path]) -> None:
     """KdError unless teacher, alignment and lang have the same units."""
-    from kdtool.units.table import units_digest
-
     if teacher["unit"] == "senone":
-        own, what = ali_meta.get("tree_digest", ""), f"alignment {where['ali']}"
+        digest, what = ali_meta.get("tree_digest", ""), f"alignment {where['ali']}"
     else:
-        own, what = units_digest(teacher["unit"], lang, None), f"lang {where['lang']}"
-    if own != teacher["units_digest"]:
+        digest, what = units_digest(teacher["unit"], lang, None), f"lang {where['lang']}"
+    if digest != teacher["units_digest"]:
         raise KdError(f"teacher {where['teacher']} was trained on {teacher['unit']}s {teacher['units_digest'][:16]}, the {what} has "
-                      f"{own[:16]}; train the teacher again with this lang, GMM and alignment")  # fmt: skip
+                      f"{digest[:16]}; train the teacher again with this lang, GMM and alignment")  # fmt: skip
 
 
 def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     """Dump all utterances of an alignment into `work`."""
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.lang.lang import Lang
-    from kdtool.posteriors.dump import finish_dump, save_coder
-    from kdtool.posteriors.job import part_file, shard_name, shard_plan
-    from kdtool.posteriors.source import UnitRows
-    from kdtool.teacher.base import meta_digest, read_meta
-    from kdtool.teacher.registry import load_teacher
-
     teacher, ali = read_meta(paths["teacher"]), AlignmentSet.open(paths["ali"])
     lang = Lang.load(paths["lang"])
     check_fit(teacher, ali.meta, lang, paths)
@@ -99,38 +91,39 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     seconds = time.monotonic() - start
     parts = [read_json(part_file(work, number)) for number, _ in plan]
     shutil.rmtree(work / "parts")
-    dropped = [(u, r) for part in parts for u, r in part["dropped"]]
-    kept = sum(len(part["rows"]) for part in parts)
-    account(len(ali), kept, dropped, max_share=cfg.max_dropped, where=f"{teacher['unit']} posteriors", work=work)
-    meta = finish_dump(work, [(shard_name(n), part["rows"]) for (n, _), part in zip(plan, parts, strict=True)], {
-        "unit": teacher["unit"], "num_units": teacher["num_units"], "units_digest": teacher["units_digest"],
-        "teacher_kind": teacher["kind"], "teacher_context": teacher.get("context", "causal"),
-        "teacher_digest": meta_digest(teacher), "alignment_digest": ali.digest,
-        "tree_digest": teacher["tree_digest"], "lang_digest": teacher["lang_digest"],
-        "aligned_frames": sum(ali.get(u).num_frames for u in ali.ids), **kept_meta(source, cfg), **tally_meta(parts),
+    meta = finish(work, source, cfg, parts, {
+        "units_digest": teacher["units_digest"], "teacher_kind": teacher["kind"], "teacher_context": teacher.get("context", "causal"),
+        "teacher_digest": meta_digest(teacher), "alignment_digest": ali.digest, "tree_digest": teacher["tree_digest"],
+        "lang_digest": teacher["lang_digest"], "aligned_frames": sum(ali.get(u).num_frames for u in ali.ids),
     })  # fmt: skip
     report(meta, seconds)
 
 
-def kept_meta(source: RowSource, cfg: Config) -> dict[str, Any]:
-    """Facts of a dump's rows and of the kept entries, for meta.json."""
-    return {"rows": source.rows, "frame_shift": round(FRAME_SHIFT * source.frames_per_row, 6), "temperature": cfg.temperature,
-            "top_k": cfg.top_k, "mass": cfg.mass, "step": cfg.step}  # fmt: skip
+def finish(folder: Path, source: RowSource, cfg: Config, parts: Sequence[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
+    """Account for dropped utterances, write index and meta.json; returns meta.
 
+    Args:
+        parts: those of ``job.write_part``, in the order of the shards.
+        facts: of teacher, units and alignment.
+    """
 
-def tally_meta(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Facts of the lost mass, from the tallies of all shards, for meta.json."""
+    dropped = [(u, r) for part in parts for u, r in part["dropped"]]
+    kept = sum(len(part["rows"]) for part in parts)
+    account(len(source.ids), kept, dropped, max_share=cfg.max_dropped, where=f"{source.unit} posteriors", work=folder)
     total = {name: sum(part[name] for part in parts) for name in ("units", "unseen", "frames", "lost", "kept_mass", "nats")}
     units = max(total["units"], 1)
-    return {"nats_lost_per_unit": total["lost"] / units, "mean_mass_kept": total["kept_mass"] / units, "frames": total["frames"],
-            "teacher_nats_per_unit": total["nats"] / max(total["units"] - total["unseen"], 1), "unseen": total["unseen"]}  # fmt: skip
+    return finish_dump(folder, [(shard_name(n), part["rows"]) for n, part in enumerate(parts)], {
+        "unit": source.unit, "num_units": source.num_units, **facts, "rows": source.rows,
+        "frame_shift": round(FRAME_SHIFT * source.frames_per_row, 6), "temperature": cfg.temperature, "top_k": cfg.top_k, "mass": cfg.mass,
+        "step": cfg.step, "nats_lost_per_unit": total["lost"] / units, "mean_mass_kept": total["kept_mass"] / units,
+        "frames": total["frames"], "teacher_nats_per_unit": total["nats"] / max(total["units"] - total["unseen"], 1),
+        "unseen": total["unseen"],
+    })  # fmt: skip
 
 
 def learn_coder(source: RowSource, cfg: Config) -> Coder:
     """The code of a dump, from utterances spread evenly over the set, independent of the number of jobs."""
-    import numpy as np
 
-    from kdtool.posteriors.codec import Coder, before_units, temper
 
     rows, before, found = [], [], 0
     for utterance in source.ids[:: max(1, round(source.count() / cfg.sample))]:
@@ -152,8 +145,6 @@ def learn_coder(source: RowSource, cfg: Config) -> Coder:
 
 def report(meta: dict[str, Any], seconds: float) -> None:
     """Print one line: kept entries, size, speed."""
-    from kdtool.teacher.perplexity import NAMES
-
     speech = meta["aligned_frames"] / 100.0
     print(f"{meta['unit']} posteriors: {meta['units']} units, {meta['entries'] / max(meta['units'], 1):.1f} kept of "
           f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats per unit lost), "

@@ -6,19 +6,17 @@ The entries of a row are visited by descending prior (given the unit before it).
   constant, so the error on the last entries predicts the error on this one;
 - the number of remaining kept entries relative to the expected number (the row ends with the last of them);
 - whether the previous entry was far above or below its expectation.
-Many rows are coded in parallel (a lane that has finished one takes the next). Coding is done in C++ (``kdtool.posteriors.levels``;
+Many rows are coded in parallel (a lane that has finished one takes the next). Coding is done in C++ (``levels.cc``;
 tests/unit/rans_reference.py is the slow form). Only integers select the table, so every machine decodes alike.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+import ctypes
 from functools import cached_property
 
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.posteriors.levels import NativeLevels
+from kdtool.core.native import NO_MEMORY, load
 
 UNIT = 16  # fixed-point logarithms: units per nat
 BIN = 0.25  # nats per bin of the prior
@@ -28,9 +26,14 @@ SYMBOLS = 64  # levels with a code; the last one represents all others, which ar
 BITS = 12  # precision of the tables' probabilities
 LANE = 600  # kept entries per lane; each lane costs two extra bytes
 FAR = 2 * UNIT  # larger deviations do not change the expectation further
-_LOW, _WORD = 1 << 16, 0xFFFF
+ARRAYS = ("log_prior", "unit", "ahead", "fine", "spread", "left", "value", "most", "push", "last", "freq", "below", "which")
 
-Take = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+class Tables(ctypes.Structure):
+    """Those of a code, as in ``levels.cc``: int64, ``which`` uint8."""
+
+    _fields_ = [*((name, ctypes.c_void_p) for name in ARRAYS),
+                *((name, ctypes.c_int64) for name in ("fines", "offs", "levels", "symbols", "units"))]  # fmt: skip
 
 
 class LevelCode:
@@ -65,93 +68,87 @@ class LevelCode:
         self._below = (np.cumsum(freq, axis=1, dtype=np.int64) - freq).ravel()
 
     @classmethod
-    def empty(cls, bins: np.ndarray, log_value: np.ndarray | None = None) -> LevelCode:
+    def empty(cls, bins: np.ndarray, log_value: np.ndarray | None = None) -> "LevelCode":
         """A code without tables yet: it knows its order and can visit rows, not encode them."""
         tables = np.zeros((FINE * SPREAD * AHEAD, SYMBOLS), np.uint16)
         return cls(bins, np.zeros(1, np.int16) if log_value is None else log_value, tables)
 
-    def _walk(self, context: np.ndarray, counts: np.ndarray, take: Take) -> None:
-        """Visit all rows' entries up to the last kept one, one step for all lanes at once.
-
-        ``take(table, lane, row, place)`` returns the levels; places index flat (C, V) arrays in the order of descending prior.
-        """
-        lane, waiting = np.arange(_lanes(counts)), _lanes(counts)
-        row, begin = lane.copy(), context * self.num_units
-        place, left = begin[row], counts[row]
+    def visit(self, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(table, level) of every coded entry: of each row by descending prior up to the last kept one; one step for all rows at once."""
+        row, place, left = np.arange(len(levels)), context * self.num_units, (levels > 0).sum(axis=1)
         drift, last = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
-        while len(lane):
-            wanted = self._log_prior.take(place)
-            wanted += drift
-            table = self._fine.take(wanted, mode="clip")
-            table += self._spread.take(self._left.take(left) + self._ahead.take(place))
-            table += last
-            level = take(table, lane, row, place)
-            off = self._value.take(level)
-            off -= wanted
-            np.minimum(off, self._most.take(level), out=off)
+        tables, visited = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        while len(row):
+            expected = self._log_prior.take(place) + drift
+            spread = self._spread.take(self._left.take(left) + self._ahead.take(place))
+            tables.append(self._fine.take(expected, mode="clip") + spread + last)
+            level = levels[row, self._unit.take(place)].astype(np.int64)
+            visited.append(level)
+            off = np.minimum(self._value.take(level) - expected, self._most.take(level))
             drift += self._push.take(off, mode="clip")
             last = self._last.take(off, mode="clip")
             left -= level > 0
             place += 1
-            if np.count_nonzero(left) < len(left):
-                done = (left == 0).nonzero()[0]
-                row[done] = np.arange(waiting, waiting + len(done))
-                waiting += len(done)
-                if waiting > len(counts):
-                    there = row < len(counts)
-                    lane, row, place, left, drift, last = (x[there] for x in (lane, row, place, left, drift, last))
-                    done = (left == 0).nonzero()[0]
-                place[done], left[done] = begin[row[done]], counts[row[done]]
-                drift[done] = last[done] = 0
-
-    def visit(self, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """(table, level) of each entry in the order of its coding, and the lanes of each step."""
-        flat, counts = levels.reshape(-1), (levels > 0).sum(axis=1)
-        tables, found, lanes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
-
-        def take(table: np.ndarray, lane: np.ndarray, row: np.ndarray, place: np.ndarray) -> np.ndarray:
-            level = flat.take(row * self.num_units + self._unit.take(place)).astype(np.int64)
-            tables.append(table)
-            found.append(level)
-            lanes.append(lane)
-            return level
-
-        self._walk(context, counts, take)
-        return np.concatenate(tables), np.concatenate(found), lanes
+            if not left.all():
+                row, place, left, drift, last = (x[left > 0] for x in (row, place, left, drift, last))
+        return np.concatenate(tables), np.concatenate(visited)
 
     def encode(self, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(words uint16, levels without a code) of some rows, uint8 or uint16; KdError when a row keeps nothing."""
+        """(words uint16, levels without a code int64) of some rows, uint8 or uint16. Raises KdError: a row keeps nothing, levels of another
+        type or that the code does not have, or too little memory."""
         counts = (levels > 0).sum(axis=1)
         if not counts.all():
             raise KdError(f"row {counts.argmin()} of {len(counts)} keeps nothing; this is a bug, please report it")
         if levels.max(initial=0) >= len(self.log_value):
             raise KdError(f"level {levels.max()} of a code of {len(self.log_value)}; this is a bug, please report it")
-        return self._native.encode(levels, context * self.num_units, counts, _lanes(counts))
+        if levels.dtype not in (np.uint8, np.uint16):
+            raise KdError(f"levels of {levels.dtype}; uint8 or uint16 is needed")
+        levels = np.ascontiguousarray(levels)
+        num_words, num_others = ctypes.c_int64(), ctypes.c_int64()
+        done = load().kd_levels_encode(ctypes.byref(self._tables), levels.ctypes.data, levels.itemsize, self._begin(context),
+                                       _longs(counts), len(counts), _lanes(counts), ctypes.byref(num_words),
+                                       ctypes.byref(num_others))  # fmt: skip
+        if not done:
+            raise KdError(f"too little memory to code {len(counts)} rows; use fewer jobs at once, or smaller shards")
+        words, others = np.empty(num_words.value, np.uint16), np.empty(num_others.value, np.int64)
+        load().kd_levels_fetch(done, words, others)
+        return words, others
 
     def decode(self, words: np.ndarray, others: np.ndarray, context: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, levels) int32 (M,) of the kept entries of encoded rows: row after row, ``counts`` (N,) in each, a row's
-        highest level first, equal ones by ascending id.
-
-        Raises:
-            KdError: rows that keep nothing or more entries than there are, or words that are no code of such rows.
-        """
+        """(ids, levels) int32 (M,) of the kept entries of encoded rows: row after row, ``counts`` (N,) in each, a row's highest level
+        first, equal ones by ascending id. Raises KdError: rows that keep nothing or more entries than there are, words that are no code of
+        such rows, or too little memory."""
         if len(counts) and not 1 <= counts.min() <= counts.max() <= self.num_units:
             raise KdError(f"rows of {counts.min()} to {counts.max()} entries of {self.num_units}; dump again")
-        return self._native.decode(words, others, context * self.num_units, counts, _lanes(counts))
+        ids, levels = (np.empty(int(counts.sum()), np.int32) for _ in range(2))
+        result = load().kd_levels_decode(ctypes.byref(self._tables), np.ascontiguousarray(words, np.uint16), len(words), _longs(others),
+                                         len(others), self._begin(context), _longs(counts), len(counts), _lanes(counts), ids,
+                                         levels)  # fmt: skip
+        if result == NO_MEMORY:
+            raise KdError(f"too little memory for {len(ids)} entries of a dump; use fewer jobs at once, or smaller shards")
+        if result:
+            raise KdError(f"{len(words)} words are no code of {len(counts)} rows with {len(ids)} entries; dump again")
+        return ids, levels
+
+    def _begin(self, context: np.ndarray) -> np.ndarray:
+        """The place of each row in the tables."""
+        return _longs(context * self.num_units)
 
     @cached_property
-    def _native(self) -> NativeLevels:
-        tables = {
-            "log_prior": self._log_prior, "unit": self._unit, "ahead": self._ahead, "fine": self._fine, "spread": self._spread,
-            "left": self._left, "value": self._value, "most": self._most, "push": self._push, "last": self._last, "freq": self._freq,
-            "below": self._below, "which": self._which,
-        }  # fmt: skip
-        return NativeLevels(tables, SYMBOLS, self.num_units)
+    def _tables(self) -> Tables:
+        # The arrays are kept: the structure holds only their addresses.
+        self._arrays = {name: np.ascontiguousarray(getattr(self, f"_{name}"), np.uint8 if name == "which" else np.int64) for name in ARRAYS}
+        return Tables(**{name: array.ctypes.data for name, array in self._arrays.items()}, fines=len(self._fine), offs=len(self._push),
+                      levels=len(self._value), symbols=SYMBOLS, units=self.num_units)  # fmt: skip
 
     @cached_property
     def _which(self) -> np.ndarray:
         """The symbol of each slot of each table, uint8 (FINE * SPREAD * AHEAD << BITS,)."""
         return np.repeat(np.tile(np.arange(SYMBOLS, dtype=np.uint8), len(self.freq)), self._freq)
+
+
+def _longs(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, np.int64)
 
 
 def _lanes(counts: np.ndarray) -> int:
@@ -167,10 +164,10 @@ def _size(most: int) -> np.ndarray:
     return size
 
 
-def learn(bins: np.ndarray, log_value: np.ndarray, levels: np.ndarray, context: np.ndarray) -> tuple[LevelCode, float]:
+def learn(bins: np.ndarray, log_value: np.ndarray, levels: np.ndarray, context: np.ndarray) -> "tuple[LevelCode, float]":
     """The code with tables estimated on a sample of rows, and the bits that it takes for them."""
     number = FINE * SPREAD * AHEAD
-    table, level, _ = LevelCode.empty(bins, log_value).visit(levels, context)
+    table, level = LevelCode.empty(bins, log_value).visit(levels, context)
     cells = table * SYMBOLS + np.minimum(level, SYMBOLS - 1)
     seen = np.bincount(cells, minlength=number * SYMBOLS).reshape(FINE, -1, SYMBOLS).astype(np.float64)
     # A table with little data is replaced by that of the expected level alone, or of all.

@@ -4,22 +4,17 @@ Two shapes of teachers: ``UnitRows``, a language model that is asked for each un
 any teacher with a row per frame (acoustic models, lattices), silence included, with or without an alignment.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.formats.alignment import Segments
+from kdtool.formats.alignment import AlignmentSet, Segments
+from kdtool.lang.lang import Lang
 from kdtool.posteriors.dump import FRAME, UNIT
-
-if TYPE_CHECKING:
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.lang.lang import Lang
-    from kdtool.teacher.base import Teacher
+from kdtool.teacher.base import Teacher
+from kdtool.units.segments import unit_segments
 
 FRAME_SHIFT = 0.01  # seconds per frame of the segments
 # Steps of 2 sqrt(p) that lose less than 0.01 nats per unit: 0.008 for senones, 0.009 for phones, 0.010 for BPE-500.
@@ -77,8 +72,6 @@ class UnitRows(RowSource):
         self.name = str(ali.folder)
 
     def segments(self, utterance: str) -> Segments:
-        from kdtool.units.segments import unit_segments
-
         return unit_segments(self.ali.get(utterance), self.unit, self.lang)
 
     def count(self) -> int:

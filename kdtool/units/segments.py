@@ -4,19 +4,13 @@ Senones and phones come from the alignment. Subwords are the sentencepiece piece
 are divided among them by spelling: a boundary after character c of C falls at the same share of the word's phones.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.formats.alignment import Alignment, Segments
+from kdtool.formats.tree import Tree
+from kdtool.lang.lang import Lang
 from kdtool.units.table import check_unit
-
-if TYPE_CHECKING:
-    from kdtool.formats.tree import Tree
-    from kdtool.lang.lang import Lang
 
 WORD_START = "▁"
 
@@ -65,19 +59,16 @@ class Subwords:
 
 def subwords_of(lang: Lang) -> Subwords:
     """The lang's word-to-pieces map; one per Lang object, so that words are encoded once."""
-    known = lang.__dict__.get("_kd_subwords")
-    if known is None:
-        known = lang.__dict__["_kd_subwords"] = Subwords(lang)
-    return known  # type: ignore[no-any-return]
+    if "_kd_subwords" not in lang.__dict__:
+        lang.__dict__["_kd_subwords"] = Subwords(lang)
+    return lang.__dict__["_kd_subwords"]  # type: ignore[no-any-return]
 
 
 def _subwords(ali: Alignment, lang: Lang) -> Segments:
     encode = subwords_of(lang)
     phones = ali.phone_segments()
     heard = ~np.isin(phones.ids, sorted(lang.silence_ids))
-    ids: list[int] = []
-    start: list[np.ndarray] = []
-    length: list[np.ndarray] = []
+    parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int32),) * 3]
     for word, first, frames in ali.words:
         inside = heard & (phones.start >= first) & (phones.start < first + frames)
         if not inside.any():
@@ -85,13 +76,8 @@ def _subwords(ali: Alignment, lang: Lang) -> Segments:
         pieces, spelled = encode(word)
         edges = np.append(phones.start[inside], phones.start[inside][-1] + phones.length[inside][-1])
         cuts = _cut(edges, np.array(spelled))
-        ids += pieces
-        start.append(cuts[:-1])
-        length.append(np.diff(cuts))
-    if not ids:
-        return Segments(*(np.zeros(0, dtype=np.int32) for _ in range(3)))
-    parts = (np.array(ids), np.concatenate(start), np.concatenate(length))
-    return Segments(*(part.astype(np.int32) for part in parts))
+        parts.append((np.array(pieces), cuts[:-1], np.diff(cuts)))
+    return Segments(*(np.concatenate(columns).astype(np.int32) for columns in zip(*parts, strict=True)))
 
 
 def _cut(edges: np.ndarray, spelled: np.ndarray) -> np.ndarray:

@@ -3,17 +3,12 @@
 senone: the tree's pdfs; phone: the lang's phone ids (0 is no phone and never used); subword: sentencepiece ids.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
-from typing import TYPE_CHECKING
 
 from kdtool.core.errors import KdError, UsageError
-
-if TYPE_CHECKING:
-    from kdtool.formats.tree import Tree
-    from kdtool.lang.lang import Lang
+from kdtool.formats.tree import Tree
+from kdtool.lang.lang import Lang
 
 UNITS = ("senone", "phone", "subword")
 

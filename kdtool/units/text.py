@@ -5,25 +5,20 @@ no silence, and the edge of a sentence is context 0), words become sentencepiece
 of sentences; inside a block everything is array arithmetic.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.formats.tree import Tree
+from kdtool.lang.lang import Lang
 from kdtool.units.segments import Subwords, subwords_of
 from kdtool.units.table import check_unit
-
-if TYPE_CHECKING:
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.formats.tree import Tree
-    from kdtool.lang.lang import Lang
 
 BLOCK = 20_000
 
@@ -43,7 +38,7 @@ class Sequences:
             yield self.ids[first:last]
 
     @classmethod
-    def of(cls, sentences: Iterable[np.ndarray]) -> Sequences:
+    def of(cls, sentences: Iterable[np.ndarray]) -> "Sequences":
         """Concatenate sequences."""
         parts = [np.asarray(s, dtype=np.int32) for s in sentences]
         lengths = np.array([len(p) for p in parts], dtype=np.int64)
@@ -90,8 +85,7 @@ class UnitText:
         check_unit(unit)
         if unit == "senone" and tree is None:
             raise KdError("senones of text need a decision tree; name the GMM's folder")
-        self.unit, self.count = unit, TextCount()
-        self._tree = tree
+        self.unit, self.count, self._tree = unit, TextCount(), tree
         self._random = np.random.default_rng(seed)
         self._subwords: Subwords | None = subwords_of(lang) if unit == "subword" else None
         self._rows: dict[str, int] = {}
@@ -100,23 +94,21 @@ class UnitText:
         if unit != "subword":
             for word, prons in lang.text_prons.items():
                 if word != lang.oov:
-                    own = shares.get(word) if shares else None
-                    self._add(word, [list(p) for p in prons], own)
+                    self._add(word, [list(p) for p in prons], shares.get(word) if shares else None)
 
-    def _add(self, word: str, choices: list[list[int]], shares: Sequence[float] | None = None) -> int:
-        row = self._rows[word] = len(self._units)
-        # reach[row] rises to 1: a draw above its first k numbers selects the pronunciation after the k-th.
+    def _add(self, word: str, choices: list[list[int]], shares: Sequence[float] | None = None) -> None:
+        self._rows[word] = len(self._units)
+        # Its first reach rises to 1: a draw above its first k numbers selects the pronunciation after the k-th.
         self._reach += [list(np.cumsum(shares)[:-1]) if shares else []] + [[]] * (len(choices) - 1)
         self._units += choices
-        return row
 
-    def blocks(self, sentences: Iterable[str]) -> Iterator[Sequences]:
+    def blocks(self, sentences: Iterable[str]) -> "Iterator[Sequences]":
         """Unit sequences, a block of sentences at a time; updates ``count``."""
         source = iter(sentences)
         while block := list(islice(source, BLOCK)):
             yield self._block(block)
 
-    def _block(self, block: list[str]) -> Sequences:
+    def _block(self, block: list[str]) -> "Sequences":
         get = self._piece_row if self._subwords is not None else lambda word: self._rows.get(word, -1)
         per_sentence = [[get(word) for word in sentence.split()] for sentence in block]
         kept = [rows for rows in per_sentence if rows and min(rows) >= 0]
@@ -139,20 +131,18 @@ class UnitText:
         if most == 0:
             return rows
         draw = self._random.random(len(rows))
-        reach = np.full((len(self._reach), most), np.inf)
-        for row, own in enumerate(self._reach):
-            reach[row, : len(own)] = own
+        reach = np.array([[*numbers, *[np.inf] * (most - len(numbers))] for numbers in self._reach])
         return rows + (draw[:, None] >= reach[rows]).sum(axis=1)  # type: ignore[no-any-return]
 
     def _piece_row(self, word: str) -> int:
-        row = self._rows.get(word)
-        if row is None:
+        if word not in self._rows:
             assert self._subwords is not None
-            row = self._add(word, [self._subwords(word)[0]])
-        return row
+            self._add(word, [self._subwords(word)[0]])
+        return self._rows[word]
 
     def _gather(self, rows: np.ndarray, word_offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        lengths = np.fromiter((len(u) for u in self._units), dtype=np.int64, count=len(self._units))
+        """(units of the words of these rows, where each sentence begins); ``word_offsets``: its first word."""
+        lengths = np.array([len(u) for u in self._units], dtype=np.int64)
         flat = np.fromiter((i for u in self._units for i in u), dtype=np.int32, count=int(lengths.sum()))
         first = np.cumsum(lengths) - lengths
         ends = np.concatenate([[0], np.cumsum(lengths[rows])])
@@ -173,22 +163,19 @@ def pron_shares(ali: AlignmentSet, lang: Lang, prior: float = 4.0) -> dict[str, 
         phones = one.phone_segments()
         for word, first, length in one.words:
             if word in counts:
-                said = tuple(phones.ids[(phones.start >= first) & (phones.start < first + length)].tolist())
-                if said in lang.text_prons[word]:
-                    counts[word][lang.text_prons[word].index(said)] += 1
+                spoken = tuple(phones.ids[(phones.start >= first) & (phones.start < first + length)].tolist())
+                if spoken in lang.text_prons[word]:
+                    counts[word][lang.text_prons[word].index(spoken)] += 1
     habit: dict[int, np.ndarray] = {}
-    for own in counts.values():
-        habit[len(own)] = habit.get(len(own), np.ones(len(own))) + own
-    shares = {w: own + prior * habit[len(own)] / habit[len(own)].sum() for w, own in counts.items()}
+    for count in counts.values():
+        habit[len(count)] = habit.get(len(count), np.ones(len(count))) + count
+    shares = {w: count + prior * habit[len(count)] / habit[len(count)].sum() for w, count in counts.items()}
     return {w: (s / s.sum()).tolist() for w, s in shares.items()}
 
 
 def senones(phones: np.ndarray, offsets: np.ndarray, tree: Tree) -> tuple[np.ndarray, np.ndarray]:
-    """Senones of phone sequences: (ids, offsets) of phones in, of senones out; sentence edges are context 0.
-
-    Raises:
-        KdError: a phone that the tree does not know.
-    """
+    """Senones of phone sequences: (ids, offsets) of phones in, of senones out; sentence edges are context 0. Raises KdError: a phone that
+    the tree does not know."""
     if len(phones) and (phones.max() >= tree.pdf_map.shape[0] or phones.min() <= 0):
         raise KdError(f"phone {phones.max()} is not in the tree of {tree.pdf_map.shape[0]} phone ids; build lang and tree again")
     left, right = np.roll(phones, 1), np.roll(phones, -1)

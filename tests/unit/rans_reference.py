@@ -2,13 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from kdtool.posteriors.rans import _LOW, _WORD, BITS, SYMBOLS, LevelCode, _lanes
+from kdtool.posteriors.rans import BITS, SYMBOLS, LevelCode, _lanes
+
+_LOW, _WORD = 1 << 16, 0xFFFF
+
+Take = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def walk(code: LevelCode, context: np.ndarray, counts: np.ndarray, take: Take) -> None:
+    """Visit all rows' entries up to the last kept one, one step for all lanes at once.
+
+    ``take(table, lane, row, place)`` returns the levels; places index flat (C, V) arrays in the order of descending prior.
+    """
+    lane, waiting = np.arange(_lanes(counts)), _lanes(counts)
+    row, begin = lane.copy(), context * code.num_units
+    place, left = begin[row], counts[row]
+    drift, last = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
+    while len(lane):
+        expected = code._log_prior.take(place)
+        expected += drift
+        table = code._fine.take(expected, mode="clip")
+        table += code._spread.take(code._left.take(left) + code._ahead.take(place))
+        table += last
+        level = take(table, lane, row, place)
+        off = code._value.take(level)
+        off -= expected
+        np.minimum(off, code._most.take(level), out=off)
+        drift += code._push.take(off, mode="clip")
+        last = code._last.take(off, mode="clip")
+        left -= level > 0
+        place += 1
+        if np.count_nonzero(left) < len(left):
+            done = (left == 0).nonzero()[0]
+            row[done] = np.arange(waiting, waiting + len(done))
+            waiting += len(done)
+            if waiting > len(counts):
+                there = row < len(counts)
+                lane, row, place, left, drift, last = (x[there] for x in (lane, row, place, left, drift, last))
+                done = (left == 0).nonzero()[0]
+            place[done], left[done] = begin[row[done]], counts[row[done]]
+            drift[done] = last[done] = 0
+
+
+def visit(code: LevelCode, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """(table, level) of each entry in the order of its coding, and the lanes of each step."""
+    flat, counts = levels.reshape(-1), (levels > 0).sum(axis=1)
+    tables, found, lanes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
+
+    def take(table: np.ndarray, lane: np.ndarray, row: np.ndarray, place: np.ndarray) -> np.ndarray:
+        level = flat.take(row * code.num_units + code._unit.take(place)).astype(np.int64)
+        tables.append(table)
+        found.append(level)
+        lanes.append(lane)
+        return level
+
+    walk(code, context, counts, take)
+    return np.concatenate(tables), np.concatenate(found), lanes
 
 
 def encode(code: LevelCode, levels: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    table, level, lanes = code.visit(levels, context)
+    table, level, lanes = visit(code, levels, context)
     symbol = np.minimum(level, SYMBOLS - 1)
     symbol[code._freq[table * SYMBOLS + symbol] == 0] = SYMBOLS - 1
     freq, below = code._freq[table * SYMBOLS + symbol], code._below[table * SYMBOLS + symbol]
@@ -60,7 +117,7 @@ def decode(
         found.append(level)
         return level
 
-    code._walk(context, counts, take)
+    walk(code, context, counts, take)
     level = np.concatenate(found)
     kept = np.flatnonzero(level > 0)
     row, ids, level = np.concatenate(rows)[kept], np.concatenate(units)[kept], level[kept]

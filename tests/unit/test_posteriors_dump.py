@@ -12,7 +12,7 @@ from kdtool.core.tables import read_jsonl, write_jsonl
 from kdtool.formats.alignment import Segments
 from kdtool.posteriors import codec
 from kdtool.posteriors.codec import Coder, before_units, pack, temper, unpack
-from kdtool.posteriors.dump import PosteriorDump, UnitPosteriors, finish_dump, save_coder, write_shard
+from kdtool.posteriors.dump import PosteriorDump, finish_dump, save_coder, write_shard
 
 UNITS = 40
 Dense = dict[str, tuple[Segments, np.ndarray]]
@@ -51,17 +51,14 @@ def _dump(folder: Path, per_shard: int = 2, mass: float = 1.0, top_k: int = 0, s
 
 def test_everything_kept_comes_back(tmp_path: Path) -> None:
     dense = _dump(tmp_path)
-    dump = PosteriorDump.open(tmp_path, units_digest="a" * 64, alignment_digest="b" * 64)
+    dump = PosteriorDump.open(tmp_path, alignment_digest="b" * 64)
     assert dump.ids == list(dense) and dump.unit == "phone" and dump.num_units == UNITS
     for utterance, (segments, log_probs) in dense.items():
         got = dump.get(utterance)
         for name in ("start", "length"):
             np.testing.assert_array_equal(getattr(got, name), getattr(segments, name))
         np.testing.assert_array_equal(got.unit_ids, segments.ids)
-        ids, logp = got.padded(UNITS)
-        rebuilt = np.full((len(got), UNITS), -np.inf, dtype=np.float32)
-        np.put_along_axis(rebuilt, ids, logp, axis=1)
-        np.testing.assert_allclose(np.exp(rebuilt / 2), np.exp(log_probs / 2), atol=0.0006)
+        np.testing.assert_allclose(np.exp(got.dense(UNITS) / 2), np.exp(log_probs / 2), atol=0.0006)
         assert np.all(got.rest_logp == -np.inf)
 
 
@@ -73,7 +70,6 @@ def test_a_shard_of_which_every_utterance_was_dropped(tmp_path: Path) -> None:
     shards = [("a", write_shard(tmp_path / "a", coder, [])), ("b", write_shard(tmp_path / "b", coder, kept))]
     finish_dump(tmp_path, shards, {"unit": "phone", "num_units": UNITS, "units_digest": "a" * 64, "alignment_digest": "b" * 64})
     dump = PosteriorDump.open(tmp_path)
-    dump.verify()
     assert dump.ids == ["u"] and list(dump.get("u").unit_ids) == list(segments.ids)
 
 
@@ -147,21 +143,6 @@ def test_packed_numbers_come_back(values: list[int]) -> None:
     np.testing.assert_array_equal(unpack(pack(np.array(values, dtype=np.int64))), values)
 
 
-def test_padded_pads_and_cuts() -> None:
-    counts = np.array([3, 1, 4, 2])
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    logp = np.concatenate([np.log(np.linspace(0.5, 0.1, n)) for n in counts]).astype(np.float32)
-    segments = _segments(4)
-    entries, rest = np.arange(10, dtype=np.int32), np.zeros(4, np.float32)
-    units = UnitPosteriors(segments.ids, segments.start, segments.length, offsets, entries, logp, rest)
-    ids, padded = units.padded(units.most_kept + 2)
-    assert np.all((padded > -np.inf).sum(1) == counts) and ids.dtype == np.int64
-    assert np.all(ids[padded == -np.inf] == 0)
-    short_ids, short = units.padded(2)
-    np.testing.assert_array_equal(short_ids, ids[:, :2])
-    np.testing.assert_array_equal(short, padded[:, :2])
-
-
 def test_temperature_is_that_of_a_softmax() -> None:
     import torch
 
@@ -214,7 +195,7 @@ def test_changed_file_is_named_with_both_digests(tmp_path: Path) -> None:
         dump.get("u3")
     path.unlink()
     with pytest.raises(KdError, match="no such file"):
-        PosteriorDump.open(tmp_path).verify()
+        PosteriorDump.open(tmp_path).get("u3")
     coder = tmp_path / "coder.safetensors"
     coder.write_bytes(coder.read_bytes()[:-1] + b"?")
     with pytest.raises(KdError, match=r"coder.safetensors: sha256 is"):
@@ -225,8 +206,6 @@ def test_foreign_dump_is_refused(tmp_path: Path) -> None:
     _dump(tmp_path)
     with pytest.raises(KdError, match=r"dumped for alignment bbbb.* yours is cccc"):
         PosteriorDump.open(tmp_path, alignment_digest="c" * 64)
-    with pytest.raises(KdError, match=r"dumped for units aaaa.* yours is cccc"):
-        PosteriorDump.open(tmp_path, units_digest="c" * 64)
     with pytest.raises(KdError, match="no posteriors of u9"):
         PosteriorDump.open(tmp_path).get("u9")
     (tmp_path / "meta.json").write_text("{}\n")

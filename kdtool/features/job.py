@@ -4,10 +4,8 @@ Run by kdtool.features.extract through kdtool.core.jobs: writes WORK/storage/*/*
 cuts), sums.J.safetensors (for the speaker statistics), info.J.json (dropped utterances, resampled recordings).
 """
 
-from __future__ import annotations
-
-import argparse
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,30 @@ import numpy as np
 
 from kdtool.audio.backend import use_in_lhotse
 from kdtool.audio.faults import AudioFault
-from kdtool.core.cli import cli_main
+from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.errors import KdError
 from kdtool.core.jobs import split
 from kdtool.core.progress import progress
 from kdtool.core.tables import read_jsonl, write_json, write_jsonl
 from kdtool.core.tensors import save_tensors
-from kdtool.features.cmvn import utterance_sums
 from kdtool.features.store import EDGE, LOW_FREQ
 from kdtool.formats.rows import source_fault
 
 KINDS = {"mfcc": 13, "fbank": 80}
 MAX_SECONDS_OFF = 0.01  # seconds between manifest and audio; Lhotse silently pads up to half a second
 WINDOW_SECONDS = 0.025  # the shortest audio; reflection at the edges needs half a window of real samples
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of one job, as of the step; sample_rate and high_freq are chosen."""
+
+    kind: str = "mfcc"
+    speeds: str = "1.0"
+    sample_rate: int = 16000
+    high_freq: int = 0
+    job: int = 1
+    num_jobs: int = 1
 
 
 def make_extractor(kind: str, sample_rate: int, high_freq: int = 0) -> Any:
@@ -61,15 +70,9 @@ def make_cut(supervision: Any, recording: Any, speed: float, sample_rate: int) -
     from lhotse.utils import fastcopy
 
     channel = supervision.channel[0] if isinstance(supervision.channel, list) else supervision.channel
-    speaker = supervision.speaker or supervision.recording_id
-    cut = MonoCut(
-        id=supervision.id,
-        start=supervision.start,
-        duration=supervision.duration,
-        channel=channel,
-        recording=recording,
-        supervisions=[fastcopy(supervision, start=0.0, channel=channel, speaker=copy_id(speaker, speed))],
-    )
+    speaker = copy_id(supervision.speaker or supervision.recording_id, speed)
+    cut = MonoCut(id=supervision.id, start=supervision.start, duration=supervision.duration, channel=channel, recording=recording,
+                  supervisions=[fastcopy(supervision, start=0.0, channel=channel, speaker=speaker)])  # fmt: skip
     if cut.sampling_rate != sample_rate:
         cut = cut.resample(sample_rate)
     if speed != 1.0:
@@ -79,11 +82,8 @@ def make_cut(supervision: Any, recording: Any, speed: float, sample_rate: int) -
 
 
 def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
-    """Features of a cut: float32 (T, D).
-
-    Raises:
-        KdError: the audio is unreadable or too short, or the features do not match the duration.
-    """
+    """Features of a cut: float32 (T, D). Raises KdError: the audio is unreadable or too short, or the features do not match the
+    duration."""
     from lhotse.utils import compute_num_frames
 
     for source in cut.recording.sources:
@@ -94,24 +94,20 @@ def extract_cut(cut: Any, extractor: Any) -> np.ndarray:
     except AudioFault as e:
         raise KdError(str(e).split("\n")[0]) from e  # Lhotse appends further lines
     except Exception as e:  # Lhotse's readers raise whatever their backend raises; every one means 'unreadable audio'
-        raise KdError(f"unreadable audio {audio_path(cut)}: {type(e).__name__} {e}") from e
+        paths = ", ".join(str(source.source) for source in cut.recording.sources)
+        raise KdError(f"unreadable audio {paths}: {type(e).__name__} {e}") from e
     rate = extractor.config.sampling_rate
     if samples.shape[1] < WINDOW_SECONDS * rate:
         raise KdError(f"{samples.shape[1]} samples are less than one window of {WINDOW_SECONDS * rate:.0f}")
     if not np.isfinite(samples).all():
         raise KdError("audio with NaN or infinite samples")
     feats = np.ascontiguousarray(extractor.extract(samples, rate), dtype=np.float32)
-    wanted = compute_num_frames(cut.duration, extractor.frame_shift, rate)
-    if feats.shape[0] != wanted:
-        raise KdError(f"{feats.shape[0]} frames, {wanted} expected for {cut.duration:.4f} s")
+    expected = compute_num_frames(cut.duration, extractor.frame_shift, rate)
+    if feats.shape[0] != expected:
+        raise KdError(f"{feats.shape[0]} frames, {expected} expected for {cut.duration:.4f} s")
     if not np.isfinite(feats).all():
         raise KdError("features with NaN or infinite values")
     return feats
-
-
-def audio_path(cut: Any) -> str:
-    """The path of the cut's audio, for messages."""
-    return ", ".join(str(source.source) for source in cut.recording.sources)
 
 
 def describe(cut: Any, feats: np.ndarray, extractor: Any, key: str) -> Any:
@@ -119,19 +115,10 @@ def describe(cut: Any, feats: np.ndarray, extractor: Any, key: str) -> Any:
     from lhotse import Features
 
     cut.features = Features(
-        type=extractor.name,
-        num_frames=feats.shape[0],
-        num_features=feats.shape[1],
-        frame_shift=extractor.frame_shift,
-        sampling_rate=extractor.config.sampling_rate,
-        start=cut.start,
-        duration=cut.duration,
-        storage_type="numpy_files",
-        storage_path="storage",
-        storage_key=key,
-        recording_id=cut.recording_id,
-        channels=cut.channel,
-    )
+        type=extractor.name, num_frames=feats.shape[0], num_features=feats.shape[1], frame_shift=extractor.frame_shift,
+        sampling_rate=extractor.config.sampling_rate, start=cut.start, duration=cut.duration, storage_type="numpy_files",
+        storage_path="storage", storage_key=key, recording_id=cut.recording_id, channels=cut.channel,
+    )  # fmt: skip
     return cut
 
 
@@ -172,7 +159,8 @@ def run_job(
             except OSError as e:  # numpy gives no error number when a disk is full
                 raise KdError(f"{work / 'storage'}: the features of {cut.id} could not be written ({e}); free space, then run again") from e
             cuts.append(describe(cut, feats, extractor, key).to_dict())
-            sums.append(utterance_sums(feats)[None])
+            wide = feats.astype(np.float64)
+            sums.append(np.stack([wide.sum(0), np.square(wide).sum(0)])[None])
     parts = work / "parts"
     write_jsonl(parts / f"cuts.{job}.jsonl", cuts)
     save_tensors(parts / f"sums.{job}.safetensors", {"sums": np.concatenate(sums)})
@@ -182,18 +170,10 @@ def run_job(
 
 def main(argv: list[str] | None = None) -> None:
     """Command line of one job; users run steps/extract_features.sh instead."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--kind", required=True, choices=list(KINDS))
-    parser.add_argument("--speeds", required=True)
-    parser.add_argument("--sample-rate", type=int, required=True)
-    parser.add_argument("--high-freq", type=int, default=0)
-    parser.add_argument("--job", type=int, required=True)
-    parser.add_argument("--num-jobs", type=int, required=True)
-    args = parser.parse_args(argv)
-    speeds = [float(s) for s in args.speeds.split(",")]
-    run_job(args.data, args.work, args.kind, speeds, args.sample_rate, args.job, args.num_jobs, args.high_freq)
+    positionals = [("data", "data folder"), ("work", "folder to write to")]
+    paths, cfg, _ = parse_args(Config, positionals, argv, prog="python -m kdtool.features.job", description=__doc__ or "")
+    speeds = [float(s) for s in cfg.speeds.split(",")]
+    run_job(paths["data"], paths["work"], cfg.kind, speeds, cfg.sample_rate, cfg.job, cfg.num_jobs, cfg.high_freq)
 
 
 if __name__ == "__main__":

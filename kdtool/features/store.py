@@ -3,8 +3,6 @@
 Needs numpy only: training code can read features without importing Lhotse. All times are 10 ms frames.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -78,8 +76,7 @@ class FeatureSet:
 
     Attributes:
         ids: utterance ids in the order of the data set (copies of one utterance are adjacent).
-        kind, dim: kind with sampling rate and band (`kind_label`), number of coefficients D. A set fits a model only when both are
-            equal.
+        kind, dim: kind with sampling rate and band (`kind_label`), number of coefficients D. A set fits a model only when both are equal.
         folder: the feature folder.
         header: contents of index.json; cmvn: mean and deviation, "<speaker>.mean" and "<speaker>.std".
     """
@@ -92,19 +89,15 @@ class FeatureSet:
         self._infos: dict[str, UttInfo] = {}
         self._files: dict[str, str] = {}
         for row in header["utterances"]:
-            name = row["file"]
-            self._files[row["id"]] = name
+            self._files[row["id"]] = row["file"]
             self._infos[row["id"]] = UttInfo(**{k: v for k, v in row.items() if k != "file"})
         self.ids: list[str] = list(self._infos)
         self._cache: dict[tuple[str, bool], np.ndarray] | None = {} if cache else None
 
     @classmethod
-    def open(cls, folder: Path | str, *, cache: bool = False) -> FeatureSet:
-        """Open a feature folder; cache=True keeps every array in memory once read.
-
-        Raises:
-            KdError: the folder is not a feature folder or is damaged.
-        """
+    def open(cls, folder: Path | str, *, cache: bool = False) -> "FeatureSet":
+        """Open a feature folder; cache=True keeps every array in memory once read. Raises KdError: the folder is not a feature folder or is
+        damaged."""
         folder = Path(folder)
         if not (folder / "index.json").is_file():
             raise KdError(f"{folder}: no features here (index.json is missing); run steps/extract_features.sh first")
@@ -130,11 +123,8 @@ class FeatureSet:
         return list(groups.values())
 
     def get(self, utt: str, normalise: bool = True) -> np.ndarray:
-        """Features of one utterance: float32 (T, D), contiguous; normalised to mean 0 and variance 1 per speaker.
-
-        Raises:
-            KdError: unknown id, or a file that is missing, damaged or not of the shape the index says.
-        """
+        """Features of one utterance: float32 (T, D), contiguous; normalised to mean 0 and variance 1 per speaker. Raises KdError: unknown
+        id, or a file that is missing, damaged or not of the shape the index says."""
         if self._cache is not None and (utt, normalise) in self._cache:
             return self._cache[utt, normalise]
         info = self.info(utt)

@@ -12,7 +12,7 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tables import read_jsonl, write_jsonl
 from kdtool.features.extract import collect, main, parse_speeds
 from kdtool.features.job import copy_id, make_extractor, run_job
-from kdtool.features.store import FeatureSet, source_frames
+from kdtool.features.store import FeatureKind, FeatureSet, source_frames
 
 # kaldi-native-fbank 1.22.5 on reference_signal(): 25 ms povey window, 20 to 7600 Hz, no dither, snip_edges off,
 # energy_floor 0. Frames 10 and 55; fbank: every eighth of 80 bins; mfcc: 13 cepstra from 23 bins, C0 instead of energy.
@@ -64,7 +64,7 @@ def extract_here(
     (out / "storage").mkdir()
     for job in range(1, nj + 1):
         run_job(data, out, kind, speeds, sample_rate, job, nj, high_freq)
-    collect(out, kind, speeds, sample_rate, nj, total, max_dropped, high_freq)
+    collect(out, FeatureKind(kind, sample_rate, high_freq), speeds, nj, total, max_dropped)
     return FeatureSet.open(out)
 
 

@@ -19,7 +19,7 @@ MAIN_OBJECTIVES: Registry[type[Objective]] = Registry("objective for the main he
 })  # fmt: skip
 AUX_OBJECTIVES: Registry[type[Objective]] = Registry("objective for an auxiliary head", {
     "decoupled": "kdtool.objectives.decoupled:Decoupled",
-    "hard": "kdtool.objectives.hard:HardLabels",
+    "hard": "kdtool.objectives.ce:HardLabels",
     "interpolate": "kdtool.objectives.interpolate:LabelInterpolation",
     "soft": "kdtool.objectives.soft:SoftLabels",
 })  # fmt: skip

@@ -2,8 +2,6 @@
 
 In: logits (N, V), labels (N,) with -1 for 'no target'.  Out: losses (M,) in nats.
 """
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,3 +25,11 @@ class CrossEntropy:
         mask = self.has_loss(targets)
         return F.cross_entropy(rows(logits, mask), rows(targets.labels, mask), reduction="none",
                                label_smoothing=self.label_smoothing)
+
+
+class HardLabels(CrossEntropy):
+    """Of an auxiliary head: cross-entropy against the alignment's unit, a control without a teacher's knowledge; frames without a unit
+    (silence) do not count. With phones it is the 'monophone regularization' of pytorch-kaldi (Ravanelli et al. 2019)."""
+
+    def __init__(self) -> None:
+        super().__init__()

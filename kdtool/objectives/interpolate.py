@@ -1,35 +1,25 @@
 """Label interpolation on the main head: target (1 - lambda) onehot + lambda P_senone.
 
-In: logits (N, V), hard labels, a row of ``Posteriors`` for frames with a teacher.  Out: losses (M,) in nats.
-Source: LST (Bai et al. 2019, arXiv 1907.06017), Futami et al. 2020 (arXiv 2008.03822).  This is the cross-entropy
-with the mixed target, with one bucket for the teacher's mass that was not kept; frames without a teacher (silence) have
-plain cross-entropy.
+In: logits (N, V), hard labels, a row of ``Posteriors`` for frames with a teacher.  Out: losses (M,) in nats. Source: LST (Bai et al. 2019,
+arXiv 1907.06017), Futami et al. 2020 (arXiv 2008.03822).  This is the cross-entropy with the mixed target, with one bucket for the
+teacher's mass that was not kept; frames without a teacher (silence) have plain cross-entropy.
 """
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdtool.objectives.soft import tempered
 from kdtool.objectives.sparse import truncated_cross_entropy
-from kdtool.objectives.targets import FrameTargets, rows
+from kdtool.objectives.targets import FrameTargets, Tempered, rows
 
 
-class LabelInterpolation:
-    """(1 - weight) CE(label) + weight CE(P^T); ``weight`` is the papers' lambda.
-
-    ``temperature`` applies to the teacher only; ``teacher_temperature``: already applied to its posteriors.
-    """
-
-    uses_posteriors = True
+class LabelInterpolation(Tempered):
+    """(1 - weight) CE(label) + weight CE(P^T); ``weight`` is the papers' lambda; ``temperature`` applies to the teacher only."""
 
     def __init__(self, weight: float = 0.1, temperature: float = 1.0, teacher_temperature: float = 1.0) -> None:
+        super().__init__(temperature, teacher_temperature)
         if not 0.0 <= weight <= 1.0:
             raise ValueError(f"weight {weight} is not in [0, 1]")
-        if temperature <= 0.0 or teacher_temperature <= 0.0:
-            raise ValueError(f"temperature {temperature}, teacher's {teacher_temperature}: both must be above 0")
         self.weight = weight
-        self.still_to_temper = temperature / teacher_temperature
 
     def has_loss(self, targets: FrameTargets) -> Tensor:
         return targets.labels >= 0
@@ -39,8 +29,7 @@ class LabelInterpolation:
         labelled = self.has_loss(targets)
         logits, unit_row = rows(logits, labelled), rows(unit_row, labelled)
         hard = F.cross_entropy(logits, rows(targets.labels, labelled), reduction="none")
-        taught = unit_row >= 0
         mass, rest, _ = tempered(posteriors, logits.shape[1], self.still_to_temper)
         soft = truncated_cross_entropy(logits, unit_row, posteriors.ids, mass, rest)
-        extra = hard.new_zeros(hard.shape).masked_scatter(taught, soft - rows(hard, taught))
-        return hard + self.weight * extra
+        taught = unit_row >= 0
+        return hard + self.weight * hard.new_zeros(hard.shape).masked_scatter(taught, soft - rows(hard, taught))

@@ -2,22 +2,17 @@
 
 In: logits (N, V), a row of ``Posteriors`` for each frame.  Out: losses (M,) in nats.
 
-Only the K kept entries of a unit are known individually; the others are one bucket.  The divergence is taken
-between the K + 1 masses, so by the data-processing inequality it is never above the dense one, and it is the dense one
-at K = V.  With T != 1 the bucket's mass under P^T depends on how the rest is spread, which a truncated dump does not
-say: it is spread evenly over the V - K entries (maximum entropy), and 'dense' above means the
-teacher completed in this way; at T = 1 the completion makes no difference.  The student is always tempered over all V
-outputs.
+Only the K kept entries of a unit are known individually; the others are one bucket.  The divergence is taken between the K + 1 masses:
+never above the dense one, and equal to it at K = V.  With T != 1 the bucket's mass under P^T depends on how the rest is spread: evenly
+over the V - K entries (maximum entropy). The student is always tempered over all V outputs.
 """
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import Tensor
 
 from kdtool.objectives.sparse import truncated_cross_entropy
-from kdtool.objectives.targets import FrameTargets, Posteriors, rows
+from kdtool.objectives.targets import FrameTargets, Posteriors, Tempered, rows
 
 
 def tempered(posteriors: Posteriors, num_units: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -36,28 +31,22 @@ def tempered(posteriors: Posteriors, num_units: int, temperature: float) -> tupl
     return masses[:, :-1], masses[:, -1], torch.special.entr(masses).sum(1)
 
 
-class SoftLabels:
-    """KL from the teacher's to the head's distribution at ``temperature``, scaled by its square.
+class SoftLabels(Tempered):
+    """KL from the teacher's to the head's distribution at ``temperature``, scaled by its square, which keeps the gradient's size.
 
-    The square keeps the gradient's size when the temperature changes.  ``entropy_scale`` 0 < s <= 1 weights a frame by
-    1 - s * H / log V: uncertain posteriors count less (0, the default: equal weights).
+    ``entropy_scale`` 0 < s <= 1 weights a frame by 1 - s * H / log V: uncertain posteriors count less (0, the default: equal weights).
     ``confidence`` c > 0 weights a frame by P(unit) ** c, where P is the teacher's posterior (untempered, or as dumped) and the unit
     is the alignment's: a teacher that is wrong about the unit counts less.
-    ``teacher_temperature``: the temperature already applied to the posteriors (a dump may be made with one).
     """
-
-    uses_posteriors = True
 
     def __init__(
         self, temperature: float = 1.0, entropy_scale: float = 0.0, confidence: float = 0.0, teacher_temperature: float = 1.0
     ) -> None:
-        if temperature <= 0.0 or teacher_temperature <= 0.0:
-            raise ValueError(f"temperature {temperature}, teacher's {teacher_temperature}: both must be above 0")
+        super().__init__(temperature, teacher_temperature)
         if not 0.0 <= entropy_scale <= 1.0:
             raise ValueError(f"entropy_scale {entropy_scale} is not in [0, 1]")
         if confidence < 0.0:
             raise ValueError(f"confidence {confidence} is negative")
-        self.temperature, self.still_to_temper = temperature, temperature / teacher_temperature
         self.entropy_scale, self.confidence = entropy_scale, confidence
 
     def has_loss(self, targets: FrameTargets) -> Tensor:

@@ -4,8 +4,6 @@ In: logits (N, V), for each frame a row of a table of U truncated distributions.
 differentiable in the logits.  One exp of the logits forward and one product backward, with ``overwrite`` both in the logits'
 memory; only the K kept entries of the teacher are read.
 """
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

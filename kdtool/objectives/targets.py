@@ -3,8 +3,6 @@
 In: hard labels per frame, and teacher distributions per unit (truncated: kept entries and one bucket for the rest).
 Out: ``FrameTargets``, where every frame refers to its unit's row instead of carrying a copy of the distribution.
 """
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,8 +13,7 @@ from torch import Tensor
 class Posteriors:
     """Truncated distributions of U units: ``ids`` (U, K) int64, ``logp`` (U, K) and ``rest_logp`` (U,) in nats.
 
-    A slot whose ``logp`` is -inf is empty (its id is ignored).  ``rest_logp`` is the log mass of all that was not
-    kept (-inf: nothing).
+    A slot whose ``logp`` is -inf is empty (its id is ignored).  ``rest_logp`` is the log mass of all that was not kept (-inf: nothing).
     """
 
     ids: Tensor
@@ -41,6 +38,20 @@ class FrameTargets:
         if self.unit_row is None or self.posteriors is None:
             raise ValueError("this objective needs teacher posteriors, the targets carry hard labels only")
         return self.unit_row, self.posteriors
+
+
+class Tempered:
+    """A loss that reads a teacher's distributions, sharpened or flattened by ``temperature``.
+
+    ``teacher_temperature``: the temperature already applied to the posteriors (a dump may be made with one).
+    """
+
+    uses_posteriors = True
+
+    def __init__(self, temperature: float, teacher_temperature: float) -> None:
+        if temperature <= 0.0 or teacher_temperature <= 0.0:
+            raise ValueError(f"temperature {temperature}, teacher's {teacher_temperature}: both must be above 0")
+        self.temperature, self.still_to_temper = temperature, temperature / teacher_temperature
 
 
 class Objective(Protocol):

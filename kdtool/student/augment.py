@@ -3,8 +3,6 @@
 In: features (B, D, T) of a batch, a random generator.  Out: the same, changed in place or replaced.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from kdtool.core.errors import KdError
@@ -17,16 +15,12 @@ def mask_features(
     feats: np.ndarray, rng: np.random.Generator, *, freq_masks: int, freq_width: int, time_masks: int, time_width: int
 ) -> None:
     """SpecAugment without warping (Park et al. 2019), in place on (B, D, T): masked cells become 0, the speaker's mean."""
-    batch, bins, frames = feats.shape
-    for b in range(batch):
-        for _ in range(freq_masks):
-            width = int(rng.integers(0, min(freq_width, bins) + 1))
-            low = int(rng.integers(0, bins - width + 1))
-            feats[b, low : low + width] = 0.0
-        for _ in range(time_masks):
-            width = int(rng.integers(0, min(time_width, frames) + 1))
-            low = int(rng.integers(0, frames - width + 1))
-            feats[b, :, low : low + width] = 0.0
+    for chunk in feats:
+        for cells, masks, widest in ((chunk, freq_masks, freq_width), (chunk.T, time_masks, time_width)):
+            for _ in range(masks):
+                width = int(rng.integers(0, min(widest, len(cells)) + 1))
+                low = int(rng.integers(0, len(cells) - width + 1))
+                cells[low : low + width] = 0.0
 
 
 def warp_features(feats: np.ndarray, rng: np.random.Generator, warp: float) -> np.ndarray:
@@ -38,8 +32,7 @@ def warp_features(feats: np.ndarray, rng: np.random.Generator, warp: float) -> n
     mel_low, mel_high = _mel(np.array([LOW_HZ, HIGH_HZ]))
     hertz = 700.0 * (np.exp(np.linspace(mel_low, mel_high, bins) / 1127.0) - 1.0)
     factors = rng.uniform(1.0 - warp, 1.0 + warp, batch)
-    place = (_mel(hertz[None] * factors[:, None]) - mel_low) / (mel_high - mel_low) * (bins - 1)
-    place = place.clip(0, bins - 1)
+    place = ((_mel(hertz[None] * factors[:, None]) - mel_low) / (mel_high - mel_low) * (bins - 1)).clip(0, bins - 1)
     below = np.floor(place).astype(np.int64).clip(0, max(0, bins - 2))
     share = (place - below).astype(np.float32)[:, :, None]
     rows = np.arange(batch)[:, None]
@@ -58,11 +51,8 @@ class BandLimit:
     FRAMES, BINS = 0.209, 0.293  # c in x[t] + c x[t - 1], which is correlated by c / (1 + c^2)
 
     def __init__(self, share: float, lowest: float, feature_kind: str, bins: int) -> None:
-        """``share`` of the chunks lose the bins from a random one on, of those centred at ``lowest`` Hz or above.
-
-        Raises:
-            KdError: the features are not filter banks, or none of their bins lies that high.
-        """
+        """``share`` of the chunks lose the bins from a random one on, of those centred at ``lowest`` Hz or above; KdError if the
+        features are not filter banks, or none of their bins lies that high."""
         features = parse_label(feature_kind)
         if features.kind != "fbank":
             raise KdError(f"band_limit: the features are {feature_kind}, mel bins are expected; extract fbank, or set band_limit to 0")

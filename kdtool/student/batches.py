@@ -1,19 +1,15 @@
-"""Frames of each update.
-
-In: ``TrainingSet`` and the numbers of the epoch and update.  Out: ``Batch``: chunks of features with their context, labels and
-unit rows of the frames that the encoder has outputs for.
+"""Frames of each update.  In: ``TrainingSet`` and the numbers of epoch and update.  Out: ``Batch``: chunks of features with their
+context, labels and unit rows of the frames that the encoder has outputs for.
 
 Everything follows from (seed, epoch) and (seed, update): exact resume needs no generator's state.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from kdtool.student.data import SpeedCopy, TrainingSet
+from kdtool.student.data import TrainingSet
 
 Window = tuple[int, int]  # (index of the copy, first frame; may be slightly negative)
 
@@ -37,7 +33,7 @@ class Batch:
         """Output frames without padding."""
         return len(self.labels) - (0 if self.pad is None else int(self.pad.sum()))
 
-    def split(self, parts: int) -> list[Batch]:
+    def split(self, parts: int) -> "list[Batch]":
         """At most ``parts`` non-empty batches of about as many chunks each, in order."""
         if parts == 1:
             return [self]
@@ -45,7 +41,7 @@ class Batch:
         cuts = np.array_split(np.arange(size), min(parts, size))
         return [self._part(int(c[0]), int(c[-1]) + 1, outputs) for c in cuts]
 
-    def _part(self, first: int, last: int, outputs: int) -> Batch:
+    def _part(self, first: int, last: int, outputs: int) -> "Batch":
         frames = slice(first * outputs, last * outputs)
         pad = None if self.pad is None else self.pad[first:last]
         rows = [r[frames] for r in self.rows]
@@ -94,9 +90,8 @@ class Sampler:
         if not self.chunk:
             return self._alike(windows, rng)
         order = rng.permutation(len(windows))
-        if len(order) < self.batches_per_epoch:
-            # Very small batches of uneven utterances: repeat some chunks, so that no update is empty.
-            order = np.resize(order, self.batches_per_epoch)
+        # Very small batches of uneven utterances: repeat some chunks, so that no update is empty.
+        order = np.resize(order, max(len(order), self.batches_per_epoch))
         return [[windows[i] for i in part] for part in np.array_split(order, self.batches_per_epoch)]
 
     def _alike(self, windows: list[Window], rng: np.random.Generator) -> list[list[Window]]:
@@ -129,10 +124,8 @@ def speaker_weights(data: TrainingSet, balance: float) -> np.ndarray:
     """Expected number of times that each group is drawn per epoch; float64, one per group; the epoch's frames stay the same."""
     copies = [data.copies[g[0]] for g in data.groups]
     frames = np.array([len(c.labels) for c in copies], dtype=np.float64)
-    total: dict[str, float] = {}
-    for copy, n in zip(copies, frames, strict=True):
-        total[copy.speaker] = total.get(copy.speaker, 0.0) + n
-    weights = np.array([total[c.speaker] for c in copies]) ** -balance
+    _, speaker = np.unique([c.speaker for c in copies], return_inverse=True)
+    weights = np.bincount(speaker, weights=frames)[speaker] ** -balance
     return np.asarray(weights * (frames.sum() / (weights * frames).sum()))
 
 
@@ -147,17 +140,14 @@ def make_batch(
     pad = lengths.max() - lengths
     outputs = int(lengths.max())
     copies = [data.copies[c] for c, _ in windows]
-    feats = np.stack([_cut(c, start - left, input_frames) for c, (_, start) in zip(copies, windows, strict=True)])
+    inputs = [np.arange(start - left, start - left + input_frames) for _, start in windows]
+    feats = np.stack([np.ascontiguousarray(c.feats[t.clip(0, len(c.feats) - 1)].T, dtype=np.float32)
+                      for c, t in zip(copies, inputs, strict=True)])  # fmt: skip
     centres = np.stack([start + subsampling * np.arange(outputs) for _, start in windows])
     labels = np.stack([_look_up(c.labels, t) for c, t in zip(copies, centres, strict=True)])
     rows = [np.stack([_look_up(c.rows[k], t) for c, t in zip(copies, centres, strict=True)]).ravel() for k in range(len(data.tables))]
     padded = pad.astype(np.int64) if pad.any() else None
     return Batch(feats, labels.ravel().astype(np.int64), rows, [c.id for c in copies], padded, list(windows))
-
-
-def _cut(copy: SpeedCopy, start: int, length: int) -> np.ndarray:
-    index = np.arange(start, start + length).clip(0, len(copy.feats) - 1)
-    return np.ascontiguousarray(copy.feats[index].T, dtype=np.float32)
 
 
 def _look_up(values: np.ndarray, frames: np.ndarray) -> np.ndarray:

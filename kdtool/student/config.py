@@ -1,7 +1,5 @@
 """Options of a student.  In: YAML fields.  Out: frozen dataclasses.  Imports no torch, so that --help is fast."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import re
@@ -11,9 +9,10 @@ from typing import Any
 
 from kdtool.core.device import DEVICE_HELP, PRECISIONS, check_device
 from kdtool.core.errors import UsageError
+from kdtool.objectives import MAIN_OBJECTIVES
 from kdtool.student.registry import KINDS
+from kdtool.units.table import UNITS
 
-UNITS = ("senone", "phone", "subword")
 POSTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 TARGETS = {"current": 0, "next": 1, "previous": -1}
 CHOICES = {"optimizer": ("adamw", "sgd"), "decay": ("cosine", "exponential", "linear"), "precision": PRECISIONS}
@@ -76,13 +75,11 @@ class StudentConfig:
             raise UsageError(f"chunk {self.chunk}: a number of frames, or 0 for whole utterances")
         check_device(self.device)
         KINDS.check(self.kind)
-        for name in ("epochs", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden", "accumulate"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} {getattr(self, name)}: it must be above 0")
+        for name in ("epochs", "batch", "lr", "eval_epochs", "checkpoint_every", "hidden", "accumulate", "minutes"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise UsageError(f"{name} {value}: it must be above 0")
         if self.init and self.init_encoder:
             raise UsageError(f"init {self.init} and init_encoder {self.init_encoder}: the one takes the encoder, too; give one of them")
-        if self.minutes is not None and not self.minutes > 0:
-            raise UsageError(f"minutes {self.minutes}: it must be above 0")
         for name in ("average", "warmup", "head_dropout", "warp"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UsageError(f"{name} {getattr(self, name)}: from 0 to below 1")
@@ -93,7 +90,7 @@ class StudentConfig:
                 raise UsageError(f"{name} {getattr(self, name)}: known are {', '.join(known)}")
         self.head_specs()
 
-    def head_specs(self) -> list[HeadSpec]:
+    def head_specs(self) -> "list[HeadSpec]":
         """The auxiliary heads; UsageError on an unknown or missing field, or two heads of one name."""
         specs = [HeadSpec.make(entry) for entry in self.heads]
         names = [s.name for s in specs]
@@ -101,10 +98,15 @@ class StudentConfig:
             raise UsageError(f"heads {', '.join(names)}: two heads of one unit, kind and target on the same layer")
         return specs
 
+    def main_spec(self) -> "HeadSpec":
+        """The main head's loss, as an entry of a head over senones."""
+        return HeadSpec("senone", -1, 1.0, self.main, self.main_options, self.hidden, posts=self.main_posts)
+
     def needs_posts(self) -> set[str]:
         """Names (or units) for which a dump must be given (hard heads take their labels from the same segments)."""
-        main = {self.main_posts or "senone"} if self.main == "interpolate" else set()
-        return {s.teacher for s in self.head_specs()} | main
+        # A loss other than the default loads torch to say what it needs.
+        with_teacher = self.main != "ce" and MAIN_OBJECTIVES[self.main].uses_posteriors
+        return {s.teacher for s in self.head_specs()} | ({self.main_posts or "senone"} if with_teacher else set())
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Posts:
     named: bool = False
 
     @classmethod
-    def of(cls, text: str) -> Posts:
+    def of(cls, text: str) -> "Posts":
         """From [NAME=]FOLDER. Without a name it is called after its teacher: exp/teacher_phone/post_train is teacher_phone."""
         name, sign, folder = text.partition("=")
         if sign and POSTS_NAME.fullmatch(name):
@@ -126,7 +128,7 @@ class Posts:
         return cls(dump_name(Path(text)), Path(text))
 
 
-def parse_posts(text: str) -> list[Posts]:
+def parse_posts(text: str) -> "list[Posts]":
     """The dumps of the option posts; UsageError when two have the same name."""
     posts = [Posts.of(part) for part in text.split(",") if part]
     names = [p.name for p in posts if p.named]
@@ -142,13 +144,11 @@ class HeadSpec:
 
     ``layer``: index of the encoder's layer, 0 is the lowest, -1 the last.  ``top_k``: use at most the K likeliest units
     of a posterior, the others go to its rest bucket (0: all that the dump kept).  ``stride``: train on every N-th output
-    frame; the frames of a unit share its target, so neighbours add little and half of them cost half.  ``weight``: a
-    number, or a schedule [[share of the updates, weight], ..], interpolated linearly.  ``options``: of the
-    loss, such as {temperature: 2}.  ``target``: the unit that a frame's target is about: current, next or previous,
-    or an offset in units (negative: before); several targets are several heads.  ``average``: replaces each posterior by its
-    unit's mean, removing context: a control that separates what the teacher knows about the sentence from what it knows about
-    the unit.  ``posts``: name of its dump ([NAME=]FOLDER of
-    --posts; a folder without a name is called after its teacher); by default the one over its unit.
+    frame (the frames of a unit share its target: half of them cost half).  ``weight``: a number, or a schedule [[share of the
+    updates, weight], ..], interpolated linearly.  ``options``: of the loss, such as {temperature: 2}.  ``target``: the unit that a
+    frame's target is about: current, next or previous, or an offset in units (negative: before).  ``average``: replaces each
+    posterior by its unit's mean, removing context (a control).  ``posts``: name of its dump ([NAME=]FOLDER of --posts; a folder
+    without a name is called after its teacher); by default the one over its unit.
     """
 
     unit: str
@@ -164,7 +164,7 @@ class HeadSpec:
     posts: str = ""
 
     @classmethod
-    def make(cls, entry: Any) -> HeadSpec:
+    def make(cls, entry: Any) -> "HeadSpec":
         """From one mapping of the config's ``heads``; UsageError names what is wrong with it."""
         known = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(entry, dict) or not {"unit", "layer", "weight"} <= set(entry) or not set(entry) <= known:

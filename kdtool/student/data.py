@@ -7,8 +7,6 @@ A copy's frames find their labels in the original's alignment and dump through t
 (kdtool.features.store.source_frames), so one alignment and one dump serve all copies.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +57,7 @@ class TrainingSet:
     minutes: float = 0.0  # of speech in the originals
     phones: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def without(self, lost: Mapping[int, str]) -> TrainingSet:
+    def without(self, lost: Mapping[int, str]) -> "TrainingSet":
         """The set without some copies (index -> reason), which count as dropped."""
         kept = [i for i in range(len(self.copies)) if i not in lost]
         number = {i: n for n, i in enumerate(kept)}
@@ -68,48 +66,42 @@ class TrainingSet:
         return dataclasses.replace(self, copies=[self.copies[i] for i in kept], groups=[g for g in groups if g], dropped=dropped)
 
     def counts(self, weights: np.ndarray) -> np.ndarray:
-        """Frames per senone (float64 (num_pdfs,)); one copy of each utterance counts, ``weights`` times (one weight per group).
-        The weights must be the sampling weights of training. Otherwise the decoder subtracts priors that the network has not
-        learned, and favours the senones of under-sampled speakers.
-        """
+        """Frames per senone (float64 (num_pdfs,)); one copy of each utterance counts, ``weights`` times (one weight per group). The weights
+        must be the sampling weights of training. Otherwise the decoder subtracts priors that the network has not learned, and favours the
+        senones of under-sampled speakers."""
         labels = [self.copies[g[0]].labels for g in self.groups]
         each = np.repeat(weights, [len(part) for part in labels])
         return np.bincount(np.concatenate(labels), weights=each, minlength=self.num_pdfs)
 
     def table(self, unit: str, name: str = "") -> int:
         """Index of the table of the dump ``name``. Without a name: of the dump over ``unit``, the one that was given without a name, or
-        else the only one.
-
-        Raises:
-            KdError: no such dump, several candidates, or a dump over another unit.
-        """
+        else the only one. Raises KdError: no such dump, several candidates, or a dump over another unit."""
         given = ", ".join(f"{t.name} ({t.unit}s)" for t in self.tables) or "none"
         if name:
-            found = [i for i, table in enumerate(self.tables) if table.name == name]
-            if len(found) != 1 or self.tables[found[0]].unit != unit:
-                units = {self.tables[i].unit for i in found}
-                what = ("was not given" if not found else f"is over {units.pop()}s, not over {unit}s" if len(found) == 1 else
-                        f"was given {len(found)} times")  # fmt: skip
+            indices = [i for i, table in enumerate(self.tables) if table.name == name]
+            if len(indices) != 1 or self.tables[indices[0]].unit != unit:
+                what = ("was not given" if not indices else f"was given {len(indices)} times" if len(indices) > 1 else
+                        f"is over {self.tables[indices[0]].unit}s, not over {unit}s")  # fmt: skip
                 raise KdError(f"the dump '{name}' that a head learns from {what}; dumps given: {given}; give it with --posts {name}=DIR")
-            return found[0]
-        found = [i for i, table in enumerate(self.tables) if table.unit == unit]
-        found = [i for i in found if not self.tables[i].named] or found
-        if not found:
+            return indices[0]
+        indices = [i for i, table in enumerate(self.tables) if table.unit == unit]
+        indices = [i for i in indices if not self.tables[i].named] or indices
+        if not indices:
             raise KdError(f"no posteriors for unit '{unit}': a head or the main loss needs them; give their folder with --posts")
-        if len(found) > 1:
-            raise KdError(f"{len(found)} dumps are over {unit}s; dumps given: {given}; say which one a head learns from: posts: NAME in "
+        if len(indices) > 1:
+            raise KdError(f"{len(indices)} dumps are over {unit}s; dumps given: {given}; say which one a head learns from: posts: NAME in "
                           "its entry, main_posts for the main head")  # fmt: skip
-        return found[0]
+        return indices[0]
 
 
 def open_dumps(posts: Sequence[Posts], alignment: AlignmentSet) -> list[PosteriorDump]:
     """Open dumps; KdError when one is of another alignment or of another tree's senones."""
     dumps = [PosteriorDump.open(p.folder, alignment_digest=alignment.digest) for p in posts]
-    own = alignment.meta.get("tree_digest", "")
+    tree = alignment.meta.get("tree_digest", "")
     for dump in dumps:
         # Only senones depend on the tree: phones and subwords of another tree's teacher are the same units.
-        if dump.unit == "senone" and (other := dump.meta.get("tree_digest")) not in (None, own):
-            raise KdError(f"{dump.folder} holds senones of tree {other[:12]}, {alignment.folder} was made with tree {own[:12]}; "
+        if dump.unit == "senone" and (other := dump.meta.get("tree_digest")) not in (None, tree):
+            raise KdError(f"{dump.folder} holds senones of tree {other[:12]}, {alignment.folder} was made with tree {tree[:12]}; "
                           "train the teacher again and dump it again")  # fmt: skip
     return dumps
 
@@ -136,28 +128,29 @@ def load_training_set(
     source_rows: dict[str, list[np.ndarray]] = {}
     places: dict[str, np.ndarray] = {}
     phones: dict[str, np.ndarray] = {}
-    ids = features.ids
+    ids, frames = features.ids, 0
     if minutes is not None:
-        wanted = first_minutes(features, minutes)
-        ids = [u for u in ids if features.info(u).source_id in wanted]
-    frames = 0
+        subset = first_minutes(features, minutes)
+        ids = [u for u in ids if features.info(u).source_id in subset]
     for utt in ids:
         info = features.info(utt)
         source = info.source_id
-        reason = "" if source in alignment else "no alignment"
-        reason = reason or next((f"no {t.name if t.named else t.unit} posteriors" for t, d in zip(tables, dumps, strict=True)
-                                 if source not in d), "")  # fmt: skip
-        if reason:
-            dropped.append((utt, reason))
+        missing = [] if source in alignment else ["no alignment"]
+        missing += [f"no {t.name if t.named else t.unit} posteriors" for t, d in zip(tables, dumps, strict=True) if source not in d]
+        if missing:
+            dropped.append((utt, missing[0]))
             continue
-        one = alignment.get(source)
-        labels = one.pdf
-        check_lengths(features, utt, len(labels))
+        aligned = alignment.get(source)
+        labels = aligned.pdf
+        # A copy is as long as its aligned original divided by the speed, with two frames of slack.
+        if abs(info.num_frames - len(labels) / info.speed) > (0.0 if info.speed == 1.0 else 2.0):
+            raise KdError(f"{features.folder}: utterance {utt} has {info.num_frames} frames at speed {info.speed}, the alignment "
+                          f"{len(labels)} of its original; they are not of the same audio: align again")  # fmt: skip
         if int(labels.max()) >= num_pdfs:
             raise KdError(f"{alignment.folder}: {source} has senone {labels.max()}, the tree has {num_pdfs}; align again")
         if source not in source_rows:
             frames += len(labels)
-            segments = one.phone_segments()
+            segments = aligned.phone_segments()
             phones[source], places[source] = segments.ids, np.repeat(np.arange(len(segments), dtype=np.int32), segments.length)
             source_rows[source] = [t.add(d, source, len(labels)) for t, d in zip(tables, dumps, strict=True)]
         index = source_frames(info.num_frames, info.speed, len(labels))
@@ -171,12 +164,3 @@ def load_training_set(
         table.finish()
     return TrainingSet(copies, list(groups.values()), tables, features.dim, features.kind, num_pdfs, dropped, len(ids),
                     str(alignment.meta.get("tree_digest", "")), frames * FRAME_SHIFT / 60, phones)  # fmt: skip
-
-
-def check_lengths(features: FeatureSet, utt: str, aligned: int) -> None:
-    """KdError unless the copy is about as long as its aligned original divided by the speed (two frames of slack)."""
-    info = features.info(utt)
-    expected = aligned / info.speed
-    if abs(info.num_frames - expected) > (0.0 if info.speed == 1.0 else 2.0):
-        raise KdError(f"{features.folder}: utterance {utt} has {info.num_frames} frames at speed {info.speed}, the alignment "
-                      f"{aligned} of its original; they are not of the same audio: align again")  # fmt: skip

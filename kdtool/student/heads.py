@@ -3,8 +3,6 @@
 In: a student's folder with ``heads.safetensors``.  Out: the list of heads, and the model with all of them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kdtool.core.errors import KdError
@@ -23,11 +21,8 @@ def head_specs(folder: Path) -> list[HeadSpec]:
 
 
 def load_with_heads(folder: Path) -> Student:
-    """A student with all the auxiliary heads that it was trained with, in evaluation mode.
-
-    Raises:
-        KdError: a head that the student was trained with is not in heads.safetensors, or its files contradict each other.
-    """
+    """A student with all the auxiliary heads that it was trained with, in evaluation mode. Raises KdError: a head that the student was
+    trained with is not in heads.safetensors, or its files contradict each other."""
     folder = Path(folder)
     specs, tensors = head_specs(folder), load_tensors(folder / HEADS_FILE)
     if lacking := [s.name for s in specs if f"aux.{s.name}.output.weight" not in tensors]:

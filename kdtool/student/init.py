@@ -4,8 +4,6 @@ Training in two phases is two steps, the second with ``--init`` of the first. An
 student by ``--init-encoder``. The encoder's tensors are called ``encoder.*`` in every kind of student.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -25,11 +23,8 @@ OWN = ("log_priors",)  # depends on a student's training data, so never copied
 def take_weights(model: nn.Module, folder: Path, *, encoder_only: bool = False) -> list[str]:
     """Copy the tensors that the student in ``folder`` shares with ``model``; returns the names of those that keep their random values.
 
-    Heads that only one of them has are left alone (a student trained without ``heads.safetensors`` has its main head only);
-    the encoder must be complete.
-
-    Raises:
-        KdError: no student, a damaged one, or a tensor of another shape (both shapes are named).
+    Heads that only one of them has are left alone (a student trained without ``heads.safetensors`` has its main head only); the encoder
+    must be complete. Raises KdError: no student, a damaged one, or a tensor of another shape (both shapes are named).
     """
     path = folder / (HEADS_FILE if (folder / HEADS_FILE).is_file() else MODEL_FILE)
     given = {n: a for n, a in load_tensors(path).items() if n not in OWN and (n.startswith(ENCODER) or not encoder_only)}

@@ -4,8 +4,6 @@ The trainer calls, in this order: ``Kind(cfg, train_set, compute)`` once; per up
 occasionally ``score``; at the end ``save``. Users of the finished student call ``load``.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +20,9 @@ from kdtool.student.encoders.base import Encoder
 
 
 class Term(NamedTuple):
-    """One term of a loss over a part of a batch.
+    """One term of a loss over a part of a batch: the sum over ``items`` (frames, tokens or utterances, as the term counts).
 
-    ``total``: scalar, the sum over ``items`` (frames, tokens or utterances, as the term counts); the loss is weight * total / items, both
-    summed over all parts and processes of the update. ``weight`` None: a figure for the progress line, not part of the loss.
+    The loss is weight * total / items, both summed over all parts of the update; ``weight`` None: only for the progress line.
     """
 
     total: Tensor
@@ -35,17 +32,14 @@ class Term(NamedTuple):
 
 @dataclass
 class Inputs:
-    """Inputs of the loss for one part of a batch.
-
-    ``tensors``: by name, all on one device. ``counts``: items of each loss term, known before the network runs; "frames" is the
-    number of output frames without padding. ``ids``: the utterances, for messages.
-    """
+    """Inputs of the loss for one part of a batch: ``tensors`` by name, all on one device; ``counts``: items of each loss term, known
+    before the network runs ("frames": output frames without padding); ``ids``: the utterances, for messages."""
 
     tensors: dict[str, Tensor]
     counts: dict[str, float]
     ids: list[str] = field(default_factory=list)
 
-    def to(self, device: torch.device) -> Inputs:
+    def to(self, device: torch.device) -> "Inputs":
         """Copy to a device: the only place where training moves a batch."""
         return Inputs({name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}, self.counts, self.ids)
 
@@ -75,11 +69,8 @@ class StudentKind(ABC):
 
     @classmethod
     def usable(cls, cfg: StudentConfig, data: TrainingSet, *, dev: bool) -> TrainingSet:
-        """What of the training set, or of the dev set, this kind can work with; the rest stands in its ``dropped`` with a reason.
-
-        Raises:
-            KdError: the set does not fit what the kind's options name.
-        """
+        """What of the training set, or of the dev set, this kind can work with; the rest stands in its ``dropped`` with a reason. Raises
+        KdError: the set does not fit what the kind's options name."""
         return data
 
     @abstractmethod
@@ -93,8 +84,7 @@ class StudentKind(ABC):
     def loss(self, inputs: Inputs, share: float, figures: bool = False) -> dict[str, Term]:
         """The terms of the loss, by name, with the counts of ``inputs``; terms without items may be left out.
 
-        share: part of the updates that is done, 0 to 1, for weights that change. figures: also compute costly terms that are only
-        reported.
+        share: part of the updates that is done, 0 to 1, for weights that change. figures: also compute costly terms that are only reported.
         """
 
     @abstractmethod

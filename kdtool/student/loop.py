@@ -7,8 +7,6 @@ A batch may be computed in parts (``accumulate``); each term of the loss is its 
 parts, so the result does not depend on the parts (except for batch normalisation, which uses each part's statistics).
 """
 
-from __future__ import annotations
-
 import copy
 import sys
 import time
@@ -89,7 +87,7 @@ class Trainer:
         """One update."""
         parts = [self.kind.inputs(part) for part in self.next_batch().split(self.cfg.accumulate)]
         counts = total_counts(parts)
-        torch.manual_seed(_mix(self.cfg.seed, self.update))
+        torch.manual_seed(int(np.random.SeedSequence([self.cfg.seed, 4, self.update]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
         self.optimizer.zero_grad(set_to_none=True)
         means: dict[str, Tensor] = {}
         for part in parts:
@@ -184,7 +182,3 @@ class Trainer:
 def total_counts(parts: list[Inputs]) -> dict[str, float]:
     """Each count summed over the parts of an update."""
     return {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
-
-
-def _mix(seed: int, update: int) -> int:
-    return int(np.random.SeedSequence([seed, 4, update]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -4,17 +4,13 @@ In: a ``Batch`` (targets, on the CPU), then the logits of each head (B, V, n).  
 Any kind of student whose encoder has frames can have such heads.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdtool.core.errors import KdError
-from kdtool.core.registry import Registry
 from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES, make_objective
 from kdtool.objectives.targets import FrameTargets, Objective, Posteriors
 from kdtool.student.batches import Batch
@@ -27,47 +23,42 @@ from kdtool.student.table import PosteriorTable
 
 @dataclass(frozen=True)
 class HeadTask:
-    """One head's training: its loss, its options (None: the main head, of weight 1), index of its table of targets (-1: labels).
+    """One head's training: its loss and its options, index of its table of targets (-1: labels of the alignment alone).
 
     ``means``: the table of the units' mean posteriors, if the head learns from them.
     """
 
     name: str
+    spec: HeadSpec
     objective: Objective
-    spec: HeadSpec | None
     table: int
-    top_k: int
-    stride: int
     means: PosteriorTable | None = None
 
 
 class HeadLosses:
-    """The losses of all heads over one training set."""
+    """The losses of all heads over one training set. ``main``: whether there is a main head over senones."""
 
-    def __init__(self, cfg: StudentConfig, train_set: TrainingSet) -> None:
+    def __init__(self, cfg: StudentConfig, train_set: TrainingSet, *, main: bool = True) -> None:
         self.train_set = train_set
+        self.tasks: list[HeadTask] = []
         self.aux_shapes: list[AuxShape] = []
-        table = train_set.table("senone", cfg.main_posts) if MAIN_OBJECTIVES[cfg.main].uses_posteriors else -1
-        main = make_objective(cfg.main, self._options(cfg.main, cfg.main_options, table, MAIN_OBJECTIVES), auxiliary=False)
-        self.tasks = [HeadTask("main", main, None, table, 0, 1)]
-        for spec in cfg.head_specs():
-            table = train_set.table(spec.unit, spec.posts)
-            if spec.offset and train_set.tables[table].per_frame:
-                raise KdError(f"head {spec.name}: target {spec.target} of dump {train_set.tables[table].name}, which has a row for each "
+        for name, spec in [*([("main", cfg.main_spec())] if main else []), *((s.name, s) for s in cfg.head_specs())]:
+            registry = MAIN_OBJECTIVES if name == "main" else AUX_OBJECTIVES
+            taught = registry[spec.kind].uses_posteriors
+            index = train_set.table(spec.unit, spec.posts) if taught or name != "main" else -1
+            table = train_set.tables[index] if index >= 0 else None
+            if spec.offset and table and table.per_frame:
+                raise KdError(f"head {name}: target {spec.target} of dump {table.name}, which has a row for each "
                               "frame: its next row is the next frame, not the next unit; take target current, or a dump of rows by unit")
-            objective = make_objective(spec.kind, self._options(spec.kind, spec.options, table, AUX_OBJECTIVES), auxiliary=True)
-            means = train_set.tables[table].averaged() if spec.average else None
-            self.tasks.append(HeadTask(spec.name, objective, spec, table, spec.top_k, spec.stride, means))
-            self.aux_shapes.append(AuxShape(spec.name, spec.layer, spec.hidden, train_set.tables[table].num_units, spec.stride))
+            # A dump may have been tempered when it was made; the loss must not temper it again.
+            options = {**spec.options, "teacher_temperature": table.temperature} if taught and table else spec.options
+            objective = make_objective(spec.kind, options, auxiliary=name != "main")
+            self.tasks.append(HeadTask(name, spec, objective, index, table.averaged() if spec.average and table else None))
+            if name != "main" and table:
+                self.aux_shapes.append(AuxShape(name, spec.layer, spec.hidden, table.num_units, spec.stride))
         for t in train_set.tables:
             if t.unit == "senone" and t.num_units != train_set.num_pdfs:
                 raise KdError(f"the senone dump {t.name} has {t.num_units} units, the tree {train_set.num_pdfs}; dump this teacher again")
-
-    def _options(self, kind: str, options: dict[str, Any], table: int, registry: Registry[type[Objective]]) -> dict[str, Any]:
-        """A dump may have been tempered when it was made; the loss must not temper it again."""
-        if not registry[kind].uses_posteriors:
-            return options
-        return {**options, "teacher_temperature": self.train_set.tables[table].temperature}
 
     def targets(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
         """(tensors named HEAD.labels, HEAD.row, HEAD.ids, HEAD.logp, HEAD.rest; number of frames with a loss per head).
@@ -78,12 +69,12 @@ class HeadLosses:
         tensors: dict[str, Tensor] = {"main.labels": labels}
         counts: dict[str, float] = {"accuracy": int((labels >= 0).sum())}
         for task in self.tasks:
-            targets = self._targets(task, batch, labels)
-            counts[task.name] = int(task.objective.has_loss(targets).sum())
-            tensors[f"{task.name}.labels"] = targets.labels
+            name, targets = task.name, self._targets(task, batch, labels)
+            counts[name] = int(task.objective.has_loss(targets).sum())
+            tensors[f"{name}.labels"] = targets.labels
             if targets.posteriors is not None and targets.unit_row is not None:
-                parts = (targets.unit_row, targets.posteriors.ids, targets.posteriors.logp, targets.posteriors.rest_logp)
-                tensors |= {f"{task.name}.{part}": t for part, t in zip(("row", "ids", "logp", "rest"), parts, strict=True)}
+                p = targets.posteriors
+                tensors |= {f"{name}.row": targets.unit_row, f"{name}.ids": p.ids, f"{name}.logp": p.logp, f"{name}.rest": p.rest_logp}
         return tensors, counts
 
     def __call__(self, logits: dict[str, Tensor], inputs: Inputs, share: float) -> dict[str, Term]:
@@ -97,26 +88,26 @@ class HeadLosses:
             objective = getattr(task.objective, "consume", task.objective)
             losses = objective(frames_first(logits[task.name]), _read(task.name, inputs.tensors))
             if losses.numel():
-                weight = task.spec.weight_at(share) if task.spec else 1.0
-                terms[task.name] = Term(losses.sum(), inputs.counts[task.name], weight)
+                terms[task.name] = Term(losses.sum(), inputs.counts[task.name], task.spec.weight_at(share))
         return terms
 
     def _targets(self, task: HeadTask, batch: Batch, labels: Tensor) -> FrameTargets:
         if task.table < 0:
             return FrameTargets(labels)
         table = self.train_set.tables[task.table]
-        rows = batch.rows[task.table].reshape(len(batch.ids), -1)[:, :: task.stride].ravel()
-        rows = table.neighbours(rows, task.spec.offset if task.spec else 0)
+        rows = batch.rows[task.table].reshape(len(batch.ids), -1)[:, :: task.spec.stride].ravel()
+        rows = table.neighbours(rows, task.spec.offset)
+        units = np.where(rows >= 0, table.unit_ids[rows.clip(0)], -1)
         if task.name != "main":
-            labels = torch.from_numpy(np.where(rows >= 0, table.unit_ids[rows.clip(0)], -1).astype(np.int64))
+            labels = torch.from_numpy(units.astype(np.int64))
         if not task.objective.uses_posteriors:
             return FrameTargets(labels)
         if task.means is not None:
-            table, rows = task.means, np.where(rows >= 0, table.unit_ids[rows.clip(0)], -1)
+            table, rows = task.means, units
         used, inverse = np.unique(rows, return_inverse=True)
         if len(used) and used[0] < 0:
             used, inverse = used[1:], inverse - 1
-        ids, logp, rest = (torch.from_numpy(a) for a in table.padded(used, task.top_k))
+        ids, logp, rest = (torch.from_numpy(a) for a in table.padded(used, task.spec.top_k))
         return FrameTargets(labels, torch.from_numpy(inverse.reshape(-1)), Posteriors(ids, logp, rest))
 
 

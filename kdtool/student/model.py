@@ -1,11 +1,8 @@
 """The student: an encoder, the main senone head, and auxiliary heads that exist in training only.
 
-In: features (B, D, T) at 10 ms.  Out: logits at one frame in ``subsampling`` (training), or log-posteriors (T, num_pdfs)
-of every 10 ms frame (decoding).  On disk: ``model.safetensors`` with encoder, main head and log priors; its metadata describes
-the model's shape.
+In: features (B, D, T) at 10 ms.  Out: logits at one frame in ``subsampling`` (training), or log-posteriors (T, num_pdfs) of every 10 ms
+frame (decoding).  On disk: ``model.safetensors`` with encoder, main head and log priors; its metadata describes the model's shape.
 """
-
-from __future__ import annotations
 
 import json
 from dataclasses import dataclass
@@ -118,19 +115,13 @@ class Student(nn.Module):
     def log_posteriors(self, feats: np.ndarray, head: str = "main") -> np.ndarray:
         """Log-posteriors of all frames: float32 (T, D) -> float32 (T, num_pdfs, or an auxiliary head's units), natural log.
 
-        The encoder gives one frame in ``subsampling``; it runs once per starting frame, and the results are
-        interleaved, so that every 10 ms frame has an output.
-
-        Raises:
-            KdError: no frames, or features of another size than in training.
+        The encoder gives one frame in ``subsampling``; it runs once per starting frame, and the results are interleaved, so that every 10
+        ms frame has an output. Raises KdError: no frames, or features of another size than in training.
         """
-        self._check(feats)
-        self.eval()
         step = self.encoder.subsampling
         outputs = -(-len(feats) // step)
         length = self.encoder.input_frames(outputs)
-        index = np.arange(-self.encoder.left, -self.encoder.left + length + step - 1).clip(0, len(feats) - 1)
-        padded = torch.from_numpy(np.ascontiguousarray(feats[index].T)).to(self.log_priors.device)
+        padded = self._padded(feats, length + step - 1)
         shifted = torch.stack([padded[:, s : s + length] for s in range(step)])
         # The later starting frames may have one output frame less, or none for very short utterances.
         lengths = (len(feats) - torch.arange(step, device=padded.device) + step - 1).div(step, rounding_mode="floor").clamp(min=1)
@@ -141,22 +132,19 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def outputs(self, feats: np.ndarray, head: str = "main") -> np.ndarray:
-        """A head's logits at one frame in ``subsampling`` from the first on: (T, D) -> float32 (outputs, V).
-
-        Raises:
-            KdError: as ``log_posteriors``.
-        """
-        self._check(feats)
-        self.eval()
-        outputs = -(-len(feats) // self.encoder.subsampling)
-        index = np.arange(-self.encoder.left, -self.encoder.left + self.encoder.input_frames(outputs)).clip(0, len(feats) - 1)
-        padded = torch.from_numpy(np.ascontiguousarray(feats[index].T)).to(self.log_priors.device)
+        """A head's logits at one frame in ``subsampling`` from the first on: (T, D) -> float32 (outputs, V). Raises KdError: as
+        ``log_posteriors``."""
+        padded = self._padded(feats, self.encoder.input_frames(-(-len(feats) // self.encoder.subsampling)))
         return np.ascontiguousarray(self._logits(head, padded[None])[0].T.cpu().numpy())
 
-    def _check(self, feats: np.ndarray) -> None:
+    def _padded(self, feats: np.ndarray, length: int) -> Tensor:
+        """Features (D, length) from the first output's context on; beyond its ends an utterance repeats its edge frames."""
         if feats.ndim != 2 or feats.shape[1] != self.shape.input_dim or len(feats) == 0:
             raise KdError(f"features of shape {feats.shape}, the model wants (frames > 0, {self.shape.input_dim}); "
                           "were they made with the model's own feature settings?")  # fmt: skip
+        self.eval()
+        index = np.arange(-self.encoder.left, length - self.encoder.left).clip(0, len(feats) - 1)
+        return torch.from_numpy(np.ascontiguousarray(feats[index].T)).to(self.log_priors.device)
 
     def save(self, folder: Path) -> None:
         """Write the decoding model: encoder, main head and priors, without auxiliary heads."""
@@ -165,12 +153,9 @@ class Student(nn.Module):
         save_tensors(Path(folder) / MODEL_FILE, tensors, meta)
 
     @classmethod
-    def load(cls, folder: Path) -> Student:
-        """The decoding model of a student's folder, in evaluation mode.
-
-        Raises:
-            KdError: no model, a damaged file, or weights that do not match the stored shape.
-        """
+    def load(cls, folder: Path) -> "Student":
+        """The decoding model of a student's folder, in evaluation mode. Raises KdError: no model, a damaged file, or weights that do not
+        match the stored shape."""
         path = Path(folder) / MODEL_FILE
         meta = load_metadata(path)
         if meta.get("format") != FORMAT:
@@ -189,10 +174,9 @@ def load_state(model: nn.Module, tensors: dict[str, np.ndarray], where: str) -> 
     """Put arrays into a module; KdError naming ``where`` and the first name that is missing, extra or of another shape."""
     state = model.state_dict()
     for name in sorted({*state, *tensors}):
-        have = tuple(tensors[name].shape) if name in tensors else None
-        want = tuple(state[name].shape) if name in state else None
-        if have != want:
-            raise KdError(f"{where}: tensor {name} has shape {have}, the model wants {want}; it belongs to another model, train again")
+        shape, expected = (tuple(part[name].shape) if name in part else None for part in (tensors, state))
+        if shape != expected:
+            raise KdError(f"{where}: tensor {name} has shape {shape}, the model wants {expected}; it belongs to another model, train again")
     model.load_state_dict({name: torch.from_numpy(np.array(t)) for name, t in tensors.items()})
 
 

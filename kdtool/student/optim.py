@@ -1,10 +1,5 @@
-"""Optimiser, learning-rate schedule, average of the weights, and their state on disk.
-
-In: a model and the config.  Out: updates; one checkpoint file (safetensors) with everything for an exact resume:
-weights, optimiser state, average, update number, history.
-"""
-
-from __future__ import annotations
+"""Optimiser, learning-rate schedule, average of the weights.  In: a model and the config.  Out: updates; one checkpoint file
+(safetensors) with everything for an exact resume: weights, optimiser state, average, update number, history."""
 
 import json
 import math
@@ -34,10 +29,8 @@ def learning_rate(update: int, total: int, cfg: StudentConfig) -> float:
 
 def make_optimizer(model: nn.Module, cfg: StudentConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019) or SGD with Nesterov momentum; vectors (biases, normalisation) do not decay."""
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": cfg.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    matrices, vectors = ([p for p in model.parameters() if (p.ndim > 1) == large] for large in (True, False))
+    groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     if cfg.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=cfg.lr, betas=(0.9, 0.98), foreach=True)
     return torch.optim.SGD(groups, lr=cfg.lr, momentum=0.9, nesterov=True, foreach=True)
@@ -92,14 +85,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> dict[str, Any]:
-    """Restore model, optimiser and average; returns ``progress``.
-
-    Raises:
-        KdError: a damaged checkpoint, or another model's.
-    """
+    """Restore model, optimiser and average; returns ``progress``. Raises KdError: a damaged checkpoint, or another model's."""
     parts: dict[str, dict[str, Any]] = {"model": {}, "average": {}, "optimizer": {}}
     for name, array in load_tensors(path).items():
-        kind, rest = name.split("/", 1)
+        kind, _, rest = name.partition("/")
         parts[kind][rest] = array
     load_state(model, parts["model"], str(path))
     if average is not None:
@@ -112,5 +101,4 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         index, key = name.split("/")
         state.setdefault(int(index), {})[key] = torch.from_numpy(array.copy())
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    progress: dict[str, Any] = json.loads(load_metadata(path)["progress"])
-    return progress
+    return json.loads(load_metadata(path)["progress"])  # type: ignore[no-any-return]

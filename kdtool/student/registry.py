@@ -3,8 +3,6 @@
 The trainer, exact resume, averaging, schedules and records are shared; they know kinds only through ``StudentKind`` (kind.py).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from kdtool.core.registry import Registry

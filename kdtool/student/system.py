@@ -1,7 +1,5 @@
 """Describes a student.  In: its options, the dumps that it learned from, its arithmetic.  Out: a ``System`` (system.json)."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -18,14 +16,14 @@ def system_of(cfg: StudentConfig, posts: Sequence[Posts], precision: str) -> Sys
     """The system that ``cfg`` describes; ``posts`` are the dumps, ``precision`` is the arithmetic in use."""
     return System(
         kind=cfg.kind, seed=cfg.seed, step="train_student", minutes=cfg.minutes, precision=precision,
-        main=_said({"loss": cfg.main, "options": dict(cfg.main_options)}, MAIN_OBJECTIVES) if cfg.kind == HYBRID
+        main=_marked({"loss": cfg.main, "options": dict(cfg.main_options)}, MAIN_OBJECTIVES) if cfg.kind == HYBRID
         else {"loss": cfg.kind, "options": dict(cfg.kind_options), "labels": True},
-        heads=tuple(_said(head(dataclasses.asdict(spec)), AUX_OBJECTIVES) for spec in cfg.head_specs()),
+        heads=tuple(_marked(head(dataclasses.asdict(spec)), AUX_OBJECTIVES) for spec in cfg.head_specs()),
         teachers=tuple(map(_teacher, posts)), encoder={"name": cfg.encoder, "options": dict(cfg.encoder_options)},
     )  # fmt: skip
 
 
-def _said(entry: dict[str, Any], losses: Registry[Any]) -> dict[str, Any]:
+def _marked(entry: dict[str, Any], losses: Registry[Any]) -> dict[str, Any]:
     """The entry of a head, marked "labels" if its loss reads only labels and its name does not say so."""
     loss = entry["loss"]
     return entry if loss in LABEL_LOSSES or losses[loss].uses_posteriors else {**entry, "labels": True}

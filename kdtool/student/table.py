@@ -1,11 +1,9 @@
 """A teacher's rows in memory, as targets of heads.  In: a dump.  Out: ``PosteriorTable``, and the row of each frame."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.posteriors.dump import PosteriorDump
+from kdtool.posteriors.dump import PosteriorDump, UnitPosteriors
 
 
 class PosteriorTable:
@@ -20,16 +18,13 @@ class PosteriorTable:
     ) -> None:
         self.unit, self.num_units, self.temperature = unit, num_units, temperature
         self.name, self.named, self.per_frame = name or unit, named, per_frame
-        self._parts: dict[str, list[np.ndarray]] = {"unit_ids": [], "counts": [], "ids": [], "logp": [], "rest": [], "utterance": []}
-        self._rows = self._utterances = 0
+        self._posts: list[UnitPosteriors] = []
+        self._rows = 0
         self.unit_ids = self.utterance = self.offsets = self.ids = self.logp = self.rest = np.zeros(0)
 
     def add(self, dump: PosteriorDump, source_id: str, num_frames: int) -> np.ndarray:
-        """Append an utterance; returns the row of each of ``num_frames`` 10 ms frames, -1 without a unit (int32).
-
-        Raises:
-            KdError: an empty row, rows beyond the last frame, or missing rows of a per-frame dump: it belongs to other audio.
-        """
+        """Append an utterance; returns the row of each of ``num_frames`` 10 ms frames, -1 without a unit (int32). Raises KdError: an empty
+        row, rows beyond the last frame, or missing rows of a per-frame dump: it belongs to other audio."""
         post = dump.get(source_id)
         if np.diff(post.offsets).min(initial=1) < 1:
             raise KdError(f"{dump.folder}: a unit of {source_id} keeps nothing; dump again")
@@ -38,24 +33,22 @@ class PosteriorTable:
             raise KdError(f"{dump.folder}: {source_id} has rows for {int((frames >= 0).sum())} of {num_frames} frames: the dump is of "
                           "other audio; dump again")  # fmt: skip
         frames[frames >= 0] += self._rows
-        whose = np.full(len(post), self._utterances, dtype=np.int32)
-        parts = (post.unit_ids, np.diff(post.offsets), post.ids, post.logp, post.rest_logp, whose)
-        for name, part in zip(self._parts, parts, strict=True):
-            self._parts[name].append(part)
-        self._rows, self._utterances = self._rows + len(post), self._utterances + 1
+        self._posts.append(post)
+        self._rows += len(post)
         return frames
 
     def finish(self) -> None:
         """Concatenate the added rows."""
-        joined = {name: np.concatenate(parts) if parts else np.zeros(0, np.int32) for name, parts in self._parts.items()}
-        self.unit_ids, self.ids = joined["unit_ids"].astype(np.int32), joined["ids"].astype(np.int32)
-        self.logp, self.rest = joined["logp"].astype(np.float32), joined["rest"].astype(np.float32)
-        self.utterance = joined["utterance"].astype(np.int32)
-        self.offsets = np.concatenate([[0], np.cumsum(joined["counts"], dtype=np.int64)])
+        kinds = {"unit_ids": np.int32, "ids": np.int32, "logp": np.float32, "rest_logp": np.float32}
+        self.unit_ids, self.ids, self.logp, self.rest = (
+            np.concatenate([np.zeros(0, kind), *(getattr(post, name) for post in self._posts)]) for name, kind in kinds.items())
+        self.utterance = np.repeat(np.arange(len(self._posts), dtype=np.int32), [len(post) for post in self._posts])
+        counts = [np.diff(post.offsets) for post in self._posts]
+        self.offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *counts]), dtype=np.int64)])
         top = max(int(self.ids.max(initial=-1)), int(self.unit_ids.max(initial=-1)))
         if top >= self.num_units:
             raise KdError(f"a {self.unit} dump holds unit {top}, its table has {self.num_units}; dump again")
-        self._parts.clear()
+        self._posts.clear()
 
     def neighbours(self, rows: np.ndarray, offset: int) -> np.ndarray:
         """Rows of the units ``offset`` places after those of ``rows`` (negative: before); -1 if the utterance has none.
@@ -65,10 +58,10 @@ class PosteriorTable:
         """
         if offset == 0:
             return rows
-        wanted = rows.astype(np.int64) + offset
-        inside = (rows >= 0) & (wanted >= 0) & (wanted < len(self.utterance))
-        same = self.utterance[np.where(inside, wanted, 0)] == self.utterance[np.where(inside, rows, 0)] if inside.any() else inside
-        return np.where(inside & same, wanted, -1)
+        moved = rows.astype(np.int64) + offset
+        inside = (rows >= 0) & (moved >= 0) & (moved < len(self.utterance))
+        same = self.utterance[np.where(inside, moved, 0)] == self.utterance[np.where(inside, rows, 0)] if inside.any() else inside
+        return np.where(inside & same, moved, -1)
 
     def padded(self, rows: np.ndarray, top_k: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(ids int64 (N, K), logp (N, K) padded with -inf, rest (N,)) of some rows; K is the largest number that one of them keeps.
@@ -89,20 +82,20 @@ class PosteriorTable:
             ids, logp = ids[:, :top_k], logp[:, :top_k]
         return np.ascontiguousarray(ids), np.ascontiguousarray(logp), rest
 
-    def averaged(self) -> PosteriorTable:
+    def averaged(self) -> "PosteriorTable":
         """A table of ``num_units`` rows: row u is the mean of all rows of unit u, or one-hot if there are none.
 
         A row's missing mass is shared evenly by the units that it did not keep.
         """
         size, counts = self.num_units, np.diff(self.offsets)
-        own = self.unit_ids.astype(np.int64)
+        units = self.unit_ids.astype(np.int64)
         share = np.exp(self.rest.astype(np.float64)) / np.maximum(1, size - counts)
-        mass = np.repeat(np.bincount(own, weights=share, minlength=size)[:, None], size, axis=1)
-        place = np.repeat(own, counts) * size + self.ids
+        mass = np.repeat(np.bincount(units, weights=share, minlength=size)[:, None], size, axis=1)
+        place = np.repeat(units, counts) * size + self.ids
         extra = np.exp(self.logp.astype(np.float64)) - np.repeat(share, counts)
         mass += np.bincount(place, weights=extra, minlength=size * size).reshape(size, size)
         mass = np.maximum(mass, 0.0)  # subtracting a share may leave a negative rounding error
-        absent = np.flatnonzero(np.bincount(own, minlength=size) == 0)
+        absent = np.flatnonzero(np.bincount(units, minlength=size) == 0)
         mass[absent, absent] = 1.0
         mass /= mass.sum(axis=1, keepdims=True)
         mean = PosteriorTable(self.unit, size, self.temperature)

@@ -9,25 +9,28 @@ The kept checkpoint: every ``eval_epochs`` epochs the moving average of the weig
 frame cross-entropy on dev is kept.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.device import device_type, resolve_precision
+from kdtool.core.dropped import account
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.inputs import door
+from kdtool.core.state import interrupted
 from kdtool.core.step import run_step
+from kdtool.core.tables import write_json, write_jsonl
+from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES
 from kdtool.student.config import Posts, StudentConfig, parse_posts
+from kdtool.student.data import TrainingSet, load_training_set
 from kdtool.student.encoders import ENCODERS
-from kdtool.student.precision import resolved
 from kdtool.student.registry import KINDS
+from kdtool.student.system import system_of
 
 if TYPE_CHECKING:
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.student.data import TrainingSet
     from kdtool.student.loop import Trainer
 
 ABOUT = "student.json"  # written last and atomically: if it exists, the model is complete
@@ -44,25 +47,31 @@ POSITIONALS = [
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     paths, cfg, common = parse_args(StudentConfig, POSITIONALS, argv, prog="steps/train_student.sh", description=__doc__ or "")
-    cfg = dataclasses.replace(cfg, precision=resolved(cfg.precision, cfg.device, paths["out"]))
+    cfg = resolved(cfg, paths["out"])
     posts = parse_posts(cfg.posts)
-    if cfg.needs_posts() and not posts:
-        raise UsageError(f"this config needs posteriors of {', '.join(sorted(cfg.needs_posts()))}: give --posts DIR,DIR,..")
-    inputs = {name: paths[name] for name in ("feats", "ali", "dev_feats", "dev_ali")}
-    graphs = {"denominator": cfg.denominator} if cfg.denominator else {}
+    if not posts and (needed := cfg.needs_posts()):
+        raise UsageError(f"this config needs posteriors of {', '.join(sorted(needed))}: give --posts DIR,DIR,..")
+    inputs = {name: paths[name] for name in DOORS}
     starts = {name: path for name, path in (("init", cfg.init), ("init_encoder", cfg.init_encoder)) if path}
+    others = starts | ({"denominator": cfg.denominator} if cfg.denominator else {}) | {f"posts {i}": p.folder for i, p in enumerate(posts)}
     run_step(
-        f"student {paths['out'].name}",
-        out=paths["out"],
-        inputs={**inputs, **graphs, **starts, **{f"posts {i}": p.folder for i, p in enumerate(posts)}},
-        options=cfg,
-        code=("kdtool.student.train", *chosen_code(cfg)),
-        body=lambda work: train(cfg, inputs, posts, work),
-        common=common,
-        resumable=True,
-        doors=[door(kind, inputs[name]) for name, kind in DOORS.items()] + [door("dump", p.folder) for p in posts]
-        + [door("model", path) for path in starts.values()],
-    )
+        f"student {paths['out'].name}", out=paths["out"], inputs=inputs | others, options=cfg,
+        code=("kdtool.student.train", *chosen_code(cfg)), body=lambda work: train(cfg, inputs, posts, work), common=common, resumable=True,
+        doors=[*(door(kind, inputs[name]) for name, kind in DOORS.items()), *(door("dump", p.folder) for p in posts),
+               *(door("model", path) for path in starts.values())],
+    )  # fmt: skip
+
+
+def resolved(cfg: StudentConfig, out: Path) -> StudentConfig:
+    """The config with precision ``auto`` resolved: bfloat16 if the device supports it, else float32.
+
+    So the record holds the arithmetic in use: a student made in bfloat16 is stale on a machine where ``auto`` is float32, and the record
+    says why; ``--precision bfloat16`` keeps it. An interrupted training of ``out`` continues in its first arithmetic, on any machine.
+    """
+    if cfg.precision != "auto":
+        return cfg
+    precision = interrupted(out).get("precision") or resolve_precision(cfg.precision, device_type(cfg.device))
+    return dataclasses.replace(cfg, precision=str(precision))
 
 
 def chosen_code(cfg: StudentConfig) -> list[str]:
@@ -73,9 +82,7 @@ def chosen_code(cfg: StudentConfig) -> list[str]:
 
 def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Posts], work: Path) -> None:
     """Load, train (or resume), export."""
-    from kdtool.core.dropped import account
     from kdtool.student.loop import BEST, CHECKPOINT, Trainer
-    from kdtool.student.system import system_of
 
     if (work / ABOUT).exists() and not (work / CHECKPOINT).exists():
         # Killed after the export, before the step was recorded: without its checkpoint it would train again from the start.
@@ -93,16 +100,14 @@ def train(cfg: StudentConfig, inputs: dict[str, Path], posts: list[Posts], work:
     export(trainer, work)
 
 
-def load(inputs: dict[str, Path], posts: list[Posts], minutes: float | None = None) -> tuple[TrainingSet, TrainingSet]:
+def load(inputs: dict[str, Path], posts: list[Posts], minutes: float | None = None) -> "tuple[TrainingSet, TrainingSet]":
     """Training and dev set; KdError when their alignments have different trees."""
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.student.data import load_training_set
-
     ali, dev_ali = AlignmentSet.open(inputs["ali"]), AlignmentSet.open(inputs["dev_ali"])
     if (one := ali.meta.get("tree_digest")) != (other := dev_ali.meta.get("tree_digest")):
         raise KdError(f"{inputs['ali']} was made with tree {one}, {inputs['dev_ali']} with {other}; align both with one model")
-    num_pdfs = senones(ali)
+    if "num_pdfs" not in ali.meta:
+        raise KdError(f"{ali.folder}: meta.json does not say how many senones the tree has (num_pdfs); align again")
+    num_pdfs = int(ali.meta["num_pdfs"])
     train_set = load_training_set(FeatureSet.open(inputs["feats"]), ali, posts, num_pdfs=num_pdfs, minutes=minutes)
     dev = load_training_set(FeatureSet.open(inputs["dev_feats"]), dev_ali, num_pdfs=num_pdfs)
     if (dev.input_dim, dev.feature_kind) != (train_set.input_dim, train_set.feature_kind):
@@ -111,16 +116,8 @@ def load(inputs: dict[str, Path], posts: list[Posts], minutes: float | None = No
     return train_set, dev
 
 
-def senones(ali: AlignmentSet) -> int:
-    """Number of senones of an alignment's tree."""
-    if "num_pdfs" not in ali.meta:
-        raise KdError(f"{ali.folder}: meta.json does not say how many senones the tree has (num_pdfs); align again")
-    return int(ali.meta["num_pdfs"])
-
-
-def export(trainer: Trainer, work: Path) -> None:
+def export(trainer: "Trainer", work: Path) -> None:
     """Write the decoding model and the facts of the training; remove the checkpoint."""
-    from kdtool.core.tables import write_json, write_jsonl
     from kdtool.student.loop import BEST, CHECKPOINT
 
     model = trainer.chosen()

@@ -19,9 +19,9 @@ from kdtool.features.store import FeatureSet, source_frames
 from kdtool.formats.alignment import AlignmentSet
 from kdtool.posteriors.dump import PosteriorDump
 from kdtool.posteriors.frames import write_frame_dump
-from kdtool.posteriors.inspect import describe, describe_utterance
 from kdtool.posteriors.make import Config
 from kdtool.posteriors.source import FrameRows, frame_segments
+from kdtool.posteriors.tool import describe, describe_utterance
 from kdtool.posteriors.tool import main as tool
 from kdtool.student.batches import make_batch
 from kdtool.student.config import HeadSpec, Posts, StudentConfig, parse_posts

@@ -22,12 +22,11 @@ from kdtool.formats.system import FILE, LABEL_LOSSES, System, learns_of, read_sy
 from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES
 from kdtool.report import choice
 from kdtool.results.collect import ORDER, order_of
-from kdtool.student import precision
 from kdtool.student.config import StudentConfig
 from kdtool.student.heads import head_specs
 from kdtool.student.loop import Trainer
 from kdtool.student.system import system_of
-from kdtool.student.train import main
+from kdtool.student.train import main, resolved
 
 SOFT = {"unit": "phone", "layer": 2, "weight": 0.3}
 
@@ -110,7 +109,8 @@ def test_training_writes_what_it_was(tmp_path: Path) -> None:
     assert learnt == [("senone", "soft", 2.0, 2), ("phone", "soft", 2.0, 2)]
     assert [t["dump"] for t in system.teachers] == ["teacher_senone/post_train", "teacher_phone/post_train"]
     assert system.encoder == {"name": "tdnnf", "options": SMALL["encoder_options"]}
-    assert system.precision == precision.resolved("auto") == read_json(folder / "student.json")["precision"]
+    precision = resolved(StudentConfig(precision="auto"), folder).precision
+    assert system.precision == precision == read_json(folder / "student.json")["precision"]
     specs = head_specs(folder)
     assert [(s.kind, s.unit, s.top_k, s.hidden, s.options) for s in specs] == [
         ("soft", unit, 2, 8, {"temperature": 2}) for unit in ("senone", "phone")

@@ -8,8 +8,6 @@ Shapes are channels first everywhere; in memory the channels come last (``Conv1d
 reordered around a convolution, and what is done per channel runs along the memory. A 1 x 1 ``Conv1d`` runs two to four times as fast as
 the same product as ``nn.Linear`` in float32 (oneDNN's kernels against the BLAS of the wheel).
 """
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import torch

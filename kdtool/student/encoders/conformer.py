@@ -5,16 +5,14 @@ Position: a learned relative bias on the attention's scores, one number per head
 2022), slopes 2^-2, 2^-4, .. of the distance, and learned (Raffel et al. 2020); beyond ``reach`` frames all distances share a bias.
 Other differences from the paper: root mean square norms (Zhang & Sennrich 2019) for layer norms, and dropout of whole channels.
 """
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Conv1d, Encoder, within
-from kdtool.student.encoders.front import check_odd, make_front
+from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Conv1d, within
+from kdtool.student.encoders.front import Layered, check_odd
 
 
 class ChannelNorm(nn.Module):
@@ -99,7 +97,7 @@ class Block(nn.Module):
         return normed
 
 
-class Conformer(Encoder):
+class Conformer(Layered):
     """``layers`` blocks above the convolutional front end (layer 0).
 
     kernel: frames (of the subsampled rate) of the convolutions; reach: largest distance with a separate bias, in such frames; wide:
@@ -108,17 +106,7 @@ class Conformer(Encoder):
 
     def __init__(self, input_dim: int, *, dim: int = 144, layers: int = 5, heads: int = 4, kernel: int = 15, reach: int = 64,
                  wide: int = 0, dropout: float = 0.1, front: dict[str, Any] | None = None, subsampling: int = 3) -> None:
-        super().__init__()
         if layers < 1 or heads < 1 or wide < 0:
             raise ValueError(f"layers {layers} and heads {heads} must be at least 1, wide {wide} not negative")
-        self.subsampling = subsampling
-        self.front = make_front(input_dim, dim, subsampling, dropout, front)
-        self.layers = nn.ModuleList(Block(dim, heads, reach, kernel, wide or 2 * dim, dropout) for _ in range(layers))
-        self.left = self.right = self.front.context
-        self.dims = [dim] * (layers + 1)
-
-    def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
-        hidden = [self.front(feats, pad)]
-        for layer in self.layers:
-            hidden.append(layer(hidden[-1], pad))
-        return hidden
+        blocks = (Block(dim, heads, reach, kernel, wide or 2 * dim, dropout) for _ in range(layers))
+        super().__init__(input_dim, dim, blocks, dropout=dropout, front=front, subsampling=subsampling)

@@ -3,13 +3,12 @@
 In: features (B, D, T).  Out: (B, outputs, n).  ``context``: frames on each side of an output's centre frame.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import BatchNorm2d, ConvBlock, channels_last, conv_block
+from kdtool.student.encoders.base import BatchNorm2d, ConvBlock, Encoder, channels_last, conv_block, crop
 
 
 class Front(nn.Module):
@@ -52,7 +51,9 @@ class Conv2dFront(Front):
         sizes = [32, 32, 64] if channels is None else channels
         bins, last, layers = input_dim, 1, []
         for i, size in enumerate(sizes):
-            layers.append(conv2d_block(last, size, kernel if i == 0 else 3, subsampling if i == 0 else 1))
+            # Over 3 frequencies (stride 2, padded) and some frames (not padded).
+            convolution = nn.Conv2d(last, size, (3, 3 if i else kernel), stride=(2, 1 if i else subsampling), padding=(1, 0))
+            layers.append(ConvBlock(convolution, nn.ReLU(inplace=True), BatchNorm2d(size)))
             bins, last = (bins + 1) // 2, size
         self.layers = nn.ModuleList(layers)
         self.project = conv_block(last * bins, outputs, 1, dropout=dropout)
@@ -62,8 +63,8 @@ class Conv2dFront(Front):
         hidden = channels_last(feats)
         for layer in self.layers:
             hidden = layer(hidden, pad)
-        hidden = self.project(hidden, pad)
-        return hidden
+        projected: Tensor = self.project(hidden, pad)
+        return projected
 
 
 FRONTS: dict[str, type] = {"conv1d": Conv1dFront, "conv2d": Conv2dFront}
@@ -79,16 +80,28 @@ def make_front(input_dim: int, outputs: int, subsampling: int, dropout: float, o
     return front
 
 
-def conv2d_block(inputs: int, outputs: int, time_kernel: int, time_stride: int) -> ConvBlock:
-    """Convolution over 3 frequencies (stride 2, padded) and ``time_kernel`` frames (not padded), ReLU, normalisation."""
-    return ConvBlock(
-        nn.Conv2d(inputs, outputs, (3, time_kernel), stride=(2, time_stride), padding=(1, 0)),
-        nn.ReLU(inplace=True),
-        BatchNorm2d(outputs),
-    )
-
-
 def check_odd(*kernels: int) -> None:
     """ValueError unless all are odd: an output must represent a centre frame."""
     if any(k % 2 == 0 or k < 1 for k in kernels):
         raise ValueError(f"kernels {kernels} must be odd, to have a centre frame")
+
+
+class Layered(Encoder):
+    """A front end (layer 0) and layers of ``width`` channels above it; ``contexts``: subsampled frames that each layer loses on each
+    side, none by default. ``layers`` are made after the front end, and take (B, width, n) and the padding."""
+
+    def __init__(self, input_dim: int, width: int, layers: Iterator[nn.Module], *, contexts: Sequence[int] = (), dropout: float,
+                 front: dict[str, Any] | None, subsampling: int) -> None:  # fmt: skip
+        super().__init__()
+        self.subsampling, self.contexts = subsampling, contexts
+        self.front = make_front(input_dim, width, subsampling, dropout, front)
+        self.layers = nn.ModuleList(layers)
+        self.left = self.right = self.front.context + subsampling * sum(contexts)
+        self.dims = [width] * (len(self.layers) + 1)
+
+    def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
+        hidden = [self.front(feats, pad)]
+        for layer in self.layers:
+            hidden.append(layer(hidden[-1], pad))
+        ahead = [sum(self.contexts[i:]) for i in range(len(hidden))]
+        return [crop(h, c, c) for h, c in zip(hidden, ahead, strict=True)]

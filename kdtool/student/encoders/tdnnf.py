@@ -2,15 +2,13 @@
 
 In: features (B, D, T).  Out: hidden layers (B, dim, n).
 """
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Conv1d, Encoder, check_contexts, crop
-from kdtool.student.encoders.front import make_front
+from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Conv1d, check_contexts, crop
+from kdtool.student.encoders.front import Layered
 
 
 class FactorisedLayer(nn.Module):
@@ -43,7 +41,7 @@ class FactorisedLayer(nn.Module):
         self.linear.weight.sub_(((4.0 * speed / scale2) * (p @ m)).view_as(self.linear.weight))
 
 
-class TdnnF(Encoder):
+class TdnnF(Layered):
     """``contexts``: for each layer, its subsampled context frames on each side (0: a layer without splicing).
 
     orthogonal_every: updates between two steps of the semi-orthogonal constraint (0: never).
@@ -52,21 +50,10 @@ class TdnnF(Encoder):
     def __init__(self, input_dim: int, *, dim: int = 512, bottleneck: int = 96, contexts: list[int] | None = None,
                  dropout: float = 0.2, bypass: float = 0.66, front: dict[str, Any] | None = None, subsampling: int = 3,
                  orthogonal_every: int = 4) -> None:
-        super().__init__()
-        self.contexts = check_contexts([1, 1, 0, 1, 1, 2, 2] if contexts is None else contexts)
-        self.subsampling = subsampling
-        self.front = make_front(input_dim, dim, subsampling, dropout, front)
-        self.layers = nn.ModuleList(FactorisedLayer(dim, bottleneck, c, dropout, bypass) for c in self.contexts)
-        self.left = self.right = self.front.context + subsampling * sum(self.contexts)
-        self.dims = [dim] * (len(self.layers) + 1)
+        contexts = check_contexts([1, 1, 0, 1, 1, 2, 2] if contexts is None else contexts)
+        layers = (FactorisedLayer(dim, bottleneck, c, dropout, bypass) for c in contexts)
+        super().__init__(input_dim, dim, layers, contexts=contexts, dropout=dropout, front=front, subsampling=subsampling)
         self.orthogonal_every = orthogonal_every
-
-    def forward(self, feats: Tensor, pad: Tensor | None = None) -> list[Tensor]:
-        hidden = [self.front(feats, pad)]
-        for layer in self.layers:
-            hidden.append(layer(hidden[-1], pad))
-        ahead = [sum(self.contexts[i:]) for i in range(len(hidden))]
-        return [crop(h, c, c) for h, c in zip(hidden, ahead, strict=True)]
 
     def constrain(self, update: int, share: float) -> None:
         if self.orthogonal_every and update % self.orthogonal_every == 0:

@@ -4,8 +4,6 @@ In: chunks of features, the alignment's senones, rows of teachers' dumps.  Out: 
 decoding) and ``heads.safetensors`` (the whole network with its auxiliary heads, for analysis).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,24 +5,27 @@ On disk a teacher is a folder: ``teacher.json`` (kind, unit, digests, options) a
 there with its digest.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from kdtool.core.device import choose_device
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, write_json
 from kdtool.units.text import Sequences
 
 TEACHER_FILE = "teacher.json"
 FORMAT = "kdtool teacher 1"
+# Measure of causal and masked teachers: its name in files and in words.
+KEYS = {"causal": "ppl", "masked": "pseudo_ppl"}
+NAMES = {"causal": "perplexity", "masked": "pseudo-perplexity"}
 
 
 @dataclass
@@ -58,7 +61,7 @@ class Teacher(ABC):
 
     @classmethod
     @abstractmethod
-    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> Teacher:
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> "Teacher":
         """Train on `text`; `options` belong to the kind, unknown ones are a UsageError. `work` is for temporary files."""
 
     @classmethod
@@ -67,11 +70,10 @@ class Teacher(ABC):
         return []
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
-        """log P(. | u_<i), or of a masked teacher P(. | u_<i, u_>i), at each position of one sentence: unit_ids int (N,) ->
-        float32 (N, V), natural log.
+        """log P(. | u_<i), or of a masked teacher P(. | u_<i, u_>i), at each position of one sentence: unit_ids int (N,) -> float32 (N, V),
+        natural log.
 
-        Row i depends only on unit_ids[:i], or on all but unit_ids[i]. Rows sum to one; units missing from the training text
-        are -inf.
+        Row i depends only on unit_ids[:i], or on all but unit_ids[i]. Rows sum to one; units missing from the training text are -inf.
         """
         return self.log_probs_many([unit_ids])[0]
 
@@ -79,8 +81,10 @@ class Teacher(ABC):
         """``log_probs`` of several sentences. A kind defines one of the two; this one if it is faster on batches."""
         return [self.log_probs(ids) for ids in sentences]
 
-    def to(self, device: str) -> Teacher:
-        """Move the network to a device (see kdtool.core.device) and return the teacher; no effect on kinds without a network."""
+    def to(self, device: str) -> "Teacher":
+        """Move the network `model`, if the kind has one, to a device (see kdtool.core.device); returns the teacher."""
+        if hasattr(self, "model"):
+            self.model.to(choose_device(device))
         return self
 
     def after_one(self) -> np.ndarray | None:
@@ -94,7 +98,7 @@ class Teacher(ABC):
 
     @classmethod
     @abstractmethod
-    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> Teacher:
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> "Teacher":
         """Rebuild a teacher from `tensors` and `info` (text and numbers of teacher.json)."""
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
@@ -143,3 +147,26 @@ def check_options(cls: type[Any], options: dict[str, Any], kind: str) -> Any:
     if unknown := sorted(set(options) - set(known)):
         raise UsageError(f"teacher kind {kind}: unknown option {', '.join(unknown)}; known are {', '.join(known)}")
     return cls(**options)
+
+
+def perplexity(teacher: Teacher, sequences: Iterable[np.ndarray]) -> dict[str, Any]:
+    """Perplexity per unit over whole sentences; of a masked teacher, pseudo-perplexity, which is not comparable with it.
+
+    Returns:
+        ppl or pseudo_ppl; nats_per_unit; tokens: number of scored units; unseen: units missing from the training text, which have no
+        probability and are counted separately; sentences. Without any sentence the first two are None.
+    """
+    nats, tokens, unseen, sentences = 0.0, 0, 0, 0
+    for ids in sequences:
+        if len(ids) == 0:
+            continue
+        own = teacher.log_probs(ids)[np.arange(len(ids)), ids].astype(np.float64)
+        known = own > -np.inf
+        nats -= float(own[known].sum())
+        tokens += int(known.sum())
+        unseen += int((~known).sum())
+        sentences += 1
+    mean = nats / tokens if tokens else math.inf
+    figures = (math.exp(mean), mean) if sentences else (None, None)  # JSON has no infinity
+    names = (KEYS[teacher.context], "nats_per_unit")
+    return {**dict(zip(names, figures, strict=True)), "tokens": tokens, "unseen": unseen, "sentences": sentences}

@@ -4,8 +4,6 @@ No unit is masked and every position is learned: one LSTM has read the units bef
 both states predicts u_i; all positions of a sentence are computed at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

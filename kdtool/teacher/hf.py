@@ -12,8 +12,6 @@ no probability, and as context they are the unknown token; if they exceed `max_l
 The folder needs config.json, weights as safetensors and a tokenizer; no code and no pickle is read. The teacher keeps a copy.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -24,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from kdtool.core.device import choose_device
 from kdtool.core.errors import KdError, UsageError
 from kdtool.teacher.base import Teacher, TrainingText, check_ids, check_options
 
@@ -60,7 +57,7 @@ class HfTeacher(Teacher):
         self._known = np.flatnonzero(self.tokens != NO_TOKEN)
 
     @classmethod
-    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> HfTeacher:
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> "HfTeacher":
         cfg: HfOptions = check_options(HfOptions, options, cls.kind)
         folder = text.extras.get("hf_lm")
         if text.unit != "subword" or folder is None:
@@ -81,10 +78,6 @@ class HfTeacher(Teacher):
         teacher.to(text.device)
         teacher._probe()
         return teacher
-
-    def to(self, device: str) -> Teacher:
-        self.model.to(choose_device(device))
-        return self
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:
         import torch
@@ -139,7 +132,7 @@ class HfTeacher(Teacher):
         return {"tokens": self.tokens, **weights}
 
     @classmethod
-    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> HfTeacher:
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> "HfTeacher":
         import torch
 
         hf = _transformers()

@@ -3,8 +3,6 @@
 Trained on streams of shuffled sentences, with the state carried on from one stretch to the next.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -4,8 +4,6 @@ By Bayes' rule P(u_i = v | rest) is proportional to P(v | left) times the produc
 follow, whose contexts hold v, including the sentence's end if it is among them. All v are scored at once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +38,7 @@ class MaskedNgramTeacher(Teacher):
         self.trie, self.end = trie, end
 
     @classmethod
-    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> MaskedNgramTeacher:
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> "MaskedNgramTeacher":
         cfg: MaskedNgramOptions = check_options(MaskedNgramOptions, options, cls.kind)
         given = text.extras.get("teachers", [])
         causal = given[0] if given else NgramTeacher.train(text, cfg.ngram, seed=seed, work=work)
@@ -55,7 +53,7 @@ class MaskedNgramTeacher(Teacher):
         return self.trie.tensors
 
     @classmethod
-    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> MaskedNgramTeacher:
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> "MaskedNgramTeacher":
         return cls(unit, NgramTrie(tensors), info["end"])
 
     def log_probs(self, unit_ids: np.ndarray) -> np.ndarray:

@@ -11,8 +11,6 @@ after as left context), so they are evidence about it, and about the pauses furt
 is summed exactly, pauses by one forward and one backward pass. Given phone and pauses the tree leaves no choice.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

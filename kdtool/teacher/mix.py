@@ -4,8 +4,6 @@ The held-out sentences are LM text that no component was trained on; dev is not 
 transcripts would favour the n-gram, which has memorised them.)
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -31,9 +29,8 @@ class MixTeacher(Teacher):
         self.parts, self.weights, self.context = parts, weights, first.context
 
     @classmethod
-    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> MixTeacher:
-        """`options`: kind -> its options; trained teachers in text.extras["teachers"] are parts, too. DEFAULT if there is
-        neither."""
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> "MixTeacher":
+        """`options`: kind -> its options; trained teachers in text.extras["teachers"] are parts, too. DEFAULT if there is neither."""
         from kdtool.teacher.registry import KINDS
 
         given: list[Teacher] = text.extras.get("teachers", [])
@@ -77,7 +74,7 @@ class MixTeacher(Teacher):
         return of_parts | {"weights": self.weights}
 
     @classmethod
-    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> MixTeacher:
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> "MixTeacher":
         from kdtool.teacher.registry import KINDS
 
         parts: dict[str, Teacher] = {}

@@ -3,8 +3,6 @@
 Units are passed to lmplz as numbers, so that none is mistaken for <s> or <unk>.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -46,7 +44,7 @@ class NgramTeacher(Teacher):
         self.trie = trie
 
     @classmethod
-    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> NgramTeacher:
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> "NgramTeacher":
         cfg: NgramOptions = check_options(NgramOptions, options, cls.kind)
         order = cfg.order or ORDERS[text.unit]
         prune = list(cfg.prune) or PRUNE[text.unit][:order]
@@ -77,16 +75,13 @@ class NgramTeacher(Teacher):
         return self.trie.tensors
 
     @classmethod
-    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> NgramTeacher:
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> "NgramTeacher":
         return cls(unit, NgramTrie(tensors))
 
 
 def run_lmplz(options: list[str], text: TrainingText, arpa: Path, log: Path) -> None:
-    """Feed the training sequences to lmplz as lines of numbers.
-
-    Raises:
-        KdError: lmplz is not installed, there is no text, or it failed (the end of its log is shown).
-    """
+    """Feed the training sequences to lmplz as lines of numbers. Raises KdError: lmplz is not installed, there is no text, or it failed (the
+    end of its log is shown)."""
     program = shutil.which("lmplz")
     if program is None:
         raise KdError("lmplz (KenLM) is not on the PATH; utils/setup_env.sh builds it")

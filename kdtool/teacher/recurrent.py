@@ -3,8 +3,6 @@
 A fixed number of updates, Adam with warm-up and a cosine schedule, one thread: same seed, same weights.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import sys
@@ -65,7 +63,7 @@ class RecurrentTeacher(Teacher):
         self.model, self.seen = model.eval(), seen.astype(bool)
 
     @classmethod
-    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> RecurrentTeacher:
+    def train(cls, text: TrainingText, options: dict[str, Any], *, seed: int, work: Path) -> "RecurrentTeacher":
         cfg: RecurrentOptions = check_options(cls.options, options, cls.kind)
         if min(vars(cfg).values()) <= 0:
             raise UsageError(f"{cls.kind} teacher: every option must be above 0, not {vars(cfg)}")
@@ -82,10 +80,6 @@ class RecurrentTeacher(Teacher):
         teacher.info = {"options": dict(vars(cfg)), "parameters": sum(p.numel() for p in model.parameters())}
         return teacher
 
-    def to(self, device: str) -> Teacher:
-        self.model.to(choose_device(device))
-        return self
-
     @torch.no_grad()
     def log_probs_many(self, sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
         for ids in sentences:
@@ -101,7 +95,7 @@ class RecurrentTeacher(Teacher):
         return {"seen": self.seen.astype(np.uint8)} | {n: p.cpu().numpy() for n, p in self.model.state_dict().items()}
 
     @classmethod
-    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> RecurrentTeacher:
+    def from_tensors(cls, unit: str, num_units: int, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> "RecurrentTeacher":
         model = cls.network(num_units, check_options(cls.options, info["options"], cls.kind))  # type: ignore[call-arg]
         try:
             model.load_state_dict({n: torch.from_numpy(t) for n, t in tensors.items() if n != "seen"})

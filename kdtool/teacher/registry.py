@@ -33,11 +33,7 @@ def kinds_of(kind: str, info: dict[str, Any]) -> set[str]:
 
 
 def code_of(folder: Path) -> tuple[str, ...]:
-    """Code of a trained teacher for a step that uses it: its kind and those inside it; empty without a folder.
-
-    Raises:
-        KdError: a damaged folder, or an unknown kind.
-    """
+    """Code of a trained teacher for a step that uses it: its kind and those inside it; empty without a folder, KdError if damaged."""
     from kdtool.teacher.base import TEACHER_FILE, read_meta
 
     if not (Path(folder) / TEACHER_FILE).is_file():
@@ -57,11 +53,8 @@ def known_kinds(folder: Path, meta: dict[str, Any]) -> list[str]:
 
 
 def load_teacher(folder: Path | str, device: str = "cpu") -> Teacher:
-    """A trained teacher of any kind, its network (if it has one) on a device.
-
-    Raises:
-        KdError: not a teacher's folder, or altered weights (names both digests).
-    """
+    """A trained teacher of any kind, its network (if it has one) on a device. Raises KdError: not a teacher's folder, or altered weights
+    (names both digests)."""
     from kdtool.core.tensors import file_digest, load_tensors
     from kdtool.teacher.base import meta_digest, read_meta
 
@@ -70,9 +63,8 @@ def load_teacher(folder: Path | str, device: str = "cpu") -> Teacher:
     path = folder / "model.safetensors"
     if not path.exists():
         raise KdError(f"{path}: no such file; train this teacher again")
-    found = file_digest(path)
-    if found != meta["model_digest"]:
-        raise KdError(f"{path}: digest is {found}, teacher.json says {meta['model_digest']}; train this teacher again")
+    if (digest := file_digest(path)) != meta["model_digest"]:
+        raise KdError(f"{path}: digest is {digest}, teacher.json says {meta['model_digest']}; train this teacher again")
     known_kinds(folder, meta)
     teacher = KINDS[meta["kind"]].from_tensors(meta["unit"], meta["num_units"], load_tensors(path), meta["info"])
     teacher.info = meta["info"]

@@ -4,8 +4,6 @@ A senone history identifies its phones. Unknown are the phones to come (the tree
 is a pause between two phones, which counts as context EDGE of both.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -105,7 +103,7 @@ class Phones:
     senones: np.ndarray
 
     @classmethod
-    def read(cls, tree: Tree, unit_ids: np.ndarray) -> Phones:
+    def read(cls, tree: Tree, unit_ids: np.ndarray) -> "Phones":
         """The phones of a senone sequence; KdError when it does not pass through each phone's states in order."""
         phone, state = tree.pdf_phone[unit_ids], tree.pdf_state[unit_ids]
         first = np.flatnonzero(state == 0)

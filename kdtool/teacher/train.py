@@ -4,32 +4,30 @@ The folder: teacher.json and model.safetensors (see kdtool.teacher.base), ppl.js
 on held-out text). The teacher learns from the LM text and from the training alignments' units, silence dropped.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from kdtool.core.cli import cli_main, parse_args
 from kdtool.core.device import DEVICE_HELP, check_device
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.inputs import door
 from kdtool.core.step import run_step
+from kdtool.core.tables import write_json
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.formats.tree import Tree
+from kdtool.lang.lang import Lang
+from kdtool.teacher.base import KEYS, NAMES, TrainingText, perplexity, read_meta
 from kdtool.teacher.registry import KINDS, code_of, load_teacher
+from kdtool.units.segments import unit_segments
 from kdtool.units.table import UNITS, check_tree_fits, num_units, units_digest
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.formats.tree import Tree
-    from kdtool.lang.lang import Lang
-    from kdtool.teacher.base import TrainingText
-    from kdtool.units.text import Sequences, UnitText
+from kdtool.units.text import Sequences, UnitText, pron_shares, sentences_of
 
 
 @dataclass(frozen=True)
@@ -78,49 +76,35 @@ def given_teachers(cfg: Config) -> dict[str, Path]:
 
 def check_given(folders: dict[str, Path], cfg: Config, lang: Lang, tree: Tree) -> None:
     """KdError when a given teacher has other units, or was trained on the sentences that choose the weights."""
-    from kdtool.teacher.base import read_meta
-
     for name, folder in folders.items():
         meta, unit = read_meta(folder), "phone" if name == "phone_teacher" else cfg.unit
-        wanted = units_digest(unit, lang, tree)
-        if (meta["unit"], meta.get("units_digest")) != (unit, wanted):
+        digest = units_digest(unit, lang, tree)
+        if (meta["unit"], meta.get("units_digest")) != (unit, digest):
             raise KdError(f"teacher {folder} is of {meta['unit']}s {str(meta.get('units_digest'))[:16]}, expected is one of {unit}s "
-                          f"{wanted[:16]}; train it again with this lang and GMM")  # fmt: skip
+                          f"{digest[:16]}; train it again with this lang and GMM")  # fmt: skip
         if cfg.kind == "mix" and meta.get("held_out", cfg.held_out) != cfg.held_out:
             raise KdError(f"teacher {folder} was trained with --held-out {meta['held_out']}, this mix has {cfg.held_out}: it would "
                           "have read what the weights are chosen on; give both the same")  # fmt: skip
 
 
-class Material:
+class Texts:
     """LM text and alignments as unit sequences."""
 
     def __init__(self, lm_text: Path, lang: Lang, tree: Tree, ali_train: AlignmentSet, cfg: Config) -> None:
         self.lm_text, self.lang, self.tree, self.ali, self.cfg = lm_text, lang, tree, ali_train, cfg
-        self._total = self._count() if cfg.max_sentences else 0
+        self._total = sum(1 for _ in sentences_of(lm_text)) if cfg.max_sentences else 0
         # With own_text these sentences come from the alignments, and not again from the LM text.
         self._left_out = {" ".join(word for word, _, _ in ali_train.get(u).words) for u in ali_train.ids}
 
-    def _count(self) -> int:
-        from kdtool.units.text import sentences_of
-
-        return sum(1 for _ in sentences_of(self.lm_text))
-
     def _sentences(self, held_out: bool) -> Iterator[str]:
-        from kdtool.units.text import sentences_of
-
         most, every = self.cfg.max_sentences, self.cfg.held_out
         for number, sentence in enumerate(sentences_of(self.lm_text)):
             # Sentence `number` is one of `most` evenly spread ones if the running count increases at it.
-            if self._total > most > 0 and (number + 1) * most // self._total == number * most // self._total:
-                continue
-            if sentence in self._left_out:
-                continue
-            if (every > 0 and number % every == every - 1) == held_out:
+            left_out = self._total > most > 0 and (number + 1) * most // self._total == number * most // self._total
+            if not left_out and sentence not in self._left_out and (every > 0 and number % every == every - 1) == held_out:
                 yield sentence
 
     def _source(self, unit: str) -> UnitText:
-        from kdtool.units.text import UnitText, pron_shares
-
         shares = pron_shares(self.ali, self.lang) if self.cfg.variants and unit != "subword" else None
         return UnitText(unit, self.lang, self.tree, shares=shares, seed=self.cfg.seed)
 
@@ -134,22 +118,18 @@ class Material:
 
     def training_text(self, unit: str) -> TrainingText:
         """Training data of a teacher of this unit."""
-        from kdtool.teacher.base import TrainingText
-        from kdtool.units.text import Sequences
-
         extras: dict[str, Any] = {}
         if self.cfg.kind in KINDS.traits["through_tree"] and unit == "senone":
             extras = {"tree": self.tree, "pause": pause_shares(self.ali, self.lang, self.tree)}
             extras["phone_text"] = lambda: self.training_text("phone")
         if self.cfg.hf_lm:
             names = {number: piece for piece, number in self.lang.subwords.items()}
-            pieces = [names.get(number, "") for number in range(max(names) + 1)]
-            extras |= {"hf_lm": self.cfg.hf_lm, "pieces": pieces}
-        for name, folder in given_teachers(self.cfg).items():
-            if name == "phone_teacher":
-                extras[name] = load_teacher(folder, self.cfg.device)
-            else:
-                extras.setdefault("teachers", []).append(load_teacher(folder, self.cfg.device))
+            extras |= {"hf_lm": self.cfg.hf_lm, "pieces": [names.get(number, "") for number in range(max(names) + 1)]}
+        teachers = {name: load_teacher(folder, self.cfg.device) for name, folder in given_teachers(self.cfg).items()}
+        if "phone_teacher" in teachers:
+            extras["phone_teacher"] = teachers.pop("phone_teacher")
+        if teachers:
+            extras["teachers"] = list(teachers.values())
         held = self._source(unit).blocks(self._sentences(True) if self.cfg.held_out else [])
         held_out = Sequences.of(chain.from_iterable(held))
         return TrainingText(unit, num_units(unit, self.lang, self.tree), lambda: self.blocks(unit), held_out, extras, self.cfg.device)
@@ -157,16 +137,11 @@ class Material:
 
 def aligned_units(ali: AlignmentSet, unit: str, lang: Lang, tree: Tree) -> Sequences:
     """The unit sequences of all alignments, without silence."""
-    from kdtool.units.segments import unit_segments
-    from kdtool.units.text import Sequences
-
     return Sequences.of(unit_segments(ali.get(u), unit, lang, tree).ids for u in ali.ids)
 
 
 def pause_shares(ali: AlignmentSet, lang: Lang, tree: Tree) -> np.ndarray:
     """float64 (P,): how often silence (or the end) follows each phone in the alignments; rare phones are smoothed to the mean."""
-    import numpy as np
-
     paused, spoken = np.zeros(tree.pdf_map.shape[0]), np.zeros(tree.pdf_map.shape[0])
     for utterance in ali.ids:
         ids = ali.get(utterance).phone_segments().ids
@@ -187,17 +162,11 @@ def chosen_code(cfg: Config) -> list[str]:
 
 def train(paths: dict[str, Path], cfg: Config, work: Path) -> None:
     """Train one teacher into `work` and measure it."""
-    from kdtool.core.tables import write_json
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.formats.tree import Tree
-    from kdtool.lang.lang import Lang
-    from kdtool.teacher.perplexity import KEYS, NAMES, perplexity
-
     lang, tree = Lang.load(paths["lang"]), Tree.load(paths["gmm"])
     check_tree_fits(lang, tree)
     check_given(given_teachers(cfg), cfg, lang, tree)
     ali_train, ali_dev = AlignmentSet.open(paths["ali_train"]), AlignmentSet.open(paths["ali_dev"])
-    text = Material(paths["lm_text"], lang, tree, ali_train, cfg).training_text(cfg.unit)
+    text = Texts(paths["lm_text"], lang, tree, ali_train, cfg).training_text(cfg.unit)
     scratch = work / "scratch"
     scratch.mkdir()
     teacher = KINDS[cfg.kind].train(text, cfg.options, seed=cfg.seed, work=scratch)

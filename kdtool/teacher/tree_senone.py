@@ -4,8 +4,6 @@ The model is a filter: it keeps a belief about the unknowns (the next phone, and
 phone model over it, exactly. A phone n-gram of order 6 sees 18 senones back, far more than an n-gram over senones can.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from kdtool.formats.tree import Tree

@@ -5,8 +5,6 @@ of contexts is answered order by order: start with the rows after the last symbo
 its back-off weight to the row and overwrite its continuations. This is what KenLM computes unit by unit, for all units at once.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -65,7 +63,7 @@ class NgramTrie:
             self._column[n], self._first[n] = column[words], first
 
     @classmethod
-    def from_arpa(cls, arpa: Arpa, num_units: int) -> NgramTrie:
+    def from_arpa(cls, arpa: "Arpa", num_units: int) -> "NgramTrie":
         """Build the arrays; KdError when a word is no unit, or an n-gram's context is missing."""
         units = {int(w): i for w, i in arpa.vocab.items() if w not in SPECIAL and w.isdigit()}
         missing = [w for w in SPECIAL if w not in arpa.vocab]

@@ -17,10 +17,9 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.formats.tree import Tree
 from kdtool.lang.lang import Lang
 from kdtool.lm.arpa import read_arpa
-from kdtool.teacher.base import Teacher, TrainingText
+from kdtool.teacher.base import Teacher, TrainingText, perplexity
 from kdtool.teacher.mix import MixTeacher
 from kdtool.teacher.ngram import NgramTeacher, run_lmplz
-from kdtool.teacher.perplexity import perplexity
 from kdtool.teacher.registry import KINDS, load_teacher
 from kdtool.teacher.senones import TreeOptions
 from kdtool.teacher.tree_senone import TreeSenoneTeacher

@@ -12,7 +12,7 @@ import torch
 
 from kdtool.core.errors import UsageError
 from kdtool.posteriors import make
-from kdtool.teacher import recurrent, train
+from kdtool.teacher import base, recurrent, train
 from kdtool.teacher.base import Teacher, TrainingText
 from kdtool.teacher.mix import MixTeacher
 from kdtool.teacher.registry import KINDS, load_teacher
@@ -35,7 +35,8 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return torch.device("cpu")
 
-    monkeypatch.setattr(recurrent, "choose_device", choose)
+    for module in (base, recurrent):
+        monkeypatch.setattr(module, "choose_device", choose)
     return names
 
 

@@ -19,13 +19,12 @@ from kdtool.lang.lang import Lang
 from kdtool.lm.arpa import read_arpa
 from kdtool.teacher import masked_ngram, trie
 from kdtool.teacher import senones as through_phones
-from kdtool.teacher.base import Teacher, TrainingText
+from kdtool.teacher.base import Teacher, TrainingText, perplexity
 from kdtool.teacher.blstm import BlstmTeacher
 from kdtool.teacher.masked_ngram import MaskedNgramTeacher
 from kdtool.teacher.masked_tree import MaskedTreeOptions, MaskedTreeTeacher
 from kdtool.teacher.mix import MixTeacher
 from kdtool.teacher.ngram import NgramTeacher, run_lmplz
-from kdtool.teacher.perplexity import perplexity
 from kdtool.teacher.registry import load_teacher
 from kdtool.teacher.trie import Lookup, NgramTrie
 from kdtool.units.table import num_units

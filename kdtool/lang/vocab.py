@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 from kdtool.core.errors import KdError
@@ -46,7 +47,7 @@ def transcript_words(data: Path) -> Counter[str]:
 def text_words(lm_text: Path) -> Counter[str]:
     """Word counts of an LM text folder (text.gz); KdError when it holds no words."""
     with open_text(lm_text / "text.gz") as lines:
-        counts = Counter(word for line in lines for word in line.split())
+        counts = Counter(chain.from_iterable(map(str.split, lines)))
     if not counts:
         raise KdError(f"{lm_text}/text.gz: no words in it; prepare the LM text again (steps/prepare_lm_text.sh)")
     return counts

@@ -73,8 +73,8 @@ def searched(folder: Path, names: dict[str, Any], lm: str, utterances: list[str]
     score, again = read_json(folder / SCORE), folder / RESCORED / SCORE
     rescored = read_json(again)["lm"] if again.is_file() else None
     has = {"system": score["system"], "set": score["set"], "lm": score["lm"], "rescore_lm": rescored}
-    own = {"system": names["system"], "set": names["set"], "lm": lm, "rescore_lm": names["rescore_lm"]}
-    if wrong := [f"{k} {has[k]} instead of {own[k]}" for k in own if has[k] != own[k]]:
+    here = {"system": names["system"], "set": names["set"], "lm": lm, "rescore_lm": names["rescore_lm"]}
+    if wrong := [f"{k} {has[k]} instead of {here[k]}" for k in here if has[k] != here[k]]:
         raise KdError(f"--candidates-from {folder}: a decode with {', '.join(wrong)}; name one of the same model, set and LMs")
     found = read_candidates(folder / FILE)
     if other := [u for u in found if u not in {*utterances}]:

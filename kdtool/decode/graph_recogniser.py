@@ -173,12 +173,12 @@ def check_graph(paths: dict[str, Path], meta: dict[str, Any], acoustic: Any) -> 
     """KdError: unless model and graph have the same tree (a model without one fails) and the graph belongs to this language folder."""
     from kdtool.lang.lang import Lang
 
-    model, graph, num_pdfs, own = paths["model"], paths["graph"], acoustic.num_pdfs, acoustic.tree_digest
-    if not own:
+    model, graph, num_pdfs, digest = paths["model"], paths["graph"], acoustic.num_pdfs, acoustic.tree_digest
+    if not digest:
         raise KdError(f"{model} does not say which tree its {num_pdfs} pdfs come from, so it may not fit {graph}; train it again")
-    if num_pdfs != meta["num_pdfs"] or own != meta["tree"]:
+    if num_pdfs != meta["num_pdfs"] or digest != meta["tree"]:
         raise KdError(f"{model} has {num_pdfs} pdfs, {graph} was made for {meta['num_pdfs']} pdfs of tree {meta['tree'][:12]} "
-                      f"(the model's: {own[:12]}); make a graph from this model's tree")  # fmt: skip
+                      f"(the model's: {digest[:12]}); make a graph from this model's tree")  # fmt: skip
     if (own_step := acoustic.subsampling) != (step := int(meta.get("subsampling", 1))):
         raise KdError(f"{model} has one output per {own_step} frames, {graph} takes one per {step}; make a graph from this model's tree, "
                       "and train a student of kind lfmmi for a chain tree")  # fmt: skip

@@ -65,8 +65,8 @@ def _scales(task: Task, errors: np.ndarray, use_rescored: bool) -> tuple[np.ndar
         "formula": "acoustic - prior_scale * prior + lm_scale * lm + penalty * words, natural logs", "grid": task.grid,
     }  # fmt: skip
     if task.tuned is not None:
-        points, own = task.tuned.points(use_rescored), task.tuned.tuned_on == task.names["set"]
-        fold_of, split_by = halves(task.utterances, task.speakers) if own else (np.zeros(len(errors), dtype=np.int64), "set")
+        points, same_set = task.tuned.points(use_rescored), task.tuned.tuned_on == task.names["set"]
+        fold_of, split_by = halves(task.utterances, task.speakers) if same_set else (np.zeros(len(errors), dtype=np.int64), "set")
         tuned = [{"fold": i, "point": p, "tuned_on": task.tuned.tuned_on, "reported_utterances": int((fold_of == i).sum()), **task.grid[p]}
                  for i, p in enumerate(points)]  # fmt: skip
         return np.array(points)[fold_of], {**scales, "split_by": split_by, "tuned_on_reported": split_by == "nothing", "folds": tuned}

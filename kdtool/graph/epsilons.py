@@ -116,8 +116,8 @@ def add_self_loops(fst: FstArrays, spelled: tuple[np.ndarray, np.ndarray] | None
     number 0 and no loop, as no label has been read there. A connected transducer stays
     connected.
     """
-    own, again = spelled or (np.arange(int(fst.ilabel.max(initial=0)) + 1, dtype=np.int32),) * 2
-    span, loop = int(again.max(initial=0)) + 1, again[fst.ilabel]
+    arc_label, loop_label = spelled or (np.arange(int(fst.ilabel.max(initial=0)) + 1, dtype=np.int32),) * 2
+    span, loop = int(loop_label.max(initial=0)) + 1, loop_label[fst.ilabel]
     entered = np.concatenate([[np.int64(fst.start) * span], np.unique(fst.dst.astype(np.int64) * span + loop)])
     entered = np.unique(entered)  # pairs (state, label); label 0: the start, before any frame
     state, label = (entered // span).astype(np.int32), (entered % span).astype(np.int32)
@@ -133,7 +133,7 @@ def add_self_loops(fst: FstArrays, spelled: tuple[np.ndarray, np.ndarray] | None
     return FstArrays.build(
         np.concatenate([number[copies], number[loops]]),
         np.concatenate([number[target], number[loops]]),
-        np.concatenate([own[fst.ilabel[arcs]], label[loops]]),
+        np.concatenate([arc_label[fst.ilabel[arcs]], label[loops]]),
         np.concatenate([fst.olabel[arcs], zeros]),
         np.concatenate([fst.weight[arcs], zeros]),
         final, 0,

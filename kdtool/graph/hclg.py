@@ -70,8 +70,8 @@ def build_graph(
     clock = clock or Clock("graph")
     disambig = lexicon.disambig if lexicon else []
     # Intermediate results get no name, so that their memory is freed: a graph may have millions of arcs.
-    own, pdfs, chain = told_apart(tree)
-    spelled = to_kaldifst(spell(*_tied(*_with_context(_compose_lexicon(grammar, lexicon, clock), own, disambig), own), own))
+    labels, pdfs, chain = distinct_pdfs(tree)
+    spelled = to_kaldifst(spell(*_tied(*_with_context(_compose_lexicon(grammar, lexicon, clock), labels, disambig), labels), labels))
     clock("context, states", spelled.num_states, -1)
     arrays = _determinize(spelled, "HCLG")
     del spelled
@@ -117,7 +117,7 @@ def _determinize(fst: object, what: str) -> FstArrays:
     return from_kaldifst(fst)
 
 
-def told_apart(tree: Tree) -> tuple[Tree, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+def distinct_pdfs(tree: Tree) -> tuple[Tree, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
     """A tree in which no two phones share a pdf (for most trees the tree itself), and for each of its pdfs the one of `tree`, int64.
     If phones of different positions in the word share pdfs, "A B" and "AB" may be the same pdf string, and such a transducer
     has no deterministic form. For a chain tree: a tree of one state, whose pdfs are pairs of a phone's first pdf and its loop's, and the
@@ -129,9 +129,9 @@ def told_apart(tree: Tree) -> tuple[Tree, np.ndarray, tuple[np.ndarray, np.ndarr
     pdfs = tree.pdf_map[..., None, :] if chain else tree.pdf_map[..., None]  # (P, P, P, states, pdfs of a state)
     used = pdfs[..., 0] >= 0
     centre = np.broadcast_to(np.arange(len(pdfs))[:, None, None], used.shape)
-    kinds, own = np.unique(np.column_stack([centre[used], pdfs[used]]), axis=0, return_inverse=True)
+    kinds, label = np.unique(np.column_stack([centre[used], pdfs[used]]), axis=0, return_inverse=True)
     table = np.full(used.shape, -1, dtype=np.int32)
-    table[used] = own.reshape(-1)
+    table[used] = label.reshape(-1)
     if not chain:
         return Tree(table), kinds[:, 1], None
     first, loop = (np.concatenate([[0], kinds[:, n] + 1]).astype(np.int32) for n in (1, 2))

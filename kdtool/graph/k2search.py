@@ -42,9 +42,9 @@ def _best_states(graph: TrainingGraph, scores: np.ndarray, arcs: tuple[np.ndarra
     order = np.lexsort((graph.src[number], dst, frame))
     frame, src, dst, number, state = (a[order] for a in (frame, src, dst, number, state))
     gain = np.zeros(len(frame)) if graph.score is None else graph.score[number].astype(np.float64)
-    own = np.zeros(len(frame))
+    acoustic = np.zeros(len(frame))
     inner = np.flatnonzero(frame < len(scores))
-    own[inner] = scores[frame[inner], graph.columns()[state[inner] - 1]]
+    acoustic[inner] = scores[frame[inner], graph.columns()[state[inner] - 1]]
     best = np.full(int(dst.max()) + 1, -np.inf)
     best[0], back = 0.0, np.zeros(len(best), np.int64)
     heads = np.flatnonzero(np.diff(dst, prepend=-1) != 0)  # a state of the lattice belongs to one frame
@@ -56,7 +56,7 @@ def _best_states(graph: TrainingGraph, scores: np.ndarray, arcs: tuple[np.ndarra
         top = np.maximum.reduceat(ways, into)
         winner = np.flatnonzero(ways == np.repeat(top, np.diff([*into, b - a])))[::-1]
         back[dst[a:b][winner]] = winner + a  # written last, so the first one wins
-        best[dst[heads[i:j]]] = top + own[heads[i:j]]
+        best[dst[heads[i:j]]] = top + acoustic[heads[i:j]]
     path, at = np.empty(len(scores), np.int32), int(dst[-1])
     if best[at] == -np.inf:
         return None

@@ -71,10 +71,10 @@ def lexicon_fst(
         arcs += [(silence, after, sil, 0, 0.0), (after, loops[-1][0], zero + highest, 0, 0.0)]
     arcs += [(here, here, zero, back_off_word, 0.0) for here, _ in loops]
     for word, pron, mark in marked:
-        own = probs.of(words[word], pron)
-        ends = [(loop, -own.leave(False)), (silence, -own.leave(True))] if sil is not None else [(loop, 0.0)]
+        costs = probs.of(words[word], pron)
+        ends = [(loop, -costs.leave(False)), (silence, -costs.leave(True))] if sil is not None else [(loop, 0.0)]
         symbols = [*pron, zero + mark] if mark else list(pron)
-        heads = [(here, word, 0.0 - own.enter(silent)) for here, silent in loops]
+        heads = [(here, word, 0.0 - costs.enter(silent)) for here, silent in loops]
         for symbol in symbols[:-1]:
             arcs += [(here, states, symbol, output, cost) for here, output, cost in heads]
             heads, states = [(states, 0, 0.0)], states + 1

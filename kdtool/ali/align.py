@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdtool.core.cli import Common, cli_main, parse_args
-from kdtool.core.inputs import door
-from kdtool.core.step import run_step
+from kdtool.core.cli import cli_main
+from kdtool.core.main import FEATS, GMM, LANG, step_main
 from kdtool.graph.engine import resolve_engine
 
 JOB_MB = 1500  # per job: libraries 400 MB, model, graphs and scores of the longest utterance
@@ -75,34 +74,12 @@ def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> N
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    paths, cfg, common = parse_args(
-        AlignConfig,
-        [
-            ("feats", "feature folder of the set"),
-            ("lang", "lang folder"),
-            ("gmm", "GMM folder"),
-            ("out", "alignment folder to make"),
-        ],
-        argv,
-        prog="steps/align.sh",
+    step_main(
+        "align", AlignConfig, {"feats": FEATS.called("feature folder of the set"), "lang": LANG, "gmm": GMM}, "alignment folder to make",
+        align_set, argv, code="kdtool.ali.align", resolve=lambda cfg: dataclasses.replace(cfg, engine=resolve_engine(cfg.engine)),
         description="Align a set with a GMM: senone, state and phone of each frame, word and phone spans.",
-    )
-    run(paths, cfg, common)
-
-
-def run(paths: dict[str, Any], cfg: AlignConfig, common: Common) -> None:
-    cfg = dataclasses.replace(cfg, engine=resolve_engine(cfg.engine))
-    run_step(
-        "align",
-        out=paths["out"],
-        inputs={"features": paths["feats"], "lang": paths["lang"], "gmm": paths["gmm"]},
-        options=cfg,
-        code=("kdtool.ali.align",),
-        body=lambda work: align_set(paths, work, cfg, common.nj),
-        common=common,
-        doors=[door("features", paths["feats"]), door("lang", paths["lang"]), door("model", paths["gmm"])],
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    cli_main(lambda: main(sys.argv[1:]))
+    cli_main(main)

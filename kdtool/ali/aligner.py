@@ -10,20 +10,20 @@ features, then, with the transform estimated on that, with itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from kdtool.ali.from_path import to_alignment
-from kdtool.core.errors import KdError
 from kdtool.features.store import FeatureSet
 from kdtool.formats.alignment import Alignment
 from kdtool.gmm import fmllr
 from kdtool.gmm.feats import log_det, transform_features
 from kdtool.gmm.folder import Gmm
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.shard import too_large, too_short
-from kdtool.graph.engine import Engine, Native, StatePath
+from kdtool.gmm.search import Result, search, too_short
+from kdtool.graph.engine import Engine, Native
 from kdtool.graph.training import GraphBuilder, TrainingGraph
 
 
@@ -78,52 +78,26 @@ class Aligner:
             stats = fmllr.FmllrStats.zeros(self.gmm.model.dim)
             judge = self.first if adapted is None else self.model
 
-            def seen(utterance: str, adapted: np.ndarray | None = adapted) -> np.ndarray:
-                raw = self.gmm.front.features(self.features, utterance)
-                return raw if adapted is None else transform_features(adapted, raw)
-
-            for utterance, found in self._search(judge, graphs, seen):
-                if not isinstance(found, str):
-                    pdf = graphs[utterance].pdf[found.states]
-                    weight = how.weights(self.gmm.silence[pdf])
+            for utterance, graph, path in self._search(judge, graphs, adapted):
+                if not isinstance(path, str):
+                    pdf = graph.pdf[path.states]
                     raw = self.gmm.front.features(self.features, utterance)
-                    fmllr.accumulate(self.gmm.model, raw, pdf, weight, stats, judge=judge, judged=seen(utterance))
+                    judged = raw if adapted is None else transform_features(adapted, raw)
+                    fmllr.accumulate(self.gmm.model, raw, pdf, how.weights(self.gmm.silence[pdf]), stats, judge=judge, judged=judged)
             adapted = how.estimate(stats, speaker)[0]
         transform = fmllr.identity(self.gmm.model.dim) if adapted is None else adapted
         self.transforms[speaker] = transform
         return transform
 
-    def _search(
-        self, model: DiagGmm, graphs: dict[str, TrainingGraph], feats: Callable[[str], np.ndarray]
-    ) -> Iterator[tuple[str, StatePath | str]]:
-        """Best path of each utterance and its score without the lexicon's share, or the reason why it has none."""
-        names = list(graphs)
-        for start in range(0, len(names), self.engine.batch):
-            batch = names[start : start + self.engine.batch]
-            try:
-                yield from zip(batch, self._paths(model, [graphs[u] for u in batch], map(feats, batch)), strict=True)
-            except (KdError, MemoryError):
-                for u in batch:
-                    try:
-                        yield u, self._paths(model, [graphs[u]], [feats(u)])[0]
-                    except (KdError, MemoryError) as e:
-                        yield u, str(e) or too_large(self.features.info(u).num_frames)
-
-    def _paths(self, model: DiagGmm, graphs: list[TrainingGraph], feats: Iterable[np.ndarray]) -> list[StatePath | str]:
-        scores = [model.log_likelihood(one, graph.used_pdfs()) for one, graph in zip(feats, graphs, strict=True)]
-        found: list[StatePath | str] = []
-        for graph, one, path in zip(graphs, scores, self.engine.best_paths(graphs, scores), strict=True):
-            if path and graph.score is not None:
-                own = one[np.arange(len(one)), graph.columns()[path.states]]
-                path = StatePath(path.states, float(own.sum(dtype=np.float64)))
-            found.append(path or "the alignment found no path")
-        return found
+    def _search(self, model: DiagGmm, graphs: dict[str, TrainingGraph], transform: np.ndarray | None) -> Iterator[Result]:
+        feats = functools.partial(self.gmm.front.features, self.features, transform=transform)
+        return search(self.engine, model, self.features, list(graphs), graphs.__getitem__, feats)
 
     def _alignments(self, graphs: dict[str, TrainingGraph], transform: np.ndarray | None) -> Iterator[Alignment]:
-        for utterance, found in self._search(self.model, graphs, lambda u: self.gmm.front.features(self.features, u, transform)):
-            if isinstance(found, str):
-                self.lost.append((utterance, found))
+        for utterance, graph, path in self._search(self.model, graphs, transform):
+            if isinstance(path, str):
+                self.lost.append((utterance, path))
                 continue
-            self.frames += len(found.states)
-            self.loglike += found.score + len(found.states) * log_det(transform)
-            yield to_alignment(utterance, graphs[utterance], found.states, self.features.info(utterance).text.split())
+            self.frames += len(path.states)
+            self.loglike += path.score + len(path.states) * log_det(transform)
+            yield to_alignment(utterance, graph, path.states, self.features.info(utterance).text.split())

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.inputs import door
-from kdtool.core.step import run_step
+from kdtool.core.main import LANG, Input, step_main
 from kdtool.lang.probs import LexiconProbs, Pron, PronProbs
 
 if TYPE_CHECKING:
@@ -38,6 +37,10 @@ class Config:
     silence_before: bool = field(
         default=True, metadata={"help": "false: use only the silence after a word, not the one before it (smaller graphs)"}
     )
+
+    def __post_init__(self) -> None:
+        if self.smooth_prons <= 0 or self.smooth_silence <= 0:
+            raise UsageError("--smooth-prons and --smooth-silence: above 0, or what was not seen would be impossible")
 
 
 def spoken(ali: Alignment, lang: Lang) -> list[tuple[Entry, bool]]:
@@ -108,15 +111,13 @@ def _factors(
     }
 
 
-def make(lang_dir: Path, ali_dir: Path, work: Path, cfg: Config) -> None:
-    """Copy the language folder to `work` and add the probabilities."""
+def make(paths: dict[str, Path], work: Path, cfg: Config, _nj: int) -> None:
+    """Copy the language folder to `work` and add the probabilities. paths: lang, alignments."""
     from kdtool.core.digest import output_files
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.gmm.folder import check_alignment
-    from kdtool.lang.lang import Lang
+    from kdtool.gmm.folder import open_alignments
 
-    lang, alignments = Lang.load(lang_dir), AlignmentSet.open(ali_dir)
-    check_alignment(alignments, lang)
+    lang_dir = paths["lang"]
+    lang, alignments = open_alignments(lang_dir, paths["alignments"])
     said = [spoken(alignments.get(u), lang) for u in alignments.ids]
     probs = estimate(said, lang.prons, cfg)
     for path in output_files(lang_dir):
@@ -133,20 +134,13 @@ def make(lang_dir: Path, ali_dir: Path, work: Path, cfg: Config) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry of steps/estimate_lang_probs.sh."""
-    places = [
-        ("lang", "language folder"), ("alignments", "training alignments made with it"), ("out", "language folder to make"),
-    ]  # fmt: skip
-    paths, cfg, common = parse_args(
-        Config, places, argv, prog="steps/estimate_lang_probs.sh", description="Pronunciation and silence probabilities from an alignment."
-    )
-    if cfg.smooth_prons <= 0 or cfg.smooth_silence <= 0:
-        raise UsageError("--smooth-prons and --smooth-silence: above 0, or what was not seen would be impossible")
-    run_step(
-        "lang_probs", out=paths["out"], options=cfg, common=common, code=("kdtool.ali.lang_probs",),
-        inputs={"lang": paths["lang"], "alignments": paths["alignments"]},
-        body=lambda work: make(paths["lang"], paths["alignments"], work, cfg),
-        doors=[door("lang", paths["lang"]), door("ali", paths["alignments"], lang=paths["lang"])],
+    inputs = {
+        "lang": LANG.called("language folder"),
+        "alignments": Input("alignments", "training alignments made with it", "ali", beside=("lang",)),
+    }
+    step_main(
+        "lang_probs", Config, inputs, "language folder to make", make, argv, code="kdtool.ali.lang_probs",
+        prog="steps/estimate_lang_probs.sh", description="Pronunciation and silence probabilities from an alignment.",
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ class Aligner:
 
     def row(self, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:
         """One utterance's line; an error becomes its reason and does not stop the others. transform: the speaker's fMLLR."""
-        from kdtool.gmm.shard import too_large
+        from kdtool.gmm.search import too_large
 
         try:
             return {"id": utterance, **self._align(utterance, transform)}
@@ -55,7 +55,7 @@ class Aligner:
         from kdtool.aligner.posterior import align_scores
         from kdtool.aligner.refine import edges, join_short_silences
         from kdtool.audio.reader import read
-        from kdtool.gmm.shard import too_short
+        from kdtool.gmm.search import too_short
 
         info, staged = self.features.info(utterance), self.staged[utterance]
         words = self.builder.known_words(info.text)[0]

@@ -8,6 +8,8 @@ speed copies, dumps of teachers) works on these.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from kdtool.core.errors import KdError
@@ -38,6 +40,11 @@ def check_tree(tree: Tree, where: object) -> Tree:
     if not (tree.pdf_map == tree.pdf_map[:, :, :1]).all():
         raise KdError(f"{where}: pdfs depend on the phone to the right; make a tree over left biphones with steps/train_chain_tree.sh")
     return tree
+
+
+def load_tree(folder: Path) -> Tree:
+    """A folder's chain tree, checked."""
+    return check_tree(Tree.load(folder), folder)
 
 
 def to_chain(ali: Alignment, tree: Tree) -> Alignment | str:

@@ -11,12 +11,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from kdtool.core.cli import Common, cli_main, parse_args
+from kdtool.core.cli import cli_main
 from kdtool.core.errors import UsageError
-from kdtool.core.inputs import door
-from kdtool.core.step import run_step
+from kdtool.core.main import ALI, CHAIN_TREE, LANG, step_main
 
 
 @dataclass(frozen=True)
@@ -32,19 +30,15 @@ class DenominatorConfig:
             raise UsageError(f"order {self.order}, keep {self.keep}, states {self.states}: 2 <= keep <= order and states >= 0 are expected")
 
 
-def make(paths: dict[str, Path], work: Path, cfg: DenominatorConfig) -> None:
+def make(paths: dict[str, Path], work: Path, cfg: DenominatorConfig, _nj: int) -> None:
     """Write the denominator into `work`. paths: lang, ali, tree."""
     from kdtool.chain.denominator import Denominator
-    from kdtool.chain.labels import check_tree
+    from kdtool.chain.labels import load_tree
     from kdtool.chain.phone_lm import estimate
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.formats.tree import Tree
-    from kdtool.gmm.folder import check_alignment
-    from kdtool.lang.lang import Lang
+    from kdtool.gmm.folder import open_alignments
 
-    lang, alignments = Lang.load(paths["lang"]), AlignmentSet.open(paths["ali"])
-    tree = check_tree(Tree.load(paths["tree"]), paths["tree"])
-    check_alignment(alignments, lang)
+    _, alignments = open_alignments(paths["lang"], paths["ali"])
+    tree = load_tree(paths["tree"])
     sequences = [alignments.get(u).phone_segments().ids.tolist() for u in alignments.ids]
     lm = estimate(sequences, len(tree.pdf_map) - 1, order=cfg.order, keep=cfg.keep, states=cfg.states)
     denominator = Denominator.make(lm, tree)
@@ -58,26 +52,12 @@ def make(paths: dict[str, Path], work: Path, cfg: DenominatorConfig) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    paths, cfg, common = parse_args(
-        DenominatorConfig,
-        [("lang", "lang folder"), ("ali", "training alignment"), ("tree", "folder with a chain tree"), ("out", "folder to make")],
-        argv, prog="steps/make_denominator.sh", description="Denominator graph of LF-MMI: phone n-gram and tree as one acceptor.",
+    inputs = {"lang": LANG, "ali": ALI.called("training alignment"), "tree": CHAIN_TREE}
+    step_main(
+        "make_denominator", DenominatorConfig, inputs, "folder to make", make, argv, code="kdtool.chain.make_denominator",
+        description="Denominator graph of LF-MMI: phone n-gram and tree as one acceptor.",
     )  # fmt: skip
-    run(paths, cfg, common)
-
-
-def run(paths: dict[str, Any], cfg: DenominatorConfig, common: Common) -> None:
-    run_step(
-        "make_denominator",
-        out=paths["out"],
-        inputs={"lang": paths["lang"], "alignment": paths["ali"], "tree": paths["tree"] / "tree.safetensors"},
-        options=cfg,
-        code=("kdtool.chain.make_denominator",),
-        body=lambda work: make(paths, work, cfg),
-        common=common,
-        doors=[door("lang", paths["lang"]), door("ali", paths["ali"])],
-    )
 
 
 if __name__ == "__main__":
-    cli_main(lambda: main(sys.argv[1:]))
+    cli_main(main)

@@ -6,8 +6,10 @@ In: frames with their pdf, a model. Out: float64 statistics; from their sum a be
 from __future__ import annotations
 
 import heapq
+import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +20,25 @@ PERTURB = 0.01  # standard deviations that the halves of a split Gaussian are mo
 VARIANCE_FLOOR = 0.01  # smallest variance of a Gaussian, as a share of the data's variance
 
 
+class Sums:
+    """Statistics that add up field by field; a subclass is a dataclass of numbers and arrays."""
+
+    def add(self, other: Any) -> None:
+        for f in fields(self):  # type: ignore[arg-type]
+            setattr(self, f.name, operator.iadd(getattr(self, f.name), getattr(other, f.name)))
+
+
 @dataclass
-class Stats:
+class Moments(Sums):
+    """frames; first, second (D,): sums of x and x^2, float64."""
+
+    frames: int
+    first: np.ndarray
+    second: np.ndarray
+
+
+@dataclass
+class Stats(Sums):
     """Sums over frames, all float64: gamma (G,) occupancies, moments (G, 2 D) of [x^2, x]; log-likelihood and frames."""
 
     gamma: np.ndarray
@@ -30,12 +49,6 @@ class Stats:
     @classmethod
     def zeros(cls, num_gaussians: int, dim: int) -> Stats:
         return cls(np.zeros(num_gaussians), np.zeros((num_gaussians, 2 * dim)), 0.0, 0)
-
-    def add(self, other: Stats) -> None:
-        self.gamma += other.gamma
-        self.moments += other.moments
-        self.loglike += other.loglike
-        self.frames += other.frames
 
 
 def posteriors(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray, float]]:
@@ -69,10 +82,10 @@ def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: Stats,
     for frames, rows, post, loglike in posteriors(model, feats, pdf):
         stats.loglike += loglike
         stats.gamma[rows] += post.sum(axis=0, dtype=np.float64)
-        mine = x[frames]
+        part = x[frames]
         # Blocks of some thousand frames: float32 products, float64 sums.
         for a in range(0, len(frames), 4096):
-            stats.moments[rows] += post[a : a + 4096].T @ mine[a : a + 4096]
+            stats.moments[rows] += post[a : a + 4096].T @ part[a : a + 4096]
     stats.frames += len(pdf)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class FmllrStats:
         return cls(0.0, np.zeros((dim, dim + 1, dim + 1)), np.zeros((dim, dim + 1)))
 
     def add_frames(self, raw: np.ndarray, precision: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:
-        """Unadapted frames (T, D), precision and target from `wanted`, weights (T,)."""
+        """Unadapted frames (T, D), precision and target from `targets`, weights (T,)."""
         self.frames += float(weight.sum(dtype=np.float64))
         for start in range(0, len(raw), BLOCK):
             block = slice(start, start + BLOCK)
@@ -115,10 +116,10 @@ def accumulate(
     """
     used = np.flatnonzero(weight > 0)
     seen = (raw if judged is None else judged)[used]
-    stats.add_frames(raw[used], *wanted(model, seen, pdf[used], judge), weight[used])
+    stats.add_frames(raw[used], *targets(model, seen, pdf[used], judge), weight[used])
 
 
-def wanted(model: DiagGmm, judged: np.ndarray, pdf: np.ndarray, judge: DiagGmm | None = None) -> tuple[np.ndarray, np.ndarray]:
+def targets(model: DiagGmm, judged: np.ndarray, pdf: np.ndarray, judge: DiagGmm | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The target of each frame (T, D) under its pdf's Gaussians: precision and precision times mean, float32 (T, D) each.
 
     Efficient only for many frames at once: it works pdf by pdf.
@@ -172,22 +173,36 @@ def identity(dim: int) -> np.ndarray:
 
 
 def estimate(total: FmllrStats) -> tuple[np.ndarray, float]:
-    """The best transform float64 (D, D + 1), row by row until convergence, and its gain over the identity in nats."""
-    dim = len(total.k)
-    w = identity(dim)
+    """The best transform float64 (D, D + 1), and its gain over the identity in nats."""
+    start = identity(len(total.k))
     if total.frames <= 0:
-        return w, 0.0
+        return start, 0.0
     inverse = np.linalg.inv(total.g)
-    start = now = objective(total, w)
-    for _ in range(SWEEPS):
-        before, a_inverse = now, np.linalg.inv(w[:, :-1])
+
+    def row(i: int, cofactor: np.ndarray) -> np.ndarray:
+        return best_row(inverse[i], total.k[i], cofactor, total.frames)
+
+    return row_by_row(start, row, lambda w: objective(total, w), SWEEPS, CONVERGED * total.frames)
+
+
+def row_by_row(
+    w: np.ndarray, best: Callable[[int, np.ndarray], np.ndarray], value: Callable[[np.ndarray], float], sweeps: int, least: float
+) -> tuple[np.ndarray, float]:
+    """Improve a transform (D, D or more) row by row; the first D columns are its matrix. Returns it and the gain in `value`.
+
+    best(i, cofactors of row i up to scale): the row that is best with the others fixed. Ends after `sweeps` or a gain below `least`.
+    """
+    dim = len(w)
+    start = now = value(w)
+    for _ in range(sweeps):
+        before, a_inverse = now, np.linalg.inv(w[:, :dim])
         for i in range(dim):
-            row = best_row(inverse[i], total.k[i], a_inverse[:, i], total.frames)
-            change = (row[:-1] - w[i, :-1]) @ a_inverse
+            row = best(i, a_inverse[:, i])
+            change = (row[:dim] - w[i, :dim]) @ a_inverse
             a_inverse -= np.outer(a_inverse[:, i], change) / (1.0 + change[i])
             w[i] = row
-        now = objective(total, w)
-        if now - before < CONVERGED * total.frames:
+        now = value(w)
+        if now - before < least:
             break
     return w, now - start
 

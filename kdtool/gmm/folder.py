@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from kdtool.formats.tree import TREE_FILE, Tree
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.fmllr import PRIOR_FILE, Adaptation
 from kdtool.gmm.model import GMM_FILE, DiagGmm
-from kdtool.gmm.trainer import Silence
 
 if TYPE_CHECKING:
     from kdtool.features.store import FeatureSet
@@ -48,6 +47,13 @@ class Gmm:
     silence: np.ndarray
     first: DiagGmm | None = None
     adaptation: Adaptation | None = None
+
+
+class Silence(NamedTuple):
+    """Bool (num_pdfs,) each: pdfs of all silence phones, and those of the optional one between words."""
+
+    all: np.ndarray
+    pause: np.ndarray
 
 
 def phones_digest(lang: Lang) -> str:
@@ -132,6 +138,16 @@ def check_alignment(alignments: AlignmentSet, lang: Lang) -> None:
             f"{alignments.folder} was made with other phones or HMM topology than this lang folder has; "
             "align again with this lang folder"
         )
+
+
+def open_alignments(lang_dir: Path, ali_dir: Path) -> tuple[Lang, AlignmentSet]:
+    """A lang folder and an alignment over its phones."""
+    from kdtool.formats.alignment import AlignmentSet
+    from kdtool.lang.lang import Lang
+
+    lang, alignments = Lang.load(lang_dir), AlignmentSet.open(ali_dir)
+    check_alignment(alignments, lang)
+    return lang, alignments
 
 
 def original_ids(features: FeatureSet) -> list[str]:

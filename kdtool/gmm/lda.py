@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.gmm.em import Sums
 
 
 @dataclass
-class LdaStats:
+class LdaStats(Sums):
     """count (C,), first (C, N) sums of x by class; second (N, N) sum of x x^T over all classes; float64."""
 
     count: np.ndarray
@@ -32,11 +33,6 @@ class LdaStats:
         classes, starts = np.unique(label[order], return_index=True)
         self.first[classes] += np.add.reduceat(wide[order], starts)
         self.second += wide.T @ wide
-
-    def add(self, other: LdaStats) -> None:
-        self.count += other.count
-        self.first += other.first
-        self.second += other.second
 
 
 def estimate_lda(stats: LdaStats, dim: int) -> np.ndarray:

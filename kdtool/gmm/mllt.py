@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.gmm.em import posteriors
-from kdtool.gmm.fmllr import weighted_outer
+from kdtool.gmm.em import Sums, posteriors
+from kdtool.gmm.fmllr import row_by_row, weighted_outer
 from kdtool.gmm.model import DiagGmm
 
 BLOCK = 4096
@@ -19,7 +19,7 @@ SWEEPS, CONVERGED = 100, 1e-7
 
 
 @dataclass
-class MlltStats:
+class MlltStats(Sums):
     """frames; g (D, D, D): g[i] = sum over frames and Gaussians of share / variance[i] times the outer product of (x - mean)."""
 
     frames: float
@@ -28,10 +28,6 @@ class MlltStats:
     @classmethod
     def zeros(cls, dim: int) -> MlltStats:
         return cls(0.0, np.zeros((dim, dim, dim)))
-
-    def add(self, other: MlltStats) -> None:
-        self.frames += other.frames
-        self.g += other.g
 
 
 def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: MlltStats) -> None:
@@ -61,23 +57,15 @@ def objective(stats: MlltStats, matrix: np.ndarray) -> float:
 
 def estimate_mllt(stats: MlltStats) -> tuple[np.ndarray, float]:
     """The matrix float64 (D, D), and its gain over the identity in nats per frame; KdError when the frames do not determine one."""
-    dim = len(stats.g)
-    a = np.eye(dim)
     try:
         inverse = np.linalg.inv(stats.g)
     except np.linalg.LinAlgError as e:
-        raise KdError(f"MLLT: {stats.frames:.0f} frames of speech determine no matrix of {dim} dimensions; align more data") from e
-    start = now = objective(stats, a)
-    for _ in range(SWEEPS):
-        before, a_inverse = now, np.linalg.inv(a)
-        for i in range(dim):
-            cofactor = a_inverse[:, i].copy()
-            direction = inverse[i] @ cofactor
-            row = direction * np.sqrt(stats.frames / (cofactor @ direction))
-            change = (row - a[i]) @ a_inverse
-            a_inverse -= np.outer(cofactor, change) / (1.0 + change[i])
-            a[i] = row
-        now = objective(stats, a)
-        if now - before < CONVERGED * stats.frames:
-            break
-    return a, (now - start) / stats.frames
+        raise KdError(f"MLLT: {stats.frames:.0f} frames of speech determine no matrix of {len(stats.g)} dimensions; align more data") from e
+
+    def row(i: int, cofactor: np.ndarray) -> np.ndarray:
+        cofactor = cofactor.copy()
+        direction: np.ndarray = inverse[i] @ cofactor
+        return direction * np.sqrt(stats.frames / (cofactor @ direction))
+
+    matrix, gain = row_by_row(np.eye(len(stats.g)), row, lambda a: objective(stats, a), SWEEPS, CONVERGED * stats.frames)
+    return matrix, gain / stats.frames

@@ -77,6 +77,13 @@ class ShardPool:
             raise KdError(errors[0])
         return [results[s] for s in range(self.num_shards)]
 
+    def total(self, method: str, *args: Any) -> Any:
+        """The sum of the shards' statistics (kdtool.gmm.em.Sums), in the order of the shards."""
+        first, *others = self.call(method, *args)
+        for one in others:
+            first.add(one)
+        return first
+
 
 def _serve(pipe: Connection, shard_class: type, arguments: dict[int, tuple[Any, ...]]) -> None:
     """A worker's loop: answer calls until the parent closes the pipe or dies."""

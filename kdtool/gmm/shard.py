@@ -5,22 +5,25 @@ In: a feature folder, utterance ids, pronunciations, a front end; then trees and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.features.store import FeatureSet
 from kdtool.formats.alignment import Alignment, AlignmentSet
 from kdtool.formats.tree import Tree
 from kdtool.gmm import fmllr, mllt
-from kdtool.gmm.em import Stats, accumulate
+from kdtool.gmm.em import Moments, Stats, accumulate
 from kdtool.gmm.feats import FrontEnd, log_det, transform_features
 from kdtool.gmm.flat_start import equal_path
 from kdtool.gmm.lda import LdaStats
 from kdtool.gmm.model import DiagGmm
+from kdtool.gmm.search import search, too_short
+from kdtool.gmm.tree_build import TreeStats, frame_stats
+from kdtool.graph.engine import Engine, Native
 from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
-from kdtool.graph.viterbi import viterbi
 
 CHUNK_FRAMES = 1 << 17
 CACHE_BYTES = 150_000_000  # features and graphs of a shard stay in memory up to this size, else are recomputed
@@ -35,12 +38,10 @@ class Shard:
     def __init__(self, feat_dir: str, ids: list[str], words: Words, front: FrontEnd) -> None:
         import torch
 
-        from kdtool.features.store import FeatureSet
-
         torch.set_num_threads(1)
+        self.engine: Engine = Native()
         self.features = FeatureSet.open(Path(feat_dir))
         self.ids, self.words = list(ids), words
-        self.path: dict[str, np.ndarray] = {}
         self.pdf: dict[str, np.ndarray] = {}
         self.given: dict[str, Alignment] = {}
         self.transforms: dict[str, np.ndarray] = {}
@@ -83,13 +84,10 @@ class Shard:
         """Build graphs for `tree` from now on. Returns (utterances too short for their transcript, with reason; unknown words)."""
         self.builder = GraphBuilder(self.words, tree)
         self._graphs = {}
-        unknown = 0
-        short = []
+        unknown, short = 0, []
         for utterance in self.ids:
-            info = self.features.info(utterance)
-            words, count = self.builder.known_words(info.text)
-            unknown += count
-            needed = self.builder.build(words).min_frames
+            info, needed = self.features.info(utterance), self.graph(utterance).min_frames
+            unknown += self.builder.known_words(info.text)[1]
             if info.num_frames < needed:
                 short.append((utterance, too_short(needed, info.num_frames)))
         self._drop(short)
@@ -103,30 +101,28 @@ class Shard:
         gone = {utterance for utterance, _ in lost}
         self.ids = [u for u in self.ids if u not in gone]
 
-    def moments(self) -> tuple[int, np.ndarray, np.ndarray]:
-        """Frames, sum and sum of squares of all features: for the global mean and variance."""
-        frames, first, second = 0, np.zeros(0), np.zeros(0)
+    def moments(self) -> Moments:
+        """Of all features: for the global mean and variance."""
+        sums = Moments(0, np.zeros(self.front.dim), np.zeros(self.front.dim))
         for utterance in self.ids:
             x = self.feats(utterance).astype(np.float64)
-            frames += len(x)
-            first = x.sum(axis=0) + (first if first.size else 0.0)
-            second = (x**2).sum(axis=0) + (second if second.size else 0.0)
-        return frames, first, second
+            sums.add(Moments(len(x), x.sum(axis=0), (x**2).sum(axis=0)))
+        return sums
 
     def align_equally(self) -> None:
         """Flat start: first pronunciations with silence at both ends, equal time per HMM state."""
         for utterance in self.ids:
             graph = self.graph(utterance)
-            states = equal_path(graph, self.features.info(utterance).num_frames)
-            self.path[utterance], self.pdf[utterance] = states, graph.pdf[states]
+            self.pdf[utterance] = graph.pdf[equal_path(graph, self.features.info(utterance).num_frames)]
 
-    def take(self, ali_dir: str) -> list[str]:
+    def take(self, ali_dir: str) -> list[tuple[str, str]]:
         """Hold alignments made with another tree on the same phones; until `align_as_before`, pdfs are that tree's.
-        Returns ids without alignment (left out from now on).
+
+        Returns the utterances without alignment, with the reason why they are left out from now on.
         """
         alignments = AlignmentSet.open(Path(ali_dir))
-        missing = [u for u in self.ids if u not in alignments]
-        self._drop([(u, "no alignment from the model before") for u in missing])
+        missing = [(u, "no alignment from the model before") for u in self.ids if u not in alignments]
+        self._drop(missing)
         self.given = {u: alignments.get(u) for u in self.ids}
         self.pdf = {u: ali.pdf for u, ali in self.given.items()}
         for utterance, ali in self.given.items():
@@ -143,35 +139,28 @@ class Shard:
             self.pdf[utterance] = self.builder.tree.pdf_map[left, ali.phone, right, ali.state]
         self.given = {}
 
-    def accumulate(self, model: DiagGmm) -> Stats:
-        """E-step on the current alignment; likelihoods are of the unadapted features, so the transforms' determinants count."""
-        stats = Stats.zeros(model.num_gaussians, model.dim)
-        for ids in self._chunks():
-            accumulate(model, self._joined(self.feats, ids), self._joined(self.pdf.__getitem__, ids), stats)
-            stats.loglike += sum(len(self.pdf[u]) * log_det(self.transform(u)) for u in ids)
-        return stats
+    def accumulate(self, model: DiagGmm, raw: bool = False) -> Stats:
+        """E-step on the current alignment; likelihoods are of the unadapted features, so the transforms' determinants count.
 
-    def accumulate_raw(self, model: DiagGmm) -> Stats:
-        """Moments of the unadapted features; each Gaussian's share comes from `model` on the adapted ones."""
+        raw: moments of the unadapted features; each Gaussian's share still comes from `model` on the adapted ones.
+        """
         stats = Stats.zeros(model.num_gaussians, model.dim)
-        for ids in self._chunks():
-            pdf = self._joined(self.pdf.__getitem__, ids)
-            accumulate(model, self._joined(self.feats, ids), pdf, stats, self._joined(self.raw, ids))
+        for ids, x, pdf in self._chunks():
+            accumulate(model, x, pdf, stats, np.concatenate([self.raw(u) for u in ids]) if raw else None)
+            stats.loglike += sum(len(self.pdf[u]) * log_det(self.transform(u)) for u in ids)
         return stats
 
     def accumulate_lda(self, num_pdfs: int, silence: np.ndarray) -> LdaStats:
         """Sums by pdf over non-silence frames (bool (num_pdfs,))."""
         stats = LdaStats.zeros(num_pdfs, self.front.dim)
-        for ids in self._chunks():
-            x, pdf = self._joined(self.feats, ids), self._joined(self.pdf.__getitem__, ids)
+        for _, x, pdf in self._chunks():
             stats.accumulate(x[~silence[pdf]], pdf[~silence[pdf]])
         return stats
 
     def accumulate_mllt(self, model: DiagGmm, silence: np.ndarray) -> mllt.MlltStats:
         """Statistics for the MLLT matrix, over non-silence frames."""
         stats = mllt.MlltStats.zeros(model.dim)
-        for ids in self._chunks():
-            x, pdf = self._joined(self.feats, ids), self._joined(self.pdf.__getitem__, ids)
+        for _, x, pdf in self._chunks():
             mllt.accumulate(model, x[~silence[pdf]], pdf[~silence[pdf]], stats)
         return stats
 
@@ -184,101 +173,54 @@ class Shard:
         silence: bool (pdfs of the current alignment,).
         """
         stats: dict[str, fmllr.FmllrStats] = {}
-        for ids in self._chunks():
-            pdf = self._joined(self.pdf.__getitem__, ids)
-            precision, target = fmllr.wanted(model, self._joined(self.feats, ids), pdf)
+        for ids, x, pdf in self._chunks():
+            precision, target = fmllr.targets(model, x, pdf)
             ends = np.cumsum([len(self.pdf[u]) for u in ids])
             for u, end in zip(ids, ends.tolist(), strict=True):
-                mine = stats.setdefault(self.features.info(u).speaker, fmllr.FmllrStats.zeros(model.dim))
+                sums = stats.setdefault(self.features.info(u).speaker, fmllr.FmllrStats.zeros(model.dim))
                 used = np.flatnonzero(weight := how.weights(silence[self.pdf[u]]))
                 rows = used + end - len(weight)
-                mine.add_frames(self.raw(u)[used], precision[rows], target[rows], weight[used])
+                sums.add_frames(self.raw(u)[used], precision[rows], target[rows], weight[used])
         gain = 0.0
         for speaker, sums in stats.items():
             self.transforms[speaker], better = how.estimate(sums, speaker)
             gain += better
         return gain, sum(sums.frames for sums in stats.values())
 
-    def _chunks(self) -> Iterator[list[str]]:
-        """The utterances in parts of some 100,000 frames."""
+    def _chunks(self) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+        """The utterances with their features and pdfs, end to end, in parts of some 100,000 frames."""
         part: list[str] = []
-        held = 0
+        frames = 0
         for utterance in self.ids:
             part.append(utterance)
-            held += len(self.pdf[utterance])
-            if held >= CHUNK_FRAMES:
-                yield part
-                part, held = [], 0
-        if part:
-            yield part
-
-    @staticmethod
-    def _joined(get: Callable[[str], np.ndarray], ids: list[str]) -> np.ndarray:
-        return np.concatenate([get(u) for u in ids])
+            frames += len(self.pdf[utterance])
+            if frames >= CHUNK_FRAMES or utterance == self.ids[-1]:
+                yield part, np.concatenate([self.feats(u) for u in part]), np.concatenate([self.pdf[u] for u in part])
+                part, frames = [], 0
 
     def realign(self, model: DiagGmm) -> tuple[int, int, float, list[tuple[str, str]]]:
         """Viterbi. Returns frames whose pdf changed, frames, log-likelihood, failed utterances with reason."""
         changed, frames, loglike, lost = 0, 0, 0.0, []
-        for utterance in self.ids:
-            graph = self.graph(utterance)
-            found = states_or_reason(model, graph, self.feats(utterance))
-            if isinstance(found, str):
-                lost.append((utterance, found))
+        for utterance, graph, path in search(self.engine, model, self.features, self.ids, self.graph, self.feats):
+            if isinstance(path, str):
+                lost.append((utterance, path))
                 continue
-            states, score = found
-            pdf = graph.pdf[states]
+            pdf = graph.pdf[path.states]
             if utterance in self.pdf:
                 changed += int((pdf != self.pdf[utterance]).sum())
-            self.path[utterance], self.pdf[utterance] = states, pdf
+            self.pdf[utterance] = pdf
             frames += len(pdf)
-            loglike += score + len(pdf) * log_det(self.transform(utterance))
+            loglike += path.score + len(pdf) * log_det(self.transform(utterance))
         self._drop(lost)
         return changed, frames, loglike, lost
 
-    def tree_stats(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Statistics of every (left, centre, right, state) seen: keys (N, 4), counts (N,), moments (N, 2 D) float64."""
-        keys, xs = [], []
-        for utterance in self.ids:
-            ali = self.given[utterance]
-            left, right = contexts(ali)
-            keys.append(np.stack([left, ali.phone, right, ali.state], axis=1))
-            xs.append(self.feats(utterance))
-        if not keys:
-            return np.zeros((0, 4), np.int64), np.zeros(0), np.zeros((0, 0))
-        unique, inverse = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
-        order = np.argsort(inverse.reshape(-1), kind="stable")
-        x = np.concatenate(xs)[order].astype(np.float64)
-        counts = np.bincount(inverse.reshape(-1), minlength=len(unique))
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        moments = np.concatenate([np.add.reduceat(x**2, starts), np.add.reduceat(x, starts)], axis=1)
-        return unique.astype(np.int64), counts.astype(np.float64), moments
-
-
-def too_short(needed: int, there: int) -> str:
-    return f"too short for its transcript: {needed} frames needed, {there} there"
-
-
-def too_large(frames: int) -> str:
-    """Message for an utterance that is too large for the memory."""
-    return f"too little memory for its {frames} frames; cut the recording into parts, or run fewer jobs at once"
-
-
-def states_or_reason(model: DiagGmm, graph: TrainingGraph, feats: np.ndarray) -> tuple[np.ndarray, float] | str:
-    """`viterbi_states`, or the reason why it has no result: one utterance does not stop the others."""
-    try:
-        return viterbi_states(model, graph, feats) or "the alignment found no path"
-    except (KdError, MemoryError) as e:
-        return str(e) or too_large(len(feats))
-
-
-def viterbi_states(model: DiagGmm, graph: TrainingGraph, feats: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """Best HMM state of each frame, int32 (T,), and the path's log-likelihood (nats); None without a path."""
-    scores = model.log_likelihood(feats, graph.used_pdfs())
-    best = viterbi(graph, scores)
-    if best is None or graph.score is None:
-        return best
-    own = scores[np.arange(len(scores)), graph.columns()[best[0]]]  # without the lexicon's share
-    return best[0], float(own.sum(dtype=np.float64))
+    def tree_stats(self) -> TreeStats | None:
+        """Statistics of every (left, centre, right, state) seen, float64; None without utterances."""
+        if not self.ids:
+            return None
+        alis = [self.given[u] for u in self.ids]
+        keys = [np.stack([left, ali.phone, right, ali.state], axis=1) for ali, (left, right) in zip(alis, map(contexts, alis), strict=True)]
+        return frame_stats(np.concatenate(keys), np.concatenate([self.feats(u) for u in self.ids]))
 
 
 def contexts(ali: Alignment) -> tuple[np.ndarray, np.ndarray]:

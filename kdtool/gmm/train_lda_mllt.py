@@ -6,21 +6,22 @@ questions.txt and dropped.tsv. LDA's classes are the alignment's tied states.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from kdtool.core.cli import Common, cli_main, parse_args
-from kdtool.core.inputs import door
-from kdtool.core.step import run_step
-from kdtool.gmm.triphone import TriphoneConfig
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from kdtool.gmm.model import DiagGmm
+from kdtool.core.cli import cli_main
+from kdtool.core.main import step_main
+from kdtool.gmm.feats import FrontEnd
+from kdtool.gmm.lda import estimate_lda
+from kdtool.gmm.mllt import estimate_mllt
+from kdtool.gmm.model import DiagGmm
+from kdtool.gmm.pool import ShardPool
+from kdtool.gmm.trainer import say
+from kdtool.gmm.triphone import INPUTS, Method, Sources, TriphoneConfig, open_sources, train_triphone
 
 
 @dataclass(frozen=True)
@@ -32,61 +33,49 @@ class LdaMlltConfig(TriphoneConfig):
     mllt: list[int] = field(default_factory=lambda: [2, 4, 6, 12], metadata={"help": "iterations that start with an MLLT estimate"})
 
 
+class Projection(Method):
+    """LDA, then MLLT during training; both ignore silence."""
+
+    def __init__(self, pool: ShardPool, sources: Sources, front: FrontEnd, cfg: LdaMlltConfig) -> None:
+        """Project to at most cfg.dim dimensions; classes are the tied states of the shards' alignment."""
+        super().__init__(pool, sources, front)
+        self.iterations = cfg.mllt
+        phones = np.zeros(int(sources.alignments.meta["num_pdfs"]), np.int64)
+        for utterance in sources.alignments.ids:
+            ali = sources.alignments.get(utterance)
+            phones[ali.pdf] = ali.phone
+        stats = pool.total("accumulate_lda", len(phones), np.isin(phones, sorted(sources.lang.silence_ids)))
+        self._set(estimate_lda(stats, min(cfg.dim, front.dim)))
+        seen = int((stats.count > 0).sum())
+        say(f"LDA: {stats.count.sum():.0f} frames of {seen} tied states, {front.dim} to {self.front.dim} dimensions")
+
+    def _set(self, matrix: np.ndarray) -> None:
+        self.front = replace(self.front, matrix=matrix.astype(np.float32))
+        self.pool.call("set_front", self.front)
+
+    def refine(self, it: int, model: DiagGmm, occupancy: np.ndarray, silence: np.ndarray) -> tuple[DiagGmm, dict[str, float]] | None:
+        """Rotate the space so that diagonal covariances fit better; the model's means follow. silence: bool (num_pdfs,)."""
+        if it not in self.iterations:
+            return None
+        assert self.front.matrix is not None
+        turn, gain = estimate_mllt(self.pool.total("accumulate_mllt", model, silence))
+        self._set(turn @ self.front.matrix)
+        return DiagGmm(model.means @ turn.T, model.variances, model.weights, model.offsets, model.tree_digest), {"mllt": gain}
+
+
 def train_lda_mllt(paths: dict[str, Path], work: Path, cfg: LdaMlltConfig, nj: int) -> None:
     """LDA, tree, training with MLLT; the GMM folder goes into `work`. paths: feats, lang, ali."""
-    from kdtool.core.dropped import account
-    from kdtool.formats.system import GMM, System
-    from kdtool.gmm.feats import FrontEnd
-    from kdtool.gmm.folder import save_gmm
-    from kdtool.gmm.pool import ShardPool
-    from kdtool.gmm.project import Projection
-    from kdtool.gmm.shard import Shard
-    from kdtool.gmm.triphone import grow_and_train, open_sources, shard_arguments, take_alignments
-
-    sources = open_sources(paths["feats"], paths["lang"], paths["ali"])
+    sources = open_sources(paths)
     front = FrontEnd(sources.features.kind, sources.features.dim, context=cfg.context)
-    with ShardPool(Shard, shard_arguments(sources, front, [[u] for u in sources.ids]), nj) as pool:
-        missing = take_alignments(pool, paths["ali"])
-        projection = Projection(pool, front, sources.lang.silence_ids)
-        projection.lda(sources.alignments, cfg.dim)
-
-        def refine(it: int, model: DiagGmm, _: np.ndarray, silence: np.ndarray) -> tuple[DiagGmm, dict[str, float]] | None:
-            return projection.mllt(model, silence) if it in cfg.mllt else None
-
-        made = grow_and_train(pool, sources.lang, cfg, "LDA + MLLT", work, refine)
-    save_gmm(work, made.model, made.tree, sources.lang, projection.front, made.history)
-    System(GMM, cfg.seed, "train_lda_mllt").write(work)
-    account(len(sources.ids), made.kept, missing + made.dropped, max_share=cfg.max_dropped, where="train_lda_mllt", work=work)
+    train_triphone(sources, front, cfg, work, nj, step="train_lda_mllt", label="LDA + MLLT", method=partial(Projection, cfg=cfg))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    paths, cfg, common = parse_args(
-        LdaMlltConfig,
-        [
-            ("feats", "MFCC feature folder"),
-            ("lang", "lang folder"),
-            ("ali", "alignment folder of these features"),
-            ("out", "GMM folder to make"),
-        ],
-        argv,
-        prog="steps/train_lda_mllt.sh",
+    step_main(
+        "train_lda_mllt", LdaMlltConfig, INPUTS, "GMM folder to make", train_lda_mllt, argv, code="kdtool.gmm.train_lda_mllt",
         description="Train a triphone GMM on spliced features with LDA and MLLT.",
-    )
-    run(paths, cfg, common)
-
-
-def run(paths: dict[str, Any], cfg: LdaMlltConfig, common: Common) -> None:
-    run_step(
-        "train_lda_mllt",
-        out=paths["out"],
-        inputs={"features": paths["feats"], "lang": paths["lang"], "alignment": paths["ali"]},
-        options=cfg,
-        code=("kdtool.gmm.train_lda_mllt",),
-        body=lambda work: train_lda_mllt(paths, work, cfg, common.nj),
-        common=common,
-        doors=[door("features", paths["feats"]), door("lang", paths["lang"]), door("ali", paths["ali"], feats=paths["feats"])],
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    cli_main(lambda: main(sys.argv[1:]))
+    cli_main(main)

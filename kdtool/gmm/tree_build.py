@@ -10,12 +10,19 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.tables import write_jsonl
 from kdtool.formats.tree import Tree, family_table
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
+from kdtool.gmm.tree_show import SPLITS_FILE
+
+if TYPE_CHECKING:
+    from kdtool.lang.lang import Lang
 
 SIDES = ("left", "right", "itself")  # subject of a question: a neighbour, or the phone's position in the word
 _COLUMN = (0, 2, 1)  # their columns in a context's key
@@ -59,19 +66,29 @@ class _Leaf:
     split: tuple[int, int, float] | None = None  # side, question, gain
 
 
-def merge_stats(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> TreeStats:
-    """Sum the shards' statistics (in their order) by context."""
-    parts = [p for p in parts if len(p[0])]
-    if not parts:
-        raise KdError("no statistics for the tree: the alignments share no utterance with the features")
-    keys = np.concatenate([p[0] for p in parts])
+def group(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct keys (N, 4), an order that puts equal ones together, and where each begins in it."""
     unique, inverse = np.unique(keys, axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)
-    order = np.argsort(inverse, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(inverse))[:-1]])
-    count = np.add.reduceat(np.concatenate([p[1] for p in parts])[order], starts)
-    moments = np.add.reduceat(np.concatenate([p[2] for p in parts])[order], starts, axis=0)
-    return TreeStats(unique, count, moments)
+    return unique, np.argsort(inverse, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(inverse))[:-1]])
+
+
+def frame_stats(keys: np.ndarray, feats: np.ndarray) -> TreeStats:
+    """Sums of frames: keys (T, 4), feats (T, D)."""
+    unique, order, starts = group(keys)
+    x = feats[order].astype(np.float64)
+    moments = np.concatenate([np.add.reduceat(x**2, starts), np.add.reduceat(x, starts)], axis=1)
+    return TreeStats(unique.astype(np.int64), np.diff(starts, append=len(x)).astype(np.float64), moments)
+
+
+def merge_stats(parts: Sequence[TreeStats | None]) -> TreeStats:
+    """Sum statistics (in their order) by context; None: a shard without utterances."""
+    some = [p for p in parts if p is not None]
+    if not some:
+        raise KdError("no statistics for the tree: the alignments share no utterance with the features")
+    unique, order, starts = group(np.concatenate([p.keys for p in some]))
+    count = np.add.reduceat(np.concatenate([p.count for p in some])[order], starts)
+    return TreeStats(unique, count, np.add.reduceat(np.concatenate([p.moments for p in some])[order], starts, axis=0))
 
 
 def build_tree(
@@ -180,3 +197,33 @@ def first_moments(tree: Tree, stats: TreeStats) -> tuple[np.ndarray, np.ndarray]
     np.add.at(count, pdf, stats.count)
     np.add.at(moments, pdf, stats.moments)
     return count, moments
+
+
+def grow_tree(stats: TreeStats, lang: Lang, num_states: dict[int, int], cfg: Any, work: Path) -> tuple[Tree, int]:
+    """The tree on a lang folder's phones, and the number of questions; writes questions.txt and splits.jsonl (utils/show_tree.sh).
+
+    cfg: options of a step with leaves, min_count and min_gain.
+    """
+    tree, questions, nodes = build_tree(
+        stats, num_states, lang.sil, lang.silence_ids, leaves=cfg.leaves, min_count=cfg.min_count, min_gain=cfg.min_gain,
+        family=lang.family, position_sets=lang.position_sets,
+    )  # fmt: skip
+    lines = (" ".join(lang.phone_names[p] for p in members) + "\n" for members in questions)
+    (work / "questions.txt").write_text("".join(lines), encoding="utf-8")
+    save_nodes(work, nodes, lang.phone_names, lang.plain_names)
+    return tree, len(questions)
+
+
+def save_nodes(folder: Path, nodes: Sequence[Node], names: Sequence[str], plain: Sequence[str]) -> None:
+    """Write splits.jsonl. names: phone by id; plain: without its position in the word, as a root represents it."""
+    rows = []
+    for number, n in enumerate(nodes):
+        row: dict[str, Any] = {"node": number, "phone": plain[n.phone], "state": n.state, "frames": round(n.frames, 1)}
+        if n.parent:
+            row |= {"parent": n.parent[0], "answer": n.parent[1]}
+        if n.side >= 0:
+            row |= {"side": SIDES[n.side], "question": [names[p] for p in n.question], "gain": round(n.gain, 1)}
+        else:
+            row |= {"pdf": n.pdf}
+        rows.append(row)
+    write_jsonl(folder / SPLITS_FILE, rows)

@@ -10,36 +10,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.own_file import check_file, write_own_text
-from kdtool.core.tables import read_jsonl, write_jsonl
-
-if TYPE_CHECKING:
-    from kdtool.gmm.tree_build import Node
+from kdtool.core.tables import read_jsonl
 
 SPLITS_FILE = "splits.jsonl"
 ROW, COLUMN, CHARACTER = 22, 250, 6.2  # pixels
-
-
-def save_nodes(folder: Path, nodes: Sequence[Node], names: Sequence[str], plain: Sequence[str]) -> None:
-    """Write splits.jsonl. names: phone by id; plain: without its position in the word, as a root represents it."""
-    from kdtool.gmm.tree_build import SIDES
-
-    rows = []
-    for number, n in enumerate(nodes):
-        row: dict[str, Any] = {"node": number, "phone": plain[n.phone], "state": n.state, "frames": round(n.frames, 1)}
-        if n.parent:
-            row |= {"parent": n.parent[0], "answer": n.parent[1]}
-        if n.side >= 0:
-            row |= {"side": SIDES[n.side], "question": [names[p] for p in n.question], "gain": round(n.gain, 1)}
-        else:
-            row |= {"pdf": n.pdf}
-        rows.append(row)
-    write_jsonl(folder / SPLITS_FILE, rows)
 
 
 class Splits:

@@ -5,21 +5,22 @@ In: features (as the front end makes them), a lang folder, an alignment by any t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdtool.core.main import FEATS, LANG, Input
+
 if TYPE_CHECKING:
     from kdtool.features.store import FeatureSet
     from kdtool.formats.alignment import AlignmentSet
-    from kdtool.formats.tree import Tree
     from kdtool.gmm.feats import FrontEnd
     from kdtool.gmm.model import DiagGmm
     from kdtool.gmm.pool import ShardPool
-    from kdtool.gmm.trainer import Refine
+    from kdtool.gmm.trainer import Trained
     from kdtool.graph.training import Words
     from kdtool.lang.lang import Lang
 
@@ -43,17 +44,8 @@ class TriphoneConfig:
     seed: int = field(default=0, metadata={"help": "random seed (directions in which Gaussians are split)"})
 
 
-@dataclass
-class Trained:
-    """Result of `grow_and_train`; occupancy (num_pdfs,): frames per pdf; dropped: (utterance, reason); kept: number of utterances that
-    the shards still have, to detect utterances lost without a reason."""
-
-    model: DiagGmm
-    tree: Tree
-    occupancy: np.ndarray
-    history: list[dict[str, Any]]
-    dropped: list[tuple[str, str]]
-    kept: int
+INPUTS = {"feats": FEATS.called("MFCC feature folder"), "lang": LANG,
+          "ali": Input("alignment", "alignment folder of these features", "ali", beside=("feats",))}  # fmt: skip
 
 
 @dataclass
@@ -67,15 +59,27 @@ class Sources:
     words: Words
 
 
-def open_sources(feat_dir: Path, lang_dir: Path, ali_dir: Path) -> Sources:
+class Method:
+    """What a training does to the features of its shards: nothing. A subclass may change them before and during training."""
+
+    def __init__(self, pool: ShardPool, sources: Sources, front: FrontEnd) -> None:
+        self.pool, self.sources, self.front = pool, sources, front
+
+    def refine(self, it: int, model: DiagGmm, occupancy: np.ndarray, silence: np.ndarray) -> tuple[DiagGmm, dict[str, float]] | None:
+        """See kdtool.gmm.trainer.Refine."""
+        return None
+
+    def adapted(self, made: Trained) -> dict[str, Any]:
+        """What save_gmm needs on top for a model of adapted features."""
+        return {}
+
+
+def open_sources(paths: dict[str, Path]) -> Sources:
     """Open and check features, lang folder and alignment."""
     from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.gmm.folder import check_alignment, original_ids, used_words
-    from kdtool.lang.lang import Lang
+    from kdtool.gmm.folder import open_alignments, original_ids, used_words
 
-    lang, features, alignments = Lang.load(lang_dir), FeatureSet.open(feat_dir), AlignmentSet.open(ali_dir)
-    check_alignment(alignments, lang)
+    (lang, alignments), features = open_alignments(paths["lang"], paths["ali"]), FeatureSet.open(paths["feats"])
     ids = original_ids(features)
     return Sources(lang, features, alignments, ids, used_words(lang, features, ids))
 
@@ -100,39 +104,35 @@ def shard_arguments(sources: Sources, front: FrontEnd, groups: Sequence[list[str
 
 def take_alignments(pool: ShardPool, ali_dir: Path) -> list[tuple[str, str]]:
     """Load the alignment into the shards; (utterance, reason) of those that are not in it."""
-    return [(u, "no alignment from the model before") for part in pool.call("take", str(ali_dir)) for u in part]
+    return [lost for part in pool.call("take", str(ali_dir)) for lost in part]
 
 
-def grow_and_train(
-    pool: ShardPool, lang: Lang, cfg: TriphoneConfig, label: str, work: Path, refine: Refine | None = None
-) -> Trained:
-    """Tree, first model and training, on the shards' present features. Writes questions.txt and splits.jsonl into `work`."""
+def train_triphone(
+    sources: Sources, front: FrontEnd, cfg: TriphoneConfig, work: Path, nj: int, *, step: str, label: str,
+    method: Callable[[ShardPool, Sources, FrontEnd], Method] = Method, by_speaker: bool = False,
+) -> None:  # fmt: skip
+    """Tree, first model and training; the GMM folder goes into `work`, with questions.txt and splits.jsonl.
+
+    by_speaker: each shard has all utterances of its speakers.
+    """
     from kdtool.gmm.em import VARIANCE_FLOOR, Stats, single_gaussians
-    from kdtool.gmm.folder import silence_pdfs
-    from kdtool.gmm.train_mono import merge_tree_answers
-    from kdtool.gmm.trainer import Schedule, gather_moments, say, train
-    from kdtool.gmm.tree_build import build_tree, first_moments, merge_stats
-    from kdtool.gmm.tree_show import save_nodes
+    from kdtool.gmm.pool import ShardPool
+    from kdtool.gmm.shard import Shard
+    from kdtool.gmm.trainer import gather_moments, say, set_tree, train
+    from kdtool.gmm.tree_build import first_moments, grow_tree, merge_stats
 
-    mean, var = gather_moments(pool)
-    stats = merge_stats(pool.call("tree_stats"))
-    tree, questions, nodes = build_tree(
-        stats, lang.num_states, lang.sil, lang.silence_ids, leaves=cfg.leaves, min_count=cfg.min_count, min_gain=cfg.min_gain,
-        family=lang.family, position_sets=lang.position_sets,
-    )  # fmt: skip
-    say(f"{label}: {len(stats.keys)} states in context seen, {len(questions)} questions, {tree.num_pdfs} tied states")
-    write_questions(work, questions, lang.phone_names)
-    save_nodes(work, nodes, lang.phone_names, lang.plain_names)
-    short, _ = merge_tree_answers(pool.call("set_tree", tree))
-    pool.call("align_as_before")
-    count, moments = first_moments(tree, stats)
-    model = single_gaussians(Stats(count, moments, 0.0, 0), VARIANCE_FLOOR * var, (mean, var), tree.digest)
-    plan = Schedule(cfg.iterations, tuple(cfg.realign), cfg.gaussians, cfg.grow_until, cfg.power, cfg.seed, cfg.boost_silence)
-    silence = silence_pdfs(tree, lang)
-    model, occupancy, history, lost = train(pool, model, count, silence, plan, label, refine)
-    return Trained(model, tree, occupancy, history, short + lost, sum(pool.call("count")))
-
-
-def write_questions(work: Path, questions: list[tuple[int, ...]], names: Sequence[str]) -> None:
-    """One phone set per line, for people to read."""
-    (work / "questions.txt").write_text("".join(" ".join(names[p] for p in q) + "\n" for q in questions), encoding="utf-8")
+    lang, groups = sources.lang, sources.features.by_speaker(sources.ids) if by_speaker else [[u] for u in sources.ids]
+    with ShardPool(Shard, shard_arguments(sources, front, groups), nj) as pool:
+        missing = take_alignments(pool, sources.alignments.folder)
+        features = method(pool, sources, front)
+        mean, var = gather_moments(pool)
+        stats = merge_stats(pool.call("tree_stats"))
+        tree, questions = grow_tree(stats, lang, lang.num_states, cfg, work)
+        say(f"{label}: {len(stats.keys)} states in context seen, {questions} questions, {tree.num_pdfs} tied states")
+        short, _ = set_tree(pool, tree)
+        pool.call("align_as_before")
+        count, moments = first_moments(tree, stats)
+        model = single_gaussians(Stats(count, moments, 0.0, 0), VARIANCE_FLOOR * var, (mean, var), tree.digest)
+        made = train(pool, model, tree, lang, count, cfg, label, short, features.refine)
+        adapted = features.adapted(made)
+    made.save(work, step, lang, features.front, cfg, len(sources.ids), missing, **adapted)

@@ -40,8 +40,8 @@ def align(feats: Path, lang_dir: Path, gmm_dir: Path, utterances: int, repeats: 
     """Training graphs, GMM scores and Viterbi, one utterance at a time as in steps/align.sh (without speakers' transforms)."""
     from kdtool.features.store import FeatureSet
     from kdtool.gmm.folder import open_gmm, original_ids, used_words
-    from kdtool.gmm.shard import viterbi_states
-    from kdtool.graph.engine import K2
+    from kdtool.gmm.search import best_paths
+    from kdtool.graph.engine import K2, Native
     from kdtool.graph.training import GraphBuilder
     from kdtool.graph.viterbi import viterbi
     from kdtool.lang.lang import Lang
@@ -61,7 +61,7 @@ def align(feats: Path, lang_dir: Path, gmm_dir: Path, utterances: int, repeats: 
         scored = [(g, gmm.model.log_likelihood(x, g.used_pdfs())) for g, x in pairs]
         took["viterbi"].append(timed(lambda todo=scored: [viterbi(g, s) for g, s in todo])[0])
         took["k2"].append(timed(lambda todo=scored: K2().best_paths(*zip(*todo, strict=True)))[0])
-        took["with_scoring"].append(timed(lambda todo=pairs: [viterbi_states(gmm.model, g, x) for g, x in todo])[0])
+        took["with_scoring"].append(timed(lambda todo=pairs: [best_paths(Native(), gmm.model, [g], [x]) for g, x in todo])[0])
     seconds = {name: median(values) for name, values in took.items()}
     return {
         "audio_seconds": round(audio, 1), "utterances": len(ids),

@@ -48,7 +48,8 @@ def tree_of(root: Path, lang: Lang) -> tuple[Shard, TreeStats, list[tuple[int, .
     features = FeatureSet.open(root / "feats")
     shard = Shard(str(root / "feats"), features.ids, used_words(lang, features, features.ids), FrontEnd("mfcc", gmm_data.DIM))
     assert shard.take(str(root / "ali")) == []
-    stats = TreeStats(*shard.tree_stats())
+    stats = shard.tree_stats()
+    assert stats is not None
     _, questions, nodes = build_tree(stats, lang.num_states, lang.sil, lang.silence_ids, leaves=100, min_count=LEAF_COUNT, min_gain=1.0)
     return shard, stats, questions, nodes
 

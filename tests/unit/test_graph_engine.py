@@ -13,7 +13,7 @@ from test_graph_search import random_scores as frame_scores
 from test_graph_viterbi import random_scores, sample_graph
 
 from kdtool.ali import align
-from kdtool.core.cli import Common
+from kdtool.core import main as step_command
 from kdtool.core.errors import KdError, UsageError
 from kdtool.decode.decode import Config
 from kdtool.decode.graph_recogniser import GraphRecogniser
@@ -154,12 +154,12 @@ def test_the_engine_is_chosen_by_name_and_device(monkeypatch: pytest.MonkeyPatch
 def test_records_name_the_engine_that_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without k2 native is used: two machines must not make different alignments under one name."""
     seen: list[str] = []
-    monkeypatch.setattr(align, "run_step", lambda *_, options, **__: seen.append(options.engine))
-    paths = {name: tmp_path for name in ("feats", "lang", "gmm", "out")}
+    monkeypatch.setattr(step_command, "run_step", lambda *_, options, **__: seen.append(options.engine))
+    places = [str(tmp_path / name) for name in ("feats", "lang", "gmm", "out")]
     for installed in (object(), None):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=installed: found)
         for engine in ("auto", "k2", "native"):
-            align.run(paths, align.AlignConfig(engine=engine), Common())
+            align.main([*places, "--engine", engine])
             seen.append(GraphRecogniser.resolved(Config(engine=engine)).engine)
     assert seen == ["native", "native", "k2", "k2", "native", "native"] + ["native"] * 6
 

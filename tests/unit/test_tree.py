@@ -12,7 +12,7 @@ from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.formats.tree import Tree
 from kdtool.gmm import tree_show
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
-from kdtool.gmm.tree_build import TreeStats, build_tree, first_moments, merge_stats
+from kdtool.gmm.tree_build import TreeStats, build_tree, first_moments, merge_stats, save_nodes
 
 SIL, SPN, A, B, C, D = 1, 2, 3, 4, 5, 6
 
@@ -69,8 +69,8 @@ def test_limits_hold() -> None:
 
 def test_shards_of_statistics_add_up() -> None:
     stats = context_stats()
-    parts = [(stats.keys[s], stats.count[s], stats.moments[s]) for s in (slice(0, 100), slice(60, None), slice(0, 0))]
-    merged = merge_stats(parts)
+    parts = [TreeStats(stats.keys[s], stats.count[s], stats.moments[s]) for s in (slice(0, 100), slice(60, None))]
+    merged = merge_stats([*parts, None])
     twice = np.isin(np.arange(len(stats.keys)), np.arange(60, 100))
     order = np.lexsort(stats.keys.T[::-1])
     np.testing.assert_array_equal(merged.keys, stats.keys[order])
@@ -164,7 +164,7 @@ def test_tree_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture
 
     sizes = {p: 1 for p in (SIL, SPN, A, B, C, D)}
     _, _, nodes = build_tree(context_stats(), sizes, SIL, {SIL, SPN}, leaves=100, min_count=50.0, min_gain=200.0)
-    tree_show.save_nodes(tmp_path, nodes, NAMES, NAMES)
+    save_nodes(tmp_path, nodes, NAMES, NAMES)
     (tmp_path / "a.svg").write_text("a drawing of the user's")
     tree_show.main([str(tmp_path), "--phone", "A", "--svg", str(tmp_path / "a.svg")])
     assert (tmp_path / "a.svg.backup.1").read_text() == "a drawing of the user's"

@@ -4,8 +4,6 @@ In: a feature folder, a lang folder, a GMM folder. Out: ali.safetensors, index.j
 meta.json, dropped.tsv; transforms.safetensors (by speaker) with a model of speaker-adapted features.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 import sys
@@ -14,9 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdtool.ali.export import export
 from kdtool.core.cli import cli_main
+from kdtool.core.dropped import account
+from kdtool.core.jobs import run_array
 from kdtool.core.main import FEATS, GMM, LANG, step_main
+from kdtool.core.tables import write_json
+from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet, save_alignments
+from kdtool.formats.transforms import TRANSFORMS_FILE, load_transforms, save_transforms
+from kdtool.gmm.folder import check_fits, open_gmm, original_ids, phones_digest
 from kdtool.graph.engine import resolve_engine
+from kdtool.lang.lang import Lang
 
 JOB_MB = 1500  # per job: libraries 400 MB, model, graphs and scores of the longest utterance
 
@@ -34,16 +41,6 @@ class AlignConfig:
 
 def align_set(paths: dict[str, Any], work: Path, cfg: AlignConfig, nj: int) -> None:
     """Align in `nj` jobs and join their parts in `work`."""
-    from kdtool.ali.export import export
-    from kdtool.core.dropped import account
-    from kdtool.core.jobs import run_array
-    from kdtool.core.tables import write_json
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet, save_alignments
-    from kdtool.formats.transforms import TRANSFORMS_FILE, load_transforms, save_transforms
-    from kdtool.gmm.folder import check_fits, open_gmm, original_ids, phones_digest
-    from kdtool.lang.lang import Lang
-
     lang, features, gmm = Lang.load(paths["lang"]), FeatureSet.open(paths["feats"]), open_gmm(paths["gmm"])
     check_fits(paths["gmm"], gmm, lang, features)
     ids = original_ids(features)

@@ -8,8 +8,6 @@ frames than its transcript needs. A model of adapted features aligns twice: firs
 features, then, with the transform estimated on that, with itself.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Iterator
 

@@ -4,8 +4,6 @@ In: an alignment folder's content and the feature folder's Lhotse cuts. Out: wor
 Lhotse alignment items "word" and "phone" on each supervision.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 In: a training graph, the HMM state of each frame, the transcript. Out: an ``Alignment``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,30 +4,27 @@ In: feature, lang and GMM folders, the job's number. Out: WORK/part.J (alignment
 failed utterances in its meta.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
+from kdtool.ali.aligner import Aligner
 from kdtool.core.cli import cli_main
+from kdtool.core.jobs import split_groups
+from kdtool.core.progress import progress
+from kdtool.core.tables import read_json
+from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import save_alignments
+from kdtool.formats.transforms import TRANSFORMS_FILE, save_transforms
+from kdtool.gmm.folder import open_gmm, original_ids, used_words
+from kdtool.graph.engine import choose_engine
+from kdtool.graph.training import GraphBuilder
+from kdtool.lang.lang import Lang
 
 
 def align_part(feat_dir: Path, lang_dir: Path, gmm_dir: Path, work: Path, job: int, num_jobs: int) -> None:
     """Align one job's share and write work/part.<job>. All utterances of a speaker are in one share."""
     import torch
-
-    from kdtool.ali.aligner import Aligner
-    from kdtool.core.jobs import split_groups
-    from kdtool.core.progress import progress
-    from kdtool.core.tables import read_json
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import save_alignments
-    from kdtool.formats.transforms import TRANSFORMS_FILE, save_transforms
-    from kdtool.gmm.folder import open_gmm, original_ids, used_words
-    from kdtool.graph.engine import choose_engine
-    from kdtool.graph.training import GraphBuilder
-    from kdtool.lang.lang import Lang
 
     torch.set_num_threads(1)
     lang, features, gmm = Lang.load(lang_dir), FeatureSet.open(feat_dir), open_gmm(gmm_dir)

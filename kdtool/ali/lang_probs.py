@@ -4,8 +4,6 @@ The alignment gives counts of each pronunciation of a word, and of silence befor
 smoothed (Chen et al., Interspeech 2015, as in Kaldi). Phones and topology stay, so models and alignments still fit.
 """
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import sys
@@ -13,16 +11,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kdtool.core.cli import cli_main
+from kdtool.core.digest import output_files
 from kdtool.core.errors import KdError, UsageError
 from kdtool.core.main import LANG, Input, step_main
+from kdtool.formats.alignment import Alignment
+from kdtool.gmm.folder import open_alignments
+from kdtool.lang.lang import Lang
 from kdtool.lang.probs import LexiconProbs, Pron, PronProbs
-
-if TYPE_CHECKING:
-    from kdtool.formats.alignment import Alignment
-    from kdtool.lang.lang import Lang
 
 START, END = ("<s>", ()), ("</s>", ())
 Entry = tuple[str, Pron]
@@ -113,9 +110,6 @@ def _factors(
 
 def make(paths: dict[str, Path], work: Path, cfg: Config, _nj: int) -> None:
     """Copy the language folder to `work` and add the probabilities. paths: lang, alignments."""
-    from kdtool.core.digest import output_files
-    from kdtool.gmm.folder import open_alignments
-
     lang_dir = paths["lang"]
     lang, alignments = open_alignments(lang_dir, paths["alignments"])
     said = [spoken(alignments.get(u), lang) for u in alignments.ids]

@@ -4,14 +4,17 @@ In: a lang folder, a 10 ms alignment, a folder with a chain tree. Out: an alignm
 dropped.tsv) that LF-MMI and cross-entropy students of this tree train on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdtool.chain.labels import load_tree, to_chain
 from kdtool.core.cli import cli_main
+from kdtool.core.dropped import account
 from kdtool.core.main import ALI, CHAIN_TREE, LANG, step_main
+from kdtool.formats.alignment import Alignment, save_alignments
+from kdtool.formats.tree import CHAIN
+from kdtool.gmm.folder import open_alignments, phones_digest
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,6 @@ class ConvertConfig:
 
 def convert(paths: dict[str, Path], work: Path, cfg: ConvertConfig, _nj: int) -> None:
     """Convert all alignments of a folder into `work`. paths: lang, ali, tree."""
-    from kdtool.chain.labels import load_tree, to_chain
-    from kdtool.core.dropped import account
-    from kdtool.formats.alignment import Alignment, save_alignments
-    from kdtool.formats.tree import CHAIN
-    from kdtool.gmm.folder import open_alignments, phones_digest
-
     lang, alignments = open_alignments(paths["lang"], paths["ali"])
     tree = load_tree(paths["tree"])
     made = {u: to_chain(alignments.get(u), tree) for u in alignments.ids}

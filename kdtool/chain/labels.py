@@ -6,8 +6,6 @@ A phone's first three frames carry its first pdf, its other frames the self-loop
 speed copies, dumps of teachers) works on these.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,17 +4,19 @@ In: a lang folder, the training alignment (its phones), a folder with a chain tr
 size. The phone n-gram has no back-off: see kdtool/chain/phone_lm.py.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdtool.chain.denominator import Denominator
+from kdtool.chain.labels import load_tree
+from kdtool.chain.phone_lm import estimate
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import UsageError
 from kdtool.core.main import ALI, CHAIN_TREE, LANG, step_main
+from kdtool.gmm.folder import open_alignments
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,6 @@ class DenominatorConfig:
 
 def make(paths: dict[str, Path], work: Path, cfg: DenominatorConfig, _nj: int) -> None:
     """Write the denominator into `work`. paths: lang, ali, tree."""
-    from kdtool.chain.denominator import Denominator
-    from kdtool.chain.labels import load_tree
-    from kdtool.chain.phone_lm import estimate
-    from kdtool.gmm.folder import open_alignments
-
     _, alignments = open_alignments(paths["lang"], paths["ali"])
     tree = load_tree(paths["tree"])
     sequences = [alignments.get(u).phone_segments().ids.tolist() for u in alignments.ids]

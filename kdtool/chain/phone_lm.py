@@ -5,8 +5,6 @@ was estimated on. All histories of ``keep - 1`` phones have a state; of longer o
 the likelihood of the training sequences most. Phone 0 stands for the edge of an utterance.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,21 +5,23 @@ In: a feature folder, a lang folder, a 10 ms alignment of these features. Out: t
 phone before.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from kdtool.chain.labels import chain_states
 from kdtool.core.cli import cli_main
 from kdtool.core.main import FEATS, LANG, Input, step_main
-
-if TYPE_CHECKING:
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.gmm.tree_build import TreeStats
+from kdtool.core.tables import write_json
+from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.formats.tree import CHAIN, Tree
+from kdtool.gmm.feats import FrontEnd
+from kdtool.gmm.folder import open_alignments, phones_digest
+from kdtool.gmm.tree_build import TreeStats, frame_stats, grow_tree, merge_stats
 
 PART = 32  # utterances whose frames are in memory together
 
@@ -36,12 +38,6 @@ class ChainTreeConfig:
 
 def gather(features: FeatureSet, alignments: AlignmentSet, deltas: int) -> TreeStats:
     """Statistics of every (left phone, phone, first or loop) that the alignment shows; the right phone of all keys is 0."""
-    import numpy as np
-
-    from kdtool.chain.labels import chain_states
-    from kdtool.gmm.feats import FrontEnd
-    from kdtool.gmm.tree_build import frame_stats, merge_stats
-
     front = FrontEnd(features.kind, features.dim, deltas)
     ids = [u for u in features.ids if u in alignments and features.info(u).speed == 1.0]
     parts = []
@@ -56,12 +52,6 @@ def gather(features: FeatureSet, alignments: AlignmentSet, deltas: int) -> TreeS
 
 def train_tree(paths: dict[str, Path], work: Path, cfg: ChainTreeConfig, _nj: int) -> None:
     """Build the tree and write it into `work`. paths: feats, lang, ali."""
-    from kdtool.core.tables import write_json
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.tree import CHAIN, Tree
-    from kdtool.gmm.folder import open_alignments, phones_digest
-    from kdtool.gmm.tree_build import grow_tree
-
     lang, alignments = open_alignments(paths["lang"], paths["ali"])
     stats = gather(FeatureSet.open(paths["feats"]), alignments, cfg.deltas)
     grown, questions = grow_tree(stats, lang, dict.fromkeys(lang.num_states, 2), cfg, work)

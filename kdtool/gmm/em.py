@@ -3,8 +3,6 @@
 In: frames with their pdf, a model. Out: float64 statistics; from their sum a better model, with more Gaussians if asked for.
 """
 
-from __future__ import annotations
-
 import heapq
 import operator
 from collections.abc import Iterator
@@ -47,7 +45,7 @@ class Stats(Sums):
     frames: int
 
     @classmethod
-    def zeros(cls, num_gaussians: int, dim: int) -> Stats:
+    def zeros(cls, num_gaussians: int, dim: int) -> "Stats":
         return cls(np.zeros(num_gaussians), np.zeros((num_gaussians, 2 * dim)), 0.0, 0)
 
 

@@ -4,19 +4,15 @@ In: a FeatureSet (per-speaker normalised). Out: frames with time derivatives, or
 models trained on speaker-adapted features, mapped by the speaker's transform. Files: feature.json, transform.safetensors.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, write_json
-
-if TYPE_CHECKING:
-    from kdtool.features.store import FeatureSet
+from kdtool.core.tensors import load_tensors, save_tensors
+from kdtool.features.store import FeatureSet
 
 WINDOW = 2
 FEATURE_FILE, TRANSFORM_FILE = "feature.json", "transform.safetensors"
@@ -91,8 +87,6 @@ class FrontEnd:
 
     def save(self, folder: Path) -> None:
         """Write feature.json and, if there is a matrix, transform.safetensors."""
-        from kdtool.core.tensors import save_tensors
-
         write_json(folder / FEATURE_FILE, {
             "kind": self.kind, "input_dim": self.input_dim, "deltas": self.deltas, "context": self.context,
             "projected": self.matrix is not None, "adapted": self.adapted, "dim": self.dim,
@@ -101,10 +95,8 @@ class FrontEnd:
             save_tensors(folder / TRANSFORM_FILE, {"matrix": self.matrix.astype(np.float32)})
 
     @classmethod
-    def load(cls, folder: Path) -> FrontEnd:
+    def load(cls, folder: Path) -> "FrontEnd":
         """Read them back; KdError when the parts contradict each other."""
-        from kdtool.core.tensors import load_tensors
-
         row = read_json(folder / FEATURE_FILE)
         names = ("kind", "input_dim", "deltas", "context", "projected", "adapted", "dim")
         if not isinstance(row, dict) or not set(names) <= set(row):

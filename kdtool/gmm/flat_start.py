@@ -3,8 +3,6 @@
 In: a training graph, a number of frames. Out: an HMM state for each frame.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from kdtool.graph.training import TrainingGraph

@@ -5,8 +5,6 @@ offset in the last column. A prior keeps speakers with few frames near the ident
 a speaker for whom the identity is optimal. So no smallest number of frames is needed.
 """
 
-from __future__ import annotations
-
 import functools
 import sys
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.gmm.em import posteriors
 from kdtool.gmm.model import DiagGmm
 
@@ -33,7 +32,7 @@ class FmllrStats:
     k: np.ndarray
 
     @classmethod
-    def zeros(cls, dim: int) -> FmllrStats:
+    def zeros(cls, dim: int) -> "FmllrStats":
         return cls(0.0, np.zeros((dim, dim + 1, dim + 1)), np.zeros((dim, dim + 1)))
 
     def add_frames(self, raw: np.ndarray, precision: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:
@@ -46,7 +45,7 @@ class FmllrStats:
             self.g += weighted_outer(precision[block] * share, wide)
             self.k += (target[block] * share).T @ wide
 
-    def plus(self, other: FmllrStats, weight: float) -> FmllrStats:
+    def plus(self, other: "FmllrStats", weight: float) -> "FmllrStats":
         return FmllrStats(self.frames + weight * other.frames, self.g + weight * other.g, self.k + weight * other.k)
 
 
@@ -84,15 +83,11 @@ class Adaptation:
         return identity(len(stats.k)), 0.0
 
     def save(self, folder: Path) -> None:
-        from kdtool.core.tensors import save_tensors
-
         settings = np.array([self.prior_frames, self.silence_weight])
         save_tensors(folder / PRIOR_FILE, {"g": self.prior.g, "k": self.prior.k, "settings": settings})
 
     @classmethod
-    def load(cls, folder: Path) -> Adaptation:
-        from kdtool.core.tensors import load_tensors
-
+    def load(cls, folder: Path) -> "Adaptation":
         t = load_tensors(folder / PRIOR_FILE)
         if set(t) != {"g", "k", "settings"}:
             raise KdError(f"{folder / PRIOR_FILE} holds {', '.join(sorted(t))}, no fMLLR prior; train the model again")

@@ -5,28 +5,24 @@ model of speaker-adapted features also gmm_first.safetensors, its speaker-indepe
 fmllr_prior.safetensors.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json, read_table, write_json, write_jsonl, write_table
+from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
 from kdtool.formats.tree import TREE_FILE, Tree
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.fmllr import PRIOR_FILE, Adaptation
 from kdtool.gmm.model import GMM_FILE, DiagGmm
-
-if TYPE_CHECKING:
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.graph.training import Words
-    from kdtool.lang.lang import Lang
+from kdtool.graph.training import Words
+from kdtool.lang.lang import Lang
 
 PHONES_FILE = "phones.txt"
 FIRST_FILE = "gmm_first.safetensors"
@@ -142,9 +138,6 @@ def check_alignment(alignments: AlignmentSet, lang: Lang) -> None:
 
 def open_alignments(lang_dir: Path, ali_dir: Path) -> tuple[Lang, AlignmentSet]:
     """A lang folder and an alignment over its phones."""
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.lang.lang import Lang
-
     lang, alignments = Lang.load(lang_dir), AlignmentSet.open(ali_dir)
     check_alignment(alignments, lang)
     return lang, alignments
@@ -160,8 +153,6 @@ def original_ids(features: FeatureSet) -> list[str]:
 
 def used_words(lang: Lang, features: FeatureSet, ids: list[str]) -> Words:
     """The part of the lexicon that the utterances' transcripts need, the unknown word included, with its probabilities."""
-    from kdtool.graph.training import Words
-
     words = {w for i in ids for w in features.info(i).text.split()} | {lang.oov}
     known = lang.text_prons  # also has words beyond the decoding vocabulary: any pronunciation beats "unknown"
     prons = {w: known[w] for w in sorted(words) if w in known}

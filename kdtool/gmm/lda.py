@@ -3,8 +3,6 @@
 In: sums over frames by class. Out: a matrix (D, spliced dimension) in whose space frames of one class have covariance 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +20,7 @@ class LdaStats(Sums):
     second: np.ndarray
 
     @classmethod
-    def zeros(cls, classes: int, dim: int) -> LdaStats:
+    def zeros(cls, classes: int, dim: int) -> "LdaStats":
         return cls(np.zeros(classes), np.zeros((classes, dim)), np.zeros((dim, dim)))
 
     def accumulate(self, feats: np.ndarray, label: np.ndarray) -> None:

@@ -3,8 +3,6 @@
 In: frames with their pdfs, a model. Out: float64 statistics; from their sum the matrix, row by row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +24,7 @@ class MlltStats(Sums):
     g: np.ndarray
 
     @classmethod
-    def zeros(cls, dim: int) -> MlltStats:
+    def zeros(cls, dim: int) -> "MlltStats":
         return cls(0.0, np.zeros((dim, dim, dim)))
 
 

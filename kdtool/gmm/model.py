@@ -3,13 +3,12 @@
 In: means, variances and weights from ``kdtool.gmm.em``. Out: log-likelihoods of frames in nats, and the file ``gmm.safetensors``.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 
 from kdtool.core.errors import KdError
+from kdtool.core.tensors import load_metadata, load_tensors, save_tensors
 
 GMM_FILE = "gmm.safetensors"
 CHUNK = 512  # frames scored at a time: keeps the scores of all Gaussians in the processor's cache
@@ -87,7 +86,7 @@ class DiagGmm:
                 start = stop
         return out
 
-    def boosted(self, pdfs: np.ndarray, factor: float) -> DiagGmm:
+    def boosted(self, pdfs: np.ndarray, factor: float) -> "DiagGmm":
         """The same with the likelihoods of `pdfs`, bool (num_pdfs,), multiplied by `factor`; itself if the factor is 1."""
         if factor == 1.0:
             return self
@@ -96,8 +95,6 @@ class DiagGmm:
 
     def save(self, folder: Path, name: str = GMM_FILE) -> None:
         """Write ``gmm.safetensors``."""
-        from kdtool.core.tensors import save_tensors
-
         tensors = {
             "means": self.means.astype(np.float32), "inv_vars": (1.0 / self.variances).astype(np.float32),
             "log_weights": np.log(self.weights).astype(np.float32), "offsets": self.offsets,
@@ -105,10 +102,8 @@ class DiagGmm:
         save_tensors(Path(folder) / name, tensors, {"tree": self.tree_digest})
 
     @classmethod
-    def load(cls, folder: Path, name: str = GMM_FILE) -> DiagGmm:
+    def load(cls, folder: Path, name: str = GMM_FILE) -> "DiagGmm":
         """Read ``gmm.safetensors``; a missing or foreign file is a KdError."""
-        from kdtool.core.tensors import load_metadata, load_tensors
-
         path = Path(folder) / name
         t = load_tensors(path)
         if set(t) != cls.TENSORS:

@@ -4,8 +4,6 @@ In: a class and each shard's arguments. Out: the results of method calls, in the
 shards does not depend on the number of processes, so sums over shards are the same for every `--nj`.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 import traceback
@@ -14,6 +12,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+from kdtool.core.children import die_with_parent
 from kdtool.core.errors import KdError
 
 
@@ -39,7 +38,7 @@ class ShardPool:
             self._pipes.append(here)
             self._workers.append(worker)
 
-    def __enter__(self) -> ShardPool:
+    def __enter__(self) -> "ShardPool":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
@@ -87,8 +86,6 @@ class ShardPool:
 
 def _serve(pipe: Connection, shard_class: type, arguments: dict[int, tuple[Any, ...]]) -> None:
     """A worker's loop: answer calls until the parent closes the pipe or dies."""
-    from kdtool.core.children import die_with_parent
-
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -4,8 +4,6 @@ In: statistics of contexts. Out: a table of phone sets, from bottom-up clusterin
 the way from single phones to all of them is a question), as Kaldi's automatic questions do top-down.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 VARIANCE_FLOOR = 0.01

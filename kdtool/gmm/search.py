@@ -3,8 +3,6 @@
 In: a model, graphs, features. Out: an HMM state per frame, or the reason why there is none: one utterance does not stop the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np

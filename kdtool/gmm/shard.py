@@ -3,8 +3,6 @@
 In: a feature folder, utterance ids, pronunciations, a front end; then trees and models from the trainer. Out: statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -4,8 +4,6 @@ In: a feature folder, a lang folder, an alignment of these features. Out: a GMM 
 questions.txt and dropped.tsv. LDA's classes are the alignment's tied states.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial

@@ -3,14 +3,24 @@
 In: a feature folder, a lang folder. Out: a GMM folder (see ``kdtool.gmm.folder``) and dropped.tsv.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from kdtool.core.cli import cli_main
 from kdtool.core.main import FEATS, LANG, step_main
+from kdtool.features.store import FeatureSet
+from kdtool.formats.tree import Tree
+from kdtool.gmm.em import MIN_OCCUPANCY, VARIANCE_FLOOR, pdf_occupancies, single_gaussians
+from kdtool.gmm.feats import FrontEnd
+from kdtool.gmm.folder import original_ids, used_words
+from kdtool.gmm.model import DiagGmm
+from kdtool.gmm.pool import ShardPool
+from kdtool.gmm.shard import Shard
+from kdtool.gmm.trainer import NUM_SHARDS, gather_moments, say, set_tree, train
+from kdtool.lang.lang import Lang
 
 
 @dataclass(frozen=True)
@@ -33,19 +43,6 @@ class MonoConfig:
 
 def train_mono(paths: dict[str, Path], work: Path, cfg: MonoConfig, nj: int) -> None:
     """Train and write the GMM folder into `work`. paths: feats, lang."""
-    import numpy as np
-
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.tree import Tree
-    from kdtool.gmm.em import MIN_OCCUPANCY, VARIANCE_FLOOR, pdf_occupancies, single_gaussians
-    from kdtool.gmm.feats import FrontEnd
-    from kdtool.gmm.folder import original_ids, used_words
-    from kdtool.gmm.model import DiagGmm
-    from kdtool.gmm.pool import ShardPool
-    from kdtool.gmm.shard import Shard
-    from kdtool.gmm.trainer import NUM_SHARDS, gather_moments, say, set_tree, train
-    from kdtool.lang.lang import Lang
-
     lang, features = Lang.load(paths["lang"]), FeatureSet.open(paths["feats"])
     ids = original_ids(features)
     tree = Tree.monophone(lang.num_states, lang.family)

@@ -7,8 +7,6 @@ The transforms are re-estimated during training. At the end the same Gaussians a
 model of the first pass, when a speaker's transform is not known yet.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial

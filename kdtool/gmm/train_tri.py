@@ -4,14 +4,13 @@ In: a feature folder, a lang folder, an alignment of these features. Out: a GMM 
 questions.txt, splits.jsonl (utils/show_tree.sh) and dropped.tsv.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdtool.core.cli import cli_main
 from kdtool.core.main import step_main
+from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.triphone import INPUTS, TriphoneConfig, open_sources, train_triphone
 
 
@@ -24,8 +23,6 @@ class TriConfig(TriphoneConfig):
 
 def train_tri(paths: dict[str, Path], work: Path, cfg: TriConfig, nj: int) -> None:
     """Build the tree, train, and write the GMM folder into `work`. paths: feats, lang, ali."""
-    from kdtool.gmm.feats import FrontEnd
-
     sources = open_sources(paths)
     front = FrontEnd(sources.features.kind, sources.features.dim, cfg.deltas)
     train_triphone(sources, front, cfg, work, nj, step="train_tri", label="triphone")

@@ -3,14 +3,12 @@
 In: a pool of shards with a first alignment, a first model, a step's options. Out: the trained model and its history.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +22,7 @@ from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import save_gmm, silence_pdfs
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.pool import ShardPool
-
-if TYPE_CHECKING:
-    from kdtool.lang.lang import Lang
+from kdtool.lang.lang import Lang
 
 NUM_SHARDS = 16  # most useful processes; sums are taken per shard, so another number changes the last digits
 

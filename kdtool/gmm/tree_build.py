@@ -5,13 +5,11 @@ that made it. One root per state of each phone; leaves are split greedily, best 
 Woodland 1994). Phones that differ only in their position in the word (a family) share a root, which the position may split.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +18,7 @@ from kdtool.core.tables import write_jsonl
 from kdtool.formats.tree import Tree, family_table
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
 from kdtool.gmm.tree_show import SPLITS_FILE
-
-if TYPE_CHECKING:
-    from kdtool.lang.lang import Lang
+from kdtool.lang.lang import Lang
 
 SIDES = ("left", "right", "itself")  # subject of a question: a neighbour, or the phone's position in the word
 _COLUMN = (0, 2, 1)  # their columns in a context's key

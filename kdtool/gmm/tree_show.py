@@ -4,8 +4,6 @@ In: a GMM folder's splits.jsonl (one node per line, parents first), written by t
 Command: utils/show_tree.sh.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

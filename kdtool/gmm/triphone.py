@@ -3,26 +3,26 @@
 In: features (as the front end makes them), a lang folder, an alignment by any tree over its phones. Out: tree and model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from kdtool.core.main import FEATS, LANG, Input
-
-if TYPE_CHECKING:
-    from kdtool.features.store import FeatureSet
-    from kdtool.formats.alignment import AlignmentSet
-    from kdtool.gmm.feats import FrontEnd
-    from kdtool.gmm.model import DiagGmm
-    from kdtool.gmm.pool import ShardPool
-    from kdtool.gmm.trainer import Trained
-    from kdtool.graph.training import Words
-    from kdtool.lang.lang import Lang
+from kdtool.features.store import FeatureSet
+from kdtool.formats.alignment import AlignmentSet
+from kdtool.gmm.em import VARIANCE_FLOOR, Stats, single_gaussians
+from kdtool.gmm.feats import FrontEnd
+from kdtool.gmm.folder import open_alignments, original_ids, used_words
+from kdtool.gmm.model import DiagGmm
+from kdtool.gmm.pool import ShardPool
+from kdtool.gmm.shard import Shard
+from kdtool.gmm.trainer import NUM_SHARDS, Trained, gather_moments, say, set_tree, train
+from kdtool.gmm.tree_build import first_moments, grow_tree, merge_stats
+from kdtool.graph.training import Words
+from kdtool.lang.lang import Lang
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,6 @@ class Method:
 
 def open_sources(paths: dict[str, Path]) -> Sources:
     """Open and check features, lang folder and alignment."""
-    from kdtool.features.store import FeatureSet
-    from kdtool.gmm.folder import open_alignments, original_ids, used_words
-
     (lang, alignments), features = open_alignments(paths["lang"], paths["ali"]), FeatureSet.open(paths["feats"])
     ids = original_ids(features)
     return Sources(lang, features, alignments, ids, used_words(lang, features, ids))
@@ -89,8 +86,6 @@ def shard_arguments(sources: Sources, front: FrontEnd, groups: Sequence[list[str
 
     The largest group goes first; utterances keep the data set's order within a shard.
     """
-    from kdtool.gmm.trainer import NUM_SHARDS
-
     position = {u: n for n, u in enumerate(sources.ids)}
     shards: list[list[str]] = [[] for _ in range(NUM_SHARDS)]
     frames = [0] * NUM_SHARDS
@@ -115,12 +110,6 @@ def train_triphone(
 
     by_speaker: each shard has all utterances of its speakers.
     """
-    from kdtool.gmm.em import VARIANCE_FLOOR, Stats, single_gaussians
-    from kdtool.gmm.pool import ShardPool
-    from kdtool.gmm.shard import Shard
-    from kdtool.gmm.trainer import gather_moments, say, set_tree, train
-    from kdtool.gmm.tree_build import first_moments, grow_tree, merge_stats
-
     lang, groups = sources.lang, sources.features.by_speaker(sources.ids) if by_speaker else [[u] for u in sources.ids]
     with ShardPool(Shard, shard_arguments(sources, front, groups), nj) as pool:
         missing = take_alignments(pool, sources.alignments.folder)

@@ -16,6 +16,7 @@ import numpy as np
 from kdtool.core.errors import KdError
 from kdtool.core.tables import write_jsonl
 from kdtool.formats.tree import Tree, family_table
+from kdtool.gmm.em import Stats
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
 from kdtool.gmm.tree_show import SPLITS_FILE
 from kdtool.lang.lang import Lang
@@ -52,14 +53,13 @@ class Node:
 
 @dataclass
 class _Leaf:
-    phone: int
-    state: int
-    left: np.ndarray  # bool (P,): left phones that lead here
-    right: np.ndarray
-    own: np.ndarray  # bool (P,): the phones themselves, of one family
-    rows: np.ndarray  # indices of this leaf's statistics
-    node: int  # its index in the list of nodes
-    split: tuple[int, int, float] | None = None  # side, question, gain
+    """A node that may be split. sets: for each of SIDES, bool (P,), the left phones, right phones and phones themselves (of one family)
+    that lead here; rows: indices of its statistics; split: side, question, gain."""
+
+    number: int
+    sets: list[np.ndarray]
+    rows: np.ndarray
+    split: tuple[int, int, float] | None = None
 
 
 def group(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,32 +104,31 @@ def build_tree(
     done: list[_Leaf] = []
     nodes: list[Node] = []
     heap: list[tuple[float, int, _Leaf]] = []
-    serial = 0
-    everything = np.ones(size, bool)
+
+    def add(phone: int, state: int, parent: tuple[int, bool] | None, sets: list[np.ndarray], rows: np.ndarray) -> None:
+        leaf = _Leaf(len(nodes), sets, rows)
+        nodes.append(Node(phone, state, float(stats.count[rows].sum()), parent))
+        if phone not in silence:
+            leaf.split = _best_split(stats, leaf, table, min_count)
+        heapq.heappush(heap, (-leaf.split[2] if leaf.split else 0.0, leaf.number, leaf))
+
     for phone in sorted({int(heads[p]) for p in num_states}):
-        own = heads == phone
+        itself = heads == phone
         for state in range(num_states[phone]):
-            rows = np.flatnonzero(own[stats.keys[:, 1]] & (stats.keys[:, 3] == state))
-            leaf = _Leaf(phone, state, everything, everything, own, rows, len(nodes))
-            nodes.append(Node(phone, state, float(stats.count[rows].sum()), None))
-            if phone not in silence:
-                leaf.split = _best_split(stats, leaf, table, min_count)
-            heapq.heappush(heap, (-leaf.split[2] if leaf.split else 0.0, serial, leaf))
-            serial += 1
+            rows = np.flatnonzero(itself[stats.keys[:, 1]] & (stats.keys[:, 3] == state))
+            add(phone, state, None, [np.ones(size, bool), np.ones(size, bool), itself], rows)
     while heap:
         gain, _, leaf = heapq.heappop(heap)
         if leaf.split is None or -gain < min_gain or len(done) + len(heap) + 1 >= leaves:
             done.append(leaf)
             continue
-        node, (side, q, _) = nodes[leaf.node], leaf.split
-        asked = table[q] & leaf.own if SIDES[side] == "itself" else table[q]
-        node.side, node.gain, node.question = side, -gain, tuple(p for p in np.flatnonzero(asked).tolist() if p)
-        for answer, child in zip((True, False), _divide(stats, leaf, table), strict=True):
-            child.node = len(nodes)
-            nodes.append(Node(leaf.phone, leaf.state, float(stats.count[child.rows].sum()), (leaf.node, answer)))
-            child.split = _best_split(stats, child, table, min_count)
-            heapq.heappush(heap, (-child.split[2] if child.split else 0.0, serial, child))
-            serial += 1
+        node, (side, q, _) = nodes[leaf.number], leaf.split
+        members = table[q] & leaf.sets[side] if SIDES[side] == "itself" else table[q]
+        node.side, node.gain, node.question = side, -gain, tuple(p for p in np.flatnonzero(members).tolist() if p)
+        yes = table[q][stats.keys[leaf.rows, _COLUMN[side]]]
+        for answer in (True, False):
+            sets = [s & (table[q] == answer) if n == side else s for n, s in enumerate(leaf.sets)]
+            add(node.phone, node.state, (leaf.number, answer), sets, leaf.rows[yes == answer])
     return _to_tree(done, heads, max(num_states.values()), nodes), questions, nodes
 
 
@@ -151,7 +150,7 @@ def _best_split(stats: TreeStats, leaf: _Leaf, table: np.ndarray, min_count: flo
     total_count, total_moments = count.sum(), moments.sum(axis=0)
     whole = log_likelihood(total_count, total_moments)
     best: tuple[int, int, float] | None = None
-    for side in range(3 if leaf.own.sum() > 1 else 2):
+    for side in range(3 if leaf.sets[2].sum() > 1 else 2):
         member = table[:, stats.keys[rows, _COLUMN[side]]].astype(np.float64)
         yes_count, yes_moments = member @ count, member @ moments
         no_count = total_count - yes_count
@@ -163,36 +162,29 @@ def _best_split(stats: TreeStats, leaf: _Leaf, table: np.ndarray, min_count: flo
     return best
 
 
-def _divide(stats: TreeStats, leaf: _Leaf, table: np.ndarray) -> tuple[_Leaf, _Leaf]:
-    assert leaf.split is not None
-    side, q, _ = leaf.split
-    yes = table[q][stats.keys[leaf.rows, _COLUMN[side]]]
-    children = []
-    for answer in (True, False):
-        allowed = table[q] if answer else ~table[q]
-        left, right, own = (s & allowed if side == n else s for n, s in enumerate((leaf.left, leaf.right, leaf.own)))
-        children.append(_Leaf(leaf.phone, leaf.state, left, right, own, leaf.rows[yes == answer], -1))
-    return children[0], children[1]
-
-
 def _to_tree(leaves: list[_Leaf], heads: np.ndarray, depth: int, nodes: list[Node]) -> Tree:
     """Number the leaves by phone, state and their sets, so that the numbering does not depend on the order of splits."""
-    leaves = sorted(leaves, key=lambda x: (x.phone, x.state, tuple(~x.own), tuple(~x.left), tuple(~x.right)))
+
+    def place(leaf: _Leaf) -> tuple[Any, ...]:
+        left, right, itself = (tuple(~s) for s in leaf.sets)
+        return nodes[leaf.number].phone, nodes[leaf.number].state, itself, left, right
+
     size = len(heads)
     pdf_map = np.full((size, size, size, depth), -1, np.int32)
-    for pdf, leaf in enumerate(leaves):
-        pdf_map[np.ix_(leaf.left, leaf.own, leaf.right, [leaf.state])] = pdf
-        nodes[leaf.node].pdf = pdf
+    for pdf, leaf in enumerate(sorted(leaves, key=place)):
+        left, right, itself = leaf.sets
+        pdf_map[np.ix_(left, itself, right, [nodes[leaf.number].state])] = pdf
+        nodes[leaf.number].pdf = pdf
     return Tree(pdf_map, heads)
 
 
-def first_moments(tree: Tree, stats: TreeStats) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (num_pdfs,) and moments (num_pdfs, 2 D) of each leaf, from the tree's statistics."""
+def first_stats(tree: Tree, stats: TreeStats) -> Stats:
+    """Statistics of one Gaussian per leaf, from the tree's."""
     pdf = tree.pdf_map[tuple(stats.keys.T)]
-    count, moments = np.zeros(tree.num_pdfs), np.zeros((tree.num_pdfs, stats.moments.shape[1]))
-    np.add.at(count, pdf, stats.count)
-    np.add.at(moments, pdf, stats.moments)
-    return count, moments
+    leaves = Stats.zeros(tree.num_pdfs, stats.moments.shape[1] // 2)
+    np.add.at(leaves.gamma, pdf, stats.count)
+    np.add.at(leaves.moments, pdf, stats.moments)
+    return leaves
 
 
 def grow_tree(stats: TreeStats, lang: Lang, num_states: dict[int, int], cfg: Any, work: Path) -> tuple[Tree, int]:

@@ -13,14 +13,14 @@ import numpy as np
 from kdtool.core.main import FEATS, LANG, Input
 from kdtool.features.store import FeatureSet
 from kdtool.formats.alignment import AlignmentSet
-from kdtool.gmm.em import VARIANCE_FLOOR, Stats, single_gaussians
+from kdtool.gmm.em import VARIANCE_FLOOR, single_gaussians
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import open_alignments, original_ids, used_words
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.pool import ShardPool
 from kdtool.gmm.shard import Shard
 from kdtool.gmm.trainer import NUM_SHARDS, Trained, gather_moments, say, set_tree, train
-from kdtool.gmm.tree_build import first_moments, grow_tree, merge_stats
+from kdtool.gmm.tree_build import first_stats, grow_tree, merge_stats
 from kdtool.graph.training import Words
 from kdtool.lang.lang import Lang
 
@@ -120,8 +120,8 @@ def train_triphone(
         say(f"{label}: {len(stats.keys)} states in context seen, {questions} questions, {tree.num_pdfs} tied states")
         short, _ = set_tree(pool, tree)
         pool.call("align_as_before")
-        count, moments = first_moments(tree, stats)
-        model = single_gaussians(Stats(count, moments, 0.0, 0), VARIANCE_FLOOR * var, (mean, var), tree.digest)
-        made = train(pool, model, tree, lang, count, cfg, label, short, features.refine)
+        leaves = first_stats(tree, stats)
+        model = single_gaussians(leaves, VARIANCE_FLOOR * var, (mean, var), tree.digest)
+        made = train(pool, model, tree, lang, leaves.gamma, cfg, label, short, features.refine)
         adapted = features.adapted(made)
     made.save(work, step, lang, features.front, cfg, len(sources.ids), missing, **adapted)

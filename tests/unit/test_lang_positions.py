@@ -21,7 +21,7 @@ from kdtool.gmm import train_mono, train_tri
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import save_gmm
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.tree_build import SIDES, TreeStats, build_tree, first_moments
+from kdtool.gmm.tree_build import SIDES, TreeStats, build_tree, first_stats
 from kdtool.graph import make_graph, phone_graph
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.lang.lang import Lang
@@ -98,7 +98,7 @@ def test_a_family_shares_a_root_that_its_position_may_split(tmp_path: Path) -> N
     assert tree.shared and sorted(tree.pdf_phone.tolist()) == [SIL, A_B, A_E, B_B]
     (split,) = (n for n in nodes if n.side >= 0)
     assert SIDES[split.side] == "itself" and split.phone == A_B and split.question in ((A_B,), (A_E,))
-    count, _ = first_moments(tree, stats)
+    count = first_stats(tree, stats).gamma
     assert count.sum() == stats.count.sum() and count.min() > 0
     tree.save(tmp_path)
     again = Tree.load(tmp_path)

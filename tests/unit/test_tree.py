@@ -12,7 +12,7 @@ from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.formats.tree import Tree
 from kdtool.gmm import tree_show
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
-from kdtool.gmm.tree_build import TreeStats, build_tree, first_moments, merge_stats, save_nodes
+from kdtool.gmm.tree_build import TreeStats, build_tree, first_stats, merge_stats, save_nodes
 
 SIL, SPN, A, B, C, D = 1, 2, 3, 4, 5, 6
 
@@ -62,9 +62,9 @@ def test_limits_hold() -> None:
     assert grow(leaves=6).num_pdfs == 6
     assert grow(leaves=9, min_gain=0.0, min_count=1.0).num_pdfs == 9
     stats, tree = context_stats(), grow(min_gain=0.0, min_count=300.0)
-    count, moments = first_moments(tree, stats)
-    assert count.min() >= 300 and count.sum() == stats.count.sum()
-    np.testing.assert_allclose(moments.sum(axis=0), stats.moments.sum(axis=0))
+    leaves = first_stats(tree, stats)
+    assert leaves.gamma.min() >= 300 and leaves.gamma.sum() == stats.count.sum()
+    np.testing.assert_allclose(leaves.moments.sum(axis=0), stats.moments.sum(axis=0))
 
 
 def test_shards_of_statistics_add_up() -> None:

@@ -10,14 +10,8 @@ from typing import Any
 
 from kdtool.core.errors import KdError
 from kdtool.core.tables import open_text, read_jsonl, write_jsonl
+from kdtool.features.store import FRAME_SHIFT
 from kdtool.formats.alignment import Alignment, AlignmentSet
-
-FRAME_SECONDS = 0.01
-
-
-def word_items(ali: Alignment) -> list[tuple[str, int, int]]:
-    """(word, start frame, frames)."""
-    return ali.words
 
 
 def phone_items(ali: Alignment, names: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -39,15 +33,15 @@ def export(work: Path, cuts_file: Path, names: Sequence[str]) -> None:
     with open_text(work / "words.ctm", "w") as words, open_text(work / "phones.ctm", "w") as phones:
         for row in sorted(rows, key=lambda r: (r["recording"]["id"], r["start"])):
             ali = alignments.get(row["id"])
-            words.writelines(_ctm(row, word_items(ali)))
+            words.writelines(_ctm(row, ali.words))
             phones.writelines(_ctm(row, phone_items(ali, names)))
     write_jsonl(work / "cuts.jsonl.gz", (_with_items(row, alignments.get(row["id"]), names) for row in rows))
 
 
 def _seconds(item: tuple[str, int, int], limit: float) -> tuple[float, float]:
     """Start and duration; the last frame may exceed the audio by less than a frame, which is cut off."""
-    start = item[1] * FRAME_SECONDS
-    return round(start, 4), round(max(0.0, min(item[2] * FRAME_SECONDS, limit - start)), 4)
+    start = item[1] * FRAME_SHIFT
+    return round(start, 4), round(max(0.0, min(item[2] * FRAME_SHIFT, limit - start)), 4)
 
 
 def _ctm(row: dict[str, Any], items: list[tuple[str, int, int]]) -> Iterator[str]:
@@ -57,7 +51,7 @@ def _ctm(row: dict[str, Any], items: list[tuple[str, int, int]]) -> Iterator[str
 
 
 def _with_items(row: dict[str, Any], ali: Alignment, names: Sequence[str]) -> dict[str, Any]:
-    kinds = {"word": word_items(ali), "phone": phone_items(ali, names)}
+    kinds = {"word": ali.words, "phone": phone_items(ali, names)}
     cut = {k: v for k, v in row.items() if k != "features"}
     supervision = dict(row["supervisions"][0])
     supervision["alignment"] = {

@@ -23,6 +23,7 @@ from kdtool.lang.probs import LexiconProbs, Pron, PronProbs
 
 START, END = ("<s>", ()), ("</s>", ())
 Entry = tuple[str, Pron]
+Spoken = tuple[Entry, bool]  # a pronounced word, and whether silence follows
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Config:
             raise UsageError("--smooth-prons and --smooth-silence: above 0, or what was not seen would be impossible")
 
 
-def spoken(ali: Alignment, lang: Lang) -> list[tuple[Entry, bool]]:
+def spoken(ali: Alignment, lang: Lang) -> list[Spoken]:
     """The utterance's words as pronounced, between <s> and </s>, each with whether silence follows.
 
     Words outside the lexicon count as the unknown word.
@@ -60,9 +61,9 @@ def spoken(ali: Alignment, lang: Lang) -> list[tuple[Entry, bool]]:
     return [*found, (END, False)]
 
 
-def estimate(said: Iterable[Sequence[tuple[Entry, bool]]], prons: Mapping[str, Sequence[Pron]], cfg: Config) -> LexiconProbs:
+def estimate(spoken_words: Iterable[Sequence[Spoken]], prons: Mapping[str, Sequence[Pron]], cfg: Config) -> LexiconProbs:
     """Probabilities of all pronunciations in `prons` from utterances as returned by `spoken`."""
-    utterances = list(said)
+    utterances = list(spoken_words)
     count, with_sil = Counter[Entry](), Counter[Entry]()
     for utterance in utterances:
         for entry, silent in utterance[:-1]:
@@ -88,32 +89,24 @@ def _inside(prob: float) -> float:
     return min(0.999, max(0.001, prob))
 
 
-def _factors(
-    utterances: Sequence[Sequence[tuple[Entry, bool]]], sil: Mapping[Entry, float], cfg: Config
-) -> dict[Entry, tuple[float, float]]:
+def _factors(utterances: Sequence[Sequence[Spoken]], sil: Mapping[Entry, float], cfg: Config) -> dict[Entry, tuple[float, float]]:
     """For each pronunciation, how much likelier it is after silence, and after speech, than the words before it predict."""
-    seen: dict[bool, Counter[Entry]] = {True: Counter(), False: Counter()}
-    expected: dict[bool, dict[Entry, float]] = {True: {}, False: {}}
+    seen, expected = Counter[tuple[Entry, bool]](), dict[tuple[Entry, bool], float]()
     for utterance in utterances:
         for (before, silent), (entry, _) in itertools.pairwise(utterance):
-            seen[silent][entry] += 1
+            seen[entry, silent] += 1
             for kind, prob in ((True, sil[before]), (False, 1 - sil[before])):
-                expected[kind][entry] = expected[kind].get(entry, 0.0) + prob
-    return {
-        entry: (
-            (seen[True][entry] + cfg.smooth_silence) / (expected[True][entry] + cfg.smooth_silence),
-            (seen[False][entry] + cfg.smooth_silence) / (expected[False][entry] + cfg.smooth_silence),
-        )
-        for entry in expected[True]
-    }
+                expected[entry, kind] = expected.get((entry, kind), 0.0) + prob
+    ratio = {key: (seen[key] + cfg.smooth_silence) / (total + cfg.smooth_silence) for key, total in expected.items()}
+    return {entry: (ratio[entry, True], ratio[entry, False]) for entry, kind in expected if kind}
 
 
 def make(paths: dict[str, Path], work: Path, cfg: Config, _nj: int) -> None:
     """Copy the language folder to `work` and add the probabilities. paths: lang, alignments."""
     lang_dir = paths["lang"]
     lang, alignments = open_alignments(lang_dir, paths["alignments"])
-    said = [spoken(alignments.get(u), lang) for u in alignments.ids]
-    probs = estimate(said, lang.prons, cfg)
+    utterances = [spoken(alignments.get(u), lang) for u in alignments.ids]
+    probs = estimate(utterances, lang.prons, cfg)
     for path in output_files(lang_dir):
         target = work / path.relative_to(lang_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +115,7 @@ def make(paths: dict[str, Path], work: Path, cfg: Config, _nj: int) -> None:
     several = [w for w, variants in lang.prons.items() if len(variants) > 1]
     print(
         f"silence: after {100 * probs.overall:.1f}% of the words, at {100 * probs.start:.1f}% of the starts; {len(several)} of "
-        f"{len(lang.prons)} words have more than one pronunciation; counted in {len(said)} utterances",
+        f"{len(lang.prons)} words have more than one pronunciation; counted in {len(utterances)} utterances",
         file=sys.stderr,
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError
+from kdtool.core.jobs import job_parser, split_groups
 from kdtool.features.store import FRAME_SHIFT
 
 if TYPE_CHECKING:
@@ -78,19 +79,14 @@ class Aligner:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="one job of kdtool align")
-    for name in ("work", "lang", "gmm"):
-        parser.add_argument(name, type=Path)
+    parser = job_parser("one job of kdtool align", "work", "lang", "gmm")
     parser.add_argument("--scale", type=float, required=True, help="acoustic scale for posteriors")
     parser.add_argument("--min-silence", type=float, required=True, help="seconds; shorter silences between words are joined")
     parser.add_argument("--refine", action="store_true", help="move the edges of silence")
-    parser.add_argument("--job", type=int, required=True)
-    parser.add_argument("--num-jobs", type=int, required=True)
     a = parser.parse_args(argv)
     import torch
 
     from kdtool.ali import aligner as adapting
-    from kdtool.core.jobs import split_groups
     from kdtool.core.progress import progress
     from kdtool.core.tables import write_jsonl
 

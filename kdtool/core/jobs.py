@@ -5,6 +5,7 @@ processes, kdtool.core.pool) or `slurm` (kdtool.core.slurm). Jobs end when the w
 the end of the first log and the command that repeats it are printed; outputs of the other jobs are reused (kdtool.core.parts).
 """
 
+import argparse
 import importlib
 import json
 import os
@@ -26,6 +27,16 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = {"local": "kdtool.core.pool", "slurm": "kdtool.core.slurm"}
 NO_SPACE = 1 << 16  # bytes; a disk with less free space counts as full
+
+
+def job_parser(description: str, *places: str) -> argparse.ArgumentParser:
+    """The command line of an array's job: paths by name, and the numbers that `run_array` adds."""
+    parser = argparse.ArgumentParser(description=description)
+    for name in places:
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--job", type=int, required=True)
+    parser.add_argument("--num-jobs", type=int, required=True)
+    return parser
 
 
 def split(items: Sequence[T], job: int, num_jobs: int) -> list[T]:

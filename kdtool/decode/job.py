@@ -4,12 +4,9 @@ In: model, features, an options file written by ``kdtool.decode.decode``. Out: `
 without result, with a reason), ``seconds.<J>.json``; the transforms of the speakers, each of whom is in one job, if the model adapts.
 """
 
-import argparse
-from pathlib import Path
-
 from kdtool.core.cli import cli_main
 from kdtool.core.dropped import write_dropped
-from kdtool.core.jobs import split_groups
+from kdtool.core.jobs import job_parser, split_groups
 from kdtool.core.progress import progress
 from kdtool.core.tables import read_json, write_json
 from kdtool.decode.candidates import write_candidates
@@ -19,14 +16,9 @@ from kdtool.formats.transforms import save_transforms
 
 def main() -> None:
     """Entry of the array's jobs; not called by hand."""
-    parser = argparse.ArgumentParser(prog="kdtool.decode.job", description=__doc__)
-    for name in ("model", "feats", "work"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--job", type=int, required=True)
-    parser.add_argument("--num-jobs", type=int, required=True)
-    args = parser.parse_args()
     import torch
 
+    args = job_parser("one job of steps/decode.sh", "model", "feats", "work").parse_args()
     torch.set_num_threads(1)
     options = read_json(args.work / "log" / "job.json")
     recogniser = recogniser_of(args.model)(args.model, args.feats, options)

@@ -87,20 +87,24 @@ def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: Stats,
     stats.frames += len(pdf)
 
 
+def mean_variance(count: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances (..., D) from counts (...) and sums of [x^2, x] (..., 2 D); 0 without frames."""
+    dim = moments.shape[-1] // 2
+    n = np.maximum(count, 1e-10)[..., None]
+    mean = moments[..., dim:] / n
+    return mean, moments[..., :dim] / n - mean**2
+
+
 def single_gaussians(stats: Stats, floor: np.ndarray, fallback: tuple[np.ndarray, np.ndarray], tree_digest: str) -> DiagGmm:
     """One Gaussian per pdf from per-pdf statistics; pdfs with hardly any frames get the fallback (mean, variance)."""
-    dim = stats.moments.shape[1] // 2
-    seen = stats.gamma >= MIN_OCCUPANCY
-    n = np.maximum(stats.gamma, 1e-10)[:, None]
-    mean = np.where(seen[:, None], stats.moments[:, dim:] / n, fallback[0])
-    var = np.where(seen[:, None], stats.moments[:, :dim] / n - mean**2, fallback[1])
+    seen = (stats.gamma >= MIN_OCCUPANCY)[:, None]
+    mean, var = (np.where(seen, own, other) for own, other in zip(mean_variance(stats.gamma, stats.moments), fallback, strict=True))
     count = len(stats.gamma)
     return DiagGmm(mean, np.maximum(var, floor), np.ones(count), np.arange(count + 1), tree_digest)
 
 
 def reestimate(model: DiagGmm, stats: Stats, floor: np.ndarray, *, drop: bool = True) -> DiagGmm:
     """The M-step. floor: smallest variance (D,). `drop` removes Gaussians below MIN_OCCUPANCY frames; one per pdf always stays."""
-    dim = model.dim
     owner = np.repeat(np.arange(model.num_pdfs), np.diff(model.offsets))
     keep = (stats.gamma >= MIN_OCCUPANCY) | (not drop)
     best = np.full(model.num_pdfs, -1.0)
@@ -109,10 +113,9 @@ def reestimate(model: DiagGmm, stats: Stats, floor: np.ndarray, *, drop: bool = 
     first = np.zeros(model.num_gaussians, bool)
     first[model.offsets[:-1]] = True
     keep |= first & starving[owner]
-    n = np.maximum(stats.gamma, 1e-10)[:, None]
     enough = (stats.gamma >= MIN_OCCUPANCY)[:, None]
-    mean = np.where(enough, stats.moments[:, dim:] / n, model.means)
-    var = np.where(enough, np.maximum(stats.moments[:, :dim] / n - mean**2, floor), model.variances)
+    mean, var = mean_variance(stats.gamma, stats.moments)
+    mean, var = np.where(enough, mean, model.means), np.where(enough, np.maximum(var, floor), model.variances)
     occupancy = np.where(enough[:, 0], stats.gamma, 1.0)[keep]
     total = np.bincount(owner[keep], weights=occupancy, minlength=model.num_pdfs)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[keep], minlength=model.num_pdfs))])
@@ -143,9 +146,7 @@ def split_targets(occupancy: np.ndarray, total: int, power: float, min_count: fl
     return targets
 
 
-def mix_up(
-    model: DiagGmm, occupancy: np.ndarray, total: int, *, power: float, min_count: float, rng: np.random.Generator
-) -> DiagGmm:
+def mix_up(model: DiagGmm, occupancy: np.ndarray, total: int, *, power: float, min_count: float, rng: np.random.Generator) -> DiagGmm:
     """Split the heaviest Gaussians until there are about `total`; the halves are shifted in a random direction."""
     targets = split_targets(occupancy, total, power, min_count)
     means, variances, weights, offsets = [], [], [], [0]

@@ -14,16 +14,14 @@ from kdtool.core.tables import read_json, write_json
 from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.features.store import FeatureSet
 
-WINDOW = 2
 FEATURE_FILE, TRANSFORM_FILE = "feature.json", "transform.safetensors"
 
 
-def add_deltas(feats: np.ndarray, order: int = 2, window: int = WINDOW) -> np.ndarray:
+def add_deltas(feats: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
     """Features with their first to `order`-th derivatives beside them.
 
-    feats: (T, D); returns float32 (T, (order + 1) D), contiguous. The regression formula of HTK and Kaldi over `window`
-    frames to each side; the edge frames are repeated. Higher orders convolve the window with itself first, so that
-    only the original frames are repeated at the edges.
+    feats: (T, D); returns float32 (T, (order + 1) D), contiguous. The regression formula of HTK and Kaldi over `window` frames to each
+    side. Higher orders convolve the window with itself first, so that only the original frames are repeated at the edges.
     """
     base = np.arange(-window, window + 1, dtype=np.float64)
     base /= (base**2).sum()
@@ -56,11 +54,9 @@ def log_det(transform: np.ndarray | None) -> float:
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """How a model's features are computed from a feature folder's.
-
-    kind, input_dim: of the feature folder; deltas: orders of derivatives; context: frames spliced to each side; matrix:
-    float32 (D, spliced dimension) or None; adapted: whether the model needs each speaker's features transformed (fMLLR).
-    """
+    """How a model's features are computed from a feature folder's of that kind and input_dim. deltas: orders of derivatives; context:
+    frames spliced to each side; matrix: float32 (D, spliced dimension) or None; adapted: whether the model needs each speaker's features
+    transformed (fMLLR)."""
 
     kind: str
     input_dim: int
@@ -112,7 +108,5 @@ class FrontEnd:
     def check(self, folder: Path, features: FeatureSet) -> None:
         """KdError unless the feature folder is of the kind that the model in `folder` was trained on."""
         if features.kind != self.kind or features.dim != self.input_dim:
-            raise KdError(
-                f"{folder} was trained on {self.kind} of {self.input_dim} coefficients, these features are "
-                f"{features.kind} of {features.dim} coefficients; extract {self.kind} features for this set"
-            )
+            raise KdError(f"{folder} was trained on {self.kind} of {self.input_dim} coefficients, these features are "
+                          f"{features.kind} of {features.dim} coefficients; extract {self.kind} features for this set")  # fmt: skip

@@ -30,12 +30,8 @@ FIRST_FILE = "gmm_first.safetensors"
 
 @dataclass
 class Gmm:
-    """An opened GMM folder.
-
-    front: its front end. For models of speaker-adapted features (``front.adapted``): first, the same Gaussians on
-    unadapted features; adaptation, how transforms are estimated. silence: bool
-    (num_pdfs,), the pdfs of silence phones.
-    """
+    """An opened GMM folder. silence: bool (num_pdfs,), the pdfs of silence phones. For models of speaker-adapted features
+    (``front.adapted``): first, the same Gaussians on unadapted features; adaptation, how transforms are estimated."""
 
     model: DiagGmm
     tree: Tree
@@ -59,16 +55,9 @@ def phones_digest(lang: Lang) -> str:
 
 
 def save_gmm(
-    folder: Path,
-    model: DiagGmm,
-    tree: Tree,
-    lang: Lang,
-    front: FrontEnd,
-    history: list[dict[str, Any]],
-    *,
-    first: DiagGmm | None = None,
-    adaptation: Adaptation | None = None,
-) -> None:
+    folder: Path, model: DiagGmm, tree: Tree, lang: Lang, front: FrontEnd, history: list[dict[str, Any]], *,
+    first: DiagGmm | None = None, adaptation: Adaptation | None = None,
+) -> None:  # fmt: skip
     """Write a trained model with the digests that later checks compare. first, adaptation: as in `Gmm`."""
     model.tree_digest = tree.digest
     model.save(folder)
@@ -94,10 +83,8 @@ def open_gmm(folder: Path) -> Gmm:
         raise KdError(f"{folder}: no GMM here ({GMM_FILE} is missing); train one with steps/train_mono.sh or steps/train_tri.sh")
     model, tree = DiagGmm.load(folder), Tree.load(folder)
     if model.tree_digest != tree.digest or model.num_pdfs != tree.num_pdfs:
-        raise KdError(
-            f"{folder}: {GMM_FILE} has {model.num_pdfs} pdfs of tree {model.tree_digest[:12]}, {TREE_FILE} has "
-            f"{tree.num_pdfs} of tree {tree.digest[:12]}: they come from different runs; train again"
-        )
+        raise KdError(f"{folder}: {GMM_FILE} has {model.num_pdfs} pdfs of tree {model.tree_digest[:12]}, {TREE_FILE} has "
+                      f"{tree.num_pdfs} of tree {tree.digest[:12]}: they come from different runs; train again")  # fmt: skip
     front = FrontEnd.load(folder)
     if model.dim != front.dim:
         raise KdError(f"{folder}: Gaussians of dimension {model.dim}, a front end that makes {front.dim}; train again")
@@ -106,34 +93,28 @@ def open_gmm(folder: Path) -> Gmm:
         return Gmm(model, tree, front, silence)
     first, adaptation = DiagGmm.load(folder, FIRST_FILE), Adaptation.load(folder)
     if not np.array_equal(first.offsets, model.offsets) or len(adaptation.prior.k) != model.dim:
-        raise KdError(
-            f"{folder}: {FIRST_FILE} has {first.num_gaussians} Gaussians, {GMM_FILE} has {model.num_gaussians}, {PRIOR_FILE} is for "
-            f"{len(adaptation.prior.k)} of {model.dim} dimensions: they come from different runs; train again"
-        )
+        raise KdError(f"{folder}: {FIRST_FILE} has {first.num_gaussians} Gaussians, {GMM_FILE} has {model.num_gaussians}, {PRIOR_FILE} is "
+                      f"for {len(adaptation.prior.k)} of {model.dim} dimensions: they come from different runs; train again")  # fmt: skip
     return Gmm(model, tree, front, silence, first, adaptation)
 
 
 def check_fits(folder: Path, gmm: Gmm, lang: Lang, features: FeatureSet) -> None:
-    """Raise KdError unless the lang folder has the model's phones and the features have the model's kind."""
+    """KdError unless the lang folder has the model's phones and the features have the model's kind."""
     stored = read_json(folder / "meta.json").get("phones_digest")
     if stored != phones_digest(lang):
         phones = read_table(folder / PHONES_FILE)
         differing = sorted({p for p in {*phones, *lang.phones} if phones.get(p) != lang.phones.get(p)})[:5]
-        raise KdError(
-            f"{folder} was trained with other phones or HMM topology than this lang folder has ({len(phones)} symbols there, "
-            f"{len(lang.phones)} here; differing: {', '.join(differing) or 'numbers of states'}); use the lang folder it was "
-            "trained with, or train again"
-        )
+        raise KdError(f"{folder} was trained with other phones or HMM topology than this lang folder has ({len(phones)} symbols there, "
+                      f"{len(lang.phones)} here; differing: {', '.join(differing) or 'numbers of states'}); use the lang folder it was "
+                      "trained with, or train again")  # fmt: skip
     gmm.front.check(folder, features)
 
 
 def check_alignment(alignments: AlignmentSet, lang: Lang) -> None:
     """Raise KdError unless the alignment is over this lang folder's phones."""
     if alignments.meta.get("phones_digest") != phones_digest(lang):
-        raise KdError(
-            f"{alignments.folder} was made with other phones or HMM topology than this lang folder has; "
-            "align again with this lang folder"
-        )
+        raise KdError(f"{alignments.folder} was made with other phones or HMM topology than this lang folder has; "
+                      "align again with this lang folder")  # fmt: skip
 
 
 def open_alignments(lang_dir: Path, ali_dir: Path) -> tuple[Lang, AlignmentSet]:

@@ -22,22 +22,15 @@ class DiagGmm:
 
     TENSORS = frozenset({"means", "inv_vars", "log_weights", "offsets"})
 
-    def __init__(
-        self, means: np.ndarray, variances: np.ndarray, weights: np.ndarray, offsets: np.ndarray, tree_digest: str = ""
-    ) -> None:
+    def __init__(self, means: np.ndarray, variances: np.ndarray, weights: np.ndarray, offsets: np.ndarray, tree_digest: str = "") -> None:
         self.means, self.variances = means.astype(np.float64), variances.astype(np.float64)
         self.weights, self.offsets = weights.astype(np.float64), offsets.astype(np.int64)
         self.tree_digest = tree_digest
         if not (self.means.shape == self.variances.shape and len(self.means) == len(weights) == offsets[-1]):
-            raise KdError(
-                f"GMM: {len(means)} means, {len(variances)} variances, {len(weights)} weights, last offset {offsets[-1]}"
-            )
+            raise KdError(f"GMM: {len(means)} means, {len(variances)} variances, {len(weights)} weights, last offset {offsets[-1]}")
         if np.any(np.diff(offsets) < 1) or not np.all(self.variances > 0) or not np.all(np.isfinite(self.means)):
             raise KdError("GMM: a pdf without Gaussians, or a mean or variance that is not a number; train it again")
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """log N(x) = [x^2, x, 1] @ quadratic: one matrix product for all frames and Gaussians."""
+        # log N(x) = [x^2, x, 1] @ quadratic: one matrix product for all frames and Gaussians.
         inv = 1.0 / self.variances
         const = np.log(self.weights) + 0.5 * (np.log(inv) - self.means**2 * inv - np.log(2 * np.pi)).sum(axis=1)
         self.quadratic = np.concatenate([-0.5 * inv, self.means * inv, const[:, None]], axis=1).T.astype(np.float32)
@@ -55,24 +48,21 @@ class DiagGmm:
         return self.means.shape[1]
 
     def log_likelihood(self, feats: np.ndarray, pdfs: np.ndarray | None = None) -> np.ndarray:
-        """Log-likelihoods (nats) of frames.
-
-        feats: (T, D); pdfs: which pdfs to score, all if None. Returns float32 (T, number of pdfs), contiguous.
-        """
+        """Log-likelihoods (nats) of frames (T, D) by the given pdfs (None: all), float32 (T, number of pdfs), contiguous."""
         import torch
 
         if feats.ndim != 2 or feats.shape[1] != self.dim:
             raise KdError(f"GMM of dimension {self.dim} given features of shape {feats.shape}; use the features it was trained on")
-        wanted = np.arange(self.num_pdfs) if pdfs is None else np.asarray(pdfs)
-        counts = (self.offsets[wanted + 1] - self.offsets[wanted]).astype(np.int64)
+        chosen = np.arange(self.num_pdfs) if pdfs is None else np.asarray(pdfs)
+        counts = (self.offsets[chosen + 1] - self.offsets[chosen]).astype(np.int64)
         # Pdfs with equal numbers of Gaussians form one dense block: log-sum-exp without ragged indexing.
         order = np.argsort(counts, kind="stable")
-        rows = np.concatenate([np.arange(self.offsets[p], self.offsets[p + 1]) for p in wanted[order]])
+        rows = np.concatenate([np.arange(self.offsets[p], self.offsets[p + 1]) for p in chosen[order]])
         sizes, firsts = np.unique(counts[order], return_index=True)
         blocks = list(zip(sizes.tolist(), firsts.tolist(), [*firsts[1:].tolist(), len(order)], strict=True))
         weights = torch.from_numpy(np.ascontiguousarray(self.quadratic[:, rows].T))
         expanded = torch.from_numpy(expand(feats))
-        out = np.empty((len(feats), len(wanted)), np.float32)
+        out = np.empty((len(feats), len(chosen)), np.float32)
         buffer = torch.empty((len(rows), min(CHUNK, len(feats))))
         for begin in range(0, len(feats), CHUNK):
             chunk = expanded[begin : begin + CHUNK]

@@ -6,6 +6,8 @@ the way from single phones to all of them is a question), as Kaldi's automatic q
 
 import numpy as np
 
+from kdtool.gmm.em import mean_variance
+
 VARIANCE_FLOOR = 0.01
 
 
@@ -16,9 +18,7 @@ def log_likelihood(count: np.ndarray, moments: np.ndarray) -> np.ndarray:
     are normalised to variance 1). A floored variance v counts -1/2 per frame, where Kaldi has -v / (2 VARIANCE_FLOOR).
     """
     dim = moments.shape[-1] // 2
-    n = np.maximum(count, 1e-10)[..., None]
-    mean = moments[..., dim:] / n
-    var = np.maximum(moments[..., :dim] / n - mean**2, VARIANCE_FLOOR)
+    var = np.maximum(mean_variance(count, moments)[1], VARIANCE_FLOOR)
     value = -0.5 * count * (dim * np.log(2 * np.pi) + dim + np.log(var).sum(axis=-1))
     return np.where(count > 0, value, 0.0)
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kdtool.ali.from_path import to_alignment
+from kdtool.ali.aligner import to_alignment
 from kdtool.core.errors import KdError
 from kdtool.formats.tree import Tree
 from kdtool.gmm.flat_start import equal_path, shortest_states

@@ -8,8 +8,6 @@ the model, and all states are final. The end of an utterance leads on to the beg
 state sum to one. Staying in a phone and going on have a half each; with one output per arc that adds the same to all paths.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -60,7 +58,7 @@ class Denominator:
     meta: dict[str, Any]
 
     @classmethod
-    def make(cls, lm: PhoneLm, tree: Tree) -> Denominator:
+    def make(cls, lm: PhoneLm, tree: Tree) -> "Denominator":
         """Compose the LM with the tree."""
         pdfs = np.ascontiguousarray(tree.pdf_map[:, :, 0, :])
         hmm = _hmm(lm, pdfs)
@@ -88,7 +86,7 @@ class Denominator:
         write_json(folder / META_FILE, self.meta)
 
     @classmethod
-    def load(cls, folder: Path) -> Denominator:
+    def load(cls, folder: Path) -> "Denominator":
         """Read a folder back; KdError when it is no denominator or damaged."""
         tensors, meta = load_tensors(folder / DENOMINATOR_FILE), read_json(folder / META_FILE)
         names = {*(f"lm.{f.name}" for f in fields(PhoneLm)), *(f"hmm.{f.name}" for f in fields(Hmm)), "pdfs", "arcs", "scores"}

@@ -8,8 +8,6 @@ Probabilities are scaled per frame, so that they need no logarithms; and states 
 arcs, which are computed once for all of them. On a CPU it takes a tenth of k2's time, which builds a lattice first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ probabilities, and the history of phones before the chunk is known: so each is a
 is never above the denominator's.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

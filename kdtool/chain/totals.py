@@ -4,8 +4,6 @@ In: network outputs (B, n, V), acceptors. Out: log-sums over all their paths, fl
 per chunk, are k2's; the denominator, one graph for all, is k2's or this package's own (dense.py), which is faster on a CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -28,10 +28,7 @@ CACHE_BYTES = 150_000_000  # features and graphs of a shard stay in memory up to
 
 
 class Shard:
-    """State of one shard.
-
-    `feats`: features of a frame with its speaker's transform, once there is one; `raw`: without it.
-    """
+    """State of one shard. `feats`: features of a frame with its speaker's transform, once there is one; `raw`: without it."""
 
     def __init__(self, feat_dir: str, ids: list[str], words: Words, front: FrontEnd) -> None:
         import torch
@@ -132,9 +129,7 @@ class Shard:
     def align_as_before(self) -> None:
         """Make the held alignments, with the present tree's pdfs, the current ones."""
         for utterance in self.ids:
-            ali = self.given[utterance]
-            left, right = contexts(ali)
-            self.pdf[utterance] = self.builder.tree.pdf_map[left, ali.phone, right, ali.state]
+            self.pdf[utterance] = self.builder.tree.pdf_map[tuple(context_keys(self.given[utterance]).T)]
         self.given = {}
 
     def accumulate(self, model: DiagGmm, raw: bool = False) -> Stats:
@@ -166,10 +161,8 @@ class Shard:
         self.transforms = transforms
 
     def adapt(self, model: DiagGmm, silence: np.ndarray, how: fmllr.Adaptation) -> tuple[float, float]:
-        """Re-estimate the transforms of the shard's speakers (it has all their utterances); gain over the identity in nats, and frames.
-
-        silence: bool (pdfs of the current alignment,).
-        """
+        """Re-estimate the transforms of the shard's speakers (it has all their utterances); silence: bool (pdfs of the current alignment,).
+        Returns the gain over the identity in nats, and frames."""
         stats: dict[str, fmllr.FmllrStats] = {}
         for ids, x, pdf in self._chunks():
             precision, target = fmllr.targets(model, x, pdf)
@@ -216,14 +209,12 @@ class Shard:
         """Statistics of every (left, centre, right, state) seen, float64; None without utterances."""
         if not self.ids:
             return None
-        alis = [self.given[u] for u in self.ids]
-        keys = [np.stack([left, ali.phone, right, ali.state], axis=1) for ali, (left, right) in zip(alis, map(contexts, alis), strict=True)]
-        return frame_stats(np.concatenate(keys), np.concatenate([self.feats(u) for u in self.ids]))
+        keys = np.concatenate([context_keys(self.given[u]) for u in self.ids])
+        return frame_stats(keys, np.concatenate([self.feats(u) for u in self.ids]))
 
 
-def contexts(ali: Alignment) -> tuple[np.ndarray, np.ndarray]:
-    """Left and right phone of each frame's phone, int64 (T,); 0 at the utterance's edges."""
+def context_keys(ali: Alignment) -> np.ndarray:
+    """Left phone, phone, right phone and state of each frame, int64 (T, 4); phone 0 is the utterance's edge."""
     segments = ali.phone_segments()
-    left = np.concatenate([[0], segments.ids[:-1]])
-    right = np.concatenate([segments.ids[1:], [0]])
-    return np.repeat(left, segments.length), np.repeat(right, segments.length)
+    left, right = ([0, *segments.ids[:-1]], [*segments.ids[1:], 0])
+    return np.stack([np.repeat(left, segments.length), ali.phone, np.repeat(right, segments.length), ali.state], axis=1)

@@ -11,7 +11,7 @@ from kdtool.ali.aligner import to_alignment
 from kdtool.core.errors import KdError
 from kdtool.formats.tree import Tree
 from kdtool.gmm.flat_start import equal_path, shortest_states
-from kdtool.gmm.shard import contexts
+from kdtool.gmm.shard import context_keys
 from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
 
 SIL, SPN, A, B, C = 1, 2, 3, 4, 5
@@ -130,8 +130,7 @@ def test_path_to_alignment_tells_equal_phones_apart() -> None:
     assert senones.length.tolist() == [2] * 11 and senones.ids.tolist() == graph.pdf[list(path)].tolist()
     phones = ali.phone_segments()
     assert phones.ids.tolist() == [A, A, A, B] and phones.length.tolist() == [6, 6, 6, 4]
-    left, right = contexts(ali)
-    np.testing.assert_array_equal(tree.pdf_map[left, ali.phone, right, ali.state], ali.pdf)
+    np.testing.assert_array_equal(tree.pdf_map[tuple(context_keys(ali).T)], ali.pdf)
     with pytest.raises(KdError, match="graph and path differ"):
         to_alignment("u", graph, np.repeat(np.array(path), 2), ["AA", "AB", "C"])
 

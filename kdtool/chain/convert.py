@@ -11,7 +11,7 @@ from pathlib import Path
 from kdtool.chain.labels import load_tree, to_chain
 from kdtool.core.cli import cli_main
 from kdtool.core.dropped import account
-from kdtool.core.main import ALI, CHAIN_TREE, LANG, step_main
+from kdtool.core.main import ALI, LANG, TREE, step_main
 from kdtool.formats.alignment import Alignment, save_alignments
 from kdtool.formats.tree import CHAIN
 from kdtool.gmm.folder import open_alignments, phones_digest
@@ -40,7 +40,7 @@ def convert(paths: dict[str, Path], work: Path, cfg: ConvertConfig, _nj: int) ->
 
 def main(argv: Sequence[str] | None = None) -> None:
     step_main(
-        "convert_ali", ConvertConfig, {"lang": LANG, "ali": ALI, "tree": CHAIN_TREE}, "alignment folder to make", convert, argv,
+        "convert_ali", ConvertConfig, {"lang": LANG, "ali": ALI, "tree": TREE}, "alignment folder to make", convert, argv,
         code="kdtool.chain.convert", description="Give an alignment the pdfs of a chain tree, for LF-MMI students.",
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from kdtool.chain.labels import load_tree
 from kdtool.chain.phone_lm import estimate
 from kdtool.core.cli import cli_main
 from kdtool.core.errors import UsageError
-from kdtool.core.main import ALI, CHAIN_TREE, LANG, step_main
+from kdtool.core.main import ALI, LANG, TREE, step_main
 from kdtool.gmm.folder import open_alignments
 
 
@@ -49,7 +49,7 @@ def make(paths: dict[str, Path], work: Path, cfg: DenominatorConfig, _nj: int) -
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    inputs = {"lang": LANG, "ali": ALI.called("training alignment"), "tree": CHAIN_TREE}
+    inputs = {"lang": LANG, "ali": ALI.called("training alignment"), "tree": TREE}
     step_main(
         "make_denominator", DenominatorConfig, inputs, "folder to make", make, argv, code="kdtool.chain.make_denominator",
         description="Denominator graph of LF-MMI: phone n-gram and tree as one acceptor.",

@@ -35,7 +35,7 @@ FEATS = Input("features", "feature folder", "features")
 LANG = Input("lang", "lang folder", "lang")
 ALI = Input("alignment", "10 ms alignment", "ali")
 GMM = Input("gmm", "GMM folder", "model")
-CHAIN_TREE = Input("tree", "folder with a chain tree", file="tree.safetensors")
+TREE = Input("tree", "folder with a chain tree", file="tree.safetensors")
 
 
 def step_main(

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdtool.core.cli import cli_main, parse_args
+from kdtool.core.cli import cli_main
 from kdtool.core.errors import KdError, UsageError
-from kdtool.core.inputs import door
-from kdtool.core.step import run_step
+from kdtool.core.main import LANG, TREE, Input, step_main
 from kdtool.graph.fst import FstArrays
 
 if TYPE_CHECKING:
@@ -28,6 +27,10 @@ class Config:
 
     order: int = field(default=2, metadata={"help": "2: bigram of the alignments' phones; 0: free loop, all phones equally likely"})
     min_count: int = field(default=5, metadata={"help": "leave out phones that occur less often in the alignments"})
+
+    def __post_init__(self) -> None:
+        if self.order not in (0, 2):
+            raise UsageError(f"--order {self.order}: 0 (free loop) or 2 (bigram)")
 
 
 def bigram_counts(sequences: Iterable[np.ndarray], size: int) -> np.ndarray:
@@ -69,19 +72,19 @@ def bigram_fst(log_prob: np.ndarray) -> FstArrays:
     return FstArrays.build(first[phones], second[phones], second[phones], second[phones], weight, final)
 
 
-def make(ali_dir: Path, model_dir: Path, lang_dir: Path, cfg: Config, work: Path) -> None:
-    """Estimate the bigram, compile the graph and write it to ``work``."""
+def make(paths: dict[str, Path], work: Path, cfg: Config, _nj: int) -> None:
+    """Estimate the bigram, compile the graph and write it to ``work``. paths: lang, alignments, model."""
     from kdtool.formats.alignment import AlignmentSet
     from kdtool.formats.tree import Tree
     from kdtool.graph.hclg import Clock, build_graph
     from kdtool.lang.lang import Lang
 
-    lang, tree, alignments = Lang.load(lang_dir), Tree.load(model_dir), AlignmentSet.open(ali_dir)
+    lang, tree, alignments = Lang.load(paths["lang"]), Tree.load(paths["model"]), AlignmentSet.open(paths["alignments"])
     counts = bigram_counts((alignments.get(u).phone_segments().ids for u in alignments.ids), len(lang.phone_names))
     rare = np.flatnonzero(counts.sum(axis=0) < cfg.min_count)
     counts[rare[rare > 0]], counts[:, rare[rare > 0]] = 0, 0
     if not counts.any():
-        raise KdError(f"{ali_dir}: no phone occurs {cfg.min_count} times in {len(alignments)} alignments; lower --min-count")
+        raise KdError(f"{alignments.folder}: no phone occurs {cfg.min_count} times in {len(alignments)} alignments; lower --min-count")
     log_prob = witten_bell(counts) if cfg.order else free_loop(counts)
     clock = Clock("make_phone_graph")
     graph = build_graph(bigram_fst(log_prob), None, tree, lang.phone_names, clock)
@@ -106,22 +109,14 @@ def say_plain(graph: "DecodingGraph", lang: "Lang") -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry of steps/make_phone_graph.sh."""
-    places = [
-        ("lang", "language folder"), ("alignments", "training alignments (phones)"), ("model", "folder with the tree"),
-        ("out", "graph folder to make"),
-    ]  # fmt: skip
-    paths, cfg, common = parse_args(
-        Config, places, argv, prog="steps/make_phone_graph.sh",
+    inputs = {
+        "lang": LANG.called("language folder"),
+        "alignments": Input("alignments", "training alignments (phones)", "ali", beside=("lang",)),
+        "model": TREE.called("folder with the tree"),
+    }
+    step_main(
+        "make_phone_graph", Config, inputs, "graph folder to make", make, argv, code="kdtool.graph.phone_graph",
         description="Decoding graph of a phone bigram or a free phone loop, for phone error rates.",
-    )  # fmt: skip
-    if cfg.order not in (0, 2):
-        raise UsageError(f"--order {cfg.order}: 0 (free loop) or 2 (bigram)")
-    run_step(
-        "make_phone_graph", out=paths["out"], options=cfg, common=common, code=("kdtool.graph.phone_graph",),
-        inputs={"lang": paths["lang"], "alignments": paths["alignments"], "tree": paths["model"] / "tree.safetensors"},
-        body=lambda work: make(paths["alignments"], paths["model"], paths["lang"], cfg, work),
-        doors=[door("lang", paths["lang"]), door("ali", paths["alignments"], lang=paths["lang"])],
     )  # fmt: skip
 
 

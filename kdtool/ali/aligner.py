@@ -73,7 +73,7 @@ class Aligner:
         assert how is not None
         speaker = self.features.info(next(iter(graphs))).speaker
         for _ in range(self.passes):
-            stats = fmllr.FmllrStats.zeros(self.gmm.model.dim)
+            stats = fmllr.RowStats.zeros(self.gmm.model.dim)
             judge = self.first if adapted is None else self.model
 
             for utterance, graph, path in self._search(judge, graphs, adapted):

@@ -35,7 +35,7 @@ class SpeakerAdapter:
 
     def learn(self, features: FeatureSet, found: Iterable[tuple[str, Lattice]], weights: np.ndarray) -> None:
         """Estimate a speaker's transform from lattices of their utterances, paths weighted by the scores parts @ weights."""
-        stats, speaker = fmllr.FmllrStats.zeros(self._gmm.model.dim), ""
+        stats, speaker = fmllr.RowStats.zeros(self._gmm.model.dim), ""
         for utterance, lattice in found:
             speaker = features.info(utterance).speaker
             raw, transform = self._gmm.front.features(features, utterance), self.transforms.get(speaker)

@@ -15,7 +15,7 @@ import numpy as np
 
 from kdtool.core.errors import KdError
 from kdtool.core.tensors import load_tensors, save_tensors
-from kdtool.gmm.em import posteriors
+from kdtool.gmm.em import Sums, posteriors
 from kdtool.gmm.model import DiagGmm
 
 PRIOR_FILE = "fmllr_prior.safetensors"
@@ -24,15 +24,16 @@ SWEEPS, CONVERGED = 20, 1e-5  # sweeps over the rows; gain per frame (nats) belo
 
 
 @dataclass
-class FmllrStats:
-    """Sums for one speaker: frames (weighted), g (D, D + 1, D + 1) and k (D, D + 1), all float64."""
+class RowStats(Sums):
+    """Sums for one speaker: frames (weighted), g (D, D + 1, D + 1) and k (D, D + 1), all float64. The objective of a transform W is, row by
+    row, k W - W g W / 2, and the frames times its log-determinant."""
 
     frames: float
     g: np.ndarray
     k: np.ndarray
 
     @classmethod
-    def zeros(cls, dim: int) -> "FmllrStats":
+    def zeros(cls, dim: int) -> "RowStats":
         return cls(0.0, np.zeros((dim, dim + 1, dim + 1)), np.zeros((dim, dim + 1)))
 
     def add_frames(self, raw: np.ndarray, precision: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:
@@ -45,8 +46,8 @@ class FmllrStats:
             self.g += weighted_outer(precision[block] * share, wide)
             self.k += (target[block] * share).T @ wide
 
-    def plus(self, other: "FmllrStats", weight: float) -> "FmllrStats":
-        return FmllrStats(self.frames + weight * other.frames, self.g + weight * other.g, self.k + weight * other.k)
+    def plus(self, other: "RowStats", weight: float) -> "RowStats":
+        return RowStats(self.frames + weight * other.frames, self.g + weight * other.g, self.k + weight * other.k)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Adaptation:
     """How a model's transforms are estimated. prior: statistics of one frame (`expected`), counted `prior_frames` times;
     silence_weight: of frames aligned to silence."""
 
-    prior: FmllrStats
+    prior: RowStats
     prior_frames: float
     silence_weight: float
 
@@ -62,13 +63,12 @@ class Adaptation:
         """Weight of each frame, (T,), from whether it is silence."""
         return np.where(silent, self.silence_weight, 1.0)
 
-    def estimate(self, stats: FmllrStats, speaker: str) -> tuple[np.ndarray, float]:
-        """A speaker's transform and its gain over the identity, see `estimate`.
-
-        Without data (every frame is silence or noise, or without a prior too few frames) it is the
-        identity, and a message says so once per process.
-        """
+    def estimate(self, stats: RowStats, speaker: str) -> tuple[np.ndarray, float]:
+        """A speaker's transform and its gain over the identity, see `estimate`. Without data (every frame is silence or noise, or without a
+        prior too few frames) it is the identity, and a message says so once per process."""
+        why = "no frame is speech"
         if stats.frames > 0:
+            why = f"{stats.frames:g} frames of speech with a prior of {self.prior_frames:g} determine no transform"
             try:
                 with np.errstate(all="ignore"):
                     found = estimate(stats.plus(self.prior, self.prior_frames))
@@ -76,9 +76,6 @@ class Adaptation:
                     return found
             except np.linalg.LinAlgError:
                 pass
-            why = f"{stats.frames:g} frames of speech with a prior of {self.prior_frames:g} determine no transform"
-        else:
-            why = "no frame is speech"
         _say_once(f"note: speaker {speaker}: {why}, so the features stay as they are (identity transform)")
         return identity(len(stats.k)), 0.0
 
@@ -91,7 +88,7 @@ class Adaptation:
         t = load_tensors(folder / PRIOR_FILE)
         if set(t) != {"g", "k", "settings"}:
             raise KdError(f"{folder / PRIOR_FILE} holds {', '.join(sorted(t))}, no fMLLR prior; train the model again")
-        return cls(FmllrStats(1.0, t["g"], t["k"]), float(t["settings"][0]), float(t["settings"][1]))
+        return cls(RowStats(1.0, t["g"], t["k"]), float(t["settings"][0]), float(t["settings"][1]))
 
 
 @functools.cache
@@ -100,7 +97,7 @@ def _say_once(line: str) -> None:
 
 
 def accumulate(
-    model: DiagGmm, raw: np.ndarray, pdf: np.ndarray, weight: np.ndarray, stats: FmllrStats,
+    model: DiagGmm, raw: np.ndarray, pdf: np.ndarray, weight: np.ndarray, stats: RowStats,
     *, judge: DiagGmm | None = None, judged: np.ndarray | None = None,
 ) -> None:  # fmt: skip
     """Add frames to a speaker's statistics; frames of weight 0 (perhaps all) do not count.
@@ -140,7 +137,7 @@ def weighted_outer(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     return full
 
 
-def expected(model: DiagGmm, occupancy: np.ndarray) -> FmllrStats:
+def expected(model: DiagGmm, occupancy: np.ndarray) -> RowStats:
     """Statistics of one frame of a speaker who matches the model: the identity is the best transform for them.
 
     occupancy (num_pdfs,): frames of each pdf, for the pdfs' shares.
@@ -153,13 +150,13 @@ def expected(model: DiagGmm, occupancy: np.ndarray) -> FmllrStats:
     g = weighted_outer(precision, wide)
     index = np.arange(model.dim)
     g[:, index, index] += precision.T @ model.variances
-    return FmllrStats(1.0, g, k)
+    return RowStats(1.0, g, k)
 
 
-def objective(stats: FmllrStats, transform: np.ndarray) -> float:
-    """Log-likelihood (nats) of the speaker's frames as a function of the transform, up to a constant."""
+def objective(stats: RowStats, transform: np.ndarray) -> float:
+    """Log-likelihood (nats) of the frames as a function of the transform (D, D or D + 1), up to a constant."""
     quadratic = np.einsum("ij,ijk,ik->", transform, stats.g, transform)
-    return float(stats.frames * np.linalg.slogdet(transform[:, :-1])[1] + (stats.k * transform).sum() - 0.5 * quadratic)
+    return float(stats.frames * np.linalg.slogdet(transform[:, : len(transform)])[1] + (stats.k * transform).sum() - 0.5 * quadratic)
 
 
 def identity(dim: int) -> np.ndarray:
@@ -167,7 +164,7 @@ def identity(dim: int) -> np.ndarray:
     return np.eye(dim, dim + 1)
 
 
-def estimate(total: FmllrStats) -> tuple[np.ndarray, float]:
+def estimate(total: RowStats) -> tuple[np.ndarray, float]:
     """The best transform float64 (D, D + 1), and its gain over the identity in nats."""
     start = identity(len(total.k))
     if total.frames <= 0:
@@ -177,18 +174,19 @@ def estimate(total: FmllrStats) -> tuple[np.ndarray, float]:
     def row(i: int, cofactor: np.ndarray) -> np.ndarray:
         return best_row(inverse[i], total.k[i], cofactor, total.frames)
 
-    return row_by_row(start, row, lambda w: objective(total, w), SWEEPS, CONVERGED * total.frames)
+    return row_by_row(total, start, row, SWEEPS, CONVERGED)
 
 
 def row_by_row(
-    w: np.ndarray, best: Callable[[int, np.ndarray], np.ndarray], value: Callable[[np.ndarray], float], sweeps: int, least: float
+    stats: RowStats, w: np.ndarray, best: Callable[[int, np.ndarray], np.ndarray], sweeps: int, least: float
 ) -> tuple[np.ndarray, float]:
-    """Improve a transform (D, D or more) row by row; the first D columns are its matrix. Returns it and the gain in `value`.
+    """Improve a transform (D, D or D + 1) row by row; the first D columns are its matrix. Returns it and the gain in nats.
 
-    best(i, cofactors of row i up to scale): the row that is best with the others fixed. Ends after `sweeps` or a gain below `least`.
+    best(i, cofactors of row i up to scale): the row that is best with the others fixed. Ends after `sweeps`, or when one gains less than
+    `least` per frame.
     """
     dim = len(w)
-    start = now = value(w)
+    start = now = objective(stats, w)
     for _ in range(sweeps):
         before, a_inverse = now, np.linalg.inv(w[:, :dim])
         for i in range(dim):
@@ -196,8 +194,8 @@ def row_by_row(
             change = (row[:dim] - w[i, :dim]) @ a_inverse
             a_inverse -= np.outer(a_inverse[:, i], change) / (1.0 + change[i])
             w[i] = row
-        now = value(w)
-        if now - before < least:
+        now = objective(stats, w)
+        if now - before < least * stats.frames:
             break
     return w, now - start
 

@@ -3,32 +3,23 @@
 In: frames with their pdfs, a model. Out: float64 statistics; from their sum the matrix, row by row.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from kdtool.core.errors import KdError
-from kdtool.gmm.em import Sums, posteriors
-from kdtool.gmm.fmllr import row_by_row, weighted_outer
+from kdtool.gmm.em import posteriors
+from kdtool.gmm.fmllr import RowStats, row_by_row, weighted_outer
 from kdtool.gmm.model import DiagGmm
 
 BLOCK = 4096
 SWEEPS, CONVERGED = 100, 1e-7
 
 
-@dataclass
-class MlltStats(Sums):
-    """frames; g (D, D, D): g[i] = sum over frames and Gaussians of share / variance[i] times the outer product of (x - mean)."""
-
-    frames: float
-    g: np.ndarray
-
-    @classmethod
-    def zeros(cls, dim: int) -> "MlltStats":
-        return cls(0.0, np.zeros((dim, dim, dim)))
+def zeros(dim: int) -> RowStats:
+    """frames; g (D, D, D): g[i] = sum over frames and Gaussians of share / variance[i] times the outer product of (x - mean); k stays 0."""
+    return RowStats(0.0, np.zeros((dim, dim, dim)), np.zeros((dim, dim)))
 
 
-def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: MlltStats) -> None:
+def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: RowStats) -> None:
     """Add frames (T, D) aligned to pdfs (T,); sum of x x^T first, the terms with means by Gaussian."""
     gamma, first = np.zeros(model.num_gaussians), np.zeros((model.num_gaussians, model.dim))
     inverse = 1.0 / model.variances
@@ -47,13 +38,7 @@ def accumulate(model: DiagGmm, feats: np.ndarray, pdf: np.ndarray, stats: MlltSt
     stats.frames += len(feats)
 
 
-def objective(stats: MlltStats, matrix: np.ndarray) -> float:
-    """Log-likelihood (nats) of the frames as a function of the matrix, up to a constant."""
-    quadratic = np.einsum("ij,ijk,ik->", matrix, stats.g, matrix)
-    return float(stats.frames * np.linalg.slogdet(matrix)[1] - 0.5 * quadratic)
-
-
-def estimate_mllt(stats: MlltStats) -> tuple[np.ndarray, float]:
+def estimate_mllt(stats: RowStats) -> tuple[np.ndarray, float]:
     """The matrix float64 (D, D), and its gain over the identity in nats per frame; KdError when the frames do not determine one."""
     try:
         inverse = np.linalg.inv(stats.g)
@@ -65,5 +50,5 @@ def estimate_mllt(stats: MlltStats) -> tuple[np.ndarray, float]:
         direction: np.ndarray = inverse[i] @ cofactor
         return direction * np.sqrt(stats.frames / (cofactor @ direction))
 
-    matrix, gain = row_by_row(np.eye(len(stats.g)), row, lambda a: objective(stats, a), SWEEPS, CONVERGED * stats.frames)
+    matrix, gain = row_by_row(stats, np.eye(len(stats.g)), row, SWEEPS, CONVERGED)
     return matrix, gain / stats.frames

@@ -150,9 +150,9 @@ class Shard:
             stats.accumulate(x[~silence[pdf]], pdf[~silence[pdf]])
         return stats
 
-    def accumulate_mllt(self, model: DiagGmm, silence: np.ndarray) -> mllt.MlltStats:
+    def accumulate_mllt(self, model: DiagGmm, silence: np.ndarray) -> fmllr.RowStats:
         """Statistics for the MLLT matrix, over non-silence frames."""
-        stats = mllt.MlltStats.zeros(model.dim)
+        stats = mllt.zeros(model.dim)
         for _, x, pdf in self._chunks():
             mllt.accumulate(model, x[~silence[pdf]], pdf[~silence[pdf]], stats)
         return stats
@@ -163,12 +163,12 @@ class Shard:
     def adapt(self, model: DiagGmm, silence: np.ndarray, how: fmllr.Adaptation) -> tuple[float, float]:
         """Re-estimate the transforms of the shard's speakers (it has all their utterances); silence: bool (pdfs of the current alignment,).
         Returns the gain over the identity in nats, and frames."""
-        stats: dict[str, fmllr.FmllrStats] = {}
+        stats: dict[str, fmllr.RowStats] = {}
         for ids, x, pdf in self._chunks():
             precision, target = fmllr.targets(model, x, pdf)
             ends = np.cumsum([len(self.pdf[u]) for u in ids])
             for u, end in zip(ids, ends.tolist(), strict=True):
-                sums = stats.setdefault(self.features.info(u).speaker, fmllr.FmllrStats.zeros(model.dim))
+                sums = stats.setdefault(self.features.info(u).speaker, fmllr.RowStats.zeros(model.dim))
                 used = np.flatnonzero(weight := how.weights(silence[self.pdf[u]]))
                 rows = used + end - len(weight)
                 sums.add_frames(self.raw(u)[used], precision[rows], target[rows], weight[used])

@@ -83,9 +83,9 @@ def test_a_speaker_without_speech_keeps_the_features_as_they_are(root: Path) -> 
 
 def test_too_few_frames_without_a_prior_give_the_identity(capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
-    stats = fmllr.FmllrStats.zeros(4)
+    stats = fmllr.RowStats.zeros(4)
     stats.add_frames(rng.standard_normal((2, 4)).astype(np.float32), np.ones((2, 4)), np.zeros((2, 4)), np.ones(2))
-    how = fmllr.Adaptation(fmllr.FmllrStats.zeros(4), 0.0, 0.0)
+    how = fmllr.Adaptation(fmllr.RowStats.zeros(4), 0.0, 0.0)
     for _ in range(2):
         transform, gain = how.estimate(stats, "few")
         np.testing.assert_array_equal(transform, fmllr.identity(4))

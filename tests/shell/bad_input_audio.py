@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from bad_input_changes import Case, Change
 from bad_input_kaldi import spoil
-from sound_files import FOREIGN, TONE, make, sphere_with_shorten, wav
+from sound_files import FOREIGN, TONE, aiff_behind_its_end, make, sphere_with_shorten, wav
 
 NAN = np.where(np.arange(len(TONE)) == 4321, np.nan, TONE)
 Bytes = Callable[[Path], bytes]
@@ -69,6 +69,7 @@ FILES: list[tuple[str, Bytes, list[str]]] = [
     ("NaN in a float WAV", lambda p: make(p, "float.wav", NAN), ["not a number (NaN): sample 4,321 of channel 0, both from 0 (0.270 s)"]),
     ("float WAV that was not scaled", lambda p: make(p, "float.wav", 32768 * TONE), ["float samples up to 1", "not scaled", "volume="]),
     ("WAV without samples", lambda p: wav(signal=TONE[:0]), ["holds no audio (0 samples behind its header)"]),
+    ("AIFF stream that begins behind its end", aiff_behind_its_end, ["holds no audio (0 samples behind its header)"]),
     ("WAV of 1 Hz", lambda p: make(p, rate=1), ["has 1 Hz by its header, 1000 to 192000 are read"]),
     ("M4A named .wav", lambda p: FOREIGN["M4A"], ["is MP4, M4A or MOV (AAC), which is not read", "ffmpeg -i IN -ac 1 -ar 16000 OUT.wav"]),
     ("WMA named .wav", lambda p: FOREIGN["WMA"], ["is WMA or WMV (ASF), which is not read", "ffmpeg -i IN -ac 1 -ar 16000 OUT.wav"]),

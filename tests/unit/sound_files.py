@@ -71,6 +71,14 @@ def streamed(kind: str, data: bytes) -> bytes:
     return bytes(b)
 
 
+def aiff_behind_its_end(path: Path) -> bytes:
+    """An AIFF stream whose audio would begin behind the end of the file."""
+    data = bytearray(streamed("aiff", make(path, "aiff")))
+    at = data.index(b"SSND") + 8
+    data[at : at + 4] = b"\0\xff\0\0"
+    return bytes(data)
+
+
 def sphere_with_shorten() -> bytes:
     """A header as that of WSJ and Switchboard."""
     head = b"NIST_1A\n   1024\nsample_coding -s26 pcm,embedded-shorten-v2.00\nsample_rate -i 16000\nend_head\n"

@@ -8,7 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from sound_files import ALL, BLOCKS, EXACT, FOREIGN, LIST, OPEN, RATE, SAMPLES, TONE, make, sphere_with_shorten, streamed, wav
+from sound_files import (
+    ALL,
+    BLOCKS,
+    EXACT,
+    FOREIGN,
+    LIST,
+    OPEN,
+    RATE,
+    SAMPLES,
+    TONE,
+    aiff_behind_its_end,
+    make,
+    sphere_with_shorten,
+    streamed,
+    wav,
+)
 
 from kdtool.aligner.audio import stage
 from kdtool.audio.faults import AudioFault
@@ -257,10 +272,7 @@ def nothing(folder: Path) -> None:
     refused(folder / "a", b"", "is empty (0 bytes)")
     refused(folder / "a", wav(signal=TONE[:0]), "holds no audio")
     refused(folder / "a", wav(signal=TONE[:0], tail=LIST), "holds no audio")
-    data = bytearray(streamed("aiff", make(folder / "b", "aiff")))
-    at = data.index(b"SSND") + 8
-    data[at : at + 4] = b"\0\xff\0\0"  # the audio of a stream begins behind the end of the file
-    refused(folder / "a", bytes(data), "holds no audio")
+    refused(folder / "a", aiff_behind_its_end(folder / "b"), "holds no audio")
 
 
 @row("all samples equal")

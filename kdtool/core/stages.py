@@ -75,7 +75,7 @@ class Planner:
         module: Any = importlib.import_module(module_name)
         before, sys.argv = sys.argv, [module_name, *argv]
         try:
-            if hasattr(module, "run_step"):
+            if hasattr(module, "run_step") or hasattr(module, "step_main"):
                 step_module.planner = self._add_step
                 module.main()
             elif not hasattr(module, "would_run"):

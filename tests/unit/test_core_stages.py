@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,3 +148,12 @@ def test_what_is_current_is_told_and_nothing_else(work: Path, capsys: pytest.Cap
     stages.print_current(planner.steps, ["two\tsecond"])
     assert capsys.readouterr().out == ""
     assert planner.steps[0].reason == stages.SWAPPING
+
+
+def test_every_script_of_steps_can_be_planned() -> None:
+    """Its module makes its output by a record, or says what it would run."""
+    for script in sorted((stages.ROOT / "steps").glob("*.sh")):
+        call = stages.CALL.search(script.read_text(encoding="utf-8"))
+        assert call, script
+        module = importlib.import_module(call[1])
+        assert any(hasattr(module, name) for name in ("run_step", "step_main", "would_run")), script

@@ -85,17 +85,13 @@ def _write_dense(dump: PosteriorDump, work: Path, cfg: ExportConfig) -> None:
             tensors[f"{name}.segments"] = np.stack([post.unit_ids, post.start, post.length], axis=1)
         if cfg.format == "safetensors":
             save_tensors(work / f"posteriors-{shard:05d}.safetensors", tensors)
-        else:
-            _write_npy(work, tensors)
-
-
-def _write_npy(work: Path, tensors: dict[str, np.ndarray]) -> None:
-    for name, values in tensors.items():
-        path = work / f"{name}.npy"
-        if not path.resolve().is_relative_to(work.resolve()):
-            raise KdError(f"utterance {name} would be written to {path}, outside of the folder; take --format safetensors")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, values, allow_pickle=False)
+            continue
+        for name, values in tensors.items():
+            path = work / f"{name}.npy"
+            if not path.resolve().is_relative_to(work.resolve()):
+                raise KdError(f"utterance {name} would be written to {path}, outside of the folder; take --format safetensors")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, values, allow_pickle=False)
 
 
 def _by_shard(dump: PosteriorDump) -> list[tuple[int, list[str]]]:

@@ -60,8 +60,8 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self.kept_mass, self.lost, self.nats = 0.0, 0.0, 0.0
-        self.units, self.unseen, self.frames = 0, 0, 0
+        self.kept_mass = self.lost = self.nats = 0.0
+        self.units = self.unseen = self.frames = 0
         self.dropped: list[tuple[str, str]] = []
 
     def add(self, nats: np.ndarray, left: np.ndarray, lost: np.ndarray, length: np.ndarray) -> None:

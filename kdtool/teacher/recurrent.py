@@ -6,6 +6,7 @@ A fixed number of updates, Adam with warm-up and a cosine schedule, one thread: 
 import itertools
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,18 +35,18 @@ class RecurrentOptions:
     rate: float = 6e-3
 
 
-class RecurrentModel(nn.Module):
+class RecurrentModel(nn.Module, ABC):
     """Embedding, LSTMs and softmax over units; V stands for a sentence's begin and end. ``out``: the output layer, V units wide."""
 
     out: nn.Linear
 
+    @abstractmethod
     def forward(self, window: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
         """Stretches of the streams (B, L) and the state after those before -> logits (B, n, V), their units (B, n), and the state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def together(self, lines: list[Tensor]) -> Iterable[Tensor]:
         """Logits (L, V) of each sentence, given as V, its L units, V."""
-        raise NotImplementedError
 
 
 class RecurrentTeacher(Teacher):

@@ -112,7 +112,8 @@ class Texts:
         """Training sequences: the LM text, then the training alignments (with own_text)."""
         source = self._source(unit)
         yield from source.blocks(self._sentences(False))
-        print(f"LM text as {unit}s: {source.count}", file=sys.stderr)
+        print(f"LM text as {unit}s: {source.sentences} sentences, {source.words} words, {source.units} units ({source.skipped} sentences "
+              "skipped)", file=sys.stderr)  # fmt: skip
         if self.cfg.own_text:
             yield aligned_units(self.ali, unit, self.lang, self.tree)
 

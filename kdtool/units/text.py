@@ -45,19 +45,6 @@ class Sequences:
         return cls(np.concatenate(parts) if parts else np.zeros(0, np.int32), np.concatenate([[0], np.cumsum(lengths)]))
 
 
-@dataclass
-class TextCount:
-    """Counts of the text: sentences used, sentences skipped because of a word outside the lexicon, words, units."""
-
-    sentences: int = 0
-    skipped: int = 0
-    words: int = 0
-    units: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.sentences} sentences, {self.words} words, {self.units} units ({self.skipped} sentences skipped)"
-
-
 def sentences_of(lm_text: Path) -> Iterator[str]:
     """The sentences of a folder made by prepare_lm_text (text.gz), empty lines left out."""
     with open_text(Path(lm_text) / "text.gz") as lines:
@@ -85,7 +72,8 @@ class UnitText:
         check_unit(unit)
         if unit == "senone" and tree is None:
             raise KdError("senones of text need a decision tree; name the GMM's folder")
-        self.unit, self.count, self._tree = unit, TextCount(), tree
+        self.unit, self._tree = unit, tree
+        self.sentences = self.skipped = self.words = self.units = 0
         self._random = np.random.default_rng(seed)
         self._subwords: Subwords | None = subwords_of(lang) if unit == "subword" else None
         self._rows: dict[str, int] = {}
@@ -103,7 +91,7 @@ class UnitText:
         self._units += choices
 
     def blocks(self, sentences: Iterable[str]) -> "Iterator[Sequences]":
-        """Unit sequences, a block of sentences at a time; updates ``count``."""
+        """Unit sequences, a block of sentences at a time; updates the counts."""
         source = iter(sentences)
         while block := list(islice(source, BLOCK)):
             yield self._block(block)
@@ -112,17 +100,17 @@ class UnitText:
         get = self._piece_row if self._subwords is not None else lambda word: self._rows.get(word, -1)
         per_sentence = [[get(word) for word in sentence.split()] for sentence in block]
         kept = [rows for rows in per_sentence if rows and min(rows) >= 0]
-        self.count.sentences += len(kept)
-        self.count.skipped += len(block) - len(kept)
+        self.sentences += len(kept)
+        self.skipped += len(block) - len(kept)
         words_in = np.array([len(rows) for rows in kept], dtype=np.int64)
         rows = np.fromiter((r for sentence in kept for r in sentence), dtype=np.int64, count=int(words_in.sum()))
-        self.count.words += len(rows)
+        self.words += len(rows)
         rows = self._draw(rows)
         ids, offsets = self._gather(rows, np.concatenate([[0], np.cumsum(words_in)]))
         if self.unit == "senone":
             assert self._tree is not None
             ids, offsets = senones(ids, offsets, self._tree)
-        self.count.units += len(ids)
+        self.units += len(ids)
         return Sequences(ids.astype(np.int32), offsets)
 
     def _draw(self, rows: np.ndarray) -> np.ndarray:

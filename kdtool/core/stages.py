@@ -75,7 +75,7 @@ class Planner:
         module: Any = importlib.import_module(module_name)
         before, sys.argv = sys.argv, [module_name, *argv]
         try:
-            if hasattr(module, "run_step") or hasattr(module, "step_main"):
+            if calls_run_step(module):
                 step_module.planner = self._add_step
                 module.main()
             elif not hasattr(module, "would_run"):
@@ -164,6 +164,11 @@ class Planner:
         """The folder that would be made again and that contains the path, '' if none."""
         place = Path(os.path.abspath(path))
         return next((self._short(folder) for folder in (place, *place.parents) if folder in self.remade), "")
+
+
+def calls_run_step(module: Any) -> bool:
+    """Whether a module's main makes its outputs by run_step, itself or by a function that it imports: only then it may be asked."""
+    return any("run_step" in getattr(value, "__globals__", {}) for value in vars(module).values())
 
 
 def _follows(names: Iterable[str]) -> str:

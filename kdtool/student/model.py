@@ -22,6 +22,7 @@ from kdtool.student.encoders.base import BatchNorm1d, ChannelDropout, Conv1d, cr
 
 MODEL_FILE, HEADS_FILE = "model.safetensors", "heads.safetensors"
 FORMAT = "kdtool student 1"
+ROUND = 32  # outputs; a convolution's first call with a length costs as much as the second one, so few lengths are used
 CE_HEAD = "ce"  # of LF-MMI students: a head on the last layer that is the kind's own, not one of the options
 
 
@@ -136,8 +137,11 @@ class Student(nn.Module):
     def outputs(self, feats: np.ndarray, head: str = "main") -> np.ndarray:
         """A head's logits at one frame in ``subsampling`` from the first on: (T, D) -> float32 (outputs, V). Raises KdError: as
         ``log_posteriors``."""
-        padded = self._padded(feats, self.encoder.input_frames(-(-len(feats) // self.encoder.subsampling)))
-        return np.ascontiguousarray(self._logits(head, padded[None])[0].T.cpu().numpy())
+        outputs = -(-len(feats) // self.encoder.subsampling)
+        rounded = -(-outputs // ROUND) * ROUND
+        padded = self._padded(feats, self.encoder.input_frames(rounded))
+        pad = torch.tensor([rounded - outputs], device=padded.device)
+        return np.ascontiguousarray(self._logits(head, padded[None], pad)[0, :, :outputs].T.cpu().numpy())
 
     def _padded(self, feats: np.ndarray, length: int) -> Tensor:
         """Features (D, length) from the first output's context on; beyond its ends an utterance repeats its edge frames."""

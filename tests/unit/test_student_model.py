@@ -34,6 +34,17 @@ def student(name: str, aux: list[AuxShape] | None = None) -> Student:
     return model.eval()
 
 
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+@pytest.mark.parametrize("frames", [1, 50, 97, 300])
+def test_outputs_do_not_depend_on_the_length_that_they_are_computed_with(name: str, frames: int) -> None:
+    model, feats = student(name), np.random.default_rng(frames).normal(size=(frames, DIM)).astype(np.float32)
+    count, found = -(-frames // 3), model.outputs(feats)
+    index = np.arange(-model.encoder.left, model.encoder.input_frames(count) - model.encoder.left).clip(0, frames - 1)
+    with torch.no_grad():
+        plain = model(torch.from_numpy(feats[index].T.copy())[None])["main"][0].T.numpy()
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+
+
 def test_every_registered_encoder_is_tested() -> None:
     assert set(OPTIONS) == set(ENCODERS)
 

@@ -25,7 +25,7 @@ from kdtool.graph.engine import K2, Native
 from kdtool.graph.lattice import Lattice, best_paths, nbest, scale_weights
 from kdtool.graph.search import Beams
 
-BEAMS = ("--search-beam", "10", "--max-active", "20000", "--min-active", "0")  # only the beam decides
+BEAMS = ("--search-beam", "15", "--max-active", "20000", "--min-active", "0")  # only the beam decides
 SCALES = (0.75, 8.0)  # prior and LM scale
 KILLS = 5  # tests/kill_test.py does 40
 

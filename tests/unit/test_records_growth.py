@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from kdtool.core import main as core_main
 from kdtool.core import source
 from kdtool.core.stages import Planner
 from kdtool.core.tables import read_json, write_json
@@ -81,7 +82,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).mkdir()
         (root / name / "content").write_text(name)
     bodies: list[tuple[Any, str, Any]] = [
-        (train_mono, "train_mono", lambda feats, lang, work, cfg, nj: System(GMM, cfg.seed).write(work) or tree_and_model(work)),
+        (train_mono, "train_mono", lambda paths, work, cfg, nj: System(GMM, cfg.seed).write(work) or tree_and_model(work)),
         (decode, "decode", lambda paths, cfg, common, work: (work / "score.json").write_text("{}")),
         (teacher, "train", teacher_body), (student, "train", student_body),
         (make, "dump", lambda paths, cfg, work, nj: write_json(work / "meta.json", {"unit": "phone"})),
@@ -89,7 +90,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for module, name, body in bodies:
             patch.setattr(module, name, body)
-            patch.setattr(module, "door", lambda *_: lambda: None)
+            patch.setattr(module if hasattr(module, "door") else core_main, "door", lambda *_, **__: lambda: None)
         for module, argv in commands(root):
             module.main(argv)
     return root

@@ -19,7 +19,8 @@ from kdtool.lang.lang import Lang
 from kdtool.pictures.page import Table, note
 from kdtool.report.choice import Config, Shown, heads_of
 from kdtool.student.config import HeadSpec
-from kdtool.student.model import Student, head_specs, load_with_heads
+from kdtool.student.heads import head_specs, load_with_heads
+from kdtool.student.model import Student
 from kdtool.teacher.base import Teacher
 from kdtool.teacher.registry import load_teacher
 from kdtool.units.segments import unit_segments

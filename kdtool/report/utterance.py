@@ -23,7 +23,8 @@ from kdtool.pictures.timeline import AXIS, SPECTRUM, TIER, WAVE, Mark, Timeline
 from kdtool.report.choice import RANKED, Shown, utterance
 from kdtool.report.learnt import open_speech
 from kdtool.results.collect import per_utterance
-from kdtool.student.model import Student, head_specs, load_with_heads
+from kdtool.student.heads import head_specs, load_with_heads
+from kdtool.student.model import Student
 from kdtool.teacher.base import read_meta
 from kdtool.teacher.registry import load_teacher
 from kdtool.units.segments import unit_segments

@@ -30,7 +30,8 @@ from kdtool.report import choice, curves, gains, make
 from kdtool.report.learnt import head_divergence, taught
 from kdtool.report.utterance import Map, Phones, grey, head_map, main_map, teacher_map
 from kdtool.results.collect import Utterance
-from kdtool.student.model import HEADS_FILE, AuxShape, Shape, Student, head_specs, load_with_heads
+from kdtool.student.heads import head_specs, load_with_heads
+from kdtool.student.model import HEADS_FILE, AuxShape, Shape, Student
 from kdtool.teacher.base import TrainingText
 from kdtool.teacher.ngram import NgramTeacher
 from kdtool.teacher.registry import load_teacher

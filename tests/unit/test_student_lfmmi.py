@@ -18,9 +18,9 @@ from kdtool.core.errors import KdError, UsageError
 from kdtool.core.tensors import load_tensors
 from kdtool.student.config import StudentConfig
 from kdtool.student.data import SpeedCopy, TrainingSet
+from kdtool.student.heads import load_with_heads
 from kdtool.student.kinds.lfmmi import Lfmmi
 from kdtool.student.loop import Trainer, total_counts
-from kdtool.student.model import load_with_heads
 from kdtool.student.system import system_of
 from kdtool.student.table import PosteriorTable
 

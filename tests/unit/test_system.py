@@ -23,8 +23,8 @@ from kdtool.objectives import AUX_OBJECTIVES, MAIN_OBJECTIVES
 from kdtool.report import choice
 from kdtool.results.collect import ORDER, order_of
 from kdtool.student.config import StudentConfig
+from kdtool.student.heads import head_specs
 from kdtool.student.loop import Trainer
-from kdtool.student.model import head_specs
 from kdtool.student.system import system_of
 from kdtool.student.train import main, resolved
 

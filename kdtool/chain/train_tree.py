@@ -21,7 +21,8 @@ from kdtool.formats.alignment import AlignmentSet
 from kdtool.formats.tree import CHAIN, Tree
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import open_alignments, phones_digest
-from kdtool.gmm.tree_build import TreeStats, frame_stats, grow_tree, merge_stats
+from kdtool.gmm.tree_build import grow_tree
+from kdtool.gmm.tree_stats import TreeStats, frame_stats, merge_stats
 
 PART = 32  # utterances whose frames are in memory together
 

@@ -19,7 +19,7 @@ from kdtool.gmm.flat_start import equal_path
 from kdtool.gmm.lda import LdaStats
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.search import search, too_short
-from kdtool.gmm.tree_build import TreeStats, frame_stats
+from kdtool.gmm.tree_stats import TreeStats, frame_stats
 from kdtool.graph.engine import Engine, Native
 from kdtool.graph.training import GraphBuilder, TrainingGraph, Words
 

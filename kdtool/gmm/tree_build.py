@@ -13,25 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from kdtool.core.errors import KdError
 from kdtool.core.tables import write_jsonl
 from kdtool.formats.tree import Tree, family_table
-from kdtool.gmm.em import Stats
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
 from kdtool.gmm.tree_show import SPLITS_FILE
+from kdtool.gmm.tree_stats import TreeStats
 from kdtool.lang.lang import Lang
 
 SIDES = ("left", "right", "itself")  # subject of a question: a neighbour, or the phone's position in the word
 _COLUMN = (0, 2, 1)  # their columns in a context's key
-
-
-@dataclass
-class TreeStats:
-    """Sums by context: keys int64 (N, 4) = left, centre, right, state; count (N,), moments (N, 2 D) of [x^2, x], float64."""
-
-    keys: np.ndarray
-    count: np.ndarray
-    moments: np.ndarray
 
 
 @dataclass
@@ -60,31 +50,6 @@ class _Leaf:
     sets: list[np.ndarray]
     rows: np.ndarray
     split: tuple[int, int, float] | None = None
-
-
-def group(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct keys (N, 4), an order that puts equal ones together, and where each begins in it."""
-    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    return unique, np.argsort(inverse, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(inverse))[:-1]])
-
-
-def frame_stats(keys: np.ndarray, feats: np.ndarray) -> TreeStats:
-    """Sums of frames: keys (T, 4), feats (T, D)."""
-    unique, order, starts = group(keys)
-    x = feats[order].astype(np.float64)
-    moments = np.concatenate([np.add.reduceat(x**2, starts), np.add.reduceat(x, starts)], axis=1)
-    return TreeStats(unique.astype(np.int64), np.diff(starts, append=len(x)).astype(np.float64), moments)
-
-
-def merge_stats(parts: Sequence[TreeStats | None]) -> TreeStats:
-    """Sum statistics (in their order) by context; None: a shard without utterances."""
-    some = [p for p in parts if p is not None]
-    if not some:
-        raise KdError("no statistics for the tree: the alignments share no utterance with the features")
-    unique, order, starts = group(np.concatenate([p.keys for p in some]))
-    count = np.add.reduceat(np.concatenate([p.count for p in some])[order], starts)
-    return TreeStats(unique, count, np.add.reduceat(np.concatenate([p.moments for p in some])[order], starts, axis=0))
 
 
 def build_tree(
@@ -176,15 +141,6 @@ def _to_tree(leaves: list[_Leaf], heads: np.ndarray, depth: int, nodes: list[Nod
         pdf_map[np.ix_(left, itself, right, [nodes[leaf.number].state])] = pdf
         nodes[leaf.number].pdf = pdf
     return Tree(pdf_map, heads)
-
-
-def first_stats(tree: Tree, stats: TreeStats) -> Stats:
-    """Statistics of one Gaussian per leaf, from the tree's."""
-    pdf = tree.pdf_map[tuple(stats.keys.T)]
-    leaves = Stats.zeros(tree.num_pdfs, stats.moments.shape[1] // 2)
-    np.add.at(leaves.gamma, pdf, stats.count)
-    np.add.at(leaves.moments, pdf, stats.moments)
-    return leaves
 
 
 def grow_tree(stats: TreeStats, lang: Lang, num_states: dict[int, int], cfg: Any, work: Path) -> tuple[Tree, int]:

@@ -20,7 +20,8 @@ from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.pool import ShardPool
 from kdtool.gmm.shard import Shard
 from kdtool.gmm.trainer import NUM_SHARDS, Trained, gather_moments, say, set_tree, train
-from kdtool.gmm.tree_build import first_stats, grow_tree, merge_stats
+from kdtool.gmm.tree_build import grow_tree
+from kdtool.gmm.tree_stats import first_stats, merge_stats
 from kdtool.graph.training import Words
 from kdtool.lang.lang import Lang
 

@@ -24,7 +24,8 @@ from kdtool.gmm.folder import used_words
 from kdtool.gmm.model import DiagGmm
 from kdtool.gmm.questions import VARIANCE_FLOOR, log_likelihood, question_table
 from kdtool.gmm.shard import Shard
-from kdtool.gmm.tree_build import SIDES, Node, TreeStats, build_tree
+from kdtool.gmm.tree_build import SIDES, Node, build_tree
+from kdtool.gmm.tree_stats import TreeStats
 from kdtool.lang.lang import Lang
 
 FLOOR, TOTAL, POWER, MIN_COUNT, LEAF_COUNT = 0.15, 60, 0.25, 20.0, 15.0

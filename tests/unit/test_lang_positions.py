@@ -21,7 +21,8 @@ from kdtool.gmm import train_mono, train_tri
 from kdtool.gmm.feats import FrontEnd
 from kdtool.gmm.folder import save_gmm
 from kdtool.gmm.model import DiagGmm
-from kdtool.gmm.tree_build import SIDES, TreeStats, build_tree, first_stats
+from kdtool.gmm.tree_build import SIDES, build_tree
+from kdtool.gmm.tree_stats import TreeStats, first_stats
 from kdtool.graph import make_graph, phone_graph
 from kdtool.graph.decoding_graph import DecodingGraph
 from kdtool.lang.lang import Lang

@@ -12,7 +12,8 @@ from kdtool.core.tensors import load_tensors, save_tensors
 from kdtool.formats.tree import Tree
 from kdtool.gmm import tree_show
 from kdtool.gmm.questions import cluster_phones, log_likelihood, question_table
-from kdtool.gmm.tree_build import TreeStats, build_tree, first_stats, merge_stats, save_nodes
+from kdtool.gmm.tree_build import build_tree, save_nodes
+from kdtool.gmm.tree_stats import TreeStats, first_stats, merge_stats
 
 SIL, SPN, A, B, C, D = 1, 2, 3, 4, 5, 6
 

@@ -4,8 +4,6 @@ A line holds: id, frames, loglike, words and phones (as `posterior.Piece`), edge
 (as `fit.TextFit`); or id and `failed`, the reason.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 from dataclasses import asdict
@@ -42,7 +40,7 @@ class Aligner:
         self.builder, self.units = (GraphBuilder(words, t) for t in (self.gmm.tree, self.loop.units))
         self.staged = {row["id"]: row for row in read_jsonl(work / AUDIO_TABLE)}
 
-    def row(self, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:
+    def row(self, utterance: str, transform: "np.ndarray | None") -> dict[str, Any]:
         """One utterance's line; an error becomes its reason and does not stop the others. transform: the speaker's fMLLR."""
         from kdtool.gmm.search import too_large
 
@@ -51,7 +49,7 @@ class Aligner:
         except (KdError, MemoryError) as e:
             return {"id": utterance, "failed": str(e) or too_large(self.features.info(utterance).num_frames)}
 
-    def _align(self, utterance: str, transform: np.ndarray | None) -> dict[str, Any]:
+    def _align(self, utterance: str, transform: "np.ndarray | None") -> dict[str, Any]:
         from kdtool.aligner.fit import text_fit
         from kdtool.aligner.posterior import align_scores
         from kdtool.aligner.refine import edges, join_short_silences

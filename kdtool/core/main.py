@@ -1,7 +1,5 @@
 """The command of a step that makes a folder from others.  In: its inputs, options and function.  Out: the folder (core/step.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +24,7 @@ class Input:
     beside: tuple[str, ...] = ()
     file: str = ""
 
-    def called(self, text: str) -> Input:
+    def called(self, text: str) -> "Input":
         """The same with another help text."""
         return replace(self, help=text)
 

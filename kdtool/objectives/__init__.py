@@ -3,8 +3,6 @@
 In: logits of a head and the frame targets of its unit.  Out: a loss in nats for each frame that has a target.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from kdtool.core.errors import UsageError
@@ -13,11 +11,11 @@ from kdtool.core.registry import Registry
 if TYPE_CHECKING:
     from kdtool.objectives.targets import Objective
 
-MAIN_OBJECTIVES: Registry[type[Objective]] = Registry("objective for the main head", {
+MAIN_OBJECTIVES: "Registry[type[Objective]]" = Registry("objective for the main head", {
     "ce": "kdtool.objectives.ce:CrossEntropy",
     "interpolate": "kdtool.objectives.interpolate:LabelInterpolation",
 })  # fmt: skip
-AUX_OBJECTIVES: Registry[type[Objective]] = Registry("objective for an auxiliary head", {
+AUX_OBJECTIVES: "Registry[type[Objective]]" = Registry("objective for an auxiliary head", {
     "decoupled": "kdtool.objectives.decoupled:Decoupled",
     "hard": "kdtool.objectives.ce:HardLabels",
     "interpolate": "kdtool.objectives.interpolate:LabelInterpolation",
@@ -25,7 +23,7 @@ AUX_OBJECTIVES: Registry[type[Objective]] = Registry("objective for an auxiliary
 })  # fmt: skip
 
 
-def make_objective(name: str, options: dict[str, Any], *, auxiliary: bool) -> Objective:
+def make_objective(name: str, options: dict[str, Any], *, auxiliary: bool) -> "Objective":
     """The loss ``name`` made with ``options`` (its keyword arguments).
 
     Raises UsageError when such a head has no loss of that name, or an option is unknown or out of range.

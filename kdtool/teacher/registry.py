@@ -1,7 +1,5 @@
 """Kinds of teachers.  A new one is a file with a subclass of ``Teacher`` and a line here."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +9,7 @@ from kdtool.core.registry import Registry
 if TYPE_CHECKING:
     from kdtool.teacher.base import Teacher
 
-KINDS: Registry[type[Teacher]] = Registry("teacher kind", {
+KINDS: "Registry[type[Teacher]]" = Registry("teacher kind", {
     "ngram": "kdtool.teacher.ngram:NgramTeacher",
     "tree": "kdtool.teacher.tree_senone:TreeSenoneTeacher",
     "masked_ngram": "kdtool.teacher.masked_ngram:MaskedNgramTeacher",
@@ -52,7 +50,7 @@ def known_kinds(folder: Path, meta: dict[str, Any]) -> list[str]:
     return kinds
 
 
-def load_teacher(folder: Path | str, device: str = "cpu") -> Teacher:
+def load_teacher(folder: Path | str, device: str = "cpu") -> "Teacher":
     """A trained teacher of any kind, its network (if it has one) on a device. Raises KdError: not a teacher's folder, or altered weights
     (names both digests)."""
     from kdtool.core.tensors import file_digest, load_tensors

@@ -141,6 +141,13 @@ class GraphRecogniser(Recogniser):
             self.seconds["audio"] += self.features.info(utterance).num_frames / 100
             yield utterance, found
 
+    def lattice(self, utterance: str) -> Lattice | None:
+        """The lattice of one utterance; a model that adapts learns from all utterances of its speaker first, whichever was asked for."""
+        speaker = self.features.info(utterance).speaker
+        if self.acoustic.adapter and speaker not in self.transforms:
+            self._learn([u for u in self.features.ids if (i := self.features.info(u)).speaker == speaker and i.speed == 1.0])
+        return next(lattice for _, lattice in self._lattices([utterance]))
+
     def _spent(self, on: str) -> None:
         now = time.process_time()
         self.seconds[on] += now - self._clock

@@ -62,8 +62,39 @@ def scale_weights(prior_scale: float, lm_scale: float, penalty: float = 0.0) -> 
     return np.array([1.0, -prior_scale, lm_scale, penalty])
 
 
+def pdf_posteriors(lattice: Lattice, weights: np.ndarray, prune: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frame, pdf and posterior of each pdf in each frame, over all paths: int64, int32, float64, (N,) each, sorted by frame.
+
+    A path's probability is exp(sum of parts @ weights), normalised over the lattice: the weights make the scores nats. Posteriors
+    below ``prune`` are dropped, and the rest of the frame is scaled to sum to 1.
+    """
+    score = lattice.parts @ weights
+    forward = np.full(lattice.num_states, -np.inf)
+    backward = np.full(lattice.num_states, -np.inf)
+    forward[0] = backward[-1] = 0.0
+    spans = [(a, b) for a, b in zip(lattice.first[:-1], lattice.first[1:], strict=True) if a < b]
+    for a, b in spans:
+        np.logaddexp.at(forward, lattice.dst[a:b], forward[lattice.src[a:b]] + score[a:b])
+    for a, b in reversed(spans):
+        np.logaddexp.at(backward, lattice.src[a:b], score[a:b] + backward[lattice.dst[a:b]])
+    post = np.exp(forward[lattice.src] + score + backward[lattice.dst] - forward[-1])
+    frame = np.repeat(np.arange(len(lattice.first) - 1), np.diff(lattice.first))
+    spoken = np.flatnonzero(lattice.pdf >= 0)
+    pairs, where = np.unique(np.stack([frame[spoken], lattice.pdf[spoken]]), axis=1, return_inverse=True)
+    mass = np.bincount(where.reshape(-1), weights=post[spoken])
+    keep = mass >= prune
+    frames, pdfs, mass = pairs[0][keep], pairs[1][keep], mass[keep]
+    total = np.bincount(frames, weights=mass)
+    return frames, pdfs, mass / total[frames]
+
+
 def best_paths(lattice: Lattice, weights: np.ndarray) -> list[Path]:
-    """The best path under each row of ``weights`` (G, 4): one Viterbi pass for all rows."""
+    """The best path under each row of ``weights`` (G, 4)."""
+    return [_path(lattice, arcs) for arcs in best_arcs(lattice, weights)]
+
+
+def best_arcs(lattice: Lattice, weights: np.ndarray) -> list[list[int]]:
+    """The arcs of the best path under each row of ``weights`` (G, 4), one per frame and a final one: one Viterbi pass for all rows."""
     rows = len(weights)
     best = np.full((lattice.num_states, rows), -np.inf)
     best[0] = 0.0
@@ -86,13 +117,17 @@ def best_paths(lattice: Lattice, weights: np.ndarray) -> list[Path]:
     return [_trace(lattice, back[:, g]) for g in range(rows)]
 
 
-def _trace(lattice: Lattice, back: np.ndarray) -> Path:
-    arcs = []
+def _trace(lattice: Lattice, back: np.ndarray) -> list[int]:
+    arcs: list[int] = []
     state = lattice.num_states - 1
     while state:
         arcs.append(int(back[state]))
         state = int(lattice.src[arcs[-1]])
     arcs.reverse()
+    return arcs
+
+
+def _path(lattice: Lattice, arcs: list[int]) -> Path:
     words = lattice.words[arcs].reshape(-1)
     return Path(tuple(words[words > 0].tolist()), lattice.parts[arcs].sum(axis=0))
 

@@ -107,17 +107,20 @@ def write_part(folder: Path, number: int, source: RowSource, coder: Coder, ids: 
     return {"rows": rows, **vars(tally)}
 
 
+def write_shards(source: RowSource, cfg: Config, work: Path) -> None:
+    """Write the shards of one job, and their index rows for the step."""
+    coder = Coder.from_tensors(load_tensors(work / CODER_FILE))
+    shards = split(shard_plan(source.ids, cfg.shard_size), cfg.job, cfg.num_jobs)
+    for number, ids in progress(shards, len(shards), f"posteriors, job {cfg.job}, shards"):
+        write_json(part_file(work, number), write_part(work, number, source, coder, ids, cfg.temperature))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Command line of one job."""
     positionals = [("lang", "lang folder"), ("teacher", "teacher folder"), ("ali", "alignment folder"), ("work", "folder to write to")]
     paths, cfg, _ = parse_args(Config, positionals, argv, prog="python -m kdtool.posteriors.job", description=__doc__ or "")
-
-    ali, work = AlignmentSet.open(paths["ali"]), paths["work"]
-    source = UnitRows(load_teacher(paths["teacher"], cfg.device), ali, Lang.load(paths["lang"]))
-    coder = Coder.from_tensors(load_tensors(work / CODER_FILE))
-    shards = split(shard_plan(ali.ids, cfg.shard_size), cfg.job, cfg.num_jobs)
-    for number, ids in progress(shards, len(shards), f"posteriors, job {cfg.job}, shards"):
-        write_json(part_file(work, number), write_part(work, number, source, coder, ids, cfg.temperature))
+    ali = AlignmentSet.open(paths["ali"])
+    write_shards(UnitRows(load_teacher(paths["teacher"], cfg.device), ali, Lang.load(paths["lang"])), cfg, paths["work"])
 
 
 if __name__ == "__main__":

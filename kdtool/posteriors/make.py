@@ -75,28 +75,42 @@ def dump(paths: dict[str, Path], cfg: Config, work: Path, nj: int) -> None:
     lang = Lang.load(paths["lang"])
     check_fit(teacher, ali.meta, lang, paths)
     source = UnitRows(load_teacher(paths["teacher"], cfg.device), ali, lang)
-    save_coder(work, learn_coder(source, cfg))
-    plan = shard_plan(ali.ids, cfg.shard_size)
-    nj = max(1, min(nj, len(plan)))
-    (work / "parts").mkdir()
     argv = [str(paths["lang"]), str(paths["teacher"]), str(paths["ali"]), str(work), "--temperature", repr(cfg.temperature),
             "--shard-size", str(cfg.shard_size), "--device", cfg.device]  # fmt: skip
+    mem = JOB_MB + 2 * ((paths["teacher"] / "model.safetensors").stat().st_size >> 20)
+    report(*dump_by_jobs(source, cfg, work, Array("kdtool.posteriors.job", argv, nj, mem), {
+        "units_digest": teacher["units_digest"], "teacher_kind": teacher["kind"], "teacher_context": teacher.get("context", "causal"),
+        "teacher_digest": meta_digest(teacher), "alignment_digest": ali.digest, "tree_digest": teacher["tree_digest"],
+        "lang_digest": teacher["lang_digest"], "aligned_frames": sum(ali.get(u).num_frames for u in ali.ids),
+    }))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Array:
+    """The jobs that write a dump's shards (``job.write_shards``): their module, arguments, number and MB."""
+
+    module: str
+    argv: list[str]
+    nj: int
+    mem: int
+
+
+def dump_by_jobs(source: RowSource, cfg: Config, work: Path, array: Array, facts: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    """Dump all rows of ``source`` by jobs that make the same source; returns meta.json's content and the jobs' seconds."""
+    save_coder(work, learn_coder(source, cfg))
+    plan = shard_plan(source.ids, cfg.shard_size)
+    nj = max(1, min(array.nj, len(plan)))
+    (work / "parts").mkdir()
     start = time.monotonic()
 
     def made(job: int) -> list[Path]:
         return [path for number, _ in split(plan, job, nj) for path in (part_file(work, number), work / shard_name(number))]
 
-    mem = JOB_MB + 2 * ((paths["teacher"] / "model.safetensors").stat().st_size >> 20)
-    run_array("kdtool.posteriors.job", argv, nj=nj, log_dir=work / "log", name=f"dump_{teacher['unit']}", mem=mem, outputs=made)
+    run_array(array.module, array.argv, nj=nj, log_dir=work / "log", name=f"dump_{source.unit}", mem=array.mem, outputs=made)
     seconds = time.monotonic() - start
     parts = [read_json(part_file(work, number)) for number, _ in plan]
     shutil.rmtree(work / "parts")
-    meta = finish(work, source, cfg, parts, {
-        "units_digest": teacher["units_digest"], "teacher_kind": teacher["kind"], "teacher_context": teacher.get("context", "causal"),
-        "teacher_digest": meta_digest(teacher), "alignment_digest": ali.digest, "tree_digest": teacher["tree_digest"],
-        "lang_digest": teacher["lang_digest"], "aligned_frames": sum(ali.get(u).num_frames for u in ali.ids),
-    })  # fmt: skip
-    report(meta, seconds)
+    return finish(work, source, cfg, parts, facts), seconds
 
 
 def finish(folder: Path, source: RowSource, cfg: Config, parts: Sequence[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from kdtool.ali import align
 from kdtool.core.errors import KdError
 from kdtool.core.tables import read_json
 from kdtool.core.tensors import load_tensors
-from kdtool.decode.adapt import pdf_posteriors
+from kdtool.decode.adapt import PRUNE
 from kdtool.features.store import FeatureSet
 from kdtool.formats.alignment import AlignmentSet
 from kdtool.formats.system import read_system
@@ -26,6 +26,7 @@ from kdtool.gmm.feats import log_det, splice, transform_features
 from kdtool.gmm.folder import open_gmm
 from kdtool.gmm.lda import LdaStats, estimate_lda
 from kdtool.gmm.model import DiagGmm
+from kdtool.graph.lattice import pdf_posteriors
 from kdtool.lang.lang import Lang
 
 DIM = 4
@@ -206,6 +207,10 @@ def test_lattice_posteriors_are_those_of_all_paths() -> None:
     mass /= mass.sum(axis=1, keepdims=True)
     found = np.zeros((4, 3))
     frames, pdf, post = pdf_posteriors(lattice, weights)
+    found[frames, pdf] = post
+    np.testing.assert_allclose(found, mass, rtol=1e-12)
+    found[:] = 0
+    frames, pdf, post = pdf_posteriors(lattice, weights, PRUNE)
     found[frames, pdf] = post
     np.testing.assert_allclose(found, mass, atol=0.02)
     np.testing.assert_allclose(found.sum(axis=1), 1.0)

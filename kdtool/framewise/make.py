@@ -36,7 +36,9 @@ class Config:
     unit: str = field(default="senone", metadata=_help("senone, or phone: the sum of its senones"))
     tree: Path | None = field(default=None, metadata=_help("GMM folder of the models' tree, for --unit phone"))
     frames_per_row: int = field(default=1, metadata=_help("one row for N frames of 10 ms, that of the middle one"))
-    crossfit: bool = field(default=False, metadata=_help("no member labels a speaker that it was trained on (ensemble)"))
+    trained_on: Path | None = field(
+        default=None, metadata=_help("file of lines MEMBER SPEAKER, its training speakers: no member labels its own (ensemble)")
+    )
     graph: Path | None = field(default=None, metadata=_help("graph folder (lattice)"))
     engine: str = field(default="auto", metadata=_help("search engine: k2, native (C++), auto: native on the CPU"))
     lm_scale: float | None = field(default=None, metadata=_help("weight of the graph (default: as in steps/decode.sh)"))
@@ -71,8 +73,8 @@ def check(cfg: Config, models: list[Path]) -> None:
         raise UsageError("--unit phone: give --tree, the GMM folder whose tree says which senones a phone has")
     if cfg.kind == ENSEMBLE and cfg.graph:
         raise UsageError(f"--graph {cfg.graph}: an ensemble has no graph; give --kind lattice")
-    if cfg.kind == LATTICE and (len(models) != 1 or cfg.crossfit):
-        raise UsageError(f"--kind lattice: {len(models)} models, --crossfit {str(cfg.crossfit).lower()}: lattices are of one model, and "
+    if cfg.kind == LATTICE and (len(models) != 1 or cfg.trained_on):
+        raise UsageError(f"--kind lattice: {len(models)} models, --trained-on {cfg.trained_on}: lattices are of one model, and "
                          "cross-fitting is for ensembles")  # fmt: skip
     if any(scale is not None and not scale > 0 for scale in (cfg.acoustic_scale, cfg.lm_scale)):
         raise UsageError(f"--acoustic-scale {cfg.acoustic_scale}, --lm-scale {cfg.lm_scale}: above 0 is expected")
@@ -96,10 +98,8 @@ def plan_of(models: list[Path], paths: dict[str, Path], cfg: Config) -> tuple[Pl
     if cfg.kind == LATTICE:
         return *search_of(plan, {**paths, "model": models[0]}, cfg, first.tree_digest),
     check_members(members)
-    if cfg.crossfit:
-        from kdtool.framewise.speakers import trained_on
-
-        plan = dataclasses.replace(plan, crossfit=[trained_on(m) for m in models])
+    if cfg.trained_on:
+        plan = dataclasses.replace(plan, crossfit=speakers_of(cfg.trained_on, models))
     return plan, first.tree_digest, MEMBER_MB
 
 
@@ -112,6 +112,22 @@ def search_of(plan: Plan, paths: dict[str, Path], cfg: Config, tree: str) -> tup
     setting = recogniser.setting(paths, decoding)
     weights = path_weights(setting.centre, cfg.prior_scale, cfg.acoustic_scale or 1.0 / setting.centre)
     return dataclasses.replace(plan, search=setting.options, weights=weights.tolist()), tree, recogniser.megabytes(decoding)
+
+
+def speakers_of(path: Path, models: list[Path]) -> list[list[str]]:
+    """The speakers that each member was trained on, from lines of a member's folder name and a speaker; KdError for a wrong file."""
+    from kdtool.core.tables import read_lines
+
+    heard: dict[str, list[str]] = {m.name: [] for m in models}
+    for number, line in enumerate(read_lines(path), 1):
+        name, _, speaker = line.partition(" ")
+        if name not in heard or not speaker:
+            raise KdError(f"{path}, line {number}: '{line}': a member ({', '.join(heard)}), a blank and a speaker are expected")
+        heard[name].append(speaker)
+    if len(heard) < len(models) or not all(heard.values()):
+        raise KdError(f"{path}: {len(models)} members, {sum(map(bool, heard.values()))} of them with speakers; give each member's folder "
+                      "a name that no other has, and a line for each of its training speakers")  # fmt: skip
+    return list(heard.values())
 
 
 def decode_config(cfg: Config) -> Any:
@@ -163,8 +179,8 @@ def dump(models: list[Path], paths: dict[str, Path], cfg: Config, work: Path, nj
     })  # fmt: skip
     speech = meta["frames"] / 100.0
     print(f"{cfg.kind}, {cfg.unit} posteriors: {meta['units']} rows, {meta['entries'] / max(meta['units'], 1):.1f} kept of "
-          f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats per row lost), the labels' "
-          f"cross-entropy {meta['teacher_nats_per_unit']:.3f} nats; {meta['bytes'] / max(speech, 0.01):.0f} bytes per second of speech, "
+          f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats per row lost), the "
+          f"labels' cross-entropy {meta['teacher_nats_per_unit']:.3f} nats; {meta['bytes'] / max(speech, 0.01):.0f} bytes per second of speech, "
           f"written at {speech / max(seconds, 0.01):.0f} x real time", file=sys.stderr)  # fmt: skip
 
 
@@ -180,8 +196,7 @@ def run(models: list[Path], paths: dict[str, Path], cfg: Config, common: Common)
         decoding = GraphRecogniser.resolved(decode_config(cfg))
         cfg, inputs = dataclasses.replace(cfg, engine=decoding.engine), inputs | GraphRecogniser.inputs(decoding)
         doors.append(door("graph", inputs["graph"]))
-    if cfg.tree:
-        inputs["tree"] = cfg.tree
+    inputs |= {name: path for name, path in (("tree", cfg.tree), ("trained_on", cfg.trained_on)) if path}
     run_step(
         f"posteriors by frame {paths['out'].name}", out=paths["out"], inputs=inputs, options=cfg, code=tuple(code),
         body=lambda work: dump(models, paths, cfg, work, common.nj), common=common, doors=doors,

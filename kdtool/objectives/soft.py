@@ -7,10 +7,12 @@ never above the dense one, and equal to it at K = V.  With T != 1 the bucket's m
 over the V - K entries (maximum entropy). The student is always tempered over all V outputs.
 """
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from kdtool.objectives.essence import Essence
 from kdtool.objectives.sparse import truncated_cross_entropy
 from kdtool.objectives.targets import FrameTargets, Posteriors, Tempered, rows
 
@@ -37,17 +39,19 @@ class SoftLabels(Tempered):
     ``entropy_scale`` 0 < s <= 1 weights a frame by 1 - s * H / log V: uncertain posteriors count less (0, the default: equal weights).
     ``confidence`` c > 0 weights a frame by P(unit) ** c, where P is the teacher's posterior (untempered, or as dumped) and the unit
     is the alignment's: a teacher that is wrong about the unit counts less.
+    ``essence``: what is kept of a row (``Essence``).
     """
 
     def __init__(
-        self, temperature: float = 1.0, entropy_scale: float = 0.0, confidence: float = 0.0, teacher_temperature: float = 1.0
-    ) -> None:
+        self, temperature: float = 1.0, entropy_scale: float = 0.0, confidence: float = 0.0, teacher_temperature: float = 1.0,
+        essence: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(temperature, teacher_temperature)
         if not 0.0 <= entropy_scale <= 1.0:
             raise ValueError(f"entropy_scale {entropy_scale} is not in [0, 1]")
         if confidence < 0.0:
             raise ValueError(f"confidence {confidence} is negative")
-        self.entropy_scale, self.confidence = entropy_scale, confidence
+        self.entropy_scale, self.confidence, self.essence = entropy_scale, confidence, Essence.of(essence)
 
     def has_loss(self, targets: FrameTargets) -> Tensor:
         return targets.teacher()[0] >= 0
@@ -61,6 +65,7 @@ class SoftLabels(Tempered):
 
     def _losses(self, logits: Tensor, targets: FrameTargets, *, overwrite: bool) -> Tensor:
         unit_row, posteriors = targets.teacher()
+        posteriors = self.essence(posteriors)
         mass, rest, entropy = tempered(posteriors, logits.shape[1], self.still_to_temper)
         cross = truncated_cross_entropy(logits, unit_row, posteriors.ids, mass, rest, scale=1.0 / self.temperature, overwrite=overwrite)
         taught = self.has_loss(targets)

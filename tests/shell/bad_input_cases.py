@@ -127,6 +127,8 @@ STUDENTS = [
     ("more than all chunks without an upper band", ["--band-limit", "2"], 2, ["band_limit 2.0, band_lowest 4000.0: a share from 0 to 1"]),
     ("an upper band that the features do not have", ["--band-limit", "0.5", "--band-lowest", "9000"], 1,
      ["band_lowest 9000.0: the features (16 kHz fbank) end at 7600 Hz", "choose a lower frequency"]),
+    ("an essence that keeps no mass", ["--heads", "[{unit: phone, layer: 1, weight: 0.3, options: {essence: {top_p: 0}}}]"], 2,
+     ["objective 'soft' of an auxiliary head", "top_p 0, threshold 0.0"]),
     ("first weights from nowhere", ["--init", "nowhere"], 1, ["nowhere: missing"]),
 ]  # fmt: skip
 
@@ -141,6 +143,13 @@ DECODES = [
      ["--min-active 30, --max-active 30: k2 needs a beam above 0 and --min-active below --max-active"]),
     ("candidates from nowhere", ["--candidates-from", "nowhere"], 1, ["nowhere: missing; check the path"]),
 ]
+
+FRAMES = [
+    ("a teacher of frames that there is not", ["--kind", "crowd"], 2, ["--kind crowd", "kinds are ensemble, lattice"]),
+    ("lattices without a graph", ["--kind", "lattice"], 2, ["give --graph DIR"]),
+    ("phones without the tree", ["--unit", "phone"], 2, ["--unit phone: give --tree"]),
+    ("training speakers from nowhere", ["--trained-on", "nowhere"], 1, ["nowhere: missing; check the path"]),
+]  # fmt: skip
 
 TEST_SETS = [
     ("test set that is not there", ["--test", "nowhere"], 1, ["--test nowhere: no such folder", "LibriSpeech's layout"]),
@@ -169,6 +178,7 @@ CASES = [
     *(Case("student", name, "student", lambda w: None, words, argv, status) for name, argv, status, words in STUDENTS),
     *(Case("corpus", name, "corpus", lambda w: None, words, argv, status) for name, argv, status, words in TEST_SETS),
     *(Case("decode", name, "decode", lambda w: None, words, argv, status) for name, argv, status, words in DECODES),
+    *(Case("frame dump", name, "dump frames", lambda w: None, words, argv, status) for name, argv, status, words in FRAMES),
     *(Case("features", name, "features", lambda w: None, words, argv, status) for name, argv, status, words in FEATURES),
     *(Case("usage", " ".join(argv), "recipe", lambda w: None, words, argv, status) for argv, status, words in USAGE),
 ]  # fmt: skip

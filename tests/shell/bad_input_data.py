@@ -36,6 +36,7 @@ STEPS: dict[str, tuple[str, list[str]]] = {
     "tri": ("kdtool.gmm.train_tri", ["feats", "lang", "gmm/ali", "OUT"]),
     "phone graph": ("kdtool.graph.phone_graph", ["lang", "gmm/ali", "gmm", "OUT"]),
     "dump": ("kdtool.posteriors.make", ["t_lang", "teacher", "t_ali", "OUT"]),
+    "dump frames": ("kdtool.framewise.make", ["student", "fbank", "lang", "OUT"]),
     "student": ("kdtool.student.train", ["fbank", "ali", "fbank", "ali", "OUT"]),
     "decode": ("kdtool.decode.decode", ["=--graph", "gmm/graph", "student", "fbank", "lang", "OUT"]),
     "decode in the model": ("kdtool.decode.decode", ["=--graph", "gmm/graph", "student", "fbank", "lang", "student/decode_dev"]),

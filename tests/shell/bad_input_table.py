@@ -36,7 +36,8 @@ CASES: list[Case] = [
 ]  # fmt: skip
 SCRIPTS = {
     "corpus": "prepare_data", "lm text": "prepare_lm_text", "lang": "prepare_lang", "ngram": "train_ngram", "features": "extract_features",
-    "align": "align", "tri": "train_tri", "phone graph": "make_phone_graph", "dump": "dump_posteriors", "student": "train_student",
+    "align": "align", "tri": "train_tri", "phone graph": "make_phone_graph", "dump": "dump_posteriors", "dump frames": "dump_frames",
+    "student": "train_student",
     "decode": "decode", "decode with a GMM": "decode", "decode in the model": "decode", "recipe": "run.sh",
     "aligner": "kdtool align", "import": "import_kaldi_data", "export": "export_kaldi_data",
     "validate student": "validate_model", "validate teacher": "validate_model",

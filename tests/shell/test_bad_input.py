@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bad_input_cases import AUDIO, CORPUS, CORRUPT, DECODES, FEATURES, LANGUAGE, NESTED, STUDENTS, TEST_SETS, USAGE, UTT
+from bad_input_cases import AUDIO, CORPUS, CORRUPT, DECODES, FEATURES, FRAMES, LANGUAGE, NESTED, STUDENTS, TEST_SETS, USAGE, UTT
 from bad_input_changes import Change
 from bad_input_data import ROOT, STEPS, Caller, child, command, processes_of, run_sh, spoil, without_privilege, write_audio, write_world
 
@@ -168,7 +168,7 @@ def test_recipe_usage(argv: list[str], status: int, words: list[str], tmp_path: 
     check((done.returncode, done.stderr), tmp_path / "w", *words, status=status)
 
 
-TABLES = {"corpus": TEST_SETS, "features": FEATURES, "student": STUDENTS, "decode": DECODES}
+TABLES = {"corpus": TEST_SETS, "features": FEATURES, "student": STUDENTS, "decode": DECODES, "dump frames": FRAMES}
 OPTIONS = [(step, *row) for step, rows in TABLES.items() for row in rows]
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -229,3 +230,40 @@ def test_exp_in_place_is_torchs(dtype: torch.dtype) -> None:
     want = x.exp()
     assert exp_(x) is x
     torch.testing.assert_close(x, want, rtol=1e-6 if dtype == torch.float32 else None, atol=0.0 if dtype == torch.float32 else None)
+
+
+@pytest.mark.parametrize(("essence", "kept"), [
+    ({"top_k": 1}, lambda p: p.cumsum(0) <= p[0]), ({"top_k": 3}, lambda p: torch.arange(len(p)) < 3),
+    ({"top_p": 0.8}, lambda p: p.cumsum(0) - p < 0.8), ({"threshold": 0.1}, lambda p: (p >= 0.1) | (torch.arange(len(p)) == 0)),
+    ({"top_k": 2, "threshold": 0.2}, lambda p: (torch.arange(len(p)) == 0) | ((p >= 0.2) & (torch.arange(len(p)) < 2))),
+])  # fmt: skip
+@pytest.mark.parametrize("rest", ["bucket", "renormalise"])
+def test_the_essence_of_a_row_is_what_the_definition_keeps(essence: dict, kept: Callable[[torch.Tensor], torch.Tensor], rest: str) -> None:
+    """Against dense float64 sums, row by row."""
+    dense, post = teacher(5, [V, 7, 4, 9, 1])
+    z, row, labels = logits(5), torch.arange(5), torch.tensor([3, 1, 0, 10, 2])
+    soft = make_objective("soft", {"essence": {**essence, "rest": rest}}, auxiliary=True)(z, FrameTargets(row, row, post))
+    mixed = make_objective("interpolate", {"weight": 0.4, "essence": {**essence, "rest": rest}}, auxiliary=False)(
+        z, FrameTargets(labels, row, post))  # fmt: skip
+    for u in range(5):
+        own = post.logp[u] > -torch.inf
+        ids = post.ids[u][own]
+        ids = ids[kept(dense[u, ids].exp())]
+        p, q = dense[u].exp()[ids], torch.softmax(z[u].detach(), 0)
+        if rest == "renormalise":
+            p, other = p / p.sum(), torch.zeros(())
+        else:
+            other = 1 - p.sum()
+        left = 1 - q[ids].sum()
+        cross = -(p * q[ids].log()).sum() - (other * left.log() if other > 1e-12 else 0.0)
+        entropy = -(p * p.log()).sum() - (other * other.log() if other > 1e-12 else 0.0)
+        torch.testing.assert_close(soft[u].detach(), (cross - entropy).double())
+        torch.testing.assert_close(mixed[u].detach(), (0.6 * -q[labels[u]].log() + 0.4 * cross).double())
+    assert torch.autograd.gradcheck(lambda z: make_objective("soft", {"essence": {**essence, "rest": rest}}, auxiliary=True)(
+        z, FrameTargets(row, row, post)), (z,))  # fmt: skip
+
+
+def test_a_wrong_essence_is_named() -> None:
+    for wrong in ({"top_p": 0}, {"threshold": 1}, {"rest": "spread"}, {"best": 3}):
+        with pytest.raises(UsageError, match="objective 'soft' of an auxiliary head"):
+            make_objective("soft", {"essence": wrong}, auxiliary=True)

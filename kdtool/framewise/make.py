@@ -178,9 +178,10 @@ def dump(models: list[Path], paths: dict[str, Path], cfg: Config, work: Path, nj
         "members": len(models), "path_weights": plan.weights,
     })  # fmt: skip
     speech = meta["frames"] / 100.0
-    print(f"{cfg.kind}, {cfg.unit} posteriors: {meta['units']} rows, {meta['entries'] / max(meta['units'], 1):.1f} kept of "
-          f"{meta['num_units']} ({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats per row lost), the "
-          f"labels' cross-entropy {meta['teacher_nats_per_unit']:.3f} nats; {meta['bytes'] / max(speech, 0.01):.0f} bytes per second of speech, "
+    rows = max(meta["units"], 1)
+    print(f"{cfg.kind}, {cfg.unit} posteriors: {meta['units']} rows, {meta['entries'] / rows:.1f} kept of {meta['num_units']} "
+          f"({meta['mean_mass_kept']:.2%} of the mass, {meta['nats_lost_per_unit']:.4f} nats per row lost), the labels' cross-entropy "
+          f"{meta['teacher_nats_per_unit']:.3f} nats; {meta['bytes'] / max(speech, 0.01):.0f} bytes per second of speech, "
           f"written at {speech / max(seconds, 0.01):.0f} x real time", file=sys.stderr)  # fmt: skip
 
 
@@ -189,7 +190,7 @@ def run(models: list[Path], paths: dict[str, Path], cfg: Config, common: Common)
     check(cfg, models)
     inputs = {**{f"model {n}" if n else "model": m for n, m in enumerate(models)}, "feats": paths["feats"], "lang": paths["lang"]}
     doors = [*(door("model", m) for m in models), door("features", paths["feats"]), door("lang", paths["lang"])]
-    code = ["kdtool.framewise.make", *(name for m in models for name in code_of(m))]
+    code = ["kdtool.framewise.make", "kdtool.framewise.job", *(name for m in models for name in code_of(m))]
     if cfg.kind == LATTICE:
         from kdtool.decode.graph_recogniser import GraphRecogniser
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-# A shell that starts the tests in the background makes them ignore Ctrl-C, and their children inherit that: the tests of
-# Ctrl-C need a terminal's settings.
+# A shell that starts the tests in the background makes them ignore Ctrl-C, nohup a hang-up, and their children inherit that: the
+# tests of signals need a terminal's settings.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: Any) -> None:

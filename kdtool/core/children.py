@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -60,20 +60,31 @@ def start(command: Sequence[str], log: Path, stdout: IO[bytes] | None = None) ->
 def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
     """End the children and their descendants: SIGTERM first, SIGKILL after five seconds."""
     tree = _tree([child.pid for child in children if child.poll() is None])
-    for pid in tree:
+    _send(tree, signal.SIGTERM)
+    left = _wait(tree, children)
+    # Those that do not listen may have started processes meanwhile, and may go on to: a stopped one cannot.
+    _send(left, signal.SIGSTOP)
+    tree = _tree(left)
+    _send(tree, signal.SIGKILL)
+    for child in children:
+        child.wait()
+    _wait(tree, children)
+
+
+def _send(processes: Iterable[int], number: int) -> None:
+    for pid in processes:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, number)
+
+
+def _wait(tree: Mapping[int, str], children: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """Wait for processes (pid -> start time) to end, for five seconds at most; those that are left."""
     limit = time.monotonic() + 5
-    while any(started(pid) == start for pid, start in tree.items()) and time.monotonic() < limit:
+    while (left := [pid for pid, start in tree.items() if started(pid) == start]) and time.monotonic() < limit:
         for child in children:
             child.poll()  # reap it, or it would stay a zombie
         time.sleep(0.02)
-    for pid, start in tree.items():
-        if started(pid) == start:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    for child in children:
-        child.wait()
+    return left
 
 
 def _tree(roots: Sequence[int]) -> dict[int, str]:

@@ -25,7 +25,7 @@ from kdtool.graph.engine import K2, Native
 from kdtool.graph.lattice import Lattice, best_paths, nbest, scale_weights
 from kdtool.graph.search import Beams
 
-BEAMS = ("--search-beam", "15", "--max-active", "20000", "--min-active", "0")  # only the beam decides
+BEAMS = ("--search-beam", "15", "--max-active", "100000", "--min-active", "0")  # only the beam decides
 SCALES = (0.75, 8.0)  # prior and LM scale
 KILLS = 5  # tests/kill_test.py does 40
 
@@ -169,11 +169,11 @@ def test_both_engines_align_and_decode_alike(finished: Path, tmp_path: Path) -> 
             assert abs(best[0] - best[1]) < 1e-3, utterance
 
 
-def searched(finished: Path, engine: K2 | Native, count: int) -> Iterator[tuple[str, Lattice]]:
+def searched(finished: Path, engine: K2 | Native, count: int, output_beam: float = 5.0) -> Iterator[tuple[str, Lattice]]:
     """Lattices of the student's first utterances at the scales of SCALES, and the utterances."""
     features, student = FeatureSet.open(finished / "data/dev_clean_2/fbank"), load_acoustic(finished / "exp/student_ce")
     graph = DecodingGraph.load(finished / "exp/sat/graph_3gram")
-    search, silent = engine.search(graph, Beams(10.0, 5.0, 100_000, 30)), np.zeros(len(graph.words), bool)
+    search, silent = engine.search(graph, Beams(10.0, output_beam, 100_000, 30)), np.zeros(len(graph.words), bool)
     prior_scale, lm_scale = SCALES
     for utterance in features.ids[:count]:
         scores = student.raw_scores(features, utterance)
@@ -186,7 +186,8 @@ def searched(finished: Path, engine: K2 | Native, count: int) -> Iterator[tuple[
 def test_composition_in_k2_rescores_as_decoding_does(finished: Path, engine: type[K2 | Native]) -> None:
     lm, graph = finished / "data/lm_4gram", finished / "exp/sat/graph_3gram"
     words, rescorer, model = DecodingGraph.load(graph).words, Rescorer(lm, graph, 0.5), kenlm.Model(str(lm / "lm.bin"))
-    for utterance, lattice in searched(finished, engine(), 4):
+    # A narrow lattice, so that the n-best list holds all its sentences.
+    for utterance, lattice in searched(finished, engine(), 4, output_beam=0.5):
         found, total = rescored_by_k2(lattice, words, model, *SCALES)
         ranked = []
         for path in nbest(lattice, scale_weights(*SCALES), count=1000, max_tokens=2000):
